@@ -1,0 +1,210 @@
+//! `guard.toml`: what a bundle says about itself.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Deserialize;
+
+use crate::{Error, Result, Risk, verdict::Labels};
+
+/// The format this library reads.
+pub(crate) const FORMAT: i64 = 1;
+
+/// The contents of `guard.toml`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) variant: String,
+    pub(crate) precision: Precision,
+    pub(crate) block: Option<usize>,
+    pub(crate) exporter: String,
+    pub(crate) source: Source,
+    pub(crate) model: Dimensions,
+    labels: LabelMaps,
+    pub(crate) tokens: SpecialTokens,
+    pub(crate) graphs: Graphs,
+    pub(crate) files: BTreeMap<String, FileDigest>,
+}
+
+/// How the weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    Fp32,
+    Int8,
+    Int4,
+}
+
+impl Precision {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
+        }
+    }
+}
+
+/// The checkpoint that the bundle was made from.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) sha256: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Dimensions {
+    pub(crate) architecture: String,
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) num_layers: usize,
+    pub(crate) num_heads: usize,
+    pub(crate) num_kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) context: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct LabelMaps {
+    response_risk: Vec<String>,
+    response_category: Vec<String>,
+    query_risk: Vec<String>,
+    query_category: Vec<String>,
+}
+
+/// Ids that the template's control tokens have in this tokenizer.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct SpecialTokens {
+    /// `<|im_start|>`
+    pub(crate) turn_start: u32,
+    /// `<|im_end|>`
+    pub(crate) turn_end: u32,
+    /// The word `user` after a turn's start.
+    pub(crate) user: Vec<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Graphs {
+    pub(crate) paged_cpu: Graph,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Graph {
+    pub(crate) file: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct FileDigest {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+}
+
+impl Manifest {
+    /// Parses and checks the text of `guard.toml`; `bundle` names the bundle in errors.
+    pub(crate) fn parse(text: &str, bundle: &str) -> Result<Self> {
+        let damaged = |error: toml::de::Error| Error::BundleFile {
+            bundle: bundle.to_owned(),
+            file: "guard.toml".to_owned(),
+            reason: error.to_string(),
+        };
+        let table: toml::Table = text.parse().map_err(damaged)?;
+        // The format comes first: a newer one may look different everywhere else.
+        match table.get("format").map(toml::Value::as_integer) {
+            Some(Some(FORMAT)) => {}
+            Some(Some(found)) => {
+                return Err(Error::BundleFormat { bundle: bundle.to_owned(), found, supported: FORMAT });
+            }
+            _ => return Err(field_error(bundle, "format", "missing or not a number")),
+        }
+        let manifest: Manifest = toml::from_str(text).map_err(damaged)?;
+        manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
+        manifest.response_labels(bundle)?;
+        manifest.query_labels(bundle)?;
+        Ok(manifest)
+    }
+
+    /// Labels of the heads that read answers.
+    pub(crate) fn response_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
+        let risks = parse_risks(bundle, "labels.response_risk", &self.labels.response_risk)?;
+        Ok(Arc::new(Labels { risks, categories: self.labels.response_category.clone() }))
+    }
+
+    /// Labels of the heads that read prompts.
+    pub(crate) fn query_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
+        let risks = parse_risks(bundle, "labels.query_risk", &self.labels.query_risk)?;
+        Ok(Arc::new(Labels { risks, categories: self.labels.query_category.clone() }))
+    }
+
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.variant != "stream" {
+            return Err(("variant", format!("{:?} is not supported, only \"stream\" is", self.variant)));
+        }
+        let model = &self.model;
+        if model.architecture != "Qwen3ForGuardModel" {
+            return Err(("model.architecture", format!("{:?} is unknown", model.architecture)));
+        }
+        let sizes = [
+            ("model.vocab_size", model.vocab_size),
+            ("model.hidden_size", model.hidden_size),
+            ("model.num_layers", model.num_layers),
+            ("model.num_heads", model.num_heads),
+            ("model.num_kv_heads", model.num_kv_heads),
+            ("model.head_dim", model.head_dim),
+            ("model.context", model.context),
+        ];
+        for (field, size) in sizes {
+            // Generous, but far below where products of sizes could overflow.
+            if !(1..=1 << 24).contains(&size) {
+                return Err((field, format!("{size} is out of range")));
+            }
+        }
+        if !model.num_heads.is_multiple_of(model.num_kv_heads) {
+            return Err(("model.num_heads", format!("not a multiple of num_kv_heads {}", model.num_kv_heads)));
+        }
+        if !model.head_dim.is_multiple_of(8) {
+            return Err(("model.head_dim", format!("{} is not a multiple of 8", model.head_dim)));
+        }
+        for (field, labels) in [
+            ("labels.response_category", &self.labels.response_category),
+            ("labels.query_category", &self.labels.query_category),
+        ] {
+            if labels.is_empty() {
+                return Err((field, "empty".to_owned()));
+            }
+        }
+        if self.tokens.user.is_empty() {
+            return Err(("tokens.user", "empty".to_owned()));
+        }
+        for name in self.files.keys() {
+            // A bundle never reaches outside its own folder.
+            if name.is_empty() || name.contains(['/', '\\', ':']) || name == "." || name == ".." {
+                return Err(("files", format!("{name:?} is not a plain file name")));
+            }
+        }
+        for name in [self.graphs.paged_cpu.file.as_str(), "tokenizer.json", "chat_template.jinja", "weights.bin"] {
+            if !self.files.contains_key(name) {
+                return Err(("files", format!("{name} is not listed")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_risks(bundle: &str, field: &str, labels: &[String]) -> Result<Vec<Risk>> {
+    let mut risks = Vec::with_capacity(labels.len());
+    for label in labels {
+        let risk = Risk::from_label(label)
+            .ok_or_else(|| field_error(bundle, field, &format!("{label:?} is not a known level")))?;
+        if risks.contains(&risk) {
+            return Err(field_error(bundle, field, &format!("{label:?} appears twice")));
+        }
+        risks.push(risk);
+    }
+    if !risks.contains(&Risk::Safe) || risks.len() < 2 {
+        return Err(field_error(bundle, field, "needs Safe and at least one level above it"));
+    }
+    Ok(risks)
+}
+
+fn field_error(bundle: &str, field: &str, reason: &str) -> Error {
+    Error::BundleField { bundle: bundle.to_owned(), field: field.to_owned(), reason: reason.to_owned() }
+}

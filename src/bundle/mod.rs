@@ -1,0 +1,163 @@
+//! A bundle: one exported model in a folder, or embedded in the library. Opening checks what it says about itself and
+//! the digests of its files.
+
+mod manifest;
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+pub(crate) use manifest::{Dimensions, Manifest, Precision, SpecialTokens};
+
+const MANIFEST: &str = "guard.toml";
+pub(crate) const WEIGHTS: &str = "weights.bin";
+
+/// Where the files of a bundle are.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// A folder.
+    Folder(PathBuf),
+    /// Compiled in: file names and contents.
+    #[cfg_attr(not(feature = "nano"), expect(dead_code, reason = "only the demonstration guard is compiled in"))]
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// A bundle whose manifest is understood and whose files are there.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) place: Place,
+    pub(crate) manifest: Manifest,
+}
+
+impl Bundle {
+    /// Opens the bundle in a folder. The weights' digest is checked only if `verify_weights`.
+    pub(crate) fn open(folder: &Path, verify_weights: bool) -> Result<Self> {
+        Self::load(Place::Folder(folder.to_owned()), verify_weights)
+    }
+
+    /// Opens a bundle that is compiled in.
+    #[cfg(feature = "nano")]
+    pub(crate) fn embedded(files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
+        Self::load(Place::Embedded(files), false)
+    }
+
+    fn load(place: Place, verify_weights: bool) -> Result<Self> {
+        let text = place.read_text(MANIFEST)?;
+        let manifest = Manifest::parse(&text, &place.name())?;
+        for (name, expected) in &manifest.files {
+            let found = place.len(name)?;
+            if found != expected.bytes {
+                let reason = format!("{found} bytes, guard.toml says {}", expected.bytes);
+                return Err(place.file_error(name, reason));
+            }
+            if (name != WEIGHTS || verify_weights) && place.sha256(name)? != expected.sha256 {
+                return Err(place.file_error(name, "its SHA-256 is not the one in guard.toml: the file is damaged"));
+            }
+        }
+        Ok(Bundle { place, manifest })
+    }
+
+    /// The bundle's folder, or its name if it is compiled in.
+    pub(crate) fn name(&self) -> String {
+        self.place.name()
+    }
+
+    /// A file of the bundle as text.
+    pub(crate) fn read_text(&self, file: &str) -> Result<Cow<'static, str>> {
+        self.place.read_text(file)
+    }
+
+    /// An error about one of the bundle's files.
+    pub(crate) fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
+        self.place.file_error(file, reason)
+    }
+}
+
+impl Place {
+    fn name(&self) -> String {
+        match self {
+            Place::Folder(folder) => folder.display().to_string(),
+            Place::Embedded(_) => "(built in)".to_owned(),
+        }
+    }
+
+    fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
+        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: reason.into() }
+    }
+
+    fn open(&self, folder: &Path, file: &str) -> Result<File> {
+        File::open(folder.join(file)).map_err(|error| self.file_error(file, error.to_string()))
+    }
+
+    fn embedded(&self, files: &'static [(&'static str, &'static [u8])], file: &str) -> Result<&'static [u8]> {
+        let found = files.iter().find(|(name, _)| *name == file);
+        found.map(|(_, bytes)| *bytes).ok_or_else(|| self.file_error(file, "missing"))
+    }
+
+    pub(crate) fn read(&self, file: &str) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Place::Folder(folder) => {
+                let mut bytes = Vec::new();
+                let read = self.open(folder, file)?.read_to_end(&mut bytes);
+                read.map_err(|error| self.file_error(file, error.to_string()))?;
+                Ok(bytes.into())
+            }
+            Place::Embedded(files) => Ok(self.embedded(files, file)?.into()),
+        }
+    }
+
+    fn read_text(&self, file: &str) -> Result<Cow<'static, str>> {
+        let not_text = |_| self.file_error(file, "not UTF-8");
+        Ok(match self.read(file)? {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_err(|_| self.file_error(file, "not UTF-8"))?.into(),
+            Cow::Owned(bytes) => String::from_utf8(bytes).map_err(not_text)?.into(),
+        })
+    }
+
+    fn len(&self, file: &str) -> Result<u64> {
+        match self {
+            Place::Folder(folder) => {
+                let metadata = self.open(folder, file)?.metadata();
+                Ok(metadata.map_err(|error| self.file_error(file, error.to_string()))?.len())
+            }
+            Place::Embedded(files) => Ok(self.embedded(files, file)?.len() as u64),
+        }
+    }
+
+    fn sha256(&self, file: &str) -> Result<String> {
+        let mut hasher = Sha256::new();
+        match self {
+            Place::Folder(folder) => {
+                let mut reader = BufReader::with_capacity(1 << 20, self.open(folder, file)?);
+                loop {
+                    let bytes = reader.fill_buf().map_err(|error| self.file_error(file, error.to_string()))?;
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    hasher.update(bytes);
+                    let taken = bytes.len();
+                    reader.consume(taken);
+                }
+            }
+            Place::Embedded(files) => hasher.update(self.embedded(files, file)?),
+        }
+        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// The demonstration guard.
+#[cfg(feature = "nano")]
+pub(crate) const NANO: &[(&str, &[u8])] = &[
+    ("guard.toml", include_bytes!("../../export/nano/bundle/guard.toml")),
+    ("paged.onnx", include_bytes!("../../export/nano/bundle/paged.onnx")),
+    ("weights.bin", include_bytes!("../../export/nano/bundle/weights.bin")),
+    ("tokenizer.json", include_bytes!("../../export/nano/bundle/tokenizer.json")),
+    ("chat_template.jinja", include_bytes!("../../export/nano/bundle/chat_template.jinja")),
+];

@@ -1,0 +1,120 @@
+//! Configuration: a TOML document or a plain struct, every setting with its unit and default.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::{Error, Policy, Result};
+
+/// How a guard is opened. `Config::default()` is right for most programs.
+///
+/// ```
+/// let config = qwenguard::Config::from_toml(
+///     r#"
+///     [runtime]
+///     threads = 2
+///
+///     [cache]
+///     precision = "int8"
+///     mib = 512
+///     "#,
+/// )?;
+/// assert_eq!(config.runtime.threads, 2);
+/// # Ok::<(), qwenguard::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// ONNX Runtime: where it is and how it runs.
+    pub runtime: RuntimeConfig,
+    /// The KV cache.
+    pub cache: CacheConfig,
+    /// The engine that batches streams.
+    pub engine: EngineConfig,
+    /// What streams decide from verdicts, unless they are given a policy of their own.
+    pub policy: Policy,
+    /// Check the digest of the weights when a bundle is opened. Default false: it reads the whole file once. All other
+    /// files are always checked.
+    pub verify_weights: bool,
+}
+
+/// Settings of ONNX Runtime.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then beside this
+    /// library, then where the system keeps its libraries.
+    pub library: Option<PathBuf>,
+    /// Threads that compute one step, the calling one included. Default 0: one per core.
+    pub threads: usize,
+}
+
+/// Settings of the KV cache.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Default [`CachePrecision::Auto`].
+    pub precision: CachePrecision,
+    /// Memory for keys and values of all streams together, in MiB. Default 1024. Pages are taken from the system as
+    /// they are first used.
+    pub mib: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        CacheConfig { precision: CachePrecision::Auto, mib: 1024 }
+    }
+}
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CachePrecision {
+    /// fp32 for a bundle of fp32 weights, int8 for all others.
+    #[default]
+    Auto,
+    /// 32-bit floating point.
+    Fp32,
+    /// 8-bit integers with one scale per token and head: just over a quarter of the memory of fp32.
+    Int8,
+}
+
+/// Settings of the engine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// The most new tokens in one step, over all streams. Longer work is cut into slices. Default 256.
+    pub step_tokens: usize,
+    /// The most open streams. Default 4096.
+    pub max_streams: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig { step_tokens: 256, max_streams: 4096 }
+    }
+}
+
+impl Config {
+    /// Reads a TOML document. Unknown settings are errors.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let config: Config = toml::from_str(text)
+            .map_err(|error| Error::Config { field: "document".into(), reason: error.to_string() })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let positive = [
+            ("cache.mib", self.cache.mib),
+            ("engine.step_tokens", self.engine.step_tokens),
+            ("engine.max_streams", self.engine.max_streams),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err(Error::Config { field: field.into(), reason: "must be at least 1".into() });
+            }
+        }
+        self.policy.validate()
+    }
+}

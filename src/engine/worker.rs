@@ -1,0 +1,202 @@
+//! The worker: takes commands, packs what waits into ragged batches, runs them.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::Receiver,
+};
+
+use super::{
+    Read,
+    blocks::BlockPool,
+    sequence::{Reply, SequenceState},
+};
+use crate::{
+    Error, Result,
+    model::{BLOCK, HeadLogits, Model, RaggedBatch},
+};
+
+/// What streams ask of the worker.
+pub(crate) enum Command {
+    Open { id: u64 },
+    Append { id: u64, ids: Vec<u32>, read: Read, reply: Reply },
+    Close { id: u64 },
+}
+
+pub(crate) struct Worker {
+    model: Box<dyn Model>,
+    blocks: BlockPool,
+    num_blocks: usize,
+    sequences: HashMap<u64, SequenceState>,
+    step_tokens: usize,
+    next_ticket: u64,
+    step: u64,
+}
+
+/// A sequence's part of a step.
+struct Slice {
+    id: u64,
+    count: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize) -> Self {
+        let num_blocks = model.num_blocks();
+        Worker {
+            model,
+            blocks: BlockPool::new(num_blocks),
+            num_blocks,
+            sequences: HashMap::new(),
+            step_tokens,
+            next_ticket: 0,
+            step: 0,
+        }
+    }
+
+    /// Runs until the last sender of commands is gone.
+    pub(crate) fn run(mut self, commands: Receiver<Command>) {
+        while let Ok(command) = commands.recv() {
+            self.apply(command);
+            loop {
+                commands.try_iter().for_each(|command| self.apply(command));
+                let slices = self.plan();
+                if slices.is_empty() {
+                    break;
+                }
+                self.step(&slices);
+            }
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Open { id } => {
+                self.sequences.insert(id, SequenceState::default());
+            }
+            Command::Append { id, ids, read, reply } => {
+                if let Some(sequence) = self.sequences.get_mut(&id) {
+                    sequence.begin(self.next_ticket, ids, read, reply);
+                    self.next_ticket += 1;
+                }
+            }
+            Command::Close { id } => {
+                if let Some(mut sequence) = self.sequences.remove(&id) {
+                    self.blocks.give_back(sequence.evict());
+                }
+            }
+        }
+    }
+
+    /// Chooses the next step's slices and gives them blocks. Empty if nothing waits.
+    fn plan(&mut self) -> Vec<Slice> {
+        let mut waiting: Vec<(bool, u64, u64)> = self
+            .sequences
+            .iter()
+            .filter_map(|(id, sequence)| sequence.job.as_ref().map(|job| (sequence.waiting() > BLOCK, job.ticket, *id)))
+            .collect();
+        // Few new tokens first, oldest first.
+        waiting.sort_unstable();
+        let mut slices: Vec<Slice> = Vec::new();
+        let mut budget = self.step_tokens;
+        for (_, _, id) in waiting {
+            if budget == 0 {
+                break;
+            }
+            let count = self.reserve(id, budget, &slices);
+            if count > 0 {
+                budget -= count;
+                slices.push(Slice { id, count });
+            }
+        }
+        slices
+    }
+
+    /// Gives a sequence blocks for as many of its waiting tokens as the budget and the cache allow. Only the step's
+    /// first sequence may take blocks from sequences that are at work, so that somebody always gets on.
+    fn reserve(&mut self, id: u64, budget: usize, planned: &[Slice]) -> usize {
+        let sequence = &self.sequences[&id];
+        let cached = sequence.cached;
+        let mut count = sequence.waiting().min(budget);
+        let room = self.num_blocks * BLOCK;
+        if planned.is_empty() && cached + sequence.waiting() > room {
+            let error = Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit: room };
+            self.fail(id, error);
+            return 0;
+        }
+        while self.sequences[&id].missing_blocks(cached + count) > 0 {
+            let block = match self.blocks.take() {
+                Some(block) => block,
+                None if self.evict_one(id, planned) => continue,
+                None => {
+                    count = (self.sequences[&id].blocks.len() * BLOCK - cached).min(count);
+                    break;
+                }
+            };
+            if let Some(sequence) = self.sequences.get_mut(&id) {
+                sequence.blocks.push(block);
+            }
+        }
+        count
+    }
+
+    /// Takes the blocks of the idle sequence that was used longest ago; if there is none and nothing is planned yet,
+    /// those of the youngest that is at work.
+    fn evict_one(&mut self, keep: u64, planned: &[Slice]) -> bool {
+        let others = || {
+            let others = self.sequences.iter().filter(|(id, _)| **id != keep);
+            others.filter(|(_, sequence)| !sequence.blocks.is_empty())
+        };
+        let idle = others().filter(|(_, sequence)| sequence.job.is_none());
+        let mut victim = idle.min_by_key(|(_, sequence)| sequence.last_step).map(|(id, _)| *id);
+        if victim.is_none() && planned.is_empty() {
+            let ticket = |sequence: &SequenceState| sequence.job.as_ref().map(|job| job.ticket);
+            victim = others().max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
+        }
+        let Some(sequence) = victim.and_then(|id| self.sequences.get_mut(&id)) else { return false };
+        tracing::debug!(tokens = sequence.cached, "evict");
+        self.blocks.give_back(sequence.evict());
+        true
+    }
+
+    fn step(&mut self, slices: &[Slice]) {
+        let mut batch = RaggedBatch::new();
+        for slice in slices {
+            let sequence = &self.sequences[&slice.id];
+            let ids = &sequence.tokens[sequence.cached..][..slice.count];
+            batch.push(ids, sequence.cached, &sequence.blocks);
+        }
+        self.step += 1;
+        let span = tracing::trace_span!("step", streams = slices.len(), tokens = batch.tokens());
+        match span.in_scope(|| run_guarded(&mut *self.model, &batch)) {
+            Ok(logits) => {
+                let mut first = 0;
+                for slice in slices {
+                    if let Some(sequence) = self.sequences.get_mut(&slice.id) {
+                        sequence.last_step = self.step;
+                        sequence.commit(slice.count, &logits, first);
+                    }
+                    first += slice.count;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "step failed");
+                for slice in slices {
+                    self.fail(slice.id, error.clone());
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, id: u64, error: Error) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            let blocks = sequence.fail(error);
+            self.blocks.give_back(blocks);
+        }
+    }
+}
+
+/// Runs a step; a panic in it is an error of the step, not the end of the engine.
+fn run_guarded(model: &mut dyn Model, batch: &RaggedBatch) -> Result<HeadLogits> {
+    catch_unwind(AssertUnwindSafe(|| model.run(batch)))
+        .unwrap_or_else(|_| Err(Error::Inference("the model panicked".into())))
+}

@@ -1,0 +1,242 @@
+//! A guard: a bundle opened on an execution provider.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    CachePrecision, Config, Error, Policy, Result, Stream, TextToken,
+    bundle::{Bundle, Precision},
+    engine::{Engine, Limits},
+    model::{CacheFormat, PagedModel, PagedOptions},
+    runtime::Runtime,
+    text::{Renderer, Tokenizer},
+    verdict::Labels,
+};
+
+const TOKENIZER: &str = "tokenizer.json";
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// An opened bundle: heavy, shared, thread-safe. Cloning it is cheap and gives the same guard; streams keep it alive.
+///
+/// See the crate documentation for an example.
+#[derive(Clone)]
+pub struct Guard {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the streams of a guard share.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) renderer: Renderer,
+    pub(crate) response_labels: Arc<Labels>,
+    pub(crate) query_labels: Arc<Labels>,
+    pub(crate) vocab_size: usize,
+    policy: Policy,
+    info: Info,
+}
+
+/// What a guard is made of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Info {
+    /// The bundle's folder, or `(built in)`.
+    pub bundle: String,
+    /// The checkpoint that the bundle was exported from.
+    pub source: String,
+    /// Digest of each file of that checkpoint, by name.
+    pub source_sha256: Vec<(String, String)>,
+    /// The program that exported it.
+    pub exporter: String,
+    /// Architecture of the checkpoint.
+    pub architecture: String,
+    /// `fp32`, `int8` or `int4`, with the quantisation block.
+    pub weights: String,
+    /// `fp32` or `int8`.
+    pub cache: String,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Width of the hidden state.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// Token ids that the model knows: `0..vocab_size`.
+    pub vocab_size: usize,
+    /// The most tokens in one stream.
+    pub context: usize,
+    /// Bytes of the cache that one token takes.
+    pub cache_bytes_per_token: usize,
+    /// The ONNX Runtime library in use.
+    pub runtime: String,
+    /// The execution provider in use.
+    pub provider: String,
+}
+
+impl Guard {
+    /// Opens a bundle with the default configuration.
+    ///
+    /// # Errors
+    /// [`Error::RuntimeNotFound`] or [`Error::RuntimeUnusable`] if there is no ONNX Runtime to run it;
+    /// [`Error::BundleFile`], [`Error::BundleField`] or [`Error::BundleFormat`] if the bundle is damaged, newer than
+    /// this library or of an unknown kind.
+    pub fn open(bundle: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(bundle, &Config::default())
+    }
+
+    /// Opens a bundle.
+    ///
+    /// # Errors
+    /// As [`Guard::open`], and [`Error::Config`] for a setting that is out of range.
+    pub fn open_with(bundle: impl AsRef<Path>, config: &Config) -> Result<Self> {
+        Self::start(&Bundle::open(bundle.as_ref(), config.verify_weights)?, config)
+    }
+
+    /// Opens the demonstration guard that is compiled in. It is small and only tells the obvious apart.
+    ///
+    /// # Errors
+    /// As [`Guard::open_with`].
+    #[cfg(feature = "nano")]
+    pub fn nano(config: &Config) -> Result<Self> {
+        Self::start(&Bundle::embedded(crate::bundle::NANO)?, config)
+    }
+
+    fn start(bundle: &Bundle, config: &Config) -> Result<Self> {
+        let span = tracing::info_span!("open", bundle = bundle.name());
+        let _entered = span.enter();
+        config.validate()?;
+        let manifest = &bundle.manifest;
+        let tokenizer =
+            Tokenizer::new(&bundle.place.read(TOKENIZER)?).map_err(|reason| bundle.file_error(TOKENIZER, reason))?;
+        check_control_tokens(bundle, &tokenizer)?;
+        let renderer = Renderer::new(&bundle.read_text(TEMPLATE)?, manifest.tokens.clone())
+            .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
+
+        let runtime = Runtime::load(config.runtime.library.as_deref())?;
+        let format = match (config.cache.precision, manifest.precision) {
+            (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
+            (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
+        };
+        let options = PagedOptions {
+            format,
+            cache_bytes: config.cache.mib << 20,
+            threads: match config.runtime.threads {
+                0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+                threads => threads,
+            },
+        };
+        let model = PagedModel::open(bundle, &runtime, &options)?;
+        let dims = &manifest.model;
+        let info = Info {
+            bundle: bundle.name(),
+            source: manifest.source.name.clone(),
+            source_sha256: manifest.source.sha256.clone().into_iter().collect(),
+            exporter: manifest.exporter.clone(),
+            architecture: dims.architecture.clone(),
+            weights: match manifest.block {
+                Some(block) => format!("{}, blocks of {block}", manifest.precision.name()),
+                None => manifest.precision.name().to_owned(),
+            },
+            cache: match format {
+                CacheFormat::Fp32 => "fp32".to_owned(),
+                CacheFormat::Int8 => "int8".to_owned(),
+            },
+            layers: dims.num_layers,
+            hidden_size: dims.hidden_size,
+            heads: dims.num_heads,
+            kv_heads: dims.num_kv_heads,
+            head_dim: dims.head_dim,
+            vocab_size: dims.vocab_size,
+            context: dims.context,
+            cache_bytes_per_token: model.cache_bytes_per_token(),
+            runtime: runtime.library().display().to_string(),
+            provider: "CPU".to_owned(),
+        };
+        let limits = Limits {
+            context: dims.context,
+            step_tokens: config.engine.step_tokens,
+            max_sequences: config.engine.max_streams,
+        };
+        let shared = Shared {
+            engine: Arc::new(Engine::start(Box::new(model), limits)?),
+            tokenizer,
+            renderer,
+            response_labels: manifest.response_labels(&bundle.name())?,
+            query_labels: manifest.query_labels(&bundle.name())?,
+            vocab_size: dims.vocab_size,
+            policy: config.policy.clone(),
+            info,
+        };
+        Ok(Guard { shared: Arc::new(shared) })
+    }
+
+    /// Opens a stream with the configuration's policy.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if as many streams are open as the configuration allows.
+    pub fn stream(&self) -> Result<Stream> {
+        self.stream_with(self.shared.policy.clone())
+    }
+
+    /// Opens a stream with a policy of its own.
+    ///
+    /// # Errors
+    /// As [`Guard::stream`], and [`Error::Config`] if the policy is out of range.
+    pub fn stream_with(&self, policy: Policy) -> Result<Stream> {
+        policy.validate()?;
+        Stream::new(self.shared.clone(), policy)
+    }
+
+    /// The tokens of a text, as [`Stream::push_tokens`] wants them. Special tokens that the text spells are text.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the tokenizer cannot encode the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
+        self.shared.tokenizer.encode(text)
+    }
+
+    /// The bytes that a token stands for: often not whole characters.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no such token.
+    pub fn token_bytes(&self, id: u32) -> Result<&[u8]> {
+        self.shared.token_bytes(id)
+    }
+
+    /// The labels of the heads that judge prompts.
+    pub fn query_labels(&self) -> &Labels {
+        &self.shared.query_labels
+    }
+
+    /// The labels of the heads that judge answers.
+    pub fn response_labels(&self) -> &Labels {
+        &self.shared.response_labels
+    }
+
+    /// What the guard is made of.
+    pub fn info(&self) -> &Info {
+        &self.shared.info
+    }
+}
+
+impl Shared {
+    /// The bytes of a token that the model and the tokenizer both know.
+    pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
+        let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);
+        known.ok_or_else(|| Error::Argument { argument: "token id", reason: format!("there is no token {id}") })
+    }
+}
+
+/// The control tokens of `guard.toml` must be special tokens of the tokenizer: text must not be able to spell them.
+fn check_control_tokens(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
+    let tokens = &bundle.manifest.tokens;
+    for (id, spelling) in [(tokens.turn_start, "<|im_start|>"), (tokens.turn_end, "<|im_end|>")] {
+        if tokenizer.find_special(spelling) != Some((0..spelling.len(), id)) {
+            let reason = format!("{spelling} is not the special token {id} that guard.toml names");
+            return Err(bundle.file_error(TOKENIZER, reason));
+        }
+    }
+    Ok(())
+}

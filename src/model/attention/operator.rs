@@ -1,0 +1,209 @@
+//! `ai.qwenguard::PagedAttention`: the operator as ONNX Runtime sees it.
+//!
+//! | input | type | shape |
+//! |---|---|---|
+//! | 0 qkv | float32 | `[T, (H + 2 KV) D]`, query, key and value heads of each token |
+//! | 1 key_cache, 2 value_cache | uint8 | `[num_blocks, KV, record_bytes]`, see [`super::cache`] |
+//! | 3 cu_seqlens | int32 | `[B + 1]` |
+//! | 4 past_lens | int32 | `[B]` |
+//! | 5 block_table | int32 | `[B, M]` |
+//! | 6 cos, 7 sin | float32 | `[context, D / 2]` |
+//! | 8 q_norm, 9 k_norm | float32 | `[D]` |
+//!
+//! Outputs: 0 attention, float32 `[T, H D]`; 1, 2 the caches, which must be the memory of inputs 1 and 2.
+//! Attributes: layer, num_heads, kv_num_heads, head_dim (int), scale, epsilon (float). The record size tells the cache
+//! format, so that one graph serves every format.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+};
+
+use ort::{
+    operator::{
+        ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+    },
+    value::{DynValue, TensorElementType, ValueRef},
+};
+
+use super::{
+    Attention, Heads,
+    cache::CacheFormat,
+    kernel::{CachePools, Kernel, OutputRows},
+};
+
+/// The operators of this crate, for one session.
+pub(crate) fn domain(kernel: Kernel) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("ai.qwenguard")?.add(PagedAttention { kernel })
+}
+
+struct PagedAttention {
+    kernel: Kernel,
+}
+
+impl Operator for PagedAttention {
+    type Kernel<'attr> = PagedAttentionNode;
+
+    fn name(&self) -> &str {
+        "PagedAttention"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        use TensorElementType::{Float32, Int32, Uint8};
+        [Float32, Uint8, Uint8, Int32, Int32, Int32, Float32, Float32, Float32, Float32].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        use TensorElementType::{Float32, Uint8};
+        [Float32, Uint8, Uint8].map(OperatorOutput::required)
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<PagedAttentionNode> {
+        let int = |name: &str| context.get::<i64>(name).ok_or_else(|| missing(name));
+        let float = |name: &str| context.get::<f32>(name).ok_or_else(|| missing(name));
+        let size = |name: &str| usize::try_from(int(name)?).map_err(|_| missing(name));
+        Ok(PagedAttentionNode {
+            kernel: self.kernel,
+            layer: int("layer")?,
+            heads: Heads { query: size("num_heads")?, kv: size("kv_num_heads")?, dim: size("head_dim")? },
+            scale: float("scale")?,
+            epsilon: float("epsilon")?,
+        })
+    }
+}
+
+fn missing(attribute: &str) -> ort::Error {
+    ort::Error::new(format!("PagedAttention: attribute {attribute} is missing or has the wrong type"))
+}
+
+/// One node of the graph: the attention of one layer.
+struct PagedAttentionNode {
+    kernel: Kernel,
+    layer: i64,
+    heads: Heads,
+    scale: f32,
+    epsilon: f32,
+}
+
+impl OrtKernel for PagedAttentionNode {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        // A panic must not unwind into ONNX Runtime's frames.
+        catch_unwind(AssertUnwindSafe(|| self.run(context)))
+            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
+            .map_err(|reason| ort::Error::new(format!("PagedAttention of layer {}: {reason}", self.layer)))
+    }
+}
+
+impl PagedAttentionNode {
+    fn run(&self, context: &ComputeContext) -> Result<(), String> {
+        let inputs = Inputs::of(context)?;
+        let cache_shape = inputs.shape(1)?;
+        if inputs.shape(2)? != cache_shape || cache_shape.len() != 3 || cache_shape[1] != self.heads.kv as i64 {
+            return Err(format!("cache shapes {cache_shape:?} and {:?} do not fit", inputs.shape(2)?));
+        }
+        let record_bytes = cache_shape[2] as usize;
+        let format = CacheFormat::from_record_bytes(record_bytes, self.heads.dim)
+            .ok_or_else(|| format!("records of {record_bytes} bytes fit no cache format"))?;
+        let table_shape = inputs.shape(5)?;
+        let attention = Attention {
+            heads: self.heads,
+            scale: self.scale,
+            epsilon: self.epsilon,
+            qkv: inputs.floats(0)?,
+            cu_seqlens: inputs.ints(3)?,
+            past_lens: inputs.ints(4)?,
+            block_table: inputs.ints(5)?,
+            table_width: *table_shape.get(1).ok_or("block_table is not a matrix")? as usize,
+            cos: inputs.floats(6)?,
+            sin: inputs.floats(7)?,
+            q_norm: inputs.floats(8)?,
+            k_norm: inputs.floats(9)?,
+            num_blocks: cache_shape[0] as usize,
+            format,
+        };
+        attention.validate()?;
+
+        let width = self.heads.query * self.heads.dim;
+        let output = OutputRows(output_pointer(context, 0, &[attention.tokens() as i64, width as i64])?);
+        let pools = CachePools {
+            keys: output_pointer(context, 1, &cache_shape)?,
+            values: output_pointer(context, 2, &cache_shape)?,
+        };
+        // An output that is not bound to its input's tensor gets fresh memory: the cache would be lost.
+        if pools.keys.cast_const() != inputs.bytes(1)? || pools.values.cast_const() != inputs.bytes(2)? {
+            return Err("the caches are not bound in place".to_owned());
+        }
+
+        let failure = Mutex::new(None);
+        context
+            .par_for(Kernel::tasks(&attention), 0, |task| {
+                // SAFETY: the batch is validated; ONNX Runtime allocated the output for its shape; the caches have the
+                // documented shape, belong to this run (their owner runs one step at a time) and no reference to their
+                // contents is held; `par_for` runs each task once.
+                let work = || unsafe { self.kernel.run_task(&attention, pools, output, task) };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic_message(&*panic));
+                }
+            })
+            .map_err(|error| error.message().to_owned())?;
+        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => Ok(()),
+            Some(reason) => Err(reason),
+        }
+    }
+}
+
+/// The operator's inputs.
+struct Inputs<'a>(Vec<ValueRef<'a>>);
+
+impl<'a> Inputs<'a> {
+    fn of(context: &'a ComputeContext) -> Result<Self, String> {
+        let input = |index| match context.input(index) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(format!("input {index} is absent")),
+            Err(error) => Err(error.message().to_owned()),
+        };
+        (0..10).map(input).collect::<Result<_, _>>().map(Inputs)
+    }
+
+    fn tensor<T: ort::value::PrimitiveTensorElementType>(&self, index: usize) -> Result<(&[i64], &[T]), String> {
+        let tensor = self.0[index].try_extract_tensor::<T>();
+        let (shape, data) = tensor.map_err(|error| format!("input {index}: {}", error.message()))?;
+        Ok((shape, data))
+    }
+
+    fn floats(&self, index: usize) -> Result<&[f32], String> {
+        Ok(self.tensor(index)?.1)
+    }
+
+    fn ints(&self, index: usize) -> Result<&[i32], String> {
+        Ok(self.tensor(index)?.1)
+    }
+
+    fn bytes(&self, index: usize) -> Result<*const u8, String> {
+        Ok(self.tensor::<u8>(index)?.1.as_ptr())
+    }
+
+    fn shape(&self, index: usize) -> Result<Vec<i64>, String> {
+        let value: &DynValue = &self.0[index];
+        Ok(value.dtype().tensor_shape().ok_or_else(|| format!("input {index} is not a tensor"))?.to_vec())
+    }
+}
+
+fn output_pointer<T: ort::value::PrimitiveTensorElementType>(
+    context: &ComputeContext,
+    index: usize,
+    shape: &[i64],
+) -> Result<*mut T, String> {
+    let output = context.output(index, shape.to_vec()).map_err(|error| error.message().to_owned())?;
+    let mut output = output.ok_or_else(|| format!("output {index} is absent"))?;
+    let tensor = output.try_extract_tensor_mut::<T>();
+    let (_, data) = tensor.map_err(|error| format!("output {index}: {}", error.message()))?;
+    Ok(data.as_mut_ptr())
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a message"))
+}

@@ -1,0 +1,73 @@
+//! The model: a ragged batch of new tokens in, the heads' logits for each of them out. Nothing above knows what ONNX
+//! is, nothing here knows what a stream says.
+
+pub(crate) mod attention;
+mod paged;
+
+use ndarray::Array2;
+
+use crate::Result;
+
+pub(crate) use attention::cache::{BLOCK, CacheFormat};
+pub(crate) use paged::{PagedModel, PagedOptions};
+
+/// New tokens of several streams, flattened to one axis.
+#[derive(Debug, Default)]
+pub(crate) struct RaggedBatch {
+    /// `[tokens]`
+    pub(crate) input_ids: Vec<i64>,
+    /// Where each stream's tokens end; starts with 0: `[streams + 1]`.
+    pub(crate) cu_seqlens: Vec<i32>,
+    /// Tokens of each stream in the cache: `[streams]`.
+    pub(crate) past_lens: Vec<i32>,
+    /// Cache blocks of each stream, first to last.
+    pub(crate) blocks: Vec<Vec<i32>>,
+}
+
+impl RaggedBatch {
+    pub(crate) fn new() -> Self {
+        RaggedBatch { cu_seqlens: vec![0], ..RaggedBatch::default() }
+    }
+
+    /// Adds a stream's next tokens. `blocks` must have room for `past` and the new ones.
+    pub(crate) fn push(&mut self, ids: &[u32], past: usize, blocks: &[u32]) {
+        self.input_ids.extend(ids.iter().map(|id| i64::from(*id)));
+        self.cu_seqlens.push(self.input_ids.len() as i32);
+        self.past_lens.push(past as i32);
+        self.blocks.push(blocks.iter().map(|block| *block as i32).collect());
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.input_ids.len()
+    }
+}
+
+/// Logits of the four heads for every token of a batch, each `[tokens, classes]`.
+#[derive(Debug)]
+pub(crate) struct HeadLogits {
+    pub(crate) response: RoleLogits,
+    pub(crate) query: RoleLogits,
+}
+
+/// Logits of one role's two heads.
+#[derive(Debug, Clone)]
+pub(crate) struct RoleLogits {
+    pub(crate) risk: Array2<f32>,
+    pub(crate) category: Array2<f32>,
+}
+
+impl RoleLogits {
+    /// Logits of no token.
+    pub(crate) fn empty() -> Self {
+        RoleLogits { risk: Array2::zeros((0, 0)), category: Array2::zeros((0, 0)) }
+    }
+}
+
+/// A model that runs one step at a time and keeps the KV cache.
+pub(crate) trait Model: Send {
+    /// Blocks in the KV cache.
+    fn num_blocks(&self) -> usize;
+
+    /// Runs one step. After an error the cache holds nothing new for any stream of the batch.
+    fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits>;
+}

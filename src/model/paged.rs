@@ -1,0 +1,157 @@
+//! The paged graph on the CPU: sessions, the KV pools bound to it, and its inputs and outputs.
+
+use ndarray::{Array2, Ix2};
+use ort::{
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, Session, SessionOutputs},
+    value::Tensor,
+};
+
+use super::{
+    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits,
+    attention::{kernel::Kernel, operator},
+};
+use crate::{
+    Error, Result,
+    bundle::{Bundle, Dimensions},
+    runtime::Runtime,
+};
+
+/// The graph's outputs beside the caches, and the number of classes each must have.
+const HEADS: [&str; 4] = ["risk_logits", "category_logits", "query_risk_logits", "query_category_logits"];
+
+/// How to open a [`PagedModel`].
+pub(crate) struct PagedOptions {
+    pub(crate) format: CacheFormat,
+    /// Bytes for keys and values of all layers together.
+    pub(crate) cache_bytes: usize,
+    pub(crate) threads: usize,
+}
+
+/// The paged graph with its KV pools.
+pub(crate) struct PagedModel {
+    session: Session,
+    /// Holds the pools: each is bound as an input and as an output once.
+    binding: IoBinding,
+    num_blocks: usize,
+    block_bytes: usize,
+    vocab_size: usize,
+}
+
+impl PagedModel {
+    /// Loads the bundle's graph and takes memory for the cache.
+    pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions) -> Result<Self> {
+        let graph = bundle.manifest.graphs.paged_cpu.file.as_str();
+        let dims = &bundle.manifest.model;
+        let kernel = Kernel::detect();
+        tracing::info!(kernel = kernel.name, cache = ?options.format, "attention on the CPU");
+        let session = runtime.cpu_session(bundle, graph, operator::domain(kernel)?, options.threads)?;
+        check_signature(bundle, graph, &session)?;
+        let block_bytes = block_bytes(dims, options.format);
+        let num_blocks = options.cache_bytes / block_bytes;
+        if num_blocks == 0 {
+            let reason = format!("one block of {BLOCK} tokens takes {block_bytes} bytes");
+            return Err(Error::Config { field: "cache.mib".into(), reason });
+        }
+        let mut binding = session.create_binding()?;
+        for layer in 0..dims.num_layers {
+            for part in ["key_cache", "value_cache"] {
+                let mut pool = new_pool(dims, options.format, num_blocks)?;
+                binding.bind_input(format!("{part}.{layer}"), &pool)?;
+                binding.bind_output(format!("{part}_out.{layer}"), &mut pool)?;
+            }
+        }
+        Ok(PagedModel { session, binding, num_blocks, block_bytes, vocab_size: dims.vocab_size })
+    }
+
+    /// Bytes of the cache that one token takes.
+    pub(crate) fn cache_bytes_per_token(&self) -> usize {
+        self.block_bytes / BLOCK
+    }
+
+    fn bind_batch(&mut self, batch: &RaggedBatch) -> Result<()> {
+        let streams = batch.past_lens.len();
+        let width = batch.blocks.iter().map(Vec::len).max().unwrap_or(0);
+        let mut table = vec![0i32; streams * width];
+        for (row, blocks) in table.chunks_exact_mut(width.max(1)).zip(&batch.blocks) {
+            row[..blocks.len()].copy_from_slice(blocks);
+        }
+        let binding = &mut self.binding;
+        let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
+        for name in HEADS {
+            // Anew for every step: a bound output keeps the tensor, and so the shape, of the last run.
+            binding.bind_output_to_device(name, &cpu)?;
+        }
+        binding.bind_input("input_ids", &Tensor::from_array(([batch.tokens()], batch.input_ids.clone()))?)?;
+        binding.bind_input("cu_seqlens", &Tensor::from_array(([streams + 1], batch.cu_seqlens.clone()))?)?;
+        binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
+        binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
+        Ok(())
+    }
+}
+
+impl Model for PagedModel {
+    fn num_blocks(&self) -> usize {
+        self.num_blocks
+    }
+
+    fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
+        // The runtime's Gather would read outside the embedding only after its own check, but its message would not
+        // name the token; an empty batch crashes some kernels.
+        let known = 0..self.vocab_size as i64;
+        if batch.tokens() == 0 || batch.input_ids.iter().any(|id| !known.contains(id)) {
+            return Err(Error::Inference("a batch is empty or has an unknown token id".into()));
+        }
+        self.bind_batch(batch)?;
+        let outputs = self.session.run_binding(&self.binding)?;
+        Ok(HeadLogits {
+            response: RoleLogits { risk: matrix(&outputs, HEADS[0])?, category: matrix(&outputs, HEADS[1])? },
+            query: RoleLogits { risk: matrix(&outputs, HEADS[2])?, category: matrix(&outputs, HEADS[3])? },
+        })
+    }
+}
+
+/// Bytes that one block of tokens takes in all layers together.
+fn block_bytes(dims: &Dimensions, format: CacheFormat) -> usize {
+    2 * dims.num_layers * dims.num_kv_heads * format.record_bytes(dims.head_dim)
+}
+
+fn new_pool(dims: &Dimensions, format: CacheFormat, num_blocks: usize) -> Result<Tensor<u8>> {
+    let record_bytes = format.record_bytes(dims.head_dim);
+    Tensor::new(&Allocator::default(), [num_blocks, dims.num_kv_heads, record_bytes]).map_err(|_| Error::OutOfMemory {
+        bytes: num_blocks * dims.num_kv_heads * record_bytes,
+        purpose: "a layer's KV cache",
+    })
+}
+
+fn matrix(outputs: &SessionOutputs, name: &str) -> Result<Array2<f32>> {
+    let view = outputs[name].try_extract_array::<f32>()?;
+    let view = view.into_dimensionality::<Ix2>().map_err(|error| Error::Inference(format!("{name}: {error}")))?;
+    Ok(view.to_owned())
+}
+
+/// The graph must have the inputs and outputs that the manifest promises.
+fn check_signature(bundle: &Bundle, graph: &str, session: &Session) -> Result<()> {
+    let manifest = &bundle.manifest;
+    let response = manifest.response_labels(&bundle.name())?;
+    let query = manifest.query_labels(&bundle.name())?;
+    let classes =
+        [response.risks.len(), response.categories.len(), query.risks.len(), query.categories.len()].map(|n| n as i64);
+    for (name, classes) in HEADS.into_iter().zip(classes) {
+        let output = session.outputs().iter().find(|output| output.name() == name);
+        let shape = output.and_then(|output| output.dtype().tensor_shape());
+        if shape.and_then(|shape| shape.last().copied()) != Some(classes) {
+            let reason = format!("output {name} is missing or does not have the {classes} classes of guard.toml");
+            return Err(bundle.file_error(graph, reason));
+        }
+    }
+    let caches = (0..manifest.model.num_layers).flat_map(|layer| [("key_cache", layer), ("value_cache", layer)]);
+    let caches = caches.map(|(part, layer)| format!("{part}.{layer}"));
+    let fixed = ["input_ids", "cu_seqlens", "past_lens", "block_table"].map(str::to_owned);
+    let expected: Vec<String> = fixed.into_iter().chain(caches).collect();
+    let found: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
+    if found != expected {
+        return Err(bundle.file_error(graph, format!("inputs are {found:?}, expected {expected:?}")));
+    }
+    Ok(())
+}

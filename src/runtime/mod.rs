@@ -1,0 +1,110 @@
+//! ONNX Runtime: finding the library, the one environment of the process, and sessions.
+
+mod library;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use ort::{
+    environment::Environment,
+    logging::LogLevel,
+    operator::OperatorDomain,
+    session::{
+        Session,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
+    },
+};
+
+use crate::{
+    Error, Result,
+    bundle::{Bundle, Place, WEIGHTS},
+};
+
+/// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
+/// per process, and host programs tear down in any order.
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+#[derive(Clone)]
+pub(crate) struct Runtime {
+    environment: Environment,
+    library: PathBuf,
+}
+
+impl Runtime {
+    /// Loads ONNX Runtime if this process has not done so yet. `explicit` is a library or the folder it is in.
+    pub(crate) fn load(explicit: Option<&Path>) -> Result<Runtime> {
+        let mut slot = RUNTIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(runtime) = &*slot {
+            if let Some(wanted) = explicit {
+                library::same_as_loaded(wanted, &runtime.library)?;
+            }
+            return Ok(runtime.clone());
+        }
+        let library = library::load(explicit)?;
+        let environment =
+            ort::init().with_name("qwenguard").with_telemetry(false).with_logger(Arc::new(log)).build()?;
+        tracing::info!(library = %library.display(), build = ort::info(), "loaded ONNX Runtime");
+        Ok(slot.insert(Runtime { environment, library }).clone())
+    }
+
+    /// The library in use.
+    pub(crate) fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// A session on the CPU for one graph of a bundle, with this crate's operators.
+    pub(crate) fn cpu_session(
+        &self,
+        bundle: &Bundle,
+        graph: &str,
+        operators: OperatorDomain,
+        threads: usize,
+    ) -> Result<Session> {
+        let failed = |error: ort::Error| bundle.file_error(graph, error.message());
+        let mut builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
+        match &bundle.place {
+            Place::Folder(folder) => builder.commit_from_file(folder.join(graph)).map_err(failed),
+            Place::Embedded(_) => {
+                let weights = bundle.place.read(WEIGHTS)?.into_owned().into();
+                let mut builder = builder
+                    .with_external_initializer_file_in_memory(WEIGHTS, weights)
+                    .map_err(|error| bundle.file_error(WEIGHTS, error.to_string()))?;
+                builder.commit_from_memory(&bundle.place.read(graph)?).map_err(failed)
+            }
+        }
+    }
+
+    fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&self.environment)?
+            // Without it ONNX Runtime may choose another device by itself.
+            .with_auto_device(AutoDevicePolicy::PreferCPU)?
+            // The graph is already made of fused operators; higher levels only cost load time.
+            .with_optimization_level(GraphOptimizationLevel::Level1)?
+            .with_intra_threads(threads)?
+            .with_inter_threads(1)?
+            // Its cache is keyed by all input shapes, and ours differ in every step.
+            .with_memory_pattern(false)?
+            .with_intra_op_spinning(threads > 1)?
+            // Spin inside a step, sleep between steps.
+            .with_config_entry("session.force_spinning_stop", "1")?
+            .with_operators(operators)?)
+    }
+}
+
+/// ONNX Runtime's log goes where the host's `tracing` goes, and nowhere if the host has none.
+fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
+    match level {
+        LogLevel::Verbose => tracing::trace!(category, location, "{message}"),
+        LogLevel::Info => tracing::debug!(category, location, "{message}"),
+        LogLevel::Warning => tracing::warn!(category, location, "{message}"),
+        LogLevel::Error | LogLevel::Fatal => tracing::error!(category, location, "{message}"),
+    }
+}
+
+impl From<ort::Error<SessionBuilder>> for Error {
+    fn from(error: ort::Error<SessionBuilder>) -> Self {
+        Error::Inference(error.message().to_owned())
+    }
+}

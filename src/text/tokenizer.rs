@@ -1,0 +1,135 @@
+//! The tokenizer of a bundle.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use tokenizers::Tokenizer as HfTokenizer;
+
+use crate::{Error, Result};
+
+/// One token of an encoded text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextToken {
+    /// The token's id.
+    pub id: u32,
+    /// The bytes of the text that it stands for.
+    pub bytes: Range<usize>,
+}
+
+/// A Hugging Face tokenizer that reads every text as text: special tokens are never found in it.
+pub(crate) struct Tokenizer {
+    inner: HfTokenizer,
+    /// Finds the spellings of special tokens; the index of a spelling is that of its id in `special_ids`.
+    special: AhoCorasick,
+    special_ids: Vec<u32>,
+    /// The bytes of every token, by id.
+    bytes: Vec<Box<[u8]>>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; the error says what is wrong with it.
+    pub(crate) fn new(json: &[u8]) -> Result<Self, String> {
+        let mut inner = HfTokenizer::from_bytes(json).map_err(|error| error.to_string())?;
+        let added = inner.get_added_tokens_decoder();
+        let (special_ids, spellings): (Vec<u32>, Vec<&str>) =
+            added.iter().filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.as_str())).unzip();
+        let special = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(spellings)
+            .map_err(|error| error.to_string())?;
+        let len = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let bytes = (0..len as u32)
+            .map(|id| match added.get(&id) {
+                Some(token) => token.content.as_bytes().into(),
+                None => inner.id_to_token(id).map_or_else(Box::default, |token| byte_level(&token)),
+            })
+            .collect();
+        // From here on `<|im_end|>` in a text is eleven characters.
+        inner.set_encode_special_tokens(true);
+        Ok(Tokenizer { inner, special, special_ids, bytes })
+    }
+
+    /// The first special token that a text spells, the longest if several start there: where, and its id.
+    pub(crate) fn find_special(&self, text: &str) -> Option<(Range<usize>, u32)> {
+        let found = self.special.find(text)?;
+        Some((found.range(), self.special_ids[found.pattern()]))
+    }
+
+    /// The bytes that a token stands for, or none if there is no such token.
+    pub(crate) fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.bytes.get(id as usize).map(|bytes| &**bytes)
+    }
+
+    /// The ids of a text.
+    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| unencodable(&*error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokens of a text with the bytes they stand for. Where the tokenizer's normalisation changes the text, spans
+    /// are whole characters of the original and may touch or overlap.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
+        let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
+        let exact = self.exact_spans(encoding.get_ids(), text);
+        let spans = exact.unwrap_or_else(|| encoding.get_offsets().iter().map(|(from, to)| *from..*to).collect());
+        Ok(encoding.get_ids().iter().zip(spans).map(|(id, bytes)| TextToken { id: *id, bytes }).collect())
+    }
+
+    /// Spans by adding up the tokens' own bytes: exact within characters. None if the bytes are not those of the text.
+    fn exact_spans(&self, ids: &[u32], text: &str) -> Option<Vec<Range<usize>>> {
+        let mut end = 0;
+        let mut spans = Vec::with_capacity(ids.len());
+        for id in ids {
+            let bytes = self.token_bytes(*id)?;
+            if !text.as_bytes()[end..].starts_with(bytes) {
+                return None;
+            }
+            spans.push(end..end + bytes.len());
+            end += bytes.len();
+        }
+        (end == text.len()).then_some(spans)
+    }
+}
+
+fn unencodable(error: &(dyn std::error::Error + Send + Sync)) -> Error {
+    Error::Argument { argument: "text", reason: error.to_string() }
+}
+
+/// The bytes of a byte-level BPE token. Every byte is written as one character: printable ones as themselves, the
+/// others shifted to U+0100 and up (the table of GPT-2's `bytes_to_unicode`).
+fn byte_level(token: &str) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(token.len());
+    for character in token.chars() {
+        match byte_of(character) {
+            Some(byte) => bytes.push(byte),
+            None => return token.as_bytes().into(),
+        }
+    }
+    bytes.into()
+}
+
+fn byte_of(character: char) -> Option<u8> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(character) {
+        code @ 0..=0xFF => Some(code as u8).filter(|byte| printable(*byte)),
+        code => (0..=255u8).filter(|byte| !printable(*byte)).nth(usize::try_from(code - 0x100).ok()?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_level_characters_cover_every_byte_once() {
+        let mut seen = [false; 256];
+        for character in (0..0x200).filter_map(char::from_u32) {
+            if let Some(byte) = byte_of(character) {
+                assert!(!std::mem::replace(&mut seen[byte as usize], true), "{byte}");
+            }
+        }
+        assert!(seen.iter().all(|seen| *seen));
+        assert_eq!(&*byte_level("Ġhi"), b" hi");
+        assert_eq!(&*byte_level("Ċ"), b"\n");
+    }
+}

@@ -1,0 +1,159 @@
+//! Labels, probabilities and verdicts: what the model says about one position.
+
+use std::sync::Arc;
+
+use ndarray::ArrayView1;
+use serde::{Deserialize, Serialize};
+
+/// How bad a text is, from harmless to harmful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Risk {
+    /// Harmless.
+    Safe,
+    /// Harmful in some contexts or to some readers.
+    Controversial,
+    /// Harmful.
+    Unsafe,
+}
+
+impl Risk {
+    /// The level that a checkpoint's label names, or none if the label is unknown.
+    pub(crate) fn from_label(label: &str) -> Option<Self> {
+        match label.trim_matches('"') {
+            "Safe" => Some(Risk::Safe),
+            "Controversial" => Some(Risk::Controversial),
+            "Unsafe" => Some(Risk::Unsafe),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Risk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Risk::Safe => "Safe",
+            Risk::Controversial => "Controversial",
+            Risk::Unsafe => "Unsafe",
+        })
+    }
+}
+
+/// The labels of one pair of heads, in the order of the model's outputs.
+#[derive(Debug, PartialEq)]
+pub struct Labels {
+    pub(crate) risks: Vec<Risk>,
+    pub(crate) categories: Vec<String>,
+}
+
+impl Labels {
+    /// The risk level at each index of the risk head.
+    pub fn risks(&self) -> &[Risk] {
+        &self.risks
+    }
+
+    /// The category at each index of the category head, exactly as the checkpoint spells it.
+    pub fn categories(&self) -> &[String] {
+        &self.categories
+    }
+}
+
+/// What the model says at one position, with the full probabilities of both heads.
+///
+/// There is no category for "none": while the risk is [`Risk::Safe`] the category probabilities mean nothing (the
+/// model was not trained there) and [`Verdict::category`] is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    labels: Arc<Labels>,
+    risk_probs: Box<[f32]>,
+    category_probs: Box<[f32]>,
+}
+
+impl Verdict {
+    pub(crate) fn from_logits(labels: &Arc<Labels>, risk: ArrayView1<f32>, category: ArrayView1<f32>) -> Self {
+        Verdict { labels: labels.clone(), risk_probs: softmax(risk), category_probs: softmax(category) }
+    }
+
+    /// The most probable level.
+    pub fn risk(&self) -> Risk {
+        self.labels.risks[argmax(&self.risk_probs)]
+    }
+
+    /// The most probable category, or `None` where the risk is Safe.
+    pub fn category(&self) -> Option<&str> {
+        (self.risk() != Risk::Safe).then(|| self.labels.categories[argmax(&self.category_probs)].as_str())
+    }
+
+    /// Probability of a level, 0 to 1; the levels sum to 1.
+    pub fn probability(&self, risk: Risk) -> f32 {
+        self.risk_probabilities().filter(|(level, _)| *level == risk).map(|(_, p)| p).sum()
+    }
+
+    /// Every level with its probability, in the order of the model's output.
+    pub fn risk_probabilities(&self) -> impl Iterator<Item = (Risk, f32)> + '_ {
+        self.labels.risks.iter().copied().zip(self.risk_probs.iter().copied())
+    }
+
+    /// Every category with its probability, in the order of the model's output. They sum to 1 whatever the risk.
+    pub fn category_probabilities(&self) -> impl Iterator<Item = (&str, f32)> + '_ {
+        self.labels.categories.iter().map(String::as_str).zip(self.category_probs.iter().copied())
+    }
+}
+
+fn softmax(logits: ArrayView1<f32>) -> Box<[f32]> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exps: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let sum: f32 = exps.iter().sum();
+    exps.into_iter().map(|e| e / sum).collect()
+}
+
+/// The first of the largest values, as PyTorch's `argmax` gives it.
+fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    fn verdict(risk: [f32; 3]) -> Verdict {
+        let labels = Arc::new(Labels {
+            risks: vec![Risk::Safe, Risk::Unsafe, Risk::Controversial],
+            categories: vec!["A".into(), "B".into()],
+        });
+        Verdict::from_logits(&labels, array![risk[0], risk[1], risk[2]].view(), array![0.0, 1.0].view())
+    }
+
+    #[test]
+    fn labels_follow_the_order_of_the_outputs() {
+        let verdict = verdict([0.0, 1.0, 5.0]);
+        assert_eq!(verdict.risk(), Risk::Controversial);
+        assert_eq!(verdict.category(), Some("B"));
+        let sum: f32 = verdict.risk_probabilities().map(|(_, p)| p).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        assert!(verdict.probability(Risk::Controversial) > 0.97);
+    }
+
+    #[test]
+    fn a_safe_verdict_has_no_category() {
+        assert_eq!(verdict([3.0, 1.0, 0.0]).category(), None);
+    }
+
+    #[test]
+    fn softmax_survives_large_logits() {
+        assert_eq!(verdict([500.0, -500.0, 0.0]).probability(Risk::Safe), 1.0);
+    }
+
+    #[test]
+    fn quoted_labels_are_known() {
+        assert_eq!(Risk::from_label("\"Unsafe\""), Some(Risk::Unsafe));
+        assert_eq!(Risk::from_label("Maybe"), None);
+    }
+}
