@@ -1,0 +1,114 @@
+"""The command line."""
+
+# Only the standard library is imported up here, so that an interrupt while the libraries load is met by our handler.
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import ExportError, Interrupted
+
+if TYPE_CHECKING:
+    from .export import Options
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_USAGE = """\
+%(prog)s CHECKPOINT OUT [--precision fp32|int8|int4] [options]
+       %(prog)s --random 0.6B|4B|8B OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    # nohup starts programs with SIGHUP ignored, and means it.
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        for number, handler in previous.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+        return _run(arguments)
+    except Interrupted as stop:
+        return _fail("interrupted", 128 + stop.signal_number)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run(arguments: list[str] | None) -> int:
+    options = _parse(arguments)
+    from .export import export
+
+    try:
+        report = export(options)
+    except ExportError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{error.filename or options.out}: {error.strerror}", 1)
+    print("\n".join(report.lines()))
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"qwenguard-export: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    # A second signal must not break into the tidying up that the first one started.
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _parse(arguments: list[str] | None) -> Options:
+    parser = _parser()
+    values = parser.parse_args(arguments)
+    _check(parser, values)
+    from .export import Options
+    from .source import RandomModel
+
+    *checkpoint, out = values.paths
+    return Options(
+        source=checkpoint[0] if checkpoint else RandomModel(values.random, values.seed or 0, values.tokenizer),
+        out=out,
+        precision=values.precision,
+        block=values.block or 32,
+        parity=values.parity,
+        force=values.force,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qwenguard-export",
+        usage=_USAGE,
+        description="Turns a Qwen3Guard-Stream checkpoint into a libqwenguard bundle.",
+    )
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
+    parser.add_argument("--precision", choices=["fp32", "int8", "int4"], default="int8", help="default: int8")
+    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (default: 32)")
+    parser.add_argument(
+        "--no-parity", dest="parity", action="store_false", help="do not compare the result with the checkpoint"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--random", choices=["0.6B", "4B", "8B"], help="random weights in the shapes of this model")
+    parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
+    if len(values.paths) != (1 if values.random else 2):
+        parser.error("expected OUT" if values.random else "expected CHECKPOINT and OUT")
+    if values.random and not values.tokenizer:
+        parser.error("--random needs --tokenizer")
+    if not values.random and (values.tokenizer or values.seed is not None):
+        parser.error("--tokenizer and --seed go with --random")
+    if values.seed is not None and values.seed < 0:
+        parser.error("--seed must not be negative")
+    if values.precision == "fp32" and values.block:
+        parser.error("--block has no meaning with --precision fp32")

@@ -1,0 +1,120 @@
+"""One export, from source to bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
+from tqdm import tqdm
+
+from . import parity
+from .bundle import (
+    GRAPH_FILE,
+    MANIFEST,
+    WEIGHTS_FILE,
+    FileRecord,
+    manifest,
+    sha256_file,
+    staging,
+    write_file,
+)
+from .graph import build_model
+from .memory import peak_bytes
+from .source import RandomModel, Source, open_source
+from .store import BITS, WeightStore
+from .text import TEMPLATE_FILE, TOKENIZER_FILE
+from .weights import WeightWriter
+
+
+@dataclass(frozen=True)
+class Options:
+    source: Path | RandomModel
+    out: Path
+    precision: str = "int8"
+    block: int = 32
+    parity: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    out: Path
+    bytes: int
+    largest_tensor: int
+    build_peak: int | None
+    peak: int | None
+    parity: parity.Parity | None
+
+    def lines(self) -> list[str]:
+        lines = self.parity.lines() if self.parity else []
+        if self.peak is not None and self.build_peak is not None:
+            build = f" ({_mib(self.build_peak)} MiB before the parity check)" if self.parity else ""
+            lines.append(f"peak memory: {_mib(self.peak)} MiB{build}, largest tensor: {_mib(self.largest_tensor)} MiB")
+        return [*lines, f"wrote {self.out}, {_mib(self.bytes)} MiB"]
+
+
+def export(options: Options) -> Report:
+    source = open_source(options.source)
+    with staging(options.out, options.force) as folder:
+        files = _write_text(source, folder)
+        model = _build(source, options, folder, files)
+        build_peak = peak_bytes()
+        result = _measure(source, options, folder, model) if options.parity else None
+        document = manifest(
+            config=source.config,
+            precision=options.precision,
+            block=options.block if options.precision in BITS else None,
+            source_name=source.name,
+            source_sha256=_hash_sources(source),
+            tokens=source.text.tokens,
+            files=files,
+            parity=result,
+        )
+        written = write_file(folder / MANIFEST, document)
+    return Report(
+        out=options.out,
+        bytes=written.bytes + sum(file.bytes for file in files.values()),
+        largest_tensor=max(info.nbytes for info in source.checkpoint.tensors.values()),
+        build_peak=build_peak,
+        peak=peak_bytes(),
+        parity=result,
+    )
+
+
+def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
+    return {
+        TOKENIZER_FILE: write_file(folder / TOKENIZER_FILE, source.text.tokenizer),
+        TEMPLATE_FILE: write_file(folder / TEMPLATE_FILE, source.text.template.encode()),
+    }
+
+
+def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> ModelProto:
+    total = sum(info.nbytes for info in source.checkpoint.tensors.values())
+    with (
+        WeightWriter(folder / WEIGHTS_FILE) as writer,
+        tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+    ):
+        store = WeightStore(source.checkpoint, writer, options.precision, options.block, bar.update)
+        model = build_model(source.config, store)
+        files[WEIGHTS_FILE] = FileRecord(*writer.finish())
+    model.graph.initializer.extend(writer.tensors)
+    files[GRAPH_FILE] = write_file(folder / GRAPH_FILE, model.SerializeToString(deterministic=True))
+    return model
+
+
+def _measure(source: Source, options: Options, folder: Path, model: ModelProto) -> parity.Parity:
+    steps = parity.progress_steps(model, source.config)
+    with tqdm(desc="parity", total=steps, disable=None, leave=False) as bar:
+        result = parity.measure(model, folder, source.checkpoint, source.config, source.text.samples, bar.update)
+    parity.check(result, options.precision)
+    return result
+
+
+def _hash_sources(source: Source) -> dict[str, str]:
+    files = tqdm(source.files, desc="digests", disable=None, leave=False)
+    return {path.name: sha256_file(path) for path in files}
+
+
+def _mib(count: int) -> int:
+    return round(count / 2**20)

@@ -1,0 +1,209 @@
+"""Runs an exported graph on stock ONNX Runtime, one layer at a time.
+
+ONNX Runtime does not know our attention operator. Here it is given as a model-local function of standard operators,
+added to a copy of the graph in memory: one sequence from its beginning, without a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx.parser import parse_function
+
+from .errors import ExportError
+from .graph import HEAD_OUTPUTS
+
+_LOG_ERRORS = 3
+
+_Values = dict[str, np.ndarray]
+
+_PAGED_ATTENTION = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+PagedAttention <layer, num_heads, kv_num_heads, head_dim, scale, epsilon>
+(qkv, key_cache, value_cache, cu_seqlens, past_lens, block_table, cos, sin, q_norm, k_norm)
+=> (attended, key_cache_out, value_cache_out)
+{
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    heads_scalar = Constant <value_int: int = @num_heads> ()
+    kv_heads_scalar = Constant <value_int: int = @kv_num_heads> ()
+    size_scalar = Constant <value_int: int = @head_dim> ()
+    heads = Reshape (heads_scalar, one)
+    kv_heads = Reshape (kv_heads_scalar, one)
+    size = Reshape (size_scalar, one)
+
+    split_shape = Concat <axis = 0> (zero, all, size)
+    split_sizes = Concat <axis = 0> (heads, kv_heads, kv_heads)
+    rows = Reshape (qkv, split_shape)
+    q, k, v = Split <axis = 1> (rows, split_sizes)
+
+    eps = Constant <value_float: float = @epsilon> ()
+    q_squares = Mul (q, q)
+    q_mean = ReduceMean (q_squares, all)
+    q_variance = Add (q_mean, eps)
+    q_deviation = Sqrt (q_variance)
+    q_unit = Div (q, q_deviation)
+    q_normed = Mul (q_unit, q_norm)
+    k_squares = Mul (k, k)
+    k_mean = ReduceMean (k_squares, all)
+    k_variance = Add (k_mean, eps)
+    k_deviation = Sqrt (k_variance)
+    k_unit = Div (k, k_deviation)
+    k_normed = Mul (k_unit, k_norm)
+
+    tokens = Shape <start = 0, end = 1> (qkv)
+    cos_rows = Slice (cos, zero, tokens, zero)
+    sin_rows = Slice (sin, zero, tokens, zero)
+    cos_heads = Unsqueeze (cos_rows, one)
+    sin_heads = Unsqueeze (sin_rows, one)
+    q_first, q_second = Split <axis = -1, num_outputs = 2> (q_normed)
+    k_first, k_second = Split <axis = -1, num_outputs = 2> (k_normed)
+    q_a = Mul (q_first, cos_heads)
+    q_b = Mul (q_second, sin_heads)
+    q_c = Mul (q_second, cos_heads)
+    q_d = Mul (q_first, sin_heads)
+    q_low = Sub (q_a, q_b)
+    q_high = Add (q_c, q_d)
+    q_rotated = Concat <axis = -1> (q_low, q_high)
+    k_a = Mul (k_first, cos_heads)
+    k_b = Mul (k_second, sin_heads)
+    k_c = Mul (k_second, cos_heads)
+    k_d = Mul (k_first, sin_heads)
+    k_low = Sub (k_a, k_b)
+    k_high = Add (k_c, k_d)
+    k_rotated = Concat <axis = -1> (k_low, k_high)
+
+    grouped_shape = Concat <axis = 0> (kv_heads, all, tokens, size)
+    q_by_head = Transpose <perm = [1, 0, 2]> (q_rotated)
+    q_grouped = Reshape (q_by_head, grouped_shape)
+    k_by_head = Transpose <perm = [1, 2, 0]> (k_rotated)
+    k_grouped = Unsqueeze (k_by_head, one)
+    v_by_head = Transpose <perm = [1, 0, 2]> (v)
+    v_grouped = Unsqueeze (v_by_head, one)
+
+    factor = Constant <value_float: float = @scale> ()
+    products = MatMul (q_grouped, k_grouped)
+    scores = Mul (products, factor)
+    blocked = Constant <value_float = -3.0e38> ()
+    square_shape = Concat <axis = 0> (tokens, tokens)
+    square = Expand (blocked, square_shape)
+    diagonal = Constant <value_int = 1> ()
+    future = Trilu <upper = 1> (square, diagonal)
+    masked = Add (scores, future)
+    weights = Softmax <axis = -1> (masked)
+    mixed = MatMul (weights, v_grouped)
+
+    head_shape = Concat <axis = 0> (heads, tokens, size)
+    by_head = Reshape (mixed, head_shape)
+    by_token = Transpose <perm = [1, 0, 2]> (by_head)
+    flat_shape = Concat <axis = 0> (tokens, all)
+    attended = Reshape (by_token, flat_shape)
+    key_cache_out = Identity (key_cache)
+    value_cache_out = Identity (value_cache)
+}
+"""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run of nodes that is evaluated on its own."""
+
+    nodes: list[NodeProto]
+    inputs: set[str]
+    outputs: set[str]
+    needed_later: set[str]
+
+
+def evaluate(
+    model: ModelProto, folder: Path, sequences: list[np.ndarray], progress: Callable[[], object]
+) -> dict[str, np.ndarray]:
+    """Logits [tokens, labels] of each head, for all sequences one after the other."""
+    values = [_graph_inputs(model, ids) for ids in sequences]
+    for part in _parts(model.graph):
+        try:
+            values = _run(_open(_cut(model, part), folder), part, values)
+        except Exception as error:  # the runtime's exceptions have no narrower base
+            raise ExportError(f"parity: ONNX Runtime fails on {part.nodes[0].name}: {error}") from error
+        progress()
+    return {labels: np.concatenate([known[output] for known in values]) for labels, output in HEAD_OUTPUTS.items()}
+
+
+def count_parts(model: ModelProto) -> int:
+    return len(_parts(model.graph))
+
+
+def _run(session: ort.InferenceSession, part: _Part, values: list[_Values]) -> list[_Values]:
+    """Runs a part on each sequence; returns what the parts after it need."""
+    names = sorted(part.outputs)
+    results = []
+    for known in values:
+        outputs = session.run(names, {name: known[name] for name in part.inputs})
+        after = {**known, **dict(zip(names, outputs, strict=True))}
+        results.append({name: value for name, value in after.items() if name in part.needed_later})
+    return results
+
+
+def _parts(graph: GraphProto) -> list[_Part]:
+    """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads."""
+    weights = {tensor.name for tensor in graph.initializer}
+    needed = set(HEAD_OUTPUTS.values())
+    parts = []
+    groups = [list(nodes) for _, nodes in groupby(graph.node, key=lambda node: node.name.split("/")[1])]
+    for nodes in reversed(groups):
+        produced = {name for node in nodes for name in node.output}
+        consumed = {name for node in nodes for name in node.input} - produced - weights
+        parts.append(_Part(nodes, consumed, produced & needed, needed))
+        needed = (needed - produced) | consumed
+    return parts[::-1]
+
+
+def _cut(model: ModelProto, part: _Part) -> ModelProto:
+    used = {name for node in part.nodes for name in node.input}
+    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    graph = helper.make_graph(
+        part.nodes,
+        "part",
+        [known.get(name) or _hidden(name) for name in sorted(part.inputs)],
+        [known.get(name) or _hidden(name) for name in sorted(part.outputs)],
+        [tensor for tensor in model.graph.initializer if tensor.name in used],
+    )
+    return helper.make_model(
+        graph,
+        ir_version=model.ir_version,
+        opset_imports=model.opset_import,
+        functions=[parse_function(_PAGED_ATTENTION)],
+    )
+
+
+def _hidden(name: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["tokens", None])
+
+
+def _open(model: ModelProto, folder: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS
+    options.enable_cpu_mem_arena = False
+    # Where the weights file is, for a graph that has no path of its own.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _graph_inputs(model: ModelProto, ids: np.ndarray) -> _Values:
+    inputs: _Values = {
+        "input_ids": ids.astype(np.int64),
+        "cu_seqlens": np.array([0, len(ids)], dtype=np.int32),
+        "past_lens": np.zeros(1, dtype=np.int32),
+        "block_table": np.zeros((1, 1), dtype=np.int32),
+    }
+    for value in model.graph.input:
+        if value.name not in inputs:
+            heads = value.type.tensor_type.shape.dim[1].dim_value
+            inputs[value.name] = np.zeros((1, heads, 1), dtype=np.uint8)
+    return inputs

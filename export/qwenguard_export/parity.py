@@ -1,0 +1,95 @@
+"""Compares the exported graph with the reference on sample texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from . import exported, reference
+from .checkpoint import Checkpoint
+from .config import LABEL_KEYS, ModelConfig
+from .errors import ExportError
+
+# A longer text shows nothing new, and a tokenizer without merges would make it slow.
+_MAX_TOKENS = 64
+
+# fp32 differs by the order of additions only; anything larger is a wrong graph.
+_FP32_LIMIT = 1e-3
+
+
+@dataclass(frozen=True)
+class Parity:
+    tokens: int
+    prob_diff: dict[str, float]
+    risk_agreement: float
+    category_agreement: float
+
+    @property
+    def max_prob_diff(self) -> float:
+        return max(self.prob_diff.values())
+
+    def lines(self) -> list[str]:
+        return [
+            f"parity with the checkpoint in fp32, on {self.tokens} tokens of sample text:",
+            *(
+                f"  {labels.replace('_', ' '):<18} largest probability difference {diff:.2e}"
+                for labels, diff in self.prob_diff.items()
+            ),
+            f"  equal risk labels {self.risk_agreement:.1%}, equal category labels {self.category_agreement:.1%}",
+        ]
+
+
+def progress_steps(model: ModelProto, config: ModelConfig) -> int:
+    return exported.count_parts(model) + config.num_layers
+
+
+def measure(
+    model: ModelProto,
+    folder: Path,
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    samples: list[list[int]],
+    progress: Callable[[], object],
+) -> Parity:
+    """Runs both on the same tokens; every position counts, for both roles."""
+    limit = min(_MAX_TOKENS, config.context)
+    sequences = [np.array(ids[:limit], dtype=np.int64) for ids in samples]
+    wanted = reference.evaluate(checkpoint, config, sequences, progress)
+    found = exported.evaluate(model, folder, sequences, progress)
+    for labels, logits in found.items():
+        if not np.isfinite(logits).all():
+            raise ExportError(f"parity: the exported graph gives {labels} logits that are not finite")
+    return compare(wanted, found)
+
+
+def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Parity:
+    diff = {
+        labels: float(np.abs(reference.softmax(wanted[labels]) - reference.softmax(found[labels])).max())
+        for labels in LABEL_KEYS
+    }
+    return Parity(
+        tokens=len(wanted["response_risk"]),
+        prob_diff=diff,
+        risk_agreement=_agreement(wanted, found, "risk"),
+        category_agreement=_agreement(wanted, found, "category"),
+    )
+
+
+def check(parity: Parity, precision: str) -> None:
+    if precision == "fp32" and not parity.max_prob_diff <= _FP32_LIMIT:
+        raise ExportError(
+            f"parity: the fp32 graph differs from the checkpoint by {parity.max_prob_diff:.2e}, "
+            f"more than {_FP32_LIMIT:.0e}"
+        )
+
+
+def _agreement(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], kind: str) -> float:
+    equal = [
+        wanted[f"{role}_{kind}"].argmax(axis=-1) == found[f"{role}_{kind}"].argmax(axis=-1)
+        for role in ("response", "query")
+    ]
+    return float(np.mean(equal))

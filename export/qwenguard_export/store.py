@@ -1,0 +1,135 @@
+"""Turns checkpoint tensors into the graph's weights, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from .checkpoint import Checkpoint, TensorInfo, read
+from .errors import ExportError
+from .quantize import packed_shape, quantize_rows
+from .weights import WeightWriter
+
+BITS = {"int8": 8, "int4": 4}
+
+# How much is converted at a time, counted in float32: the constant part of the exporter's memory.
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+_FLOAT32 = np.dtype(np.float32)
+_EXPONENT_MASKS = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Initializer names and sizes of one MatMulNBits node."""
+
+    packed: str
+    scales: str
+    columns: int
+    rows: int
+
+
+class WeightStore:
+    """Reads from a checkpoint, converts, and writes."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        writer: WeightWriter,
+        precision: str,
+        block: int,
+        progress: Callable[[int], object],
+    ) -> None:
+        self.precision = precision
+        self.block = block
+        self._checkpoint = checkpoint
+        self._writer = writer
+        self._progress = progress
+
+    def embedding(self, name: str, source: str) -> bool:
+        """Copies a table of rows. True if it is kept in 16 bit, so that the graph has to cast."""
+        info = self._checkpoint.tensors[source]
+        dtype = info.dtype
+        if dtype == _FLOAT32 and self.precision != "fp32":
+            dtype = np.dtype(np.float16)
+        self._writer.add(name, dtype, info.shape, self._rows(source, dtype))
+        return dtype != _FLOAT32
+
+    def vector(self, name: str, source: str) -> None:
+        info = self._checkpoint.tensors[source]
+        self._writer.add(name, _FLOAT32, info.shape, self._rows(source, _FLOAT32))
+
+    def table(self, name: str, values: np.ndarray) -> None:
+        self._writer.add(name, values.dtype, values.shape, [values])
+
+    def transposed(self, name: str, sources: list[str]) -> None:
+        """Stacks matrices [rows, columns] and stores them as one float32 [columns, rows], as MatMul wants it."""
+        rows, columns = self._stacked_shape(sources)
+        self._writer.add(name, _FLOAT32, (columns, rows), self._transposed(sources))
+
+    def quantized(self, name: str, sources: list[str]) -> Quantized:
+        """Stacks matrices and quantises them; rows are independent, so that each is quantised on its own."""
+        rows, columns = self._stacked_shape(sources)
+        bits = BITS[self.precision]
+        result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
+        # The packed values are written as they come. The scales, a fraction of them, wait for their turn.
+        scales: list[np.ndarray] = []
+        shape = packed_shape(rows, columns, bits, self.block)
+        self._writer.add(result.packed, np.dtype(np.uint8), shape, self._packed(sources, bits, scales))
+        self._writer.add(result.scales, _FLOAT32, (rows * shape[1],), scales)
+        return result
+
+    def _stacked_shape(self, sources: list[str]) -> tuple[int, int]:
+        shapes = [self._checkpoint.tensors[source].shape for source in sources]
+        return sum(rows for rows, _ in shapes), shapes[0][1]
+
+    def _packed(self, sources: list[str], bits: int, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
+        for source in sources:
+            for rows in self._rows(source, _FLOAT32):
+                packed, chunk_scales = quantize_rows(rows, bits, self.block)
+                scales.append(chunk_scales)
+                yield packed
+
+    def _transposed(self, sources: list[str]) -> Iterator[np.ndarray]:
+        matrices = [read(self._checkpoint, source) for source in sources]
+        rows, columns = self._stacked_shape(sources)
+        step = max(1, _CHUNK_BYTES // (rows * _FLOAT32.itemsize))
+        for start in range(0, columns, step):
+            slices = [matrix[:, start : start + step].T.astype(_FLOAT32) for matrix in matrices]
+            chunk = np.concatenate(slices, axis=1)
+            _require_finite(" or ".join(sources), chunk)
+            yield chunk
+        for matrix in matrices:
+            self._progress(matrix.nbytes)
+
+    def _rows(self, source: str, dtype: np.dtype) -> Iterator[np.ndarray]:
+        """A tensor's rows in the given type, some at a time."""
+        info = self._checkpoint.tensors[source]
+        step = rows_per_chunk(info)
+        for start in range(0, info.shape[0], step):
+            stored = self._checkpoint.read_rows(source, start, min(start + step, info.shape[0]))
+            with np.errstate(over="ignore"):
+                converted = stored.astype(dtype, copy=False)
+            _require_finite(source, converted)
+            yield converted
+            self._progress(stored.nbytes)
+
+
+def rows_per_chunk(info: TensorInfo) -> int:
+    row_values = info.nbytes // info.dtype.itemsize // info.shape[0]
+    return max(1, _CHUNK_BYTES // (row_values * _FLOAT32.itemsize))
+
+
+def _require_finite(source: str, values: np.ndarray) -> None:
+    """Damaged weights would otherwise come out as verdicts; so would float32 values beyond the range of float16."""
+    mask = _EXPONENT_MASKS.get(values.dtype)
+    if mask is None:
+        finite = np.isfinite(values).all()
+    else:
+        # ml_dtypes tests values one by one; an exponent of all ones says the same.
+        finite = not ((values.view(np.uint16) & mask) == mask).any()
+    if not finite:
+        raise ExportError(f"tensor {source}: holds values that are not finite, or too large for the bundle's type")

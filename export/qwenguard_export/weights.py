@@ -1,0 +1,88 @@
+"""Writes a graph's weights: large tensors to an external file, small ones into the graph itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from onnx import TensorProto
+
+from .errors import naming
+
+# External tensors start on a page, so that the runtime can map them in place. A tensor smaller than that stays inline.
+ALIGNMENT = 4096
+
+_ONNX_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
+    np.dtype(np.uint8): TensorProto.UINT8,
+}
+
+
+class WeightWriter:
+    """Streams tensors to one external data file and keeps their entries for the graph."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tensors: list[TensorProto] = []
+        self._position = 0
+        self._sha256 = hashlib.sha256()
+        with naming("write", path):
+            self._file = open(path, "xb")
+
+    def __enter__(self) -> WeightWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with naming("write", self.path):
+            self._file.close()
+
+    def add(self, name: str, dtype: np.dtype, shape: Sequence[int], chunks: Iterable[np.ndarray]) -> None:
+        """Adds a tensor, given as consecutive pieces of its values."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        tensor = TensorProto(name=name, data_type=_ONNX_TYPES[dtype], dims=shape)
+        raw = (_bytes(chunk, dtype) for chunk in chunks)
+        if size < ALIGNMENT:
+            tensor.raw_data = b"".join(piece.tobytes() for piece in raw)
+            written = len(tensor.raw_data)
+        else:
+            written = self._add_external(tensor, size, raw)
+        if written != size:
+            raise AssertionError(f"{name}: {written} bytes given, {size} expected")
+        self.tensors.append(tensor)
+
+    def finish(self) -> tuple[int, str]:
+        """Makes the file durable; returns its size and digest."""
+        with naming("write", self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._position, self._sha256.hexdigest()
+
+    def _add_external(self, tensor: TensorProto, size: int, pieces: Iterable[np.ndarray]) -> int:
+        self._write(np.zeros(-self._position % ALIGNMENT, dtype=np.uint8))
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", self.path.name), ("offset", self._position), ("length", size)):
+            tensor.external_data.add(key=key, value=str(value))
+        start = self._position
+        for piece in pieces:
+            self._write(piece)
+        return self._position - start
+
+    def _write(self, piece: np.ndarray) -> None:
+        with naming("write", self.path):
+            self._file.write(piece.data)
+        self._sha256.update(piece.data)
+        self._position += piece.nbytes
+
+
+def _bytes(chunk: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if chunk.dtype != dtype:
+        raise AssertionError(f"chunk of {chunk.dtype} for a tensor of {dtype}")
+    return np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
