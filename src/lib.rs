@@ -1,6 +1,13 @@
-//! Streaming moderation with Qwen3Guard-Stream.
+//! Streaming moderation with Qwen3Guard-Stream, on ONNX Runtime.
 //!
-//! Open a [`Guard`] once, a [`Stream`] per conversation; give it the prompt, then the answer as it is produced.
+//! Open a [`Guard`] once; open a [`Stream`] for each conversation. Give it the prompt ([`Stream::prompt`]), then the
+//! answer as it is produced ([`Stream::push_tokens`]), and get back what the model says about it and what the
+//! [`Policy`] makes of that.
+//!
+//! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
+//! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
+//!
+//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `cli` builds the command line `qwenguard`.
 
 mod bundle;
 mod config;
@@ -21,3 +28,7 @@ pub use policy::{Decision, Mode, Policy};
 pub use stream::{PromptCheck, Stream, TokenVerdict, Update, Violation};
 pub use text::{Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -115,6 +115,11 @@ impl Stream {
         Ok(PromptCheck { decision: self.policy.decide_prompt(&verdict), verdict })
     }
 
+    /// Tokens of the model's context that the conversation uses so far, those of the template included.
+    pub fn context_used(&self) -> usize {
+        self.sequence.len()
+    }
+
     /// Gives the next tokens of the answer and judges each of them. The ids are those of the guard's own tokenizer, see
     /// [`Guard::encode`](crate::Guard::encode).
     ///

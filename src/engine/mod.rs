@@ -107,7 +107,6 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// Tokens in the sequence.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -1,1 +1,160 @@
+//! The engine over a model that shows every mistake in bookkeeping: its logits for a token are a hash of all tokens up
+//! to there, read back from its cache by block table.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use ndarray::Array2;
+
+use super::{Engine, Limits, Read};
+use crate::{
+    Error, Result,
+    model::{BLOCK, HeadLogits, Model, RaggedBatch, RoleLogits},
+};
+
+#[derive(Default)]
+struct Counters {
+    largest_step: AtomicUsize,
+    tokens: AtomicUsize,
+    fail: AtomicBool,
+    panic: AtomicBool,
+}
+
+struct HashModel {
+    cache: Vec<[i64; BLOCK]>,
+    counters: Arc<Counters>,
+}
+
+/// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
+fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
+    let hash = prefix.into_iter().fold(7u64, |hash, id| (hash * 31 + id as u64) % 1_000_003);
+    hash as f32
+}
+
+impl Model for HashModel {
+    fn num_blocks(&self) -> usize {
+        self.cache.len()
+    }
+
+    fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
+        self.counters.largest_step.fetch_max(batch.tokens(), Ordering::Relaxed);
+        self.counters.tokens.fetch_add(batch.tokens(), Ordering::Relaxed);
+        if self.counters.fail.swap(false, Ordering::Relaxed) {
+            return Err(Error::Inference("on purpose".into()));
+        }
+        assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
+        let mut rows = Vec::new();
+        for (stream, blocks) in batch.blocks.iter().enumerate() {
+            let (from, to) = (batch.cu_seqlens[stream] as usize, batch.cu_seqlens[stream + 1] as usize);
+            for (offset, id) in batch.input_ids[from..to].iter().enumerate() {
+                let position = batch.past_lens[stream] as usize + offset;
+                self.cache[blocks[position / BLOCK] as usize][position % BLOCK] = *id;
+                let stored = (0..=position).map(|at| self.cache[blocks[at / BLOCK] as usize][at % BLOCK]);
+                rows.push(hash(stored));
+            }
+        }
+        let logits = |sign: f32| {
+            let column = Array2::from_shape_fn((rows.len(), 1), |(row, _)| rows[row] * sign);
+            RoleLogits { risk: column.clone(), category: column }
+        };
+        Ok(HeadLogits { response: logits(1.0), query: logits(-1.0) })
+    }
+}
+
+fn engine(blocks: usize, step_tokens: usize) -> (Arc<Engine>, Arc<Counters>) {
+    let counters = Arc::new(Counters::default());
+    let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone() };
+    let limits = Limits { context: 1000, step_tokens, max_sequences: 8 };
+    (Arc::new(Engine::start(Box::new(model), limits).unwrap()), counters)
+}
+
+/// Appends tokens that belong to one sequence only and checks every logit.
+fn append(sequence: &mut super::Sequence, tokens: &mut Vec<i64>, seed: u32, count: usize) {
+    let ids: Vec<u32> = (0..count as u32).map(|i| seed * 1000 + tokens.len() as u32 + i).collect();
+    let before = tokens.len();
+    tokens.extend(ids.iter().map(|id| i64::from(*id)));
+    let logits = sequence.append(ids, Read::Response { from: 0 }).unwrap();
+    for row in 0..count {
+        assert_eq!(logits.risk[[row, 0]], hash(tokens[..before + row + 1].iter().copied()));
+    }
+}
+
+#[test]
+fn long_work_is_cut_into_steps_and_only_the_wanted_rows_come_back() {
+    let (engine, counters) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let ids: Vec<u32> = (0..130).collect();
+    let logits = sequence.append(ids.clone(), Read::Query { from: 128 }).unwrap();
+    assert_eq!(logits.risk.dim(), (2, 1));
+    assert_eq!(logits.risk[[1, 0]], -hash(ids.iter().map(|id| i64::from(*id))));
+    assert_eq!(counters.largest_step.load(Ordering::Relaxed), 50);
+    assert_eq!(sequence.append(vec![], Read::Response { from: 0 }).unwrap().risk.nrows(), 0);
+    assert_eq!(sequence.len(), 130);
+}
+
+#[test]
+fn streams_of_many_threads_do_not_mix_while_their_blocks_are_evicted() {
+    // 8 streams of up to 200 tokens want 56 blocks; there are 12.
+    let (engine, counters) = engine(12, 40);
+    thread::scope(|scope| {
+        for seed in 1..=8 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let mut sequence = engine.sequence().unwrap();
+                let mut tokens = Vec::new();
+                for step in 0..25 {
+                    append(&mut sequence, &mut tokens, seed, 1 + (step * 7 + seed as usize) % 15);
+                }
+            });
+        }
+    });
+    let pushed: usize = (1..=8).map(|seed| (0..25).map(|step| 1 + (step * 7 + seed) % 15).sum::<usize>()).sum();
+    assert!(counters.tokens.load(Ordering::Relaxed) > pushed, "nothing was evicted: the test is too easy");
+}
+
+#[test]
+fn a_failed_step_changes_nothing() {
+    let (engine, counters) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let mut tokens = Vec::new();
+    append(&mut sequence, &mut tokens, 1, 70);
+    counters.fail.store(true, Ordering::Relaxed);
+    let error = sequence.append(vec![1; 60], Read::Response { from: 0 }).unwrap_err();
+    assert!(matches!(&error, Error::Inference(reason) if reason == "on purpose"), "{error}");
+    append(&mut sequence, &mut tokens, 1, 40);
+    counters.panic.store(true, Ordering::Relaxed);
+    let error = sequence.append(vec![1], Read::Response { from: 0 }).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    append(&mut sequence, &mut tokens, 1, 40);
+}
+
+#[test]
+fn limits_are_errors() {
+    let (engine, _) = engine(4, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let error = sequence.append(vec![1; 1001], Read::Response { from: 0 }).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { used: 0, wanted: 1001, limit: 1000 }), "{error}");
+    // More than the whole cache holds.
+    let error = sequence.append(vec![1; 4 * BLOCK + 1], Read::Response { from: 0 }).unwrap_err();
+    assert!(matches!(error, Error::Busy { limit: 128, .. }), "{error}");
+    append(&mut sequence, &mut Vec::new(), 1, 4 * BLOCK);
+    let others: Vec<_> = (0..7).map(|_| engine.sequence().unwrap()).collect();
+    assert!(matches!(engine.sequence(), Err(Error::Busy { limit: 8, .. })));
+    drop(others);
+    engine.sequence().unwrap();
+}
+
+#[test]
+fn closing_gives_blocks_back() {
+    let (engine, counters) = engine(4, 200);
+    for seed in 1..20 {
+        let mut sequence = engine.sequence().unwrap();
+        append(&mut sequence, &mut Vec::new(), seed, 4 * BLOCK);
+    }
+    assert_eq!(counters.tokens.load(Ordering::Relaxed), 19 * 4 * BLOCK, "nothing was computed twice");
+}

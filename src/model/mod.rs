@@ -3,6 +3,7 @@
 
 pub(crate) mod attention;
 mod paged;
+mod pool;
 
 use ndarray::Array2;
 

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Ix2};
 use ort::{
-    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{IoBinding, Session, SessionOutputs},
     value::Tensor,
 };
@@ -10,6 +10,7 @@ use ort::{
 use super::{
     BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits,
     attention::{kernel::Kernel, operator},
+    pool::Pool,
 };
 use crate::{
     Error, Result,
@@ -31,8 +32,10 @@ pub(crate) struct PagedOptions {
 /// The paged graph with its KV pools.
 pub(crate) struct PagedModel {
     session: Session,
-    /// Holds the pools: each is bound as an input and as an output once.
+    /// Each pool is bound as an input and as an output once.
     binding: IoBinding,
+    /// The memory behind the binding; declared after it, so dropped after it.
+    _pools: Vec<Pool>,
     num_blocks: usize,
     block_bytes: usize,
     vocab_size: usize,
@@ -54,14 +57,15 @@ impl PagedModel {
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
         let mut binding = session.create_binding()?;
+        let pool_shape = [num_blocks, dims.num_kv_heads, options.format.record_bytes(dims.head_dim)];
+        let mut pools = Vec::with_capacity(2 * dims.num_layers);
         for layer in 0..dims.num_layers {
             for part in ["key_cache", "value_cache"] {
-                let mut pool = new_pool(dims, options.format, num_blocks)?;
-                binding.bind_input(format!("{part}.{layer}"), &pool)?;
-                binding.bind_output(format!("{part}_out.{layer}"), &mut pool)?;
+                let (input, output) = (format!("{part}.{layer}"), format!("{part}_out.{layer}"));
+                pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
             }
         }
-        Ok(PagedModel { session, binding, num_blocks, block_bytes, vocab_size: dims.vocab_size })
+        Ok(PagedModel { session, binding, _pools: pools, num_blocks, block_bytes, vocab_size: dims.vocab_size })
     }
 
     /// Bytes of the cache that one token takes.
@@ -114,14 +118,6 @@ impl Model for PagedModel {
 /// Bytes that one block of tokens takes in all layers together.
 fn block_bytes(dims: &Dimensions, format: CacheFormat) -> usize {
     2 * dims.num_layers * dims.num_kv_heads * format.record_bytes(dims.head_dim)
-}
-
-fn new_pool(dims: &Dimensions, format: CacheFormat, num_blocks: usize) -> Result<Tensor<u8>> {
-    let record_bytes = format.record_bytes(dims.head_dim);
-    Tensor::new(&Allocator::default(), [num_blocks, dims.num_kv_heads, record_bytes]).map_err(|_| Error::OutOfMemory {
-        bytes: num_blocks * dims.num_kv_heads * record_bytes,
-        purpose: "a layer's KV cache",
-    })
 }
 
 fn matrix(outputs: &SessionOutputs, name: &str) -> Result<Array2<f32>> {

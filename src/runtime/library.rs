@@ -78,9 +78,9 @@ fn find_in_place(place: &Path, named_by: &str, tried: &mut Vec<String>) -> Optio
 }
 
 fn find_unnamed(tried: &mut Vec<String>) -> Option<PathBuf> {
-    let beside = process_path::get_dylib_path()
-        .or_else(|| env::current_exe().ok())
-        .and_then(|module| module.parent().map(Path::to_owned));
+    let module = process_path::get_dylib_path().and_then(|module| module.canonicalize().ok());
+    let module = module.or_else(|| env::current_exe().ok());
+    let beside = module.and_then(|module| module.parent().map(Path::to_owned));
     let folders = beside.into_iter().chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
     for folder in folders {
         if let Some(found) = find_in_folder(&folder, "", tried) {

@@ -71,7 +71,7 @@ impl Tokenizer {
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
         let exact = self.exact_spans(encoding.get_ids(), text);
-        let spans = exact.unwrap_or_else(|| encoding.get_offsets().iter().map(|(from, to)| *from..*to).collect());
+        let spans = exact.unwrap_or_else(|| covering_spans(encoding.get_offsets(), text.len()));
         Ok(encoding.get_ids().iter().zip(spans).map(|(id, bytes)| TextToken { id: *id, bytes }).collect())
     }
 
@@ -89,6 +89,13 @@ impl Tokenizer {
         }
         (end == text.len()).then_some(spans)
     }
+}
+
+/// Spans by the tokenizer's offsets. Where normalisation composes characters they name only the first one; the bytes
+/// that nobody names belong to the token before them.
+fn covering_spans(offsets: &[(usize, usize)], len: usize) -> Vec<Range<usize>> {
+    let starts = offsets.iter().skip(1).map(|(start, _)| *start).chain([len]);
+    offsets.iter().zip(starts).map(|((start, end), next)| *start..(*end).max(next)).collect()
 }
 
 fn unencodable(error: &(dyn std::error::Error + Send + Sync)) -> Error {

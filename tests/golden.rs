@@ -1,0 +1,181 @@
+//! Verdicts against golden vectors of an independent PyTorch reference, see `tests/golden/README.md`.
+
+mod common;
+
+use common::{CHECKPOINTS, bundle, conversations, root};
+use qwenguard::{CacheConfig, CachePrecision, Config, Guard, Message, PromptCheck, Stream, Verdict};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde::Deserialize;
+
+/// Expected verdicts of one checkpoint.
+#[derive(Deserialize)]
+struct Golden {
+    conversations: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    id: String,
+    answer_ids: Vec<u32>,
+    prompt: Probabilities,
+    answer: Answer,
+}
+
+#[derive(Deserialize)]
+struct Probabilities {
+    risk: Vec<f32>,
+    category: Vec<f32>,
+}
+
+/// Probabilities of some tokens of an answer.
+#[derive(Deserialize)]
+struct Answer {
+    index: Vec<usize>,
+    risk: Vec<Vec<f32>>,
+    category: Vec<Vec<f32>>,
+}
+
+fn golden(checkpoint: &str) -> Golden {
+    let path = root().join(format!("tests/golden/expected/{checkpoint}.json"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn open(checkpoint: &str, precision: &str, cache: CachePrecision) -> Guard {
+    let cache = CacheConfig { precision: cache, mib: 16 };
+    Guard::open_with(bundle(checkpoint, precision), &Config { cache, ..Config::default() }).unwrap()
+}
+
+/// All verdicts of a conversation: the prompt's, then every answer token's. The answer is pushed in pieces of the sizes
+/// that `next` gives.
+fn judge(guard: &Guard, messages: &[Message], ids: &[u32], mut next: impl FnMut() -> usize) -> Vec<Verdict> {
+    let mut stream: Stream = guard.stream().unwrap();
+    let PromptCheck { verdict, .. } = stream.prompt(messages).unwrap();
+    let mut verdicts = vec![verdict];
+    let mut rest = ids;
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at(next().min(rest.len()));
+        verdicts.extend(stream.push_tokens(piece).unwrap().tokens.into_iter().map(|token| token.verdict));
+        rest = later;
+    }
+    verdicts
+}
+
+fn difference(verdict: &Verdict, risk: &[f32], category: &[f32]) -> f32 {
+    let risks = verdict.risk_probabilities().map(|(_, p)| p).zip(risk);
+    let categories = verdict.category_probabilities().map(|(_, p)| p).zip(category);
+    risks.chain(categories).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn largest_difference(a: &[Verdict], b: &[Verdict]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let pairs = a.iter().zip(b).map(|(a, b)| {
+        let risk: Vec<f32> = b.risk_probabilities().map(|(_, p)| p).collect();
+        let category: Vec<f32> = b.category_probabilities().map(|(_, p)| p).collect();
+        difference(a, &risk, &category)
+    });
+    pairs.fold(0.0, f32::max)
+}
+
+#[test]
+fn fp32_agrees_with_pytorch() {
+    for checkpoint in CHECKPOINTS {
+        let guard = open(checkpoint, "fp32", CachePrecision::Auto);
+        let mut worst = 0f32;
+        for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+            assert_eq!(conversation.id, expected.id);
+            let (messages, answer) = conversation.split();
+            let ids: Vec<u32> =
+                guard.encode(answer.unwrap_or_default()).unwrap().iter().map(|token| token.id).collect();
+            assert_eq!(ids, expected.answer_ids, "{checkpoint}, {}: answer ids", expected.id);
+            let verdicts = judge(&guard, messages, &ids, || usize::MAX);
+            worst = worst.max(difference(&verdicts[0], &expected.prompt.risk, &expected.prompt.category));
+            for (row, index) in expected.answer.index.iter().enumerate() {
+                let verdict = &verdicts[1 + index];
+                let error = difference(verdict, &expected.answer.risk[row], &expected.answer.category[row]);
+                assert!(error < 1e-4, "{checkpoint}, {}, token {index}: off by {error}", expected.id);
+                worst = worst.max(error);
+            }
+        }
+        assert!(worst < 1e-4, "{checkpoint}: prompt off by {worst}");
+        println!("{checkpoint}: largest difference of a probability {worst:.1e}");
+    }
+}
+
+#[test]
+fn how_an_answer_is_pushed_does_not_matter() {
+    let mut rng = SmallRng::seed_from_u64(5);
+    for (precision, cache) in [("fp32", CachePrecision::Fp32), ("int8", CachePrecision::Int8)] {
+        for checkpoint in ["grouped-bf16", "odd-bf16"] {
+            let guard = open(checkpoint, precision, cache);
+            for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+                let (messages, _) = conversation.split();
+                let whole = judge(&guard, messages, &expected.answer_ids, || usize::MAX);
+                let single = judge(&guard, messages, &expected.answer_ids, || 1);
+                let random = judge(&guard, messages, &expected.answer_ids, || rng.random_range(1..20));
+                for (name, pieces) in [("one by one", single), ("random pieces", random)] {
+                    let off = largest_difference(&whole, &pieces);
+                    assert!(off < 1e-5, "{checkpoint} {precision}, {}, {name}: off by {off}", conversation.id);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn streams_at_the_same_time_get_what_they_get_alone() {
+    let guard = open("multiquery-fp32", "fp32", CachePrecision::Auto);
+    let expected = golden("multiquery-fp32").conversations;
+    let conversations = conversations();
+    let alone: Vec<_> = conversations
+        .iter()
+        .zip(&expected)
+        .map(|(conversation, expected)| judge(&guard, conversation.split().0, &expected.answer_ids, || 3))
+        .collect();
+    std::thread::scope(|scope| {
+        for ((conversation, expected), alone) in conversations.iter().zip(&expected).zip(&alone) {
+            let guard = &guard;
+            scope.spawn(move || {
+                let together = judge(guard, conversation.split().0, &expected.answer_ids, || 3);
+                let off = largest_difference(alone, &together);
+                assert!(off < 1e-5, "{}: off by {off}", conversation.id);
+            });
+        }
+    });
+}
+
+/// Share of verdicts with the same risk, and of those with the same most probable category.
+fn agreement(checkpoint: &str, precision: &str, cache: CachePrecision) -> (f64, f64) {
+    let exact = open(checkpoint, "fp32", CachePrecision::Fp32);
+    let coarse = open(checkpoint, precision, cache);
+    let (mut risks, mut categories, mut all) = (0, 0, 0);
+    for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+        let (messages, _) = conversation.split();
+        let a = judge(&exact, messages, &expected.answer_ids, || usize::MAX);
+        let b = judge(&coarse, messages, &expected.answer_ids, || usize::MAX);
+        for (a, b) in a.iter().zip(&b) {
+            all += 1;
+            risks += usize::from(a.risk() == b.risk());
+            categories += usize::from(top_category(a) == top_category(b));
+        }
+    }
+    (f64::from(risks as u32) / f64::from(all), f64::from(categories as u32) / f64::from(all))
+}
+
+fn top_category(verdict: &Verdict) -> String {
+    let top = verdict.category_probabilities().max_by(|a, b| a.1.total_cmp(&b.1));
+    top.map(|(category, _)| category.to_owned()).unwrap_or_default()
+}
+
+/// Random weights give many nearly equal probabilities, so that these shares are lower than a trained model's.
+#[test]
+fn coarser_numbers_keep_the_labels() {
+    let cases = [("fp32", CachePrecision::Int8, 0.985), ("int8", CachePrecision::Int8, 0.97)];
+    for (precision, cache, least) in cases {
+        for checkpoint in CHECKPOINTS {
+            let (risk, category) = agreement(checkpoint, precision, cache);
+            println!("{checkpoint}, {precision} weights, {cache:?} cache: risk {risk:.4}, category {category:.4}");
+            let mean = (risk + category) / 2.0;
+            assert!(mean >= least, "{checkpoint}, {precision} weights, {cache:?} cache: {mean:.4} of labels");
+        }
+    }
+}
