@@ -21,3 +21,8 @@ pub use policy::{Decision, Mode, Policy};
 pub use stream::{PromptCheck, Stream, TokenVerdict, Update, Violation};
 pub use text::{Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};
+
+/// The body of the fuzz target `deltas`: see fuzz/.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use text::fuzz_deltas;

@@ -1,10 +1,15 @@
 //! Text: the chat template, the tokenizer, and how a conversation becomes token ids.
 
 mod conversation;
+#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "streams take no text deltas yet"))]
+mod delta;
+mod pipeline;
 mod template;
 mod tokenizer;
 
 pub use conversation::Message;
 pub(crate) use conversation::Renderer;
+#[cfg(fuzzing)]
+pub use delta::checked::fuzz as fuzz_deltas;
 pub use tokenizer::TextToken;
 pub(crate) use tokenizer::Tokenizer;

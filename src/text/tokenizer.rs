@@ -5,6 +5,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 
+use super::{delta, pipeline::Pipeline};
 use crate::{Error, Result};
 
 /// One token of an encoded text.
@@ -24,6 +25,7 @@ pub(crate) struct Tokenizer {
     special_ids: Vec<u32>,
     /// The bytes of every token, by id.
     bytes: Vec<Box<[u8]>>,
+    pipeline: Pipeline,
 }
 
 impl Tokenizer {
@@ -44,9 +46,10 @@ impl Tokenizer {
                 None => inner.id_to_token(id).map_or_else(Box::default, |token| byte_level(&token)),
             })
             .collect();
+        let pipeline = Pipeline::new(&inner, byte_of)?;
         // From here on `<|im_end|>` in a text is eleven characters.
         inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, special, special_ids, bytes })
+        Ok(Tokenizer { inner, special, special_ids, bytes, pipeline })
     }
 
     /// The first special token that a text spells, the longest if several start there: where, and its id.
@@ -66,28 +69,25 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokens of a text with the bytes they stand for. Where the tokenizer's normalisation changes the text, spans
-    /// are whole characters of the original and may touch or overlap.
+    /// The tokens of a text with the bytes they stand for, the same as of its deltas (see [`delta`]). Where the
+    /// tokenizer's normalisation changes the text, spans are whole characters of the original and may overlap.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
-        let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
-        let exact = self.exact_spans(encoding.get_ids(), text);
-        let spans = exact.unwrap_or_else(|| encoding.get_offsets().iter().map(|(from, to)| *from..*to).collect());
-        Ok(encoding.get_ids().iter().zip(spans).map(|(id, bytes)| TextToken { id: *id, bytes }).collect())
+        delta::encode(self, text)
     }
 
-    /// Spans by adding up the tokens' own bytes: exact within characters. None if the bytes are not those of the text.
-    fn exact_spans(&self, ids: &[u32], text: &str) -> Option<Vec<Range<usize>>> {
-        let mut end = 0;
-        let mut spans = Vec::with_capacity(ids.len());
-        for id in ids {
-            let bytes = self.token_bytes(*id)?;
-            if !text.as_bytes()[end..].starts_with(bytes) {
-                return None;
-            }
-            spans.push(end..end + bytes.len());
-            end += bytes.len();
-        }
-        (end == text.len()).then_some(spans)
+    /// The steps that the tokenizer takes.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Splits a normalised text: the pieces within which tokens merge.
+    pub(crate) fn split(&self, normal: &str) -> Result<Vec<Range<usize>>> {
+        self.pipeline.split(normal).map_err(|error| unencodable(&*error))
+    }
+
+    /// The tokens of one such piece: their ids and how many bytes each has.
+    pub(crate) fn merge(&self, piece: &str) -> Result<Vec<(u32, usize)>> {
+        self.pipeline.merge(&self.inner, piece).map_err(|error| unencodable(&*error))
     }
 }
 
