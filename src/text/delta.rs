@@ -10,10 +10,13 @@
 //! with a stretch of [`TAIL`] bytes that cannot be cut, such as one word of that length.
 
 #[cfg(any(test, fuzzing))]
-pub mod checked;
+mod checked;
 mod scan;
 #[cfg(test)]
 mod tests;
+
+#[cfg(fuzzing)]
+pub use checked::fuzz;
 
 use super::{TextToken, Tokenizer};
 use crate::{Error, Result};

@@ -10,6 +10,6 @@ mod tokenizer;
 pub use conversation::Message;
 pub(crate) use conversation::Renderer;
 #[cfg(fuzzing)]
-pub use delta::checked::fuzz as fuzz_deltas;
+pub use delta::fuzz as fuzz_deltas;
 pub use tokenizer::TextToken;
 pub(crate) use tokenizer::Tokenizer;

@@ -33,19 +33,8 @@ pub(crate) struct Pipeline {
     /// Spelling and id of each; none for special tokens, which are text here.
     added_tokens: Vec<(String, Option<u32>)>,
     added_longest: usize,
-    /// Every token of the vocabulary, sorted by its bytes.
-    sorted: Vec<Box<[u8]>>,
     /// How the vocabulary writes each byte.
     characters: [char; 256],
-}
-
-/// How far the vocabulary's tokens reach from one place of a text.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The longest token there has this many bytes, whatever follows.
-    Known(usize),
-    /// The text ends where a longer token may still come.
-    Open,
 }
 
 impl Pipeline {
@@ -68,14 +57,6 @@ impl Pipeline {
         }
         check_model(model, &characters)?;
 
-        let mut sorted: Vec<Box<[u8]>> = model
-            .get_vocab()
-            .into_keys()
-            .filter_map(|token| token.chars().map(&byte_of).collect())
-            .filter(|bytes: &Box<[u8]>| !bytes.is_empty())
-            .collect();
-        sorted.sort_unstable();
-
         let added_tokens = added_tokens(tokenizer)?;
         let added = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -89,7 +70,6 @@ impl Pipeline {
             added,
             added_longest: added_tokens.iter().map(|(spelling, _)| spelling.len()).max().unwrap_or(0),
             added_tokens,
-            sorted,
             characters,
         })
     }
@@ -151,26 +131,6 @@ impl Pipeline {
         let written: String = piece.bytes().map(|byte| self.characters[byte as usize]).collect();
         let tokens = tokenizer.get_model().tokenize(&written)?;
         Ok(tokens.into_iter().map(|token| (token.id, token.value.chars().count())).collect())
-    }
-
-    /// How long tokens can be that start where `bytes` start.
-    pub(crate) fn reach(&self, bytes: &[u8]) -> Reach {
-        let mut tokens = &self.sorted[..];
-        let mut longest = 0;
-        for depth in 0.. {
-            // Those left all start with the bytes so far, so the shortest comes first.
-            if tokens.first().is_some_and(|token| token.len() == depth) {
-                longest = depth;
-                tokens = &tokens[1..];
-            }
-            if tokens.is_empty() {
-                break;
-            }
-            let Some(byte) = bytes.get(depth) else { return Reach::Open };
-            tokens = &tokens[tokens.partition_point(|token| token[depth] < *byte)..];
-            tokens = &tokens[..tokens.partition_point(|token| token[depth] == *byte)];
-        }
-        Reach::Known(longest)
     }
 }
 
@@ -348,17 +308,6 @@ mod tests {
             let reason = refusal(pointer, value);
             assert!(reason.contains(expected), "{pointer}: {reason}");
         }
-    }
-
-    #[test]
-    fn tokens_reach_as_far_as_the_vocabulary_says() {
-        let tokenizer = Tokenizer::new(JSON.as_bytes()).unwrap();
-        let pipeline = tokenizer.pipeline();
-        let longest = pipeline.sorted.iter().max_by_key(|token| token.len()).unwrap();
-        assert_eq!(pipeline.reach(longest), Reach::Known(longest.len()));
-        assert_eq!(pipeline.reach(&longest[..longest.len() - 1]), Reach::Open);
-        assert_eq!(pipeline.reach(&[]), Reach::Open);
-        assert_eq!(pipeline.reach(&[0xFF, 0xFF]), Reach::Known(1));
     }
 
     #[test]

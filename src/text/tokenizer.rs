@@ -25,7 +25,18 @@ pub(crate) struct Tokenizer {
     special_ids: Vec<u32>,
     /// The bytes of every token, by id.
     bytes: Vec<Box<[u8]>>,
+    /// The ids of all tokens that have bytes, sorted by these.
+    sorted: Vec<u32>,
     pipeline: Pipeline,
+}
+
+/// How far the vocabulary's tokens reach from one place of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The longest token there has this many bytes, whatever follows.
+    Known(usize),
+    /// The text ends where a longer token may still come.
+    Open,
 }
 
 impl Tokenizer {
@@ -40,16 +51,18 @@ impl Tokenizer {
             .build(spellings)
             .map_err(|error| error.to_string())?;
         let len = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        let bytes = (0..len as u32)
+        let bytes: Vec<Box<[u8]>> = (0..len as u32)
             .map(|id| match added.get(&id) {
                 Some(token) => token.content.as_bytes().into(),
                 None => inner.id_to_token(id).map_or_else(Box::default, |token| byte_level(&token)),
             })
             .collect();
+        let mut sorted: Vec<u32> = (0..len as u32).filter(|id| !bytes[*id as usize].is_empty()).collect();
+        sorted.sort_unstable_by_key(|id| &bytes[*id as usize]);
         let pipeline = Pipeline::new(&inner, byte_of)?;
         // From here on `<|im_end|>` in a text is eleven characters.
         inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, special, special_ids, bytes, pipeline })
+        Ok(Tokenizer { inner, special, special_ids, bytes, sorted, pipeline })
     }
 
     /// The first special token that a text spells, the longest if several start there: where, and its id.
@@ -73,6 +86,28 @@ impl Tokenizer {
     /// tokenizer's normalisation changes the text, spans are whole characters of the original and may overlap.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         delta::encode(self, text)
+    }
+
+    /// How long tokens can be that start where `text` starts.
+    pub(crate) fn reach(&self, text: &[u8]) -> Reach {
+        let bytes = |id: &u32| &self.bytes[*id as usize];
+        let mut tokens = &self.sorted[..];
+        let mut longest = 0;
+        for depth in 0.. {
+            // Those left all start with the text so far, so the shortest come first.
+            while let Some((first, longer)) = tokens.split_first().filter(|(first, _)| bytes(first).len() == depth) {
+                debug_assert!(text.starts_with(bytes(first)));
+                longest = depth;
+                tokens = longer;
+            }
+            if tokens.is_empty() {
+                break;
+            }
+            let Some(byte) = text.get(depth) else { return Reach::Open };
+            tokens = &tokens[tokens.partition_point(|token| bytes(token)[depth] < *byte)..];
+            tokens = &tokens[..tokens.partition_point(|token| bytes(token)[depth] == *byte)];
+        }
+        Reach::Known(longest)
     }
 
     /// The steps that the tokenizer takes.
@@ -131,5 +166,16 @@ mod tests {
         assert!(seen.iter().all(|seen| *seen));
         assert_eq!(&*byte_level("Ġhi"), b" hi");
         assert_eq!(&*byte_level("Ċ"), b"\n");
+    }
+
+    #[test]
+    fn tokens_reach_as_far_as_the_vocabulary_says() {
+        let json = include_bytes!("../../tests/golden/checkpoints/odd-bf16/tokenizer.json");
+        let tokenizer = Tokenizer::new(json).unwrap();
+        let longest = tokenizer.bytes.iter().max_by_key(|token| token.len()).unwrap();
+        assert_eq!(tokenizer.reach(longest), Reach::Known(longest.len()));
+        assert_eq!(tokenizer.reach(&longest[..longest.len() - 1]), Reach::Open);
+        assert_eq!(tokenizer.reach(&[]), Reach::Open);
+        assert_eq!(tokenizer.reach(&[0xFF, 0xFF]), Reach::Known(1));
     }
 }

@@ -26,7 +26,8 @@ use crate::{
     Result, TextToken,
     text::{
         Tokenizer,
-        pipeline::{Normalized, Reach, starts_chunk},
+        pipeline::{Normalized, starts_chunk},
+        tokenizer::Reach,
     },
 };
 
@@ -192,7 +193,7 @@ fn cut_in_letters(
     let (mut start, mut reach) = (piece.start, piece.start);
     for (tokens, end) in ends.take_while(|end| *end <= last).enumerate() {
         while start < end {
-            match tokenizer.pipeline().reach(&fixed[start..]) {
+            match tokenizer.reach(&fixed[start..]) {
                 Reach::Known(length) => reach = reach.max(start + length),
                 Reach::Open => return cut,
             }
