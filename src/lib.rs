@@ -32,3 +32,8 @@ pub use verdict::{Labels, Risk, Verdict};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The body of the fuzz target `deltas`: see fuzz/.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use text::fuzz_deltas;

@@ -85,6 +85,11 @@ impl Debounce {
         self.fired |= fires;
         fires.then_some(self.run)
     }
+
+    /// Flagged tokens up to the last one, without one between them that is not.
+    pub(crate) fn run(&self) -> usize {
+        self.run
+    }
 }
 
 #[cfg(test)]

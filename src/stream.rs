@@ -1,17 +1,22 @@
 //! A stream: one conversation being moderated.
 
+mod answer;
+
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    Decision, Error, Message, Policy, Result, Risk, Verdict,
+    Decision, Error, Message, Policy, Result, Risk, TextToken, Verdict,
     engine::{Read, Sequence},
     guard::Shared,
-    policy::Debounce,
 };
+
+use answer::{Answer, Input};
 
 /// One conversation being moderated: light, one owner at a time. Dropping it gives its memory back.
 ///
-/// First the prompt, then the answer as it is produced. A call that fails leaves the stream as it was.
+/// First the prompt, then the answer as it is produced: as text ([`Stream::push_text`]) from any model, or as tokens
+/// ([`Stream::push_tokens`]) from a model with the guard's own vocabulary; then [`Stream::finish`]. A call that fails
+/// leaves the stream as it was.
 pub struct Stream {
     shared: Arc<Shared>,
     sequence: Sequence,
@@ -31,11 +36,12 @@ pub struct PromptCheck {
 /// One judged token of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenVerdict {
-    /// Which token of the answer, from 0.
+    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
     pub index: usize,
     /// Its id.
     pub token_id: u32,
-    /// The bytes of the answer that it stands for, by adding up the tokens' own bytes.
+    /// The bytes of the answer that it stands for: of the text as it was pushed, or, for pushed tokens, by adding up
+    /// the tokens' own bytes.
     pub bytes: Range<usize>,
     /// What the model says about the answer up to here.
     pub verdict: Verdict,
@@ -63,22 +69,16 @@ pub struct Violation {
 pub struct Update {
     /// Whether the answer may go on. Once it is [`Decision::Stop`] it stays so.
     pub decision: Decision,
+    /// How many bytes of the answer may be shown: all before the first token that is provisional, or flagged in a run
+    /// that is not over, or part of the violation; whole characters only. Never moves back.
+    pub horizon: usize,
     /// Where the answer turned, now or in an earlier push.
     pub violation: Option<Violation>,
-    /// The new tokens.
+    /// The tokens that were judged now.
     pub tokens: Vec<TokenVerdict>,
-}
-
-/// The state of the answer that is being judged.
-struct Answer {
-    /// What the template puts before the answer, until it is fed with the first tokens.
-    scaffold: Vec<u32>,
-    tokens: usize,
-    bytes: usize,
-    debounce: Debounce,
-    violation: Option<Violation>,
-    /// Starts of the latest tokens, as many as a run can have.
-    starts: Vec<usize>,
+    /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them, so
+    /// they move neither the horizon nor the decision.
+    pub final_tokens: usize,
 }
 
 impl Stream {
@@ -104,14 +104,7 @@ impl Stream {
         let read = Read::Query { from: conversation.prompt.len() - 1 };
         let logits = self.sequence.append(conversation.prompt, read)?;
         let verdict = Verdict::from_logits(&self.shared.query_labels, logits.risk.row(0), logits.category.row(0));
-        self.answer = Some(Answer {
-            scaffold: conversation.scaffold,
-            tokens: 0,
-            bytes: 0,
-            debounce: Debounce::default(),
-            violation: None,
-            starts: Vec::new(),
-        });
+        self.answer = Some(Answer::new(self.sequence.len(), conversation.scaffold));
         Ok(PromptCheck { decision: self.policy.decide_prompt(&verdict), verdict })
     }
 
@@ -121,56 +114,127 @@ impl Stream {
     }
 
     /// Gives the next tokens of the answer and judges each of them. The ids are those of the guard's own tokenizer, see
-    /// [`Guard::encode`](crate::Guard::encode).
+    /// [`Guard::encode`](crate::Guard::encode). None of them is provisional.
     ///
     /// After [`Decision::Stop`] further tokens are still judged: stopping is the host's to do.
     ///
     /// # Errors
-    /// [`Error::WrongState`] before the prompt; [`Error::Argument`] for an id that is no token; [`Error::ContextFull`]
-    /// if the tokens do not fit the model's context.
+    /// [`Error::WrongState`] before the prompt, after text or after the end of the answer; [`Error::Argument`] for an
+    /// id that is no token; [`Error::ContextFull`] if the tokens do not fit the model's context.
     pub fn push_tokens(&mut self, ids: &[u32]) -> Result<Update> {
-        let Some(answer) = &mut self.answer else {
-            return Err(Error::WrongState { call: "push_tokens", state: "before the prompt" });
-        };
-        let lengths: Vec<usize> =
-            ids.iter().map(|id| Ok(self.shared.token_bytes(*id)?.len())).collect::<Result<_>>()?;
-        let mut tokens = Vec::with_capacity(ids.len());
-        if !ids.is_empty() {
-            let scaffold = answer.scaffold.len();
-            let fed = [&answer.scaffold, ids].concat();
-            let logits = self.sequence.append(fed, Read::Response { from: scaffold })?;
-            answer.scaffold.clear();
-            for (row, (id, length)) in ids.iter().zip(lengths).enumerate() {
-                let labels = &self.shared.response_labels;
-                let verdict = Verdict::from_logits(labels, logits.risk.row(row), logits.category.row(row));
-                tokens.push(answer.judge(&self.policy, *id, length, verdict));
-            }
+        let answer = open_answer(&mut self.answer, "push_tokens")?;
+        if let Input::Text(_) = answer.input {
+            return Err(Error::WrongState { call: "push_tokens", state: "on an answer that comes as text" });
         }
-        let violation = answer.violation.clone();
-        let decision = if violation.is_some() { Decision::Stop } else { Decision::Continue };
-        Ok(Update { decision, violation, tokens })
+        let mut end = answer.spans.last().map_or(0, |last| last.end);
+        let mut tokens = Vec::with_capacity(ids.len());
+        for id in ids {
+            let start = end;
+            end += self.shared.token_bytes(*id)?.len();
+            tokens.push(TextToken { id: *id, bytes: start..end });
+        }
+        let keep = answer.spans.len();
+        let judged = answer.feed(&self.shared, &mut self.sequence, keep, tokens)?;
+        if !ids.is_empty() {
+            answer.input = Input::Tokens;
+        }
+        answer.settle(&self.policy, keep + ids.len());
+        Ok(answer.update(judged))
+    }
+
+    /// Gives the next piece of the answer's text and judges its tokens. The piece may begin and end anywhere, even
+    /// inside a character. Only the end of the text is tokenized again; where that changes earlier tokens, the KV cache
+    /// is cut back to those that stay.
+    ///
+    /// After [`Decision::Stop`] further text is still judged: stopping is the host's to do.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the text is not UTF-8 (it says at which byte of the answer) or the bundle's tokenizer
+    /// cannot take text in pieces; [`Error::WrongState`] before the prompt, after tokens or after the end of the
+    /// answer; [`Error::ContextFull`] if the text does not fit the model's context.
+    pub fn push_text(&mut self, text: &[u8]) -> Result<Update> {
+        let answer = open_answer(&mut self.answer, "push_text")?;
+        let deltas = answer.deltas("push_text", &self.shared.tokenizer)?;
+        let edit = deltas.push(&self.shared.tokenizer, text)?;
+        let judged = answer.feed(&self.shared, &mut self.sequence, edit.keep, edit.append.clone())?;
+        let stable = edit.stable;
+        answer.apply(edit);
+        answer.settle(&self.policy, stable);
+        Ok(answer.update(judged))
+    }
+
+    /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] before the prompt or after the end of the answer; [`Error::Argument`] if the text ends
+    /// inside a character (it says at which byte).
+    pub fn finish(&mut self) -> Result<Update> {
+        let answer = open_answer(&mut self.answer, "finish")?;
+        let mut judged = Vec::new();
+        if let Input::Text(deltas) = &answer.input {
+            let edit = deltas.finish(&self.shared.tokenizer)?;
+            judged = answer.feed(&self.shared, &mut self.sequence, edit.keep, edit.append.clone())?;
+            answer.apply(edit);
+        }
+        answer.finished = true;
+        answer.settle(&self.policy, answer.spans.len());
+        Ok(answer.update(judged))
+    }
+
+    /// Another stream with the same conversation so far, which goes its own way from here. It shares the cache of what
+    /// is common, so that several drafts of an answer cost their own tokens only.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if as many streams are open as the configuration allows.
+    pub fn fork(&self) -> Result<Stream> {
+        Ok(Stream {
+            shared: self.shared.clone(),
+            sequence: self.sequence.fork()?,
+            policy: self.policy.clone(),
+            answer: self.answer.clone(),
+        })
+    }
+
+    /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them
+    /// is forgotten. For a host that lets its model try again from there.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
+    /// token; [`Error::WrongState`] before the prompt.
+    pub fn truncate(&mut self, bytes: usize) -> Result<Update> {
+        let Some(answer) = &mut self.answer else {
+            return Err(Error::WrongState { call: "truncate", state: "before the prompt" });
+        };
+        let mut judged = Vec::new();
+        let stable = if let Input::Text(deltas) = &answer.input {
+            let edit = deltas.truncate(&self.shared.tokenizer, bytes)?;
+            // Final tokens near the new end may be provisional again: their verdicts are needed anew.
+            let keep = edit.keep.min(edit.stable);
+            let append = [&deltas.tokens()[keep..edit.keep], &edit.append].concat();
+            judged = answer.feed(&self.shared, &mut self.sequence, keep, append)?;
+            let stable = edit.stable;
+            answer.apply(edit);
+            stable
+        } else {
+            let keep = answer.spans.partition_point(|span| span.end <= bytes);
+            if answer.spans[..keep].last().map_or(0, |last| last.end) != bytes {
+                let reason = format!("{bytes} is not the end of a token");
+                return Err(Error::Argument { argument: "bytes", reason });
+            }
+            answer.feed(&self.shared, &mut self.sequence, keep, Vec::new())?;
+            keep
+        };
+        answer.finished = false;
+        answer.settle(&self.policy, stable);
+        Ok(answer.update(judged))
     }
 }
 
-impl Answer {
-    fn judge(&mut self, policy: &Policy, token_id: u32, length: usize, verdict: Verdict) -> TokenVerdict {
-        let token = TokenVerdict { index: self.tokens, token_id, bytes: self.bytes..self.bytes + length, verdict };
-        self.tokens += 1;
-        self.bytes += length;
-        if self.starts.len() == policy.debounce {
-            self.starts.remove(0);
-        }
-        self.starts.push(token.bytes.start);
-        if let Some(run) = self.debounce.next(policy, token.verdict.risk()) {
-            self.violation = Some(Violation {
-                bytes: self.starts[self.starts.len() - run]..token.bytes.end,
-                first_token: token.index + 1 - run,
-                confirming_token: token.index,
-                risk: token.verdict.risk(),
-                category: token.verdict.category().unwrap_or_default().to_owned(),
-                probability: token.verdict.probability(token.verdict.risk()),
-            });
-        }
-        token
+/// The answer that a call can add to.
+fn open_answer<'a>(answer: &'a mut Option<Answer>, call: &'static str) -> Result<&'a mut Answer> {
+    match answer {
+        None => Err(Error::WrongState { call, state: "before the prompt" }),
+        Some(answer) if answer.finished => Err(Error::WrongState { call, state: "after the end of the answer" }),
+        Some(answer) => Ok(answer),
     }
 }

@@ -170,3 +170,55 @@ fn a_reader_that_stops_reading_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
+
+/// Runs `--follow` on an answer that is written in pieces.
+fn follow(arguments: &[&str], answer: &[u8], piece: usize) -> Output {
+    let arguments = [&["moderate", "--follow", "--prompt", "How do I clean the kitchen?"], arguments].concat();
+    let mut child = qwenguard(&arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().unwrap();
+    for piece in answer.chunks(piece) {
+        // The program stops reading where the answer is stopped.
+        if stdin.write_all(piece).and_then(|()| stdin.flush()).is_err() {
+            break;
+        }
+    }
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn follow_shows_what_is_cleared_and_nothing_else() {
+    let demo = std::fs::read_to_string(root().join("export/nano/demo.jsonl")).unwrap();
+    let answers: Vec<String> = demo
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["messages"][1]["content"].as_str().unwrap().to_owned())
+        .collect();
+    for piece in [1, 7, 10_000] {
+        let fine = follow(&[], answers[0].as_bytes(), piece);
+        assert_eq!(fine.status.code(), Some(0), "{}", stderr(&fine));
+        assert_eq!(fine.stdout, answers[0].as_bytes());
+
+        let turns = follow(&[], answers[1].as_bytes(), piece);
+        assert_eq!(turns.status.code(), Some(3), "{}", stderr(&turns));
+        let shown = String::from_utf8(turns.stdout).unwrap();
+        assert!(answers[1].starts_with(&shown) && shown.len() > answers[1].len() / 5, "{shown}");
+
+        let json = follow(&["--json", "--no-stop"], answers[1].as_bytes(), piece);
+        assert_eq!(json.status.code(), Some(3));
+        let last = events(&json).pop().unwrap();
+        assert_eq!(last["violation"]["byte_start"], shown.len(), "the cut is where the violation starts");
+        assert_eq!(last["horizon"], shown.len());
+    }
+}
+
+#[test]
+fn follow_needs_a_prompt() {
+    let output = run(qwenguard(&["moderate", "--follow"]), "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--prompt"), "{}", stderr(&output));
+}

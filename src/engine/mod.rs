@@ -72,13 +72,18 @@ impl Engine {
 
     /// Opens an empty sequence.
     pub(crate) fn sequence(self: &Arc<Self>) -> Result<Sequence> {
+        self.open_sequence(0, |id| Command::Open { id })
+    }
+
+    /// Opens a sequence of `len` tokens by a command that takes its id.
+    fn open_sequence(self: &Arc<Self>, len: usize, command: impl FnOnce(u64) -> Command) -> Result<Sequence> {
         let limit = self.limits.max_sequences;
         let grow = |open: usize| (open < limit).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
             return Err(Error::Busy { what: "too many open streams", limit });
         }
-        let sequence = Sequence { engine: self.clone(), id: self.next_id.fetch_add(1, Ordering::Relaxed), len: 0 };
-        self.send(Command::Open { id: sequence.id })?;
+        let sequence = Sequence { engine: self.clone(), id: self.next_id.fetch_add(1, Ordering::Relaxed), len };
+        self.send(command(sequence.id))?;
         Ok(sequence)
     }
 
@@ -114,19 +119,42 @@ impl Sequence {
     /// Appends tokens, waits until they are computed and returns the logits that `read` asks for, one row per token.
     /// After an error the sequence is as it was before.
     pub(crate) fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<RoleLogits> {
-        let limit = self.engine.limits.context;
         let count = ids.len();
         if count == 0 {
             return Ok(RoleLogits::empty());
         }
-        if self.len + count > limit {
-            return Err(Error::ContextFull { used: self.len, wanted: count, limit });
-        }
+        self.check_room(self.len, count)?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.engine.send(Command::Append { id: self.id, ids, read, reply })?;
         let logits = answer.recv().map_err(|_| Error::EngineStopped)??;
         self.len += count;
         Ok(logits)
+    }
+}
+
+impl Sequence {
+    /// An error if `count` tokens after the first `len` would not fit the context.
+    pub(crate) fn check_room(&self, len: usize, count: usize) -> Result<()> {
+        let limit = self.engine.limits.context;
+        if len + count > limit {
+            return Err(Error::ContextFull { used: len, wanted: count, limit });
+        }
+        Ok(())
+    }
+
+    /// Cuts the sequence back to its first `len` tokens. Costs nothing but, where the end is in a block that a fork
+    /// uses too, computing up to a block of tokens again.
+    pub(crate) fn truncate(&mut self, len: usize) -> Result<()> {
+        if len < self.len {
+            self.engine.send(Command::Truncate { id: self.id, len })?;
+            self.len = len;
+        }
+        Ok(())
+    }
+
+    /// Another sequence that starts with the same tokens and shares their cache.
+    pub(crate) fn fork(&self) -> Result<Sequence> {
+        self.engine.open_sequence(self.len, |new| Command::Fork { id: self.id, new })
     }
 }
 

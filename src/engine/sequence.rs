@@ -64,6 +64,32 @@ impl SequenceState {
         std::mem::take(&mut self.blocks)
     }
 
+    /// Cuts the sequence back. Returns blocks it no longer needs: those past the new end, and the one that the end is
+    /// in if others use it too, because only the owner of a block may write it. Its tokens are computed again.
+    pub(crate) fn truncate(&mut self, len: usize, is_shared: impl Fn(u32) -> bool) -> Vec<u32> {
+        self.tokens.truncate(len);
+        self.cached = self.cached.min(len);
+        let mut keep = self.cached.div_ceil(BLOCK);
+        if !self.cached.is_multiple_of(BLOCK) && is_shared(self.blocks[keep - 1]) {
+            keep -= 1;
+            self.cached = keep * BLOCK;
+        }
+        self.blocks.split_off(keep.min(self.blocks.len()))
+    }
+
+    /// A sequence with the same tokens that shares this one's full blocks. Tokens in the block that this one still
+    /// writes are computed again.
+    pub(crate) fn fork(&self) -> Self {
+        let shared = self.cached / BLOCK;
+        SequenceState {
+            tokens: self.tokens.clone(),
+            cached: shared * BLOCK,
+            blocks: self.blocks[..shared].to_vec(),
+            job: None,
+            last_step: self.last_step,
+        }
+    }
+
     /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's.
     pub(crate) fn commit(&mut self, count: usize, logits: &HeadLogits, first: usize) {
         let Some(job) = &mut self.job else { return };
@@ -102,12 +128,11 @@ impl SequenceState {
     }
 
     /// Gives up the work in progress: the sequence is as it was before the append. Returns blocks it no longer needs.
-    pub(crate) fn fail(&mut self, error: Error) -> Vec<u32> {
+    pub(crate) fn fail(&mut self, error: Error, is_shared: impl Fn(u32) -> bool) -> Vec<u32> {
         let Some(job) = self.job.take() else { return Vec::new() };
-        self.tokens.truncate(job.start);
-        self.cached = self.cached.min(job.start);
+        let blocks = self.truncate(job.start, is_shared);
         let _ = job.reply.send(Err(error));
-        self.blocks.split_off(self.cached.div_ceil(BLOCK).min(self.blocks.len()))
+        blocks
     }
 }
 

@@ -158,3 +158,59 @@ fn closing_gives_blocks_back() {
     }
     assert_eq!(counters.tokens.load(Ordering::Relaxed), 19 * 4 * BLOCK, "nothing was computed twice");
 }
+
+#[test]
+fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
+    let (engine, counters) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let mut tokens = Vec::new();
+    append(&mut sequence, &mut tokens, 1, 100);
+    for len in [99, 96, 64, 63, 5, 0] {
+        sequence.truncate(len).unwrap();
+        tokens.truncate(len);
+        append(&mut sequence, &mut tokens, 2 + len as u32, 40);
+        sequence.truncate(len).unwrap();
+        tokens.truncate(len);
+    }
+    assert_eq!(counters.tokens.load(Ordering::Relaxed), 100 + 6 * 40, "nothing was computed twice");
+}
+
+#[test]
+fn forks_share_a_prefix_and_nothing_else() {
+    let (engine, counters) = engine(64, 50);
+    let mut first = engine.sequence().unwrap();
+    let mut tokens = Vec::new();
+    append(&mut first, &mut tokens, 1, 2 * BLOCK + 10);
+    let mut forks: Vec<_> = (0..4).map(|_| (first.fork().unwrap(), tokens.clone())).collect();
+    for (seed, (fork, tokens)) in forks.iter_mut().enumerate() {
+        append(fork, tokens, 10 + seed as u32, 5);
+    }
+    append(&mut first, &mut tokens, 2, 5);
+    // Each fork computes the ten tokens of the unfinished block again.
+    assert_eq!(counters.tokens.load(Ordering::Relaxed), 2 * BLOCK + 10 + 4 * 15 + 5);
+    // Cut back into a shared block, then written on: the others must not notice.
+    first.truncate(BLOCK + 7).unwrap();
+    tokens.truncate(BLOCK + 7);
+    append(&mut first, &mut tokens, 3, 50);
+    for (seed, (fork, tokens)) in forks.iter_mut().enumerate() {
+        append(fork, tokens, 20 + seed as u32, 30);
+    }
+    drop(first);
+    let (mut fork, mut tokens) = forks.pop().unwrap();
+    drop(forks);
+    append(&mut fork, &mut tokens, 30, 100);
+}
+
+#[test]
+fn blocks_of_forks_come_back_when_the_last_one_closes() {
+    let (engine, _) = engine(4, 200);
+    for seed in 1..10 {
+        let mut first = engine.sequence().unwrap();
+        let mut tokens = Vec::new();
+        append(&mut first, &mut tokens, seed, 2 * BLOCK);
+        let mut fork = first.fork().unwrap();
+        append(&mut fork, &mut tokens, seed, 2 * BLOCK);
+        drop(first);
+        append(&mut fork, &mut tokens, seed, 0);
+    }
+}

@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum Command {
     Open { id: u64 },
     Append { id: u64, ids: Vec<u32>, read: Read, reply: Reply },
+    Truncate { id: u64, len: usize },
+    Fork { id: u64, new: u64 },
     Close { id: u64 },
 }
 
@@ -77,6 +79,18 @@ impl Worker {
                 if let Some(sequence) = self.sequences.get_mut(&id) {
                     sequence.begin(self.next_ticket, ids, read, reply);
                     self.next_ticket += 1;
+                }
+            }
+            Command::Truncate { id, len } => {
+                if let Some(sequence) = self.sequences.get_mut(&id) {
+                    let blocks = sequence.truncate(len, |block| self.blocks.is_shared(block));
+                    self.blocks.give_back(blocks);
+                }
+            }
+            Command::Fork { id, new } => {
+                if let Some(sequence) = self.sequences.get(&id).map(SequenceState::fork) {
+                    self.blocks.share(&sequence.blocks);
+                    self.sequences.insert(new, sequence);
                 }
             }
             Command::Close { id } => {
@@ -189,7 +203,7 @@ impl Worker {
 
     fn fail(&mut self, id: u64, error: Error) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            let blocks = sequence.fail(error);
+            let blocks = sequence.fail(error, |block| self.blocks.is_shared(block));
             self.blocks.give_back(blocks);
         }
     }

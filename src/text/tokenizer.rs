@@ -5,6 +5,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 
+use super::{delta, pipeline::Pipeline};
 use crate::{Error, Result};
 
 /// One token of an encoded text.
@@ -24,6 +25,19 @@ pub(crate) struct Tokenizer {
     special_ids: Vec<u32>,
     /// The bytes of every token, by id.
     bytes: Vec<Box<[u8]>>,
+    /// The ids of all tokens that have bytes, sorted by these.
+    sorted: Vec<u32>,
+    /// The tokenizer's steps, or the field of `tokenizer.json` that is of an unknown kind.
+    pipeline: Result<Pipeline, String>,
+}
+
+/// How far the vocabulary's tokens reach from one place of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The longest token there has this many bytes, whatever follows.
+    Known(usize),
+    /// The text ends where a longer token may still come.
+    Open,
 }
 
 impl Tokenizer {
@@ -38,15 +52,18 @@ impl Tokenizer {
             .build(spellings)
             .map_err(|error| error.to_string())?;
         let len = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        let bytes = (0..len as u32)
+        let bytes: Vec<Box<[u8]>> = (0..len as u32)
             .map(|id| match added.get(&id) {
                 Some(token) => token.content.as_bytes().into(),
                 None => inner.id_to_token(id).map_or_else(Box::default, |token| byte_level(&token)),
             })
             .collect();
+        let mut sorted: Vec<u32> = (0..len as u32).filter(|id| !bytes[*id as usize].is_empty()).collect();
+        sorted.sort_unstable_by_key(|id| &bytes[*id as usize]);
+        let pipeline = Pipeline::new(&inner, byte_of);
         // From here on `<|im_end|>` in a text is eleven characters.
         inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, special, special_ids, bytes })
+        Ok(Tokenizer { inner, special, special_ids, bytes, sorted, pipeline })
     }
 
     /// The first special token that a text spells, the longest if several start there: where, and its id.
@@ -66,13 +83,38 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokens of a text with the bytes they stand for. Where the tokenizer's normalisation changes the text, spans
-    /// are whole characters of the original and may touch or overlap.
+    /// The tokens of a text with the bytes they stand for, the same as of its deltas (see [`delta`]). Where the
+    /// tokenizer's normalisation changes the text, spans are whole characters of the original and may overlap.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
+        if self.pipeline.is_ok() {
+            return delta::encode(self, text);
+        }
         let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
         let exact = self.exact_spans(encoding.get_ids(), text);
         let spans = exact.unwrap_or_else(|| covering_spans(encoding.get_offsets(), text.len()));
         Ok(encoding.get_ids().iter().zip(spans).map(|(id, bytes)| TextToken { id: *id, bytes }).collect())
+    }
+
+    /// How long tokens can be that start where `text` starts.
+    pub(crate) fn reach(&self, text: &[u8]) -> Reach {
+        let bytes = |id: &u32| &self.bytes[*id as usize];
+        let mut tokens = &self.sorted[..];
+        let mut longest = 0;
+        for depth in 0.. {
+            // Those left all start with the text so far, so the shortest come first.
+            while let Some((first, longer)) = tokens.split_first().filter(|(first, _)| bytes(first).len() == depth) {
+                debug_assert!(text.starts_with(bytes(first)));
+                longest = depth;
+                tokens = longer;
+            }
+            if tokens.is_empty() {
+                break;
+            }
+            let Some(byte) = text.get(depth) else { return Reach::Open };
+            tokens = &tokens[tokens.partition_point(|token| bytes(token)[depth] < *byte)..];
+            tokens = &tokens[..tokens.partition_point(|token| bytes(token)[depth] == *byte)];
+        }
+        Reach::Known(longest)
     }
 
     /// Spans by adding up the tokens' own bytes: exact within characters. None if the bytes are not those of the text.
@@ -88,6 +130,31 @@ impl Tokenizer {
             end += bytes.len();
         }
         (end == text.len()).then_some(spans)
+    }
+
+    /// Whether the tokenizer's steps are known one by one, as text in pieces needs them. If not, the error says which
+    /// field of `tokenizer.json` is of another kind.
+    pub(crate) fn check_steps(&self) -> Result<()> {
+        let unknown = |field: &String| Error::Argument {
+            argument: "text",
+            reason: format!("this bundle's tokenizer takes no text in pieces: tokenizer.json: {field}"),
+        };
+        self.pipeline.as_ref().map(|_| ()).map_err(unknown)
+    }
+
+    /// The steps that the tokenizer takes. Only for tokenizers that [`Self::check_steps`] accepts.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        self.pipeline.as_ref().expect("the tokenizer's steps are known, see check_steps")
+    }
+
+    /// Splits a normalised text: the pieces within which tokens merge.
+    pub(crate) fn split(&self, normal: &str) -> Result<Vec<Range<usize>>> {
+        self.pipeline().split(normal).map_err(|error| unencodable(&*error))
+    }
+
+    /// The tokens of one such piece: their ids and how many bytes each has.
+    pub(crate) fn merge(&self, piece: &str) -> Result<Vec<(u32, usize)>> {
+        self.pipeline().merge(&self.inner, piece).map_err(|error| unencodable(&*error))
     }
 }
 
@@ -138,5 +205,16 @@ mod tests {
         assert!(seen.iter().all(|seen| *seen));
         assert_eq!(&*byte_level("Ġhi"), b" hi");
         assert_eq!(&*byte_level("Ċ"), b"\n");
+    }
+
+    #[test]
+    fn tokens_reach_as_far_as_the_vocabulary_says() {
+        let json = include_bytes!("../../tests/golden/checkpoints/odd-bf16/tokenizer.json");
+        let tokenizer = Tokenizer::new(json).unwrap();
+        let longest = tokenizer.bytes.iter().max_by_key(|token| token.len()).unwrap();
+        assert_eq!(tokenizer.reach(longest), Reach::Known(longest.len()));
+        assert_eq!(tokenizer.reach(&longest[..longest.len() - 1]), Reach::Open);
+        assert_eq!(tokenizer.reach(&[]), Reach::Open);
+        assert_eq!(tokenizer.reach(&[0xFF, 0xFF]), Reach::Known(1));
     }
 }

@@ -1,74 +1,45 @@
 //! The events of `moderate --json`, one JSON object a line.
 
-use std::io::Write;
+use std::ops::Range;
 
 use qwenguard::{Decision, PromptCheck, TokenVerdict, Verdict, Violation};
 use serde_json::{Map, Value, json};
 
-/// Writes events of one conversation.
-pub(crate) struct Events<'a, W> {
-    pub(crate) out: W,
-    pub(crate) id: &'a Value,
+/// The verdict on a prompt.
+pub(crate) fn prompt(id: &Value, check: &PromptCheck) -> Value {
+    json!({ "id": id, "event": "prompt", "verdict": verdict(&check.verdict), "decision": check.decision })
 }
 
-impl<W: Write> Events<'_, W> {
-    pub(crate) fn prompt(&mut self, check: &PromptCheck) -> std::io::Result<()> {
-        self.write(json!({
-            "id": self.id,
-            "event": "prompt",
-            "verdict": verdict(&check.verdict),
-            "decision": check.decision,
-        }))
-    }
+/// One token. `text` and `bytes` are what it stands for, and where, in the message.
+pub(crate) fn token(id: &Value, token: &TokenVerdict, text: &str, bytes: &Range<usize>) -> Value {
+    json!({
+        "id": id,
+        "event": "token",
+        "index": token.index,
+        "token_id": token.token_id,
+        "text": text,
+        "byte_start": bytes.start,
+        "byte_end": bytes.end,
+        "verdict": verdict(&token.verdict),
+    })
+}
 
-    /// `text` is what the token stands for, `base` where the judged text starts in the message.
-    pub(crate) fn token(
-        &mut self,
-        token: &TokenVerdict,
-        text: &str,
-        bytes: &std::ops::Range<usize>,
-    ) -> std::io::Result<()> {
-        self.write(json!({
-            "id": self.id,
-            "event": "token",
-            "index": token.index,
-            "token_id": token.token_id,
-            "text": text,
-            "byte_start": bytes.start,
-            "byte_end": bytes.end,
-            "verdict": verdict(&token.verdict),
-        }))
-    }
+/// The end of a conversation.
+pub(crate) fn end(id: &Value, decision: Decision, found: Option<&Violation>, tokens: usize) -> Value {
+    let found = found.map(violation);
+    json!({ "id": id, "event": "end", "decision": decision, "violation": found, "tokens": tokens })
+}
 
-    pub(crate) fn end(
-        &mut self,
-        decision: Decision,
-        violation: Option<&Violation>,
-        tokens: usize,
-    ) -> std::io::Result<()> {
-        let violation = violation.map(|violation| {
-            json!({
-                "byte_start": violation.bytes.start,
-                "byte_end": violation.bytes.end,
-                "first_token": violation.first_token,
-                "confirming_token": violation.confirming_token,
-                "risk": violation.risk,
-                "category": violation.category,
-                "probability": violation.probability,
-            })
-        });
-        self.write(json!({
-            "id": self.id,
-            "event": "end",
-            "decision": decision,
-            "violation": violation,
-            "tokens": tokens,
-        }))
-    }
-
-    fn write(&mut self, event: Value) -> std::io::Result<()> {
-        writeln!(self.out, "{event}")
-    }
+pub(crate) fn violation(violation: &Violation) -> Value {
+    json!({
+        "byte_start": violation.bytes.start,
+        "byte_end": violation.bytes.end,
+        "first_token": violation.first_token,
+        "confirming_token": violation.confirming_token,
+        "risk": violation.risk,
+        "category": violation.category,
+        "probability": violation.probability,
+    })
 }
 
 fn verdict(verdict: &Verdict) -> Value {

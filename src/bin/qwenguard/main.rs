@@ -2,6 +2,7 @@
 
 mod answer;
 mod events;
+mod follow;
 mod inspect;
 mod moderate;
 mod report;

@@ -10,7 +10,7 @@ use qwenguard::{Decision, Guard, Message, TextToken, Violation};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Failure, Outcome, answer, events::Events, report::Report};
+use crate::{Failure, Outcome, answer, events, follow, report::Report};
 
 /// Tokens that are judged together: enough to be fast, few enough to watch.
 const CHUNK: usize = 16;
@@ -26,7 +26,13 @@ pub(crate) struct Arguments {
     /// Judge the whole answer even where it would be stopped.
     #[arg(long)]
     no_stop: bool,
-    /// Conversations, one JSON object a line; `-` is standard input.
+    /// Judge one answer while it is being written to standard input, and write what is cleared of it, as it came.
+    #[arg(long, requires = "prompt")]
+    follow: bool,
+    /// What the user asked, for `--follow`.
+    #[arg(long, value_name = "TEXT", requires = "follow")]
+    prompt: Option<String>,
+    /// Conversations, one JSON object a line, or with `--follow` the answer; `-` is standard input.
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
 }
@@ -40,6 +46,9 @@ struct Conversation {
 }
 
 pub(crate) fn run(guard: &Guard, input: Box<dyn BufRead>, arguments: &Arguments) -> Result<Outcome, Failure> {
+    if let Some(prompt) = &arguments.prompt {
+        return follow::run(guard, prompt, input, arguments.json, arguments.no_stop);
+    }
     let mut outcome = Outcome::Clear;
     for (index, line) in input.lines().enumerate() {
         let at = format!("{}, line {}", arguments.file.display(), index + 1);
@@ -69,8 +78,8 @@ pub(crate) fn open_input(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
 }
 
 /// Where the verdicts of a conversation go.
-enum Output<'a> {
-    Json(Events<'a, std::io::BufWriter<std::io::StdoutLock<'static>>>),
+enum Output {
+    Json(std::io::BufWriter<std::io::StdoutLock<'static>>),
     People(Report<anstream::AutoStream<std::io::StdoutLock<'static>>>),
 }
 
@@ -88,13 +97,12 @@ fn moderate(guard: &Guard, conversation: &Conversation, arguments: &Arguments) -
     let mut stream = guard.stream()?;
     let check = stream.prompt(&messages)?;
     let mut output = if arguments.json {
-        let out = std::io::BufWriter::new(std::io::stdout().lock());
-        Output::Json(Events { out, id: &conversation.id })
+        Output::Json(std::io::BufWriter::new(std::io::stdout().lock()))
     } else {
         Output::People(Report::start(anstream::stdout().lock(), &conversation.id)?)
     };
     match &mut output {
-        Output::Json(events) => events.prompt(&check)?,
+        Output::Json(out) => writeln!(out, "{}", events::prompt(&conversation.id, &check))?,
         Output::People(report) => report.prompt(&check)?,
     }
 
@@ -110,9 +118,9 @@ fn moderate(guard: &Guard, conversation: &Conversation, arguments: &Arguments) -
             for (verdict, token) in update.tokens.iter().zip(chunk) {
                 let bytes = given.len() + token.bytes.start..given.len() + token.bytes.end;
                 match &mut output {
-                    Output::Json(events) => {
+                    Output::Json(out) => {
                         let text = String::from_utf8_lossy(guard.token_bytes(token.id)?);
-                        events.token(verdict, &text, &bytes)?;
+                        writeln!(out, "{}", events::token(&conversation.id, verdict, &text, &bytes))?;
                     }
                     Output::People(report) => report.token(verdict, &judged.as_bytes()[token.bytes.clone()])?,
                 }
@@ -135,9 +143,9 @@ fn moderate(guard: &Guard, conversation: &Conversation, arguments: &Arguments) -
         violation = violation.map(|found| in_message(found, &tokens, given.len()));
     }
     match &mut output {
-        Output::Json(events) => {
-            events.end(decision, violation.as_ref(), count)?;
-            events.out.flush()?;
+        Output::Json(out) => {
+            writeln!(out, "{}", events::end(&conversation.id, decision, violation.as_ref(), count))?;
+            out.flush()?;
         }
         Output::People(report) => report.end(decision, violation.as_ref(), count)?,
     }

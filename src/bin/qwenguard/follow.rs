@@ -1,0 +1,72 @@
+//! `qwenguard moderate --follow`: an answer judged while it is being written.
+
+use std::io::{Read, Write};
+
+use qwenguard::{Decision, Guard, Message, Update};
+use serde_json::json;
+
+use crate::{Failure, Outcome, events};
+
+/// The most bytes of one read: a writer that is faster than the guard is judged in larger pieces.
+const READ: usize = 4096;
+
+/// Reads an answer to `prompt` and writes what is cleared of it, byte for byte; with `json` one update per read
+/// instead. Ends at the violation unless `no_stop`.
+pub(crate) fn run(
+    guard: &Guard,
+    prompt: &str,
+    mut input: impl Read,
+    json: bool,
+    no_stop: bool,
+) -> Result<Outcome, Failure> {
+    let mut out = std::io::stdout().lock();
+    let mut stream = guard.stream()?;
+    let check = stream.prompt(&[Message::user(prompt)])?;
+    if json {
+        writeln!(out, "{}", events::prompt(&serde_json::Value::Null, &check))?;
+    }
+    let mut stopped = check.decision == Decision::Stop;
+    let mut text = Vec::new();
+    let mut shown = 0;
+    while !stopped || no_stop {
+        let mut buffer = [0; READ];
+        let count =
+            input.read(&mut buffer).map_err(|error| Failure::Message(format!("reading the answer: {error}")))?;
+        let update = if count == 0 { stream.finish()? } else { stream.push_text(&buffer[..count])? };
+        text.extend_from_slice(&buffer[..count]);
+        if json {
+            writeln!(out, "{}", update_event(guard, &update)?)?;
+        } else {
+            out.write_all(&text[shown..update.horizon])?;
+        }
+        out.flush()?;
+        shown = update.horizon;
+        stopped |= update.decision == Decision::Stop;
+        if count == 0 {
+            break;
+        }
+    }
+    if stopped && !json {
+        eprintln!("qwenguard: stopped {}", if shown == 0 { "at the prompt or the first words" } else { "here" });
+    }
+    Ok(if stopped { Outcome::Stopped } else { Outcome::Clear })
+}
+
+fn update_event(guard: &Guard, update: &Update) -> Result<serde_json::Value, Failure> {
+    let tokens: Result<Vec<_>, qwenguard::Error> = update
+        .tokens
+        .iter()
+        .map(|token| {
+            let text = String::from_utf8_lossy(guard.token_bytes(token.token_id)?);
+            Ok(events::token(&serde_json::Value::Null, token, &text, &token.bytes))
+        })
+        .collect();
+    Ok(json!({
+        "event": "update",
+        "decision": update.decision,
+        "horizon": update.horizon,
+        "final_tokens": update.final_tokens,
+        "violation": update.violation.as_ref().map(events::violation),
+        "tokens": tokens?,
+    }))
+}

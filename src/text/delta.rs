@@ -1,0 +1,252 @@
+//! Text deltas to token edits.
+//!
+//! A text that grows is tokenized as it grows. Of its tokens so far, the *stable* ones are those that no continuation
+//! can change (see [`scan`] for why); the others are what the text would be if it ended here. Only the text since the
+//! last *cut* is tokenized again, so a delta costs what it and that tail cost, never the whole text.
+//!
+//! The tail is bounded: when [`TAIL`] bytes go by without a cut, the text is cut by force, before the last character
+//! there that starts anew in normalisation. Where that is depends on the text alone, not on how it came, and
+//! [`encode`] does the same with a whole text. So the tokens are those of the tokenizer's own encoding, except in text
+//! with a stretch of [`TAIL`] bytes that cannot be cut, such as one word of that length.
+
+#[cfg(any(test, fuzzing))]
+mod checked;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+#[cfg(fuzzing)]
+pub use checked::fuzz;
+
+use super::{TextToken, Tokenizer};
+use crate::{Error, Result};
+
+/// The most bytes of text that are tokenized again with each delta.
+pub(crate) const TAIL: usize = 1024;
+
+/// A text that comes in deltas, and its tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct DeltaTokenizer {
+    /// All whole characters so far.
+    text: String,
+    /// The start of a character that the last delta cut off.
+    carry: Vec<u8>,
+    tokens: Vec<TextToken>,
+    stable: usize,
+    cuts: Vec<Cut>,
+    tail: usize,
+}
+
+/// A place in the text from which the rest is tokenized without what is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Cut {
+    at: usize,
+    /// How many tokens are before it.
+    tokens: usize,
+    /// So long a text must be to have this cut.
+    known: usize,
+}
+
+/// A change of a text and its tokens: the first `keep` tokens stay, the others give way to `append`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    /// How many of the tokens stay.
+    pub(crate) keep: usize,
+    /// The tokens that follow them. Their bytes are those of the whole text as the caller gave it.
+    pub(crate) append: Vec<TextToken>,
+    /// How many tokens, of all that there are then, no continuation can change.
+    pub(crate) stable: usize,
+    text_keep: usize,
+    text: String,
+    carry: Vec<u8>,
+    cuts_keep: usize,
+    cuts: Vec<Cut>,
+}
+
+/// The tokens of a stretch of text that starts at a cut.
+struct Stretch {
+    tokens: Vec<TextToken>,
+    stable: usize,
+    cuts: Vec<Cut>,
+}
+
+impl DeltaTokenizer {
+    /// An empty text.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the tokenizer is of a kind that takes no text in pieces.
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Result<Self> {
+        tokenizer.check_steps()?;
+        Ok(Self::with_tail(TAIL))
+    }
+
+    fn with_tail(tail: usize) -> Self {
+        DeltaTokenizer { text: String::new(), carry: Vec::new(), tokens: Vec::new(), stable: 0, cuts: Vec::new(), tail }
+    }
+
+    /// All whole characters so far.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The tokens of the text so far.
+    pub(crate) fn tokens(&self) -> &[TextToken] {
+        &self.tokens
+    }
+
+    /// How many of them no continuation can change.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn stable(&self) -> usize {
+        self.stable
+    }
+
+    /// What the next bytes of the text change. A character that they only begin waits for its rest. Nothing happens
+    /// until the edit is [applied](Self::apply).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the bytes are not UTF-8 where they are. It says at which byte of the text.
+    pub(crate) fn push(&self, tokenizer: &Tokenizer, delta: &[u8]) -> Result<Edit> {
+        let joined;
+        let bytes = match &self.carry[..] {
+            [] => delta,
+            carry => {
+                joined = [carry, delta].concat();
+                &joined
+            }
+        };
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() => {
+                let (whole, _) = bytes.split_at(error.valid_up_to());
+                std::str::from_utf8(whole).expect("it is valid up to there")
+            }
+            Err(error) => {
+                let reason = format!("it is not UTF-8 at byte {}", self.text.len() + error.valid_up_to());
+                return Err(Error::Argument { argument: "text", reason });
+            }
+        };
+        let carry = bytes[text.len()..].to_vec();
+        let stretch = |tail: &str| stretch(tokenizer, tail, self.tail, false);
+        self.edit(self.cuts.len(), self.text.len(), text, carry, stretch)
+    }
+
+    /// What the end of the text changes: all tokens become stable. A text that is pushed later starts anew there.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the text ends within a character. It says where that starts.
+    pub(crate) fn finish(&self, tokenizer: &Tokenizer) -> Result<Edit> {
+        if !self.carry.is_empty() {
+            let reason = format!("it ends within the character that starts at byte {}", self.text.len());
+            return Err(Error::Argument { argument: "text", reason });
+        }
+        self.edit(self.cuts.len(), self.text.len(), "", Vec::new(), |tail| stretch(tokenizer, tail, self.tail, true))
+    }
+
+    /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come:
+    /// tokens near the new end may differ and may no longer be stable.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the text is shorter or that is within a character.
+    pub(crate) fn truncate(&self, tokenizer: &Tokenizer, length: usize) -> Result<Edit> {
+        if !self.text.is_char_boundary(length) {
+            let reason = format!("{length} is not between characters of the {} bytes so far", self.text.len());
+            return Err(Error::Argument { argument: "length", reason });
+        }
+        let cuts = self.cuts.partition_point(|cut| cut.known <= length);
+        self.edit(cuts, length, "", Vec::new(), |tail| stretch(tokenizer, tail, self.tail, false))
+    }
+
+    /// Makes a change of this text, as it is now, happen.
+    pub(crate) fn apply(&mut self, edit: Edit) {
+        self.text.truncate(edit.text_keep);
+        self.text.push_str(&edit.text);
+        self.carry = edit.carry;
+        self.tokens.truncate(edit.keep);
+        self.tokens.extend(edit.append);
+        self.stable = edit.stable;
+        self.cuts.truncate(edit.cuts_keep);
+        self.cuts.extend(edit.cuts);
+    }
+
+    /// Keeps so many cuts and bytes, appends a text, and tokenizes all after the last of those cuts.
+    fn edit(
+        &self,
+        cuts_keep: usize,
+        text_keep: usize,
+        text: &str,
+        carry: Vec<u8>,
+        tokenize: impl FnOnce(&str) -> Result<Stretch>,
+    ) -> Result<Edit> {
+        let base = cuts_keep.checked_sub(1).map_or_else(Cut::default, |last| self.cuts[last]);
+        let tail = [&self.text[base.at..text_keep], text].concat();
+        let Stretch { mut tokens, stable, mut cuts } = tokenize(&tail)?;
+        for token in &mut tokens {
+            token.bytes = base.at + token.bytes.start..base.at + token.bytes.end;
+        }
+        // With a cut, all before it are known.
+        let mut known = base.known;
+        for cut in &mut cuts {
+            known = known.max(base.at + cut.known);
+            *cut = Cut { at: base.at + cut.at, tokens: base.tokens + cut.tokens, known };
+        }
+        let same = self.tokens[base.tokens..].iter().zip(&tokens).take_while(|(old, new)| old == new).count();
+        Ok(Edit {
+            keep: base.tokens + same,
+            append: tokens.split_off(same),
+            stable: base.tokens + stable,
+            text_keep,
+            text: text.to_owned(),
+            carry,
+            cuts_keep,
+            cuts,
+        })
+    }
+}
+
+/// The tokens of a whole text, the same as of its deltas however they come.
+pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TextToken>> {
+    Ok(stretch(tokenizer, text, TAIL, true)?.tokens)
+}
+
+/// Tokenizes a text that starts at a cut, and either ends or goes on. Looks at `tail` bytes at a time, so that the time
+/// is bounded by the text's length, and where they have no cut makes one.
+fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result<Stretch> {
+    let mut tokens: Vec<TextToken> = Vec::new();
+    let mut cuts = Vec::new();
+    let mut at = 0;
+    let append = |at: usize, new: Vec<TextToken>, tokens: &mut Vec<TextToken>| {
+        tokens.extend(
+            new.into_iter()
+                .map(|token| TextToken { id: token.id, bytes: at + token.bytes.start..at + token.bytes.end }),
+        );
+    };
+    while text.len() - at > tail {
+        let window = &text[at..text.floor_char_boundary(at + tail)];
+        let mut scan = scan::open(tokenizer, window)?;
+        if scan.cut.at > 0 {
+            scan.tokens.truncate(scan.cut.tokens);
+            scan.cut.known = at + window.len();
+        } else {
+            scan.tokens = scan::whole(tokenizer, &window[..scan.forced])?;
+            scan.cut = Cut { at: scan.forced, tokens: scan.tokens.len(), known: at + tail + 1 };
+        }
+        append(at, scan.tokens, &mut tokens);
+        at += scan.cut.at;
+        cuts.push(Cut { at, tokens: tokens.len(), known: scan.cut.known });
+    }
+    let rest = &text[at..];
+    if ends {
+        append(at, scan::whole(tokenizer, rest)?, &mut tokens);
+        if !rest.is_empty() {
+            cuts.push(Cut { at: text.len(), tokens: tokens.len(), known: text.len() });
+        }
+        return Ok(Stretch { stable: tokens.len(), tokens, cuts });
+    }
+    let scan = scan::open(tokenizer, rest)?;
+    let stable = tokens.len() + scan.stable;
+    if scan.cut.at > 0 {
+        cuts.push(Cut { at: at + scan.cut.at, tokens: tokens.len() + scan.cut.tokens, known: text.len() });
+    }
+    append(at, scan.tokens, &mut tokens);
+    Ok(Stretch { tokens, stable, cuts })
+}
