@@ -2,6 +2,8 @@
 //!
 //! Open a [`Guard`] once, a [`Stream`] per conversation; give it the prompt, then the answer as it is produced.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod bundle;
 mod config;
 mod engine;
