@@ -9,6 +9,8 @@
 //!
 //! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `cli` builds the command line `qwenguard`.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod bundle;
 mod config;
 mod engine;

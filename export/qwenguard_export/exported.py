@@ -1,7 +1,8 @@
 """Runs an exported graph on stock ONNX Runtime, one layer at a time.
 
-ONNX Runtime does not know our attention operator. Here it is given as a model-local function of standard operators,
-added to a copy of the graph in memory: one sequence from its beginning, without a cache.
+ONNX Runtime does not know our operators. Here they are given as model-local functions of standard operators, added to a
+copy of the graph in memory: attention of one sequence from its beginning, without a cache, and multiplication by
+unpacked weights. The real one also rounds activations, to 15 bits, which is far less than what the weights lost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.parser import parse_function
 
 from .errors import ExportError
@@ -111,6 +112,44 @@ PagedAttention <layer, num_heads, kv_num_heads, head_dim, scale, epsilon>
 """
 
 
+_MATMUL_INT8 = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+MatMulInt8 <K, N, block> (a, packed, scales) => (y)
+{
+    zeros = Constant <value_ints = [0, 0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    columns_scalar = Constant <value_int: int = @K> ()
+    rows_scalar = Constant <value_int: int = @N> ()
+    columns = Reshape (columns_scalar, one)
+    rows = Reshape (rows_scalar, one)
+    panels = Shape <start = 0, end = 1> (packed)
+    panel = Shape <start = 2, end = 3> (packed)
+    padded_rows = Mul (panels, panel)
+    matrix_shape = Concat <axis = 0> (padded_rows, all)
+
+    packed_rows = Transpose <perm = [0, 2, 1, 3]> (packed)
+    padded = Reshape (packed_rows, matrix_shape)
+    ends = Concat <axis = 0> (rows, columns)
+    levels = Slice (padded, zeros, ends)
+    scale_rows = Transpose <perm = [0, 2, 1]> (scales)
+    padded_scales = Reshape (scale_rows, matrix_shape)
+    zero = Constant <value_ints = [0]> ()
+    row_scales = Slice (padded_scales, zero, rows)
+    offset = Constant <value = uint8 {128}> ()
+    scales_shape = Shape (row_scales)
+    offsets = Expand (offset, scales_shape)
+    weight = DequantizeLinear <axis = 1, block_size: int = @block> (levels, row_scales, offsets)
+    y = Gemm <transB = 1> (a, weight)
+}
+"""
+
+
+def operators() -> list[FunctionProto]:
+    """Our operators as functions of standard ones."""
+    return [parse_function(_PAGED_ATTENTION), parse_function(_MATMUL_INT8)]
+
+
 @dataclass(frozen=True)
 class _Part:
     """A run of nodes that is evaluated on its own."""
@@ -178,7 +217,7 @@ def _cut(model: ModelProto, part: _Part) -> ModelProto:
         graph,
         ir_version=model.ir_version,
         opset_imports=model.opset_import,
-        functions=[parse_function(_PAGED_ATTENTION)],
+        functions=operators(),
     )
 
 

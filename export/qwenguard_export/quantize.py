@@ -1,4 +1,4 @@
-"""Blockwise weight quantisation for com.microsoft.MatMulNBits, by ONNX Runtime's own functions."""
+"""Blockwise weight quantisation by ONNX Runtime's own functions, and the layouts of the operators that read it."""
 
 from __future__ import annotations
 
@@ -34,3 +34,27 @@ def quantize_rows(weight: np.ndarray, bits: int, block: int) -> tuple[np.ndarray
     zero_points = np.zeros((rows, -(-blocks * bits // 8)), dtype=np.uint8)
     _QUANTIZERS[bits](packed, transposed, scales, zero_points, block, rows, columns, True)
     return packed, scales
+
+
+# Rows of a weight that ai.qwenguard::MatMulInt8 works on together, and values of a row that lie side by side.
+PANEL = 32
+_QUAD = 4
+
+
+def panel_shapes(rows: int, columns: int, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of the values and the scales of a [rows, columns] matrix in panels."""
+    panels, blocks = -(-rows // PANEL), -(-columns // block)
+    return (panels, blocks * block // _QUAD, PANEL, _QUAD), (panels, blocks, PANEL)
+
+
+def pack_panels(packed: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lays out what quantize_rows gives for 8 bits in panels.
+
+    A last panel that is not full is filled up with zero weights: 128, with scale 0.
+    """
+    rows, blocks, block = packed.shape
+    missing = -rows % PANEL
+    packed = np.pad(packed, ((0, missing), (0, 0), (0, 0)), constant_values=128)
+    scales = np.pad(scales, ((0, missing), (0, 0)))
+    values = packed.reshape(-1, PANEL, blocks * block // _QUAD, _QUAD).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(values), np.ascontiguousarray(scales.reshape(-1, PANEL, blocks).transpose(0, 2, 1))

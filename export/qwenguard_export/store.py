@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -10,7 +10,7 @@ import numpy as np
 
 from .checkpoint import Checkpoint, TensorInfo, read
 from .errors import ExportError
-from .quantize import packed_shape, quantize_rows
+from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows
 from .weights import WeightWriter
 
 BITS = {"int8": 8, "int4": 4}
@@ -18,13 +18,16 @@ BITS = {"int8": 8, "int4": 4}
 # How much is converted at a time, counted in float32: the constant part of the exporter's memory.
 _CHUNK_BYTES = 4 * 1024 * 1024
 
+# Quantised rows and their scales.
+_Quantized = tuple[np.ndarray, np.ndarray]
+
 _FLOAT32 = np.dtype(np.float32)
 _EXPONENT_MASKS = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """Initializer names and sizes of one MatMulNBits node."""
+    """Initializer names and sizes of one node that multiplies by a quantised matrix."""
 
     packed: str
     scales: str
@@ -75,23 +78,27 @@ class WeightStore:
         rows, columns = self._stacked_shape(sources)
         bits = BITS[self.precision]
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
+        pieces = self._quantized_rows(sources, bits)
+        if bits == 8:
+            packed_dims, scales_dims = panel_shapes(rows, columns, self.block)
+            pieces = (pack_panels(*piece) for piece in _whole_panels(pieces))
+        else:
+            packed_dims = packed_shape(rows, columns, bits, self.block)
+            scales_dims = (rows * packed_dims[1],)
         # The packed values are written as they come. The scales, a fraction of them, wait for their turn.
         scales: list[np.ndarray] = []
-        shape = packed_shape(rows, columns, bits, self.block)
-        self._writer.add(result.packed, np.dtype(np.uint8), shape, self._packed(sources, bits, scales))
-        self._writer.add(result.scales, _FLOAT32, (rows * shape[1],), scales)
+        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, scales))
+        self._writer.add(result.scales, _FLOAT32, scales_dims, scales)
         return result
 
     def _stacked_shape(self, sources: list[str]) -> tuple[int, int]:
         shapes = [self._checkpoint.tensors[source].shape for source in sources]
         return sum(rows for rows, _ in shapes), shapes[0][1]
 
-    def _packed(self, sources: list[str], bits: int, scales: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def _quantized_rows(self, sources: list[str], bits: int) -> Iterator[_Quantized]:
         for source in sources:
             for rows in self._rows(source, _FLOAT32):
-                packed, chunk_scales = quantize_rows(rows, bits, self.block)
-                scales.append(chunk_scales)
-                yield packed
+                yield quantize_rows(rows, bits, self.block)
 
     def _transposed(self, sources: list[str]) -> Iterator[np.ndarray]:
         matrices = [read(self._checkpoint, source) for source in sources]
@@ -121,6 +128,26 @@ class WeightStore:
 def rows_per_chunk(info: TensorInfo) -> int:
     row_values = info.nbytes // info.dtype.itemsize // info.shape[0]
     return max(1, _CHUNK_BYTES // (row_values * _FLOAT32.itemsize))
+
+
+def _whole_panels(pieces: Iterator[_Quantized]) -> Iterator[_Quantized]:
+    """The same rows, cut where a panel ends; only the last piece may end within one."""
+    rest: _Quantized | None = None
+    for piece in pieces:
+        packed, scales = piece if rest is None else (np.concatenate(pair) for pair in zip(rest, piece, strict=True))
+        end = len(packed) - len(packed) % PANEL
+        if end:
+            yield packed[:end], scales[:end]
+        rest = packed[end:], scales[end:]
+    if rest is not None and len(rest[0]):
+        yield rest
+
+
+def _first(pieces: Iterable[_Quantized], seconds: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The first of each pair; the second is put aside."""
+    for first, second in pieces:
+        seconds.append(second)
+        yield first
 
 
 def _require_finite(source: str, values: np.ndarray) -> None:

@@ -112,8 +112,18 @@ def test_graph_interface(export_spec, tmp_path):
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in attention.attribute}
     assert attributes["scale"] == pytest.approx(20**-0.5)
     assert (attributes["num_heads"], attributes["kv_num_heads"], attributes["head_dim"]) == (4, 2, 20)
-    quantized = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
+    quantized = [node for node in model.graph.node if node.op_type == "MatMulInt8"]
     assert len(quantized) == 4 * 3
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in quantized[0].attribute}
+    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 20, "block": 32}
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    assert [shapes[name] for name in quantized[0].input[1:]] == [[5, 64 // 4, 32, 4], [5, 2, 32]]
+
+
+def test_int4_uses_the_runtimes_operator(export_spec, tmp_path):
+    export_spec(Spec(), precision="int4", parity=False)
+    model = onnx.load(tmp_path / "bundle" / "paged.onnx", load_external_data=False)
+    assert sum(node.op_type == "MatMulNBits" for node in model.graph.node) == 4 * 3
 
 
 def test_external_data_is_aligned(export_spec, tmp_path):

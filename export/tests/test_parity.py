@@ -7,7 +7,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 from checkpoints import Spec, random_tensors, small_config
-from onnx.parser import parse_function
 
 from qwenguard_export import exported, parity
 from qwenguard_export.config import LABEL_KEYS
@@ -50,14 +49,15 @@ def test_quantised_graph_stays_close(export_spec, precision, block, agreement):
         assert report.parity.max_prob_diff < 0.15
 
 
-def test_cut_graph_equals_whole_graph(export_spec, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision):
     """The layer by layer evaluation of the parity check against one session with the whole graph."""
-    export_spec(Spec(), parity=False)
+    export_spec(Spec(), precision=precision, parity=False)
     folder = tmp_path / "bundle"
     model = onnx.load(folder / "paged.onnx", load_external_data=False)
     ids = np.arange(30) * 7 % 300
     by_layer = exported.evaluate(model, folder, [ids], lambda: None)
-    model.functions.append(parse_function(exported._PAGED_ATTENTION))
+    model.functions.extend(exported.operators())
     onnx.save(model, folder / "whole.onnx")
     session = ort.InferenceSession(folder / "whole.onnx", providers=["CPUExecutionProvider"])
     risk, category = session.run(["risk_logits", "category_logits"], exported._graph_inputs(model, ids))

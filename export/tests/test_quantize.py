@@ -7,7 +7,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qwenguard_export.quantize import quantize_rows
+from qwenguard_export.exported import operators
+from qwenguard_export.quantize import pack_panels, panel_shapes, quantize_rows
+from qwenguard_export.store import _whole_panels
 
 
 @pytest.mark.parametrize("columns", [32, 33, 80, 96, 1024])
@@ -33,6 +35,57 @@ def test_operator_reads_the_format(columns, block, bits):
     found = _matmul_nbits(x, packed, scales, bits, block)
     # What is left is the rounding of x to 8 bits.
     assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 0.01
+
+
+@pytest.mark.parametrize("rows", [3, 32, 40, 96])
+@pytest.mark.parametrize("columns", [32, 48, 200])
+@pytest.mark.parametrize("block", [32, 64, 128])
+def test_panels(rows, columns, block):
+    """Every weight is where the layout says, and the operator's function finds it there."""
+    generator = np.random.default_rng(3)
+    packed, scales = quantize_rows(generator.standard_normal((rows, columns), dtype=np.float32), 8, block)
+    values, panel_scales = pack_panels(packed, scales)
+    assert (values.shape, panel_scales.shape) == panel_shapes(rows, columns, block)
+    flat = packed.reshape(rows, -1)
+    for row in range(values.shape[0] * 32):
+        for column in range(flat.shape[1]):
+            found = values[row // 32, column // 4, row % 32, column % 4]
+            assert found == (flat[row, column] if row < rows else 128)
+    for row in range(values.shape[0] * 32):
+        assert (panel_scales[row // 32, :, row % 32] == (scales[row] if row < rows else 0)).all()
+
+    x = generator.standard_normal((5, columns), dtype=np.float32)
+    wanted = x @ _dequantize(packed, scales, 8)[:, :columns].T
+    np.testing.assert_allclose(_matmul_int8(x, values, panel_scales, rows, block), wanted, atol=1e-4)
+
+
+def test_panels_are_cut_across_pieces():
+    generator = np.random.default_rng(4)
+    packed = generator.integers(0, 256, (150, 2, 32), dtype=np.uint8)
+    scales = generator.standard_normal((150, 2), dtype=np.float32)
+    cuts = [1, 31, 33, 40, 130]
+    pieces = zip(np.split(packed, cuts), np.split(scales, cuts), strict=True)
+    whole = list(_whole_panels(pieces))
+    assert all(len(packed) % 32 == 0 for packed, _ in whole[:-1])
+    assert (np.concatenate([packed for packed, _ in whole]) == packed).all()
+    assert (np.concatenate([scales for _, scales in whole]) == scales).all()
+
+
+def _matmul_int8(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: int, block: int) -> np.ndarray:
+    columns = x.shape[1]
+    node = helper.make_node(
+        "MatMulInt8", ["x", "values", "scales"], ["y"], domain="ai.qwenguard", K=columns, N=rows, block=block
+    )
+    graph = helper.make_graph(
+        [node],
+        "matmul",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["tokens", columns])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["tokens", rows])],
+        [numpy_helper.from_array(values, "values"), numpy_helper.from_array(scales, "scales")],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.qwenguard", 1)]
+    model = helper.make_model(graph, ir_version=10, opset_imports=opsets, functions=operators())
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
 
 def _matmul_nbits(x: np.ndarray, packed: np.ndarray, scales: np.ndarray, bits: int, block: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 //! is, nothing here knows what a stream says.
 
 pub(crate) mod attention;
+pub(crate) mod matmul;
+pub(crate) mod operator;
 mod paged;
 mod pool;
 

@@ -7,11 +7,7 @@ use ort::{
     value::Tensor,
 };
 
-use super::{
-    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits,
-    attention::{kernel::Kernel, operator},
-    pool::Pool,
-};
+use super::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, operator, pool::Pool};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions},
@@ -46,9 +42,10 @@ impl PagedModel {
     pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions) -> Result<Self> {
         let graph = bundle.manifest.graphs.paged_cpu.file.as_str();
         let dims = &bundle.manifest.model;
-        let kernel = Kernel::detect();
-        tracing::info!(kernel = kernel.name, cache = ?options.format, "attention on the CPU");
-        let session = runtime.cpu_session(bundle, graph, operator::domain(kernel)?, options.threads)?;
+        let attention = attention::kernel::Kernel::detect();
+        let matmul = matmul::kernel::Kernel::detect();
+        tracing::info!(attention = attention.name, matmul = matmul.name, cache = ?options.format, "kernels on the CPU");
+        let session = runtime.cpu_session(bundle, graph, operator::domain(attention, matmul)?, options.threads)?;
         check_signature(bundle, graph, &session)?;
         let block_bytes = block_bytes(dims, options.format);
         let num_blocks = options.cache_bytes / block_bytes;

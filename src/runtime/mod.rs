@@ -76,7 +76,7 @@ impl Runtime {
         }
     }
 
-    fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
+    pub(crate) fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
         Ok(Session::builder(&self.environment)?
             // Without it ONNX Runtime may choose another device by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?

@@ -15,15 +15,12 @@
 //! format, so that one graph serves every format.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
 };
 
 use ort::{
-    operator::{
-        ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-    },
+    operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
     value::{DynValue, TensorElementType, ValueRef},
 };
 
@@ -32,14 +29,10 @@ use super::{
     cache::CacheFormat,
     kernel::{CachePools, Kernel, OutputRows},
 };
+use crate::model::operator::{output_pointer, panic_message};
 
-/// The operators of this crate, for one session.
-pub(crate) fn domain(kernel: Kernel) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("ai.qwenguard")?.add(PagedAttention { kernel })
-}
-
-struct PagedAttention {
-    kernel: Kernel,
+pub(crate) struct PagedAttention {
+    pub(crate) kernel: Kernel,
 }
 
 impl Operator for PagedAttention {
@@ -78,7 +71,7 @@ fn missing(attribute: &str) -> ort::Error {
 }
 
 /// One node of the graph: the attention of one layer.
-struct PagedAttentionNode {
+pub(crate) struct PagedAttentionNode {
     kernel: Kernel,
     layer: i64,
     heads: Heads,
@@ -189,21 +182,4 @@ impl<'a> Inputs<'a> {
         let value: &DynValue = &self.0[index];
         Ok(value.dtype().tensor_shape().ok_or_else(|| format!("input {index} is not a tensor"))?.to_vec())
     }
-}
-
-fn output_pointer<T: ort::value::PrimitiveTensorElementType>(
-    context: &ComputeContext,
-    index: usize,
-    shape: &[i64],
-) -> Result<*mut T, String> {
-    let output = context.output(index, shape.to_vec()).map_err(|error| error.message().to_owned())?;
-    let mut output = output.ok_or_else(|| format!("output {index} is absent"))?;
-    let tensor = output.try_extract_tensor_mut::<T>();
-    let (_, data) = tensor.map_err(|error| format!("output {index}: {}", error.message()))?;
-    Ok(data.as_mut_ptr())
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("panic: {}", text.unwrap_or("without a message"))
 }

@@ -1,0 +1,195 @@
+//! Activations rounded to integers: a row's block becomes `unit * level`, with levels of at most [`LEVELS`] either way.
+//!
+//! Kernels with 8-bit dot products take a level as two 8-bit terms, `high * 128 + low`; the others take it as it is.
+
+use super::{QUAD, Shape};
+
+/// The level of a block's largest magnitude: 127 in the high term, 0 in the low.
+const LEVELS: f32 = (127 << LOW_BITS) as f32;
+
+/// What the high term counts in, as a power of two.
+pub(super) const LOW_BITS: u32 = 7;
+
+/// Values whose levels one [`Line`] holds. Divides every block size.
+pub(super) const GROUP: usize = 32;
+
+/// Blocks with no magnitude above count as zero: their units would not be normal numbers.
+const TINY: f32 = f32::MIN_POSITIVE * (1 << 20) as f32;
+
+/// Added to a float below 2^22, leaves it rounded to the nearest integer, ties to even, in the low bits.
+const ROUNDER: f32 = (3 << 22) as f32;
+
+/// The levels of [`GROUP`] values, in one of the [`Terms`] forms.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u8; 2 * GROUP]);
+
+/// How a [`Line`] holds levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// 32 high terms, then 32 low terms, `i8`.
+    Bytes,
+    /// 32 levels, `i16`; of four neighbours the order is 0, 2, 1, 3, so that the pairs match the even and the odd bytes
+    /// of a 32-bit lane of weights.
+    Words,
+}
+
+/// A batch of rows, rounded. Reused from call to call.
+#[derive(Default)]
+pub(crate) struct Activations {
+    rows: usize,
+    inputs: usize,
+    block: usize,
+    /// `[inputs / GROUP, padded to whole blocks][rows]`
+    lines: Vec<Line>,
+    /// `[blocks][rows]`
+    units: Vec<f32>,
+    /// Minus the sum of the block's levels: `[blocks][rows]`. Times 128 it makes up for the weights' offset.
+    offsets: Vec<i32>,
+}
+
+impl Activations {
+    /// Takes memory for `rows` rows. Their contents are those of earlier rows until they are set.
+    pub(crate) fn reset(&mut self, rows: usize, shape: Shape) {
+        let blocks = shape.blocks();
+        (self.rows, self.inputs, self.block) = (rows, shape.inputs, shape.block);
+        self.lines.resize(blocks * (shape.block / GROUP) * rows, Line([0; 2 * GROUP]));
+        self.units.resize(blocks * rows, 0.0);
+        self.offsets.resize(blocks * rows, 0);
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether these are rows for a weight matrix of this shape.
+    pub(super) fn fit(&self, shape: Shape) -> bool {
+        (self.inputs, self.block) == (shape.inputs, shape.block)
+    }
+
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    pub(super) fn units(&self) -> &[f32] {
+        &self.units
+    }
+
+    pub(super) fn offsets(&self) -> &[i32] {
+        &self.offsets
+    }
+
+    /// Access to all rows for several threads.
+    pub(crate) fn writer(&mut self) -> RowWriter {
+        RowWriter {
+            rows: self.rows,
+            inputs: self.inputs,
+            block: self.block,
+            lines: self.lines.as_mut_ptr(),
+            units: self.units.as_mut_ptr(),
+            offsets: self.offsets.as_mut_ptr(),
+        }
+    }
+}
+
+/// Sets rows of [`Activations`], several at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct RowWriter {
+    rows: usize,
+    inputs: usize,
+    block: usize,
+    lines: *mut Line,
+    units: *mut f32,
+    offsets: *mut i32,
+}
+
+// SAFETY: threads set different rows, which are disjoint memory: the promise of `RowWriter::set`.
+unsafe impl Send for RowWriter {}
+// SAFETY: as above.
+unsafe impl Sync for RowWriter {}
+
+impl RowWriter {
+    /// Rounds a row. A block with a value that is not finite gets a unit that is not a number, and so does every result
+    /// of its row.
+    ///
+    /// # Safety
+    /// The `Activations` are alive, not moved, reset or read meanwhile, and nobody else sets the same row.
+    #[inline(always)]
+    pub(super) unsafe fn set(&self, terms: Terms, row: usize, values: &[f32]) {
+        assert!(row < self.rows && values.len() == self.inputs);
+        let groups_per_block = self.block / GROUP;
+        for (index, block) in values.chunks(self.block).enumerate() {
+            let (unit, factor) = unit_of(block);
+            let mut sum = 0;
+            for group in 0..groups_per_block {
+                let levels = levels_of(block.get(group * GROUP..).unwrap_or_default(), factor);
+                sum += levels.iter().sum::<i32>();
+                let at = (index * groups_per_block + group) * self.rows + row;
+                // SAFETY: `Activations::reset` made a line for every group and row; this one is ours.
+                unsafe { self.lines.add(at).write(line_of(terms, &levels)) };
+            }
+            let at = index * self.rows + row;
+            // SAFETY: `Activations::reset` made a unit and an offset for every block and row; these are ours.
+            unsafe {
+                self.units.add(at).write(unit);
+                self.offsets.add(at).write(-sum);
+            }
+        }
+    }
+}
+
+/// A block's unit, and the factor that turns values into levels: none if all levels are zero.
+#[inline(always)]
+fn unit_of(block: &[f32]) -> (f32, Option<f32>) {
+    // Magnitudes are ordered as their bits are, with infinity and what is not a number above all others.
+    let largest = block.iter().fold(0, |largest, value| largest.max(value.to_bits() & (u32::MAX >> 1)));
+    let largest = f32::from_bits(largest);
+    if !largest.is_finite() {
+        (f32::NAN, None)
+    } else if largest < TINY {
+        (0.0, None)
+    } else {
+        (largest / LEVELS, Some(LEVELS / largest))
+    }
+}
+
+#[inline(always)]
+fn levels_of(values: &[f32], factor: Option<f32>) -> [i32; GROUP] {
+    let Some(factor) = factor else { return [0; GROUP] };
+    let level = |value: f32| (value * factor + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32;
+    let mut levels = [0; GROUP];
+    if let Some(values) = values.first_chunk::<GROUP>() {
+        for (to, value) in levels.iter_mut().zip(values) {
+            *to = level(*value);
+        }
+    } else {
+        for (to, value) in levels.iter_mut().zip(values) {
+            *to = level(*value);
+        }
+    }
+    levels
+}
+
+#[inline(always)]
+fn line_of(terms: Terms, levels: &[i32; GROUP]) -> Line {
+    let mut line = Line([0; 2 * GROUP]);
+    match terms {
+        Terms::Bytes => {
+            let (high, low) = line.0.split_at_mut(GROUP);
+            for ((high, low), level) in high.iter_mut().zip(low).zip(levels) {
+                // Rounded to nearest, so that both fit into 8 bits.
+                let rounded = (level + (1 << (LOW_BITS - 1))) >> LOW_BITS;
+                *high = rounded as u8;
+                *low = (level - (rounded << LOW_BITS)) as u8;
+            }
+        }
+        Terms::Words => {
+            for (to, quad) in line.0.chunks_exact_mut(2 * QUAD).zip(levels.chunks_exact(QUAD)) {
+                for (to, level) in to.chunks_exact_mut(2).zip([quad[0], quad[2], quad[1], quad[3]]) {
+                    to.copy_from_slice(&(level as i16).to_ne_bytes());
+                }
+            }
+        }
+    }
+    line
+}

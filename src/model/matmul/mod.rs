@@ -1,0 +1,105 @@
+//! Matrix multiplication with 8-bit weights on the CPU, as an operator of the graph.
+//!
+//! Weights are 8-bit integers with one scale per block of [`Shape::block`] inputs. Activations are rounded to 15 bits,
+//! row by row and block by block, so that what is lost is the weights' rounding only, and so that a row's result does
+//! not depend on the rows beside it. Within a block everything is integer arithmetic and exact; blocks are added up in
+//! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
+//!
+//! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs
+//! [`kernel`], one task per panel of weights. `reference` is the same computation written for reading, the oracle of
+//! the tests.
+//!
+//! How weights lie in memory, and in the bundle, from where they are mapped:
+//!
+//! | tensor | type | shape | beyond the edge |
+//! |---|---|---|---|
+//! | values | uint8, offset 128 | `[panels][padded inputs / 4][32 outputs][4 inputs]` | 128 |
+//! | scales | float32 | `[panels][blocks][32 outputs]` | 0 |
+//!
+//! A panel is 32 outputs, inputs are padded to whole blocks. Four neighbouring inputs make the 32-bit lane that 8-bit
+//! dot-product instructions want; a task reads its panel from one end to the other.
+
+pub(crate) mod activations;
+pub(crate) mod kernel;
+pub(crate) mod operator;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// Outputs in a panel.
+pub(crate) const PANEL: usize = 32;
+
+/// Inputs that make one lane of a dot product.
+const QUAD: usize = 4;
+
+/// Sizes of a weight matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Values in a row of activations, K.
+    pub(crate) inputs: usize,
+    /// Values in a row of results, N.
+    pub(crate) outputs: usize,
+    /// Inputs that share a scale: 32, 64 or 128.
+    pub(crate) block: usize,
+}
+
+impl Shape {
+    pub(crate) fn new(inputs: usize, outputs: usize, block: usize) -> Result<Self, String> {
+        let shape = Shape { inputs, outputs, block };
+        // Larger sizes could overflow when they are multiplied.
+        let sizes = 1..=i32::MAX as usize / 2;
+        if !sizes.contains(&inputs) || !sizes.contains(&outputs) || ![32, 64, 128].contains(&block) {
+            return Err(format!("sizes {shape:?} are not supported"));
+        }
+        if shape.blocks().checked_mul(block * PANEL).and_then(|bytes| bytes.checked_mul(shape.panels())).is_none() {
+            return Err(format!("sizes {shape:?} are too large"));
+        }
+        Ok(shape)
+    }
+
+    pub(crate) fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.inputs.div_ceil(self.block)
+    }
+
+    /// Bytes of a panel's values.
+    fn panel_bytes(&self) -> usize {
+        self.blocks() * self.block * PANEL
+    }
+
+    /// Dimensions of the values' tensor.
+    pub(crate) fn values_dims(&self) -> [usize; 4] {
+        [self.panels(), self.blocks() * self.block / QUAD, PANEL, QUAD]
+    }
+
+    /// Dimensions of the scales' tensor.
+    pub(crate) fn scales_dims(&self) -> [usize; 3] {
+        [self.panels(), self.blocks(), PANEL]
+    }
+}
+
+/// A weight matrix, laid out as this module says.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedWeights<'a> {
+    shape: Shape,
+    values: &'a [u8],
+    scales: &'a [f32],
+}
+
+impl<'a> PackedWeights<'a> {
+    /// Checks the sizes, on which kernels rely.
+    pub(crate) fn new(shape: Shape, values: &'a [u8], scales: &'a [f32]) -> Result<Self, String> {
+        let wanted = (shape.values_dims().iter().product(), shape.scales_dims().iter().product());
+        if (values.len(), scales.len()) != wanted {
+            let found = (values.len(), scales.len());
+            return Err(format!("weights and scales have {found:?} values, {wanted:?} expected for {shape:?}"));
+        }
+        Ok(PackedWeights { shape, values, scales })
+    }
+}

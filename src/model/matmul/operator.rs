@@ -1,0 +1,169 @@
+//! `ai.qwenguard::MatMulInt8`: the operator as ONNX Runtime sees it.
+//!
+//! | input | type | shape |
+//! |---|---|---|
+//! | 0 activations | float32 | `[T, K]`, T at least 1 |
+//! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, P is K rounded up to whole blocks |
+//! | 2 scales | float32 | `[ceil(N / 32), P / block, 32]` |
+//!
+//! Output: float32 `[T, N]`. Attributes: K, N, block (32, 64 or 128), int. What the weights' elements are is in
+//! [`super`].
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+};
+
+use ort::{
+    operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
+    value::{PrimitiveTensorElementType, TensorElementType, ValueRef},
+};
+
+use super::{
+    PackedWeights, Shape,
+    activations::Activations,
+    kernel::{Kernel, Output},
+};
+use crate::model::operator::{output_pointer, panic_message};
+
+/// From how many activations on they are rounded by several threads. Starting those costs what rounding a few thousand
+/// values does.
+const ROUND_IN_PARALLEL: usize = 16 * 1024;
+
+pub(crate) struct MatMulInt8 {
+    pub(crate) kernel: Kernel,
+}
+
+impl Operator for MatMulInt8 {
+    type Kernel<'attr> = MatMulInt8Node;
+
+    fn name(&self) -> &str {
+        "MatMulInt8"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        use TensorElementType::{Float32, Uint8};
+        [Float32, Uint8, Float32].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<MatMulInt8Node> {
+        let name = context.node_name().unwrap_or_default();
+        let size = |attribute: &str| {
+            let value = context.get::<i64>(attribute).and_then(|value| usize::try_from(value).ok());
+            value.ok_or_else(|| format!("attribute {attribute} is missing or not a size"))
+        };
+        let shape = || Shape::new(size("K")?, size("N")?, size("block")?);
+        match shape() {
+            Ok(shape) => Ok(MatMulInt8Node { kernel: self.kernel, name, shape }),
+            Err(reason) => Err(ort::Error::new(format!("MatMulInt8 {name}: {reason}"))),
+        }
+    }
+}
+
+/// One node of the graph.
+pub(crate) struct MatMulInt8Node {
+    kernel: Kernel,
+    name: String,
+    shape: Shape,
+}
+
+thread_local! {
+    /// Rounded activations of the running node; a thread runs one at a time.
+    static ACTIVATIONS: RefCell<Activations> = RefCell::default();
+}
+
+impl OrtKernel for MatMulInt8Node {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        // A panic must not unwind into ONNX Runtime's frames.
+        catch_unwind(AssertUnwindSafe(|| self.run(context)))
+            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
+            .map_err(|reason| ort::Error::new(format!("MatMulInt8 {}: {reason}", self.name)))
+    }
+}
+
+impl MatMulInt8Node {
+    fn run(&self, context: &ComputeContext) -> Result<(), String> {
+        let Shape { inputs: columns, outputs, .. } = self.shape;
+        let inputs = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
+        let (dims, activations) = tensor::<f32>(&inputs, 0)?;
+        let rows = match *dims {
+            [rows, found] if rows > 0 && found == columns as i64 => rows as usize,
+            _ => return Err(format!("activations have the shape {dims:?}, expected [1 or more, {columns}]")),
+        };
+        let (values_dims, values) = tensor::<u8>(&inputs, 1)?;
+        let (scales_dims, scales) = tensor::<f32>(&inputs, 2)?;
+        let fits = same(values_dims, &self.shape.values_dims()) && same(scales_dims, &self.shape.scales_dims());
+        if !fits {
+            return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {:?}", self.shape));
+        }
+        let weights = PackedWeights::new(self.shape, values, scales)?;
+        let output = Output(output_pointer(context, 0, &[rows as i64, outputs as i64])?);
+        ACTIVATIONS.with_borrow_mut(|rounded| {
+            rounded.reset(rows, self.shape);
+            self.round(context, activations, rounded)?;
+            let rounded = &*rounded;
+            run_tasks(context, self.shape.panels(), |panel| {
+                // SAFETY: ONNX Runtime allocated the output for this shape; each panel is one task.
+                unsafe { self.kernel.multiply(&weights, rounded, output, panel) }
+            })
+        })
+    }
+
+    fn round(&self, context: &ComputeContext, activations: &[f32], rounded: &mut Activations) -> Result<(), String> {
+        let rows = rounded.rows();
+        let writer = rounded.writer();
+        let round = |row| {
+            let values = &activations[row * self.shape.inputs..][..self.shape.inputs];
+            // SAFETY: `rounded` is ours and nobody reads it before all tasks are done; each row is one task.
+            unsafe { self.kernel.round(writer, row, values) }
+        };
+        if rows * self.shape.inputs < ROUND_IN_PARALLEL {
+            (0..rows).for_each(round);
+            return Ok(());
+        }
+        run_tasks(context, rows, round)
+    }
+}
+
+/// Runs the tasks `0..count` on the session's threads.
+fn run_tasks(context: &ComputeContext, count: usize, task: impl Fn(usize) + Sync + Send) -> Result<(), String> {
+    let failure = Mutex::new(None);
+    context
+        .par_for(count, 0, |index| {
+            // Nor must a panic unwind into the frames of ONNX Runtime's threads.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(index))) {
+                *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic_message(&*panic));
+            }
+        })
+        .map_err(|error| error.message().to_owned())?;
+    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        None => Ok(()),
+        Some(reason) => Err(reason),
+    }
+}
+
+fn input(context: &ComputeContext, index: usize) -> Result<ValueRef<'_>, String> {
+    match context.input(index) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(format!("input {index} is absent")),
+        Err(error) => Err(error.message().to_owned()),
+    }
+}
+
+fn tensor<'a, T: PrimitiveTensorElementType>(
+    inputs: &'a [ValueRef<'_>],
+    index: usize,
+) -> Result<(&'a [i64], &'a [T]), String> {
+    let tensor = inputs[index].try_extract_tensor::<T>();
+    let (dims, values) = tensor.map_err(|error| format!("input {index}: {}", error.message()))?;
+    Ok((dims, values))
+}
+
+fn same(found: &[i64], wanted: &[usize]) -> bool {
+    found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| *found == *wanted as i64)
+}

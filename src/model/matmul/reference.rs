@@ -1,0 +1,81 @@
+//! The multiplication written for reading, in f64, over the values that weights and activations stand for.
+
+use super::Shape;
+
+/// Weights as integers of -128 to 127 and scales, not packed.
+#[derive(Clone)]
+pub(super) struct PlainWeights {
+    pub(super) shape: Shape,
+    /// `[outputs][inputs]`
+    pub(super) values: Vec<i8>,
+    /// `[outputs][blocks]`
+    pub(super) scales: Vec<f32>,
+}
+
+impl PlainWeights {
+    pub(super) fn weight(&self, output: usize, input: usize) -> f64 {
+        let Shape { inputs, block, .. } = self.shape;
+        let scale = self.scales[output * self.shape.blocks() + input / block];
+        f64::from(scale) * f64::from(self.values[output * inputs + input])
+    }
+
+    /// The tensors as the exporter writes them.
+    pub(super) fn pack(&self) -> (Vec<u8>, Vec<f32>) {
+        let shape = self.shape;
+        let [panels, quads, lanes, width] = shape.values_dims();
+        let mut values = Vec::new();
+        for index in 0..panels * quads * lanes * width {
+            let (output, input) = (
+                index / (width * lanes * quads) * lanes + index / width % lanes,
+                index / (width * lanes) % quads * width + index % width,
+            );
+            let exists = output < shape.outputs && input < shape.inputs;
+            values.push(if exists { (self.values[output * shape.inputs + input] as u8) ^ 0x80 } else { 0x80 });
+        }
+        let mut scales = Vec::new();
+        for panel in 0..panels {
+            for block in 0..shape.blocks() {
+                for output in panel * lanes..(panel + 1) * lanes {
+                    let exists = output < shape.outputs;
+                    scales.push(if exists { self.scales[output * shape.blocks() + block] } else { 0.0 });
+                }
+            }
+        }
+        (values, scales)
+    }
+}
+
+/// What a row of activations stands for after rounding: in each block the largest magnitude is 127 high units, and a low
+/// unit is a 128th of a high one.
+pub(super) fn round(row: &[f32], block: usize) -> Vec<f64> {
+    row.chunks(block).flat_map(round_block).collect()
+}
+
+fn round_block(values: &[f32]) -> Vec<f64> {
+    if values.iter().any(|value| !value.is_finite()) {
+        return vec![f64::NAN; values.len()];
+    }
+    let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+    if largest < 1e-32 {
+        return vec![0.0; values.len()];
+    }
+    let two_terms = |value: &f32| {
+        // In f32, so that what is nearly a tie falls to the same side.
+        let level = (value * (127.0 * 128.0 / largest)).round_ties_even();
+        let high = (level / 128.0).round();
+        let low = level - high * 128.0;
+        assert!(high.abs() <= 127.0 && low.abs() <= 64.0);
+        f64::from(largest) / 127.0 * (f64::from(high) + f64::from(low) / 128.0)
+    };
+    values.iter().map(two_terms).collect()
+}
+
+/// The exact product of rounded activations and weights, `[outputs]`, and for each the sum of its terms' magnitudes,
+/// which is what rounding errors are measured by.
+pub(super) fn multiply(weights: &PlainWeights, rounded: &[f64]) -> Vec<(f64, f64)> {
+    let product = |output| {
+        let terms = rounded.iter().enumerate().map(|(input, value)| value * weights.weight(output, input));
+        terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+    };
+    (0..weights.shape.outputs).map(product).collect()
+}

@@ -1,0 +1,338 @@
+//! Kernels against the oracle, and the operator within ONNX Runtime.
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+use super::{
+    PackedWeights, Shape,
+    activations::Activations,
+    kernel::{Kernel, Output},
+    reference::{self, PlainWeights},
+};
+
+/// Inputs, outputs and block. Miri runs the same tests on less.
+const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
+    &[(40, 33, 32)]
+} else {
+    &[
+        (32, 32, 32),
+        (1, 1, 32),
+        (37, 5, 32),
+        (96, 33, 32),
+        (200, 95, 64),
+        (129, 64, 64),
+        (300, 40, 128),
+        (256, 130, 128),
+    ]
+};
+const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 128] };
+
+/// Every kernel that this processor runs.
+fn kernels() -> Vec<Kernel> {
+    let mut kernels = vec![Kernel::portable()];
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    kernels.extend([super::x86::avx2(), super::x86::avx_vnni(), super::x86::avx512_vnni()].into_iter().flatten());
+    kernels
+}
+
+fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
+    PlainWeights {
+        shape,
+        values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(-128..=127i32) as i8).collect(),
+        scales: (0..shape.outputs * shape.blocks()).map(|_| rng.random_range(-0.02..0.02)).collect(),
+    }
+}
+
+/// Mostly small values with an outlier now and then, as activations are.
+fn random_values(rng: &mut SmallRng, count: usize) -> Vec<f32> {
+    let size = |rng: &mut SmallRng| if rng.random_ratio(1, 50) { 100.0 } else { 1.0 };
+    (0..count).map(|_| size(rng) * rng.random_range(-1.0..1.0)).collect()
+}
+
+fn multiply(kernel: Kernel, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
+    let shape = weights.shape;
+    let (values, scales) = weights.pack();
+    let packed = PackedWeights::new(shape, &values, &scales).unwrap();
+    let count = rows.len() / shape.inputs;
+    let mut rounded = Activations::default();
+    // What another node left behind.
+    rounded.reset(count + 3, Shape::new(shape.inputs + 40, 1, 32).unwrap());
+    rounded.reset(count, shape);
+    let writer = rounded.writer();
+    for (index, row) in rows.chunks_exact(shape.inputs).enumerate() {
+        // SAFETY: nobody else uses `rounded`.
+        unsafe { kernel.round(writer, index, row) };
+    }
+    let mut results = vec![f32::NAN; count * shape.outputs];
+    for panel in (0..shape.panels()).rev() {
+        // SAFETY: `results` has the documented size and is ours.
+        unsafe { kernel.multiply(&packed, &rounded, Output(results.as_mut_ptr()), panel) };
+    }
+    results
+}
+
+/// Compares every kernel with the oracle.
+fn check(weights: &PlainWeights, rows: &[f32]) {
+    let shape = weights.shape;
+    let expected = rows
+        .chunks_exact(shape.inputs)
+        .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.block)))
+        .collect::<Vec<_>>();
+    for kernel in kernels() {
+        let found = multiply(kernel, weights, rows);
+        for (index, (found, (wanted, size))) in found.into_iter().zip(&expected).enumerate() {
+            // One rounding for each block, a few for its factor.
+            let limit = size * f64::from(f32::EPSILON) * (shape.blocks() + 4) as f64;
+            assert!(
+                (f64::from(found) - wanted).abs() <= limit,
+                "{} {shape:?}: result {index} is {found} instead of {wanted}",
+                kernel.name
+            );
+        }
+    }
+}
+
+#[test]
+fn random_products_are_right() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    for &(inputs, outputs, block) in SHAPES {
+        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
+        for &rows in ROWS {
+            check(&weights, &random_values(&mut rng, rows * inputs));
+        }
+    }
+}
+
+#[test]
+fn largest_products_do_not_overflow() {
+    for block in [32, 64, 128] {
+        let shape = Shape::new(2 * block, 33, block).unwrap();
+        for extremes in [[-128, -128], [127, 127], [-128, 127], [127, -128]] {
+            let values = (0..shape.inputs * shape.outputs).map(|index| extremes[index % 2]).collect();
+            let weights = PlainWeights { shape, values, scales: vec![-0.5; shape.outputs * shape.blocks()] };
+            for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
+                let row = (0..shape.inputs).map(|index| signs[index % 2] * 1e4).collect::<Vec<_>>();
+                check(&weights, &row);
+                // The low terms at their extremes, too: 16256 levels are 1e4, so this is a level with -64 below a high.
+                let row =
+                    row.iter().enumerate().map(|(index, value)| if index % 3 == 0 { *value } else { value * 0.996 });
+                check(&weights, &row.collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_and_values_at_the_ends_of_the_range_are_right() {
+    let mut rng = SmallRng::seed_from_u64(2);
+    let weights = random_weights(&mut rng, Shape::new(96, 40, 32).unwrap());
+    let row = random_values(&mut rng, 96);
+    let scaled = |factor: f32| row.iter().map(|value| value * factor).collect::<Vec<_>>();
+    check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
+    check(&weights, &[scaled(1e-28), row.clone(), scaled(1e30)].concat());
+    // Denormal values, and those whose unit would be denormal, count as zero.
+    for kernel in kernels() {
+        for factor in [1e-36, 1e-40, f32::from_bits(1)] {
+            let found = multiply(kernel, &weights, &[scaled(factor), row.clone()].concat());
+            assert_eq!(found[..40], [0.0; 40], "{}", kernel.name);
+            assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.name);
+        }
+        // A product beyond the range is infinite, or not a number when two such meet.
+        let found = multiply(kernel, &weights, &[scaled(3e36), row.clone()].concat());
+        assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_spoil_their_row_only() {
+    let mut rng = SmallRng::seed_from_u64(3);
+    let weights = random_weights(&mut rng, Shape::new(70, 40, 32).unwrap());
+    let rows = random_values(&mut rng, 5 * 70);
+    for kernel in kernels() {
+        let whole = multiply(kernel, &weights, &rows);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 33, 69] {
+                let mut spoilt = rows.clone();
+                spoilt[2 * 70 + at] = bad;
+                let found = multiply(kernel, &weights, &spoilt);
+                assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", kernel.name);
+                assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", kernel.name);
+                assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", kernel.name);
+            }
+        }
+    }
+}
+
+/// A stream's verdicts must not depend on who shares its batch.
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_any_batch() {
+    let mut rng = SmallRng::seed_from_u64(4);
+    for &(inputs, outputs, block) in SHAPES {
+        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
+        let count = if cfg!(miri) { 6 } else { 131 };
+        let rows = random_values(&mut rng, count * inputs);
+        for kernel in kernels() {
+            let whole = multiply(kernel, &weights, &rows);
+            let mut first = 0;
+            while first < count {
+                let last = (first + rng.random_range(1..=20)).min(count);
+                let part = multiply(kernel, &weights, &rows[first * inputs..last * inputs]);
+                assert_eq!(part, whole[first * outputs..last * outputs], "{} rows {first}..{last}", kernel.name);
+                first = last;
+            }
+            for row in [0, count / 2, count - 1] {
+                let alone = multiply(kernel, &weights, &rows[row * inputs..][..inputs]);
+                assert_eq!(alone, whole[row * outputs..][..outputs], "{} row {row}", kernel.name);
+            }
+        }
+    }
+}
+
+/// Integers are exact and blocks are added up in the same order, with a fused multiplication: only the portable kernel,
+/// which has none, may differ.
+#[test]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn vector_kernels_agree_on_every_bit() {
+    let mut rng = SmallRng::seed_from_u64(5);
+    let weights = random_weights(&mut rng, Shape::new(300, 70, 64).unwrap());
+    let rows = random_values(&mut rng, 19 * 300);
+    let results =
+        kernels().split_off(1).into_iter().map(|kernel| multiply(kernel, &weights, &rows)).collect::<Vec<_>>();
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn activations_lose_a_part_in_thirty_thousand() {
+    let mut rng = SmallRng::seed_from_u64(6);
+    for block in [32, 64, 128] {
+        // The identity, so that results are what activations were rounded to.
+        let shape = Shape::new(block, block, block).unwrap();
+        let values = (0..block * block).map(|at| i8::from(at / block == at % block)).collect();
+        let weights = PlainWeights { shape, values, scales: vec![1.0; block] };
+        let row = random_values(&mut rng, block);
+        let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
+        for kernel in kernels() {
+            for (found, wanted) in multiply(kernel, &weights, &row).iter().zip(&row) {
+                assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_sizes_are_refused() {
+    for (inputs, outputs, block) in [(0, 1, 32), (1, 0, 32), (64, 64, 16), (64, 64, 0), (usize::MAX, 1, 32)] {
+        assert!(Shape::new(inputs, outputs, block).is_err(), "{inputs} {outputs} {block}");
+    }
+    let shape = Shape::new(40, 33, 32).unwrap();
+    let (values, scales) = (vec![0; 2 * 64 * 32], vec![0.0; 2 * 2 * 32]);
+    assert!(PackedWeights::new(shape, &values, &scales).is_ok());
+    assert!(PackedWeights::new(shape, &values[1..], &scales).is_err());
+    assert!(PackedWeights::new(shape, &values, &scales[1..]).is_err());
+}
+
+#[cfg(not(miri))]
+mod operator {
+    //! One node in a session of ONNX Runtime.
+
+    use ort::{session::Session, value::Tensor};
+
+    use super::*;
+    use crate::{
+        model::{attention, operator},
+        runtime::Runtime,
+    };
+
+    /// A field of a protocol buffer: less than 2^14 bytes.
+    fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
+        // Two bytes for the size, whatever it is, are legal and simple.
+        let size = content.len();
+        assert!(size < 1 << 14);
+        [&[field << 3 | 2, (size & 0x7f) as u8 | 0x80, (size >> 7) as u8], content].concat()
+    }
+
+    /// A field of a protocol buffer: a number below 2^14.
+    fn number(field: u8, value: u16) -> Vec<u8> {
+        let key = u16::from(field) << 3;
+        [key, value].into_iter().flat_map(|n| [(n & 0x7f) as u8 | 0x80, (n >> 7) as u8]).collect()
+    }
+
+    /// A model of one node whose weights are inputs.
+    fn model(attributes: [(&str, u16); 3]) -> Vec<u8> {
+        const FLOAT: u16 = 1;
+        const UINT8: u16 = 2;
+        let value = |name: &str, ty: u16| {
+            let tensor = bytes(1, &number(1, ty));
+            [bytes(1, name.as_bytes()), bytes(2, &tensor)].concat()
+        };
+        let attributes = attributes
+            .map(|(name, value)| bytes(5, &[bytes(1, name.as_bytes()), number(3, value), number(20, 2)].concat()));
+        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)];
+        let node = [
+            inputs.map(|(name, _)| bytes(1, name.as_bytes())).concat(),
+            bytes(2, b"y"),
+            bytes(3, b"node"),
+            bytes(4, b"MatMulInt8"),
+            attributes.concat(),
+            bytes(7, b"ai.qwenguard"),
+        ];
+        let graph = [
+            bytes(1, &node.concat()),
+            bytes(2, b"graph"),
+            inputs.map(|(name, ty)| bytes(11, &value(name, ty))).concat(),
+            bytes(12, &value("y", FLOAT)),
+        ];
+        let own = [bytes(1, b"ai.qwenguard"), number(2, 1)].concat();
+        [number(1, 10), bytes(7, &graph.concat()), bytes(8, &number(2, 21)), bytes(8, &own)].concat()
+    }
+
+    fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
+        let runtime = Runtime::load(None).unwrap();
+        let domain = operator::domain(attention::kernel::Kernel::detect(), Kernel::detect())?;
+        runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
+    }
+
+    fn run(session: &mut Session, weights: &PlainWeights, dims: [usize; 2], rows: &[f32]) -> Result<Vec<f32>, String> {
+        let (values, scales) = weights.pack();
+        let rows = Tensor::from_array((dims, rows.to_vec())).unwrap();
+        let values = Tensor::from_array((weights.shape.values_dims(), values)).unwrap();
+        let scales = Tensor::from_array((weights.shape.scales_dims(), scales)).unwrap();
+        let outputs = session.run(ort::inputs![rows, values, scales]).map_err(|error| error.to_string())?;
+        Ok(outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec())
+    }
+
+    #[test]
+    fn a_node_gives_the_kernels_results() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let weights = random_weights(&mut rng, Shape::new(300, 1000, 32).unwrap());
+        let mut session = session([("K", 300), ("N", 1000), ("block", 32)]).unwrap();
+        // Rounded by one thread and by several.
+        for count in [1, 130, 7] {
+            let rows = random_values(&mut rng, count * 300);
+            let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
+            assert_eq!(found, multiply(Kernel::detect(), &weights, &rows));
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        let mut rng = SmallRng::seed_from_u64(8);
+        let weights = random_weights(&mut rng, Shape::new(64, 40, 32).unwrap());
+        let mut node = session([("K", 64), ("N", 40), ("block", 32)]).unwrap();
+        let error = run(&mut node, &weights, [2, 63], &[0.0; 2 * 63]).unwrap_err();
+        assert!(error.contains("MatMulInt8 node: activations have the shape [2, 63]"), "{error}");
+        let error = run(&mut node, &weights, [0, 64], &[]).unwrap_err();
+        assert!(error.contains("expected [1 or more, 64]"), "{error}");
+        let other = random_weights(&mut rng, Shape::new(64, 72, 32).unwrap());
+        let error = run(&mut node, &other, [1, 64], &[0.0; 64]).unwrap_err();
+        assert!(error.contains("do not fit"), "{error}");
+        assert_eq!(run(&mut node, &weights, [1, 64], &[0.0; 64]).unwrap(), [0.0; 40]);
+    }
+
+    #[test]
+    fn wrong_attributes_are_errors() {
+        let error = session([("K", 64), ("N", 40), ("block", 48)]).unwrap_err().to_string();
+        assert!(error.contains("MatMulInt8 node: sizes"), "{error}");
+        let error = session([("K", 64), ("N", 40), ("blocks", 32)]).unwrap_err().to_string();
+        assert!(error.contains("attribute block is missing"), "{error}");
+    }
+}

@@ -1,0 +1,280 @@
+//! Kernels for x86-64.
+
+use std::arch::x86_64::*;
+
+use super::{
+    PANEL, QUAD,
+    activations::{GROUP, LOW_BITS, RowWriter, Terms},
+    kernel::{Kernel, Tile},
+};
+
+/// Bytes of a panel's weights for one quad of inputs.
+const QUAD_BYTES: usize = PANEL * QUAD;
+
+/// How far ahead weights are fetched into the second-level cache, in bytes.
+const AHEAD: usize = 8192;
+
+/// The fastest kernel that this processor runs.
+pub(super) fn fastest() -> Option<Kernel> {
+    avx512_vnni().or_else(avx_vnni).or_else(avx2)
+}
+
+/// The kernel for AVX-512 with VNNI, if this processor has them.
+pub(super) fn avx512_vnni() -> Option<Kernel> {
+    (is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni"))
+    .then_some(Kernel { name: "avx512-vnni", round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12 })
+}
+
+/// The kernel for AVX-VNNI, which is AVX2 with 8-bit dot products, if this processor has it.
+pub(super) fn avx_vnni() -> Option<Kernel> {
+    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("avxvnni"))
+        .then_some(Kernel { name: "avx-vnni", round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6 })
+}
+
+/// The kernel for AVX2, if this processor has it.
+pub(super) fn avx2() -> Option<Kernel> {
+    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Kernel {
+        name: "avx2",
+        round: round_avx2,
+        tile: tile_avx2,
+        tile_rows: 4,
+    })
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn round_avx512(rows: RowWriter, row: usize, values: &[f32]) {
+    // SAFETY: the caller's promises.
+    unsafe { rows.set(Terms::Bytes, row, values) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn round_avx_vnni(rows: RowWriter, row: usize, values: &[f32]) {
+    // SAFETY: the caller's promises.
+    unsafe { rows.set(Terms::Bytes, row, values) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn round_avx2(rows: RowWriter, row: usize, values: &[f32]) {
+    // SAFETY: the caller's promises.
+    unsafe { rows.set(Terms::Words, row, values) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile_avx512_vnni(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match tile.rows {
+            1 => tile_avx512_vnni_of::<1>(tile),
+            2 => tile_avx512_vnni_of::<2>(tile),
+            3 => tile_avx512_vnni_of::<3>(tile),
+            4 => tile_avx512_vnni_of::<4>(tile),
+            5 => tile_avx512_vnni_of::<5>(tile),
+            6 => tile_avx512_vnni_of::<6>(tile),
+            7 => tile_avx512_vnni_of::<7>(tile),
+            8 => tile_avx512_vnni_of::<8>(tile),
+            9 => tile_avx512_vnni_of::<9>(tile),
+            10 => tile_avx512_vnni_of::<10>(tile),
+            11 => tile_avx512_vnni_of::<11>(tile),
+            12 => tile_avx512_vnni_of::<12>(tile),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// A row's products with a panel take two registers. High terms first; their sum is shifted before the low terms are
+/// added to it, so that one pair of registers serves both.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
+    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
+    unsafe {
+        for block in 0..blocks {
+            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+            let mut products = [[_mm512_setzero_si512(); 2]; ROWS];
+            for row in 0..ROWS {
+                products[row] = [_mm512_set1_epi32(*offsets.add(row)); 2];
+            }
+            for term in 0..2 {
+                for group in block * groups_per_block..(block + 1) * groups_per_block {
+                    let values = tile.values.add(group * GROUP * PANEL);
+                    let lines = tile.lines.add(group * stride).cast::<u8>().add(term * GROUP);
+                    for quad in 0..GROUP / QUAD {
+                        let values = values.add(quad * QUAD_BYTES);
+                        if term == 0 {
+                            _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                            _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD + 64).cast());
+                        }
+                        let left = _mm512_loadu_si512(values.cast());
+                        let right = _mm512_loadu_si512(values.add(64).cast());
+                        for row in 0..ROWS {
+                            let terms = lines.add(row * 2 * GROUP + quad * QUAD).cast::<i32>();
+                            let terms = _mm512_set1_epi32(terms.read());
+                            products[row][0] = _mm512_dpbusd_epi32(products[row][0], left, terms);
+                            products[row][1] = _mm512_dpbusd_epi32(products[row][1], right, terms);
+                        }
+                    }
+                }
+                if term == 0 {
+                    for row in 0..ROWS {
+                        products[row] = products[row].map(|sum| _mm512_slli_epi32::<LOW_BITS>(sum));
+                    }
+                }
+            }
+            let scales = tile.scales.add(block * PANEL);
+            for half in 0..2 {
+                let scale = _mm512_loadu_ps(scales.add(half * 16));
+                for row in 0..ROWS {
+                    let factor = _mm512_mul_ps(scale, _mm512_set1_ps(*units.add(row)));
+                    let sums = tile.sums.add(row).cast::<f32>().add(half * 16);
+                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row][half]), factor, _mm512_loadu_ps(sums));
+                    _mm512_storeu_ps(sums, sum);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn tile_avx_vnni(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match tile.rows {
+            1 => tile_avx_vnni_of::<1>(tile),
+            2 => tile_avx_vnni_of::<2>(tile),
+            3 => tile_avx_vnni_of::<3>(tile),
+            4 => tile_avx_vnni_of::<4>(tile),
+            5 => tile_avx_vnni_of::<5>(tile),
+            6 => tile_avx_vnni_of::<6>(tile),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// As for AVX-512, but half a panel at a time.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
+    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
+    unsafe {
+        for block in 0..blocks {
+            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+            for half in 0..2 {
+                let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
+                for row in 0..ROWS {
+                    products[row] = [_mm256_set1_epi32(*offsets.add(row)); 2];
+                }
+                for term in 0..2 {
+                    for group in block * groups_per_block..(block + 1) * groups_per_block {
+                        let values = tile.values.add(group * GROUP * PANEL + half * QUAD_BYTES / 2);
+                        let lines = tile.lines.add(group * stride).cast::<u8>().add(term * GROUP);
+                        for quad in 0..GROUP / QUAD {
+                            let values = values.add(quad * QUAD_BYTES);
+                            if term == 0 {
+                                _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                            }
+                            let left = _mm256_loadu_si256(values.cast());
+                            let right = _mm256_loadu_si256(values.add(32).cast());
+                            for row in 0..ROWS {
+                                let terms = lines.add(row * 2 * GROUP + quad * QUAD).cast::<i32>();
+                                let terms = _mm256_set1_epi32(terms.read());
+                                products[row][0] = _mm256_dpbusd_avx_epi32(products[row][0], left, terms);
+                                products[row][1] = _mm256_dpbusd_avx_epi32(products[row][1], right, terms);
+                            }
+                        }
+                    }
+                    if term == 0 {
+                        for row in 0..ROWS {
+                            products[row] = products[row].map(|sum| _mm256_slli_epi32::<{ LOW_BITS as i32 }>(sum));
+                        }
+                    }
+                }
+                add_half_panel(&tile, block, half, units, &products);
+            }
+        }
+    }
+}
+
+/// Adds a block's products with half a panel to the sums.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_half_panel<const ROWS: usize>(
+    tile: &Tile,
+    block: usize,
+    half: usize,
+    units: *const f32,
+    products: &[[__m256i; 2]; ROWS],
+) {
+    // SAFETY: the promises of `TileFn`, with `ROWS` rows.
+    unsafe {
+        let scales = tile.scales.add(block * PANEL + half * PANEL / 2);
+        for side in 0..2 {
+            let scale = _mm256_loadu_ps(scales.add(side * 8));
+            for row in 0..ROWS {
+                let factor = _mm256_mul_ps(scale, _mm256_set1_ps(*units.add(row)));
+                let sums = tile.sums.add(row).cast::<f32>().add(half * PANEL / 2 + side * 8);
+                let product = _mm256_cvtepi32_ps(products[row][side]);
+                _mm256_storeu_ps(sums, _mm256_fmadd_ps(product, factor, _mm256_loadu_ps(sums)));
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_avx2(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match tile.rows {
+            1 => tile_avx2_of::<1>(tile),
+            2 => tile_avx2_of::<2>(tile),
+            3 => tile_avx2_of::<3>(tile),
+            4 => tile_avx2_of::<4>(tile),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// Levels and weights as 16-bit words, whose products cannot saturate. A quarter of the panel's outputs takes one
+/// register a row; half a panel is worked on at a time.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_avx2_of<const ROWS: usize>(tile: Tile) {
+    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
+    unsafe {
+        let even = _mm256_set1_epi16(0x00ff);
+        for block in 0..blocks {
+            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+            for half in 0..2 {
+                let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
+                for row in 0..ROWS {
+                    products[row] = [_mm256_set1_epi32(*offsets.add(row) << LOW_BITS); 2];
+                }
+                for group in block * groups_per_block..(block + 1) * groups_per_block {
+                    let values = tile.values.add(group * GROUP * PANEL + half * QUAD_BYTES / 2);
+                    let lines = tile.lines.add(group * stride).cast::<u8>();
+                    for quad in 0..GROUP / QUAD {
+                        let values = values.add(quad * QUAD_BYTES);
+                        _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                        let left = _mm256_loadu_si256(values.cast());
+                        let right = _mm256_loadu_si256(values.add(32).cast());
+                        let values =
+                            [left, right].map(|lanes| [_mm256_and_si256(lanes, even), _mm256_srli_epi16::<8>(lanes)]);
+                        for row in 0..ROWS {
+                            let levels = lines.add(row * 2 * GROUP + quad * 2 * QUAD).cast::<i32>();
+                            for parity in 0..2 {
+                                let levels = _mm256_set1_epi32(levels.add(parity).read());
+                                for side in 0..2 {
+                                    let pair = _mm256_madd_epi16(values[side][parity], levels);
+                                    products[row][side] = _mm256_add_epi32(products[row][side], pair);
+                                }
+                            }
+                        }
+                    }
+                }
+                add_half_panel(&tile, block, half, units, &products);
+            }
+        }
+    }
+}
