@@ -229,6 +229,8 @@ def _open(model: ModelProto, folder: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS
     options.enable_cpu_mem_arena = False
+    # Weights are unpacked once, when the graph is loaded, and not for every sequence.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Where the weights file is, for a graph that has no path of its own.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

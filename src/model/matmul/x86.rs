@@ -1,5 +1,7 @@
 //! Kernels for x86-64.
 
+#![expect(clippy::needless_range_loop, reason = "an index counts registers and memory alike")]
+
 use std::arch::x86_64::*;
 
 use super::{
