@@ -1,7 +1,7 @@
 //! Streaming moderation with Qwen3Guard-Stream, on ONNX Runtime.
 //!
 //! Open a [`Guard`] once; open a [`Stream`] for each conversation. Give it the prompt ([`Stream::prompt`]), then the
-//! answer as it is produced ([`Stream::push_tokens`]), and get back what the model says about it and what the
+//! answer as it is produced ([`Stream::push_text`]), and get back what the model says about it and what the
 //! [`Policy`] makes of that.
 //!
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import ExportError, Interrupted
+from .errors import ExportError, Interrupted, forget_interrupts, interrupt
 
 if TYPE_CHECKING:
     from .export import Options
@@ -25,6 +25,7 @@ _USAGE = """\
 def main(arguments: list[str] | None = None) -> int:
     # nohup starts programs with SIGHUP ignored, and means it.
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    forget_interrupts()
     try:
         for number, handler in previous.items():
             if handler != signal.SIG_IGN:
@@ -60,7 +61,7 @@ def _interrupt(number: int, _frame: object) -> None:
     # A second signal must not break into the tidying up that the first one started.
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(number)
+    interrupt(number)
 
 
 def _parse(arguments: list[str] | None) -> Options:

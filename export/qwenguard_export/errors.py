@@ -22,6 +22,29 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+_signals: list[int] = []
+
+
+def interrupt(signal_number: int) -> None:
+    """Raises Interrupted, now and at every later `check_interrupted`.
+
+    Where a signal strikes inside a destructor or a callback, Python reports the exception and goes on.
+    """
+    _signals.append(signal_number)
+    raise Interrupted(signal_number)
+
+
+def check_interrupted() -> None:
+    """Raises Interrupted if a signal has asked the process to stop."""
+    if _signals:
+        raise Interrupted(_signals[0])
+
+
+def forget_interrupts() -> None:
+    """Starts anew, for a second run in the same process."""
+    _signals.clear()
+
+
 @contextmanager
 def naming(action: str, path: str | PathLike[str]) -> Iterator[None]:
     """Turns an OSError into a message that names the file: write() itself does not know it."""

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.parser import parse_function
 
-from .errors import ExportError
+from .errors import ExportError, check_interrupted
 from .graph import HEAD_OUTPUTS
 
 _LOG_ERRORS = 3
@@ -226,6 +226,7 @@ def _hidden(name: str) -> ValueInfoProto:
 
 
 def _open(model: ModelProto, folder: Path) -> ort.InferenceSession:
+    check_interrupted()
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS
     options.enable_cpu_mem_arena = False

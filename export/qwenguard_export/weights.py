@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
-from .errors import naming
+from .errors import check_interrupted, naming
 
 # External tensors start on a page, so that the runtime can map them in place. A tensor smaller than that stays inline.
 ALIGNMENT = 4096
@@ -76,6 +76,7 @@ class WeightWriter:
         return self._position - start
 
     def _write(self, piece: np.ndarray) -> None:
+        check_interrupted()
         with naming("write", self.path):
             self._file.write(piece.data)
         self._sha256.update(piece.data)

@@ -19,6 +19,8 @@ from checkpoints import TEMPLATE, Spec, labels, random_tensors, save, small_conf
 
 from qwenguard_export import weights
 from qwenguard_export.cli import main
+from qwenguard_export.errors import Interrupted, forget_interrupts, interrupt
+from qwenguard_export.weights import WeightWriter
 
 Damage = Callable[[Path], object]
 
@@ -255,3 +257,13 @@ def _wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes])
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_interrupt_that_a_destructor_swallows_still_ends_the_run(tmp_path):
+    forget_interrupts()
+    with WeightWriter(tmp_path / "weights.bin") as writer:
+        with pytest.raises(Interrupted):
+            interrupt(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            writer.add("tensor", np.dtype(np.float32), [2048], [np.zeros(2048, dtype=np.float32)])
+    forget_interrupts()

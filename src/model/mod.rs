@@ -3,8 +3,8 @@
 
 pub(crate) mod attention;
 pub(crate) mod matmul;
-pub(crate) mod operator;
-mod paged;
+mod operator;
+pub(crate) mod paged;
 mod pool;
 
 use ndarray::Array2;

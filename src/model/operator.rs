@@ -1,25 +1,10 @@
-//! The operators of this crate, and what they share.
+//! What the operators of this crate share.
 
 use std::any::Any;
 
-use ort::{
-    operator::{ComputeContext, OperatorDomain},
-    value::PrimitiveTensorElementType,
-};
+use ort::{operator::ComputeContext, value::PrimitiveTensorElementType};
 
-use super::{
-    attention::{self, operator::PagedAttention},
-    matmul::{self, operator::MatMulInt8},
-};
-
-/// The operators, for one session.
-pub(crate) fn domain(
-    attention: attention::kernel::Kernel,
-    matmul: matmul::kernel::Kernel,
-) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("ai.qwenguard")?.add(PagedAttention { kernel: attention })?.add(MatMulInt8 { kernel: matmul })
-}
-
+/// Allocates output `index`, or takes the memory that is bound to it.
 pub(super) fn output_pointer<T: PrimitiveTensorElementType>(
     context: &ComputeContext,
     index: usize,
@@ -32,6 +17,7 @@ pub(super) fn output_pointer<T: PrimitiveTensorElementType>(
     Ok(data.as_mut_ptr())
 }
 
+/// What a panic said.
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a message"))

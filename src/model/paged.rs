@@ -3,11 +3,12 @@
 use ndarray::{Array2, Ix2};
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    operator::OperatorDomain,
     session::{IoBinding, Session, SessionOutputs},
     value::Tensor,
 };
 
-use super::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, operator, pool::Pool};
+use super::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, pool::Pool};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions},
@@ -45,7 +46,7 @@ impl PagedModel {
         let attention = attention::kernel::Kernel::detect();
         let matmul = matmul::kernel::Kernel::detect();
         tracing::info!(attention = attention.name, matmul = matmul.name, cache = ?options.format, "kernels on the CPU");
-        let session = runtime.cpu_session(bundle, graph, operator::domain(attention, matmul)?, options.threads)?;
+        let session = runtime.cpu_session(bundle, graph, operators(attention, matmul)?, options.threads)?;
         check_signature(bundle, graph, &session)?;
         let block_bytes = block_bytes(dims, options.format);
         let num_blocks = options.cache_bytes / block_bytes;
@@ -110,6 +111,16 @@ impl Model for PagedModel {
             query: RoleLogits { risk: matrix(&outputs, HEADS[2])?, category: matrix(&outputs, HEADS[3])? },
         })
     }
+}
+
+/// The operators of this crate, for one session.
+pub(crate) fn operators(
+    attention: attention::kernel::Kernel,
+    matmul: matmul::kernel::Kernel,
+) -> ort::Result<OperatorDomain> {
+    let attention = attention::operator::PagedAttention { kernel: attention };
+    let matmul = matmul::operator::MatMulInt8 { kernel: matmul };
+    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)
 }
 
 /// Bytes that one block of tokens takes in all layers together.

@@ -238,7 +238,7 @@ mod operator {
 
     use super::*;
     use crate::{
-        model::{attention, operator},
+        model::{attention, paged::operators},
         runtime::Runtime,
     };
 
@@ -287,7 +287,7 @@ mod operator {
 
     fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
         let runtime = Runtime::load(None).unwrap();
-        let domain = operator::domain(attention::kernel::Kernel::detect(), Kernel::detect())?;
+        let domain = operators(attention::kernel::Kernel::detect(), Kernel::detect())?;
         runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
     }
 
