@@ -160,3 +160,14 @@ fn guards_come_and_go() {
     });
     finished.recv_timeout(Duration::from_secs(120)).expect("opening or closing a guard hangs or fails");
 }
+
+/// Each test binary is a process of its own, and the first guards of this one may well be opened here.
+#[test]
+fn guards_open_at_the_same_time() {
+    let folder = bundle("grouped-bf16", "int8");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| Guard::open(&folder).unwrap());
+        }
+    });
+}

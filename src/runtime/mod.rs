@@ -4,7 +4,7 @@ mod library;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ort::{
@@ -26,6 +26,15 @@ use crate::{
 /// per process, and host programs tear down in any order.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
+/// Held while a session is made: ONNX Runtime looks whether an operator domain is known to the process and then adds
+/// it, so that of two sessions made at the same time one would fail.
+static SESSION: Mutex<()> = Mutex::new(());
+
+/// Waits until no other session is being made.
+pub(crate) fn one_session_at_a_time() -> MutexGuard<'static, ()> {
+    SESSION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[derive(Clone)]
 pub(crate) struct Runtime {
     environment: Environment,
@@ -35,7 +44,7 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// Loads ONNX Runtime if this process has not done so yet. `explicit` is a library or the folder it is in.
     pub(crate) fn load(explicit: Option<&Path>) -> Result<Runtime> {
-        let mut slot = RUNTIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*slot {
             if let Some(wanted) = explicit {
                 library::same_as_loaded(wanted, &runtime.library)?;
@@ -62,6 +71,7 @@ impl Runtime {
         operators: OperatorDomain,
         threads: usize,
     ) -> Result<Session> {
+        let _turn = one_session_at_a_time();
         let failed = |error: ort::Error| bundle.file_error(graph, error.message());
         let mut builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
         match &bundle.place {

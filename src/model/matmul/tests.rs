@@ -239,7 +239,7 @@ mod operator {
     use super::*;
     use crate::{
         model::{attention, paged::operators},
-        runtime::Runtime,
+        runtime::{Runtime, one_session_at_a_time},
     };
 
     /// A field of a protocol buffer: less than 2^14 bytes.
@@ -287,6 +287,7 @@ mod operator {
 
     fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
         let runtime = Runtime::load(None).unwrap();
+        let _turn = one_session_at_a_time();
         let domain = operators(attention::kernel::Kernel::detect(), Kernel::detect())?;
         runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
     }
