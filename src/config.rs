@@ -87,11 +87,26 @@ pub struct EngineConfig {
     pub step_tokens: usize,
     /// The most open streams. Default 4096.
     pub max_streams: usize,
+    /// What happens when an answer is longer than the model's context. Default [`Overflow::Error`].
+    pub overflow: Overflow,
+}
+
+/// What happens when an answer is longer than the model's context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// The push fails with [`Error::ContextFull`].
+    #[default]
+    Error,
+    /// Judging goes on with less of the answer: whenever the context is full, the model starts anew with the prompt and
+    /// the last tokens of the answer, half as many as fit. Which of them depends on the answer alone, not on how it is
+    /// pushed. A prompt that does not fit is still an error.
+    Restart,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        EngineConfig { step_tokens: 256, max_streams: 4096 }
+        EngineConfig { step_tokens: 256, max_streams: 4096, overflow: Overflow::Error }
     }
 }
 

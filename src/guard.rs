@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    CachePrecision, Config, Error, Policy, Result, Stream, TextToken,
+    CachePrecision, Config, Error, Overflow, Policy, Result, Stream, TextToken,
     bundle::{Bundle, Precision},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
@@ -31,8 +31,9 @@ pub(crate) struct Shared {
     pub(crate) response_labels: Arc<Labels>,
     pub(crate) query_labels: Arc<Labels>,
     pub(crate) vocab_size: usize,
+    pub(crate) overflow: Overflow,
+    pub(crate) info: Info,
     policy: Policy,
-    info: Info,
 }
 
 /// What a guard is made of.
@@ -166,9 +167,11 @@ impl Guard {
             response_labels: manifest.response_labels(&bundle.name())?,
             query_labels: manifest.query_labels(&bundle.name())?,
             vocab_size: dims.vocab_size,
-            policy: config.policy.clone(),
+            overflow: config.engine.overflow,
             info,
+            policy: config.policy.clone(),
         };
+        shared.policy.check_categories(&shared.query_labels, &shared.response_labels)?;
         Ok(Guard { shared: Arc::new(shared) })
     }
 
@@ -186,6 +189,7 @@ impl Guard {
     /// As [`Guard::stream`], and [`Error::Config`] if the policy is out of range.
     pub fn stream_with(&self, policy: Policy) -> Result<Stream> {
         policy.validate()?;
+        policy.check_categories(&self.shared.query_labels, &self.shared.response_labels)?;
         Stream::new(self.shared.clone(), policy)
     }
 

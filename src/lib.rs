@@ -23,12 +23,12 @@ mod stream;
 mod text;
 mod verdict;
 
-pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, RuntimeConfig};
+pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
 pub use error::{Error, Result};
 pub use guard::{Guard, Info};
-pub use policy::{Decision, Mode, Policy};
-pub use stream::{PromptCheck, Stream, TokenVerdict, Update, Violation};
-pub use text::{Message, TextToken};
+pub use policy::{Action, CategoryRule, Custom, Debounce, Decision, LevelRule, Mode, Policy, PromptRules, Rules};
+pub use stream::{PromptCheck, PromptFinding, Stream, TokenVerdict, Update, Violation};
+pub use text::{Channel, Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};
 
 #[cfg(doctest)]

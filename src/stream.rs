@@ -1,111 +1,139 @@
 //! A stream: one conversation being moderated.
 
 mod answer;
+mod tape;
+mod tokens;
+mod update;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    Decision, Error, Message, Policy, Result, Risk, TextToken, Verdict,
+    Debounce, Error, Message, Policy, Result, Verdict,
     engine::{Read, Sequence},
     guard::Shared,
+    text::AnswerToken,
 };
 
 use answer::{Answer, Input};
+use tape::Tape;
+pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 
 /// One conversation being moderated: light, one owner at a time. Dropping it gives its memory back.
 ///
 /// First the prompt, then the answer as it is produced: as text ([`Stream::push_text`]) from any model, or as tokens
-/// ([`Stream::push_tokens`]) from a model with the guard's own vocabulary; then [`Stream::finish`]. A call that fails
-/// leaves the stream as it was.
+/// ([`Stream::push_tokens`]) from a model with the guard's own vocabulary; then [`Stream::finish`]. After it comes the
+/// next turn ([`Stream::next_turn`]), or [`Stream::prompt`] again with a conversation that the host keeps. A call that
+/// fails leaves the stream as it was.
+///
+/// An answer may begin with a think block, which is judged by rules of its own ([`Policy::thinking`]): the tags
+/// `<think>` and `</think>` in the text are found, or the caller says what is thinking ([`Stream::push_thinking`]).
+/// Places count in everything that was pushed, tags and thinking included.
 pub struct Stream {
     shared: Arc<Shared>,
     sequence: Sequence,
-    policy: Policy,
-    answer: Option<Answer>,
+    policy: Arc<Policy>,
+    turn: Option<Turn>,
 }
 
-/// The verdict on a prompt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PromptCheck {
-    /// What the model says about the last user turn, in the light of all before it.
-    pub verdict: Verdict,
-    /// What the policy makes of it.
-    pub decision: Decision,
-}
-
-/// One judged token of an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenVerdict {
-    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
-    pub index: usize,
-    /// Its id.
-    pub token_id: u32,
-    /// The bytes of the answer that it stands for: of the text as it was pushed, or, for pushed tokens, by adding up
-    /// the tokens' own bytes.
-    pub bytes: Range<usize>,
-    /// What the model says about the answer up to here.
-    pub verdict: Verdict,
-}
-
-/// Where an answer turned.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Violation {
-    /// Bytes of the answer, from the first flagged token of the run to the one that confirmed it.
-    pub bytes: Range<usize>,
-    /// The first flagged token of the run.
-    pub first_token: usize,
-    /// The token that completed the run. Level, category and probability are those of its verdict.
-    pub confirming_token: usize,
-    /// The level.
-    pub risk: Risk,
-    /// The category.
-    pub category: String,
-    /// Probability of the level, 0 to 1.
-    pub probability: f32,
-}
-
-/// The result of a push.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Update {
-    /// Whether the answer may go on. Once it is [`Decision::Stop`] it stays so.
-    pub decision: Decision,
-    /// How many bytes of the answer may be shown: all before the first token that is provisional, or flagged in a run
-    /// that is not over, or part of the violation; whole characters only. Never moves back.
-    pub horizon: usize,
-    /// Where the answer turned, now or in an earlier push.
-    pub violation: Option<Violation>,
-    /// The tokens that were judged now.
-    pub tokens: Vec<TokenVerdict>,
-    /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them, so
-    /// they move neither the horizon nor the decision.
-    pub final_tokens: usize,
+/// A prompt and the answer to it.
+#[derive(Clone)]
+struct Turn {
+    messages: Vec<Message>,
+    answer: Answer,
 }
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, policy: Policy) -> Result<Self> {
         let sequence = shared.engine.sequence()?;
-        Ok(Stream { shared, sequence, policy, answer: None })
+        Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
     }
 
     /// Gives the conversation up to the user's last turn and judges that turn.
     ///
     /// The conversation is rendered by the checkpoint's own template, thinking off, and the query heads are read at the
     /// `<|im_end|>` of the last user turn. A message of the assistant at the end is the beginning of the answer: it is
-    /// given to the model but not judged.
+    /// given to the model but not judged; if it ends within a think block, the answer goes on there.
+    ///
+    /// On a stream that had a prompt this starts the next turn. Only what differs from the tokens so far is computed;
+    /// the template drops an earlier answer's think block, so this is usually from that answer on.
     ///
     /// # Errors
-    /// [`Error::Conversation`] if there is no user turn or the template refuses the messages; [`Error::WrongState`] if
-    /// the stream has a prompt already; [`Error::ContextFull`] if the prompt is longer than the model's context.
+    /// [`Error::Conversation`] if there is no user turn or the template refuses the messages; [`Error::ContextFull`] if
+    /// the prompt is longer than the model's context.
     pub fn prompt(&mut self, messages: &[Message]) -> Result<PromptCheck> {
-        if self.answer.is_some() {
-            return Err(Error::WrongState { call: "prompt", state: "on a stream that has its prompt" });
-        }
         let conversation = self.shared.renderer.render(&self.shared.tokenizer, messages)?;
-        let read = Read::Query { from: conversation.prompt.len() - 1 };
-        let logits = self.sequence.append(conversation.prompt, read)?;
-        let verdict = Verdict::from_logits(&self.shared.query_labels, logits.risk.row(0), logits.category.row(0));
-        self.answer = Some(Answer::new(self.sequence.len(), conversation.scaffold));
-        Ok(PromptCheck { decision: self.policy.decide_prompt(&verdict), verdict })
+        let ids = conversation.prompt;
+        let last = ids.len() - 1;
+        let held = self
+            .turn
+            .as_ref()
+            .map_or(0, |Turn { answer, .. }| answer.tape.common_prefix(&self.sequence, &answer.tokens, &ids));
+        // The logits of the last token are needed.
+        let keep = held.min(last);
+        self.sequence.check_room(keep, ids.len() - keep)?;
+        let logits = self
+            .sequence
+            .truncate(keep)
+            .and_then(|()| self.sequence.append(ids[keep..].to_vec(), Read::Query { from: last - keep }));
+        if let (Err(_), Some(turn)) = (&logits, &mut self.turn) {
+            turn.answer.tape.forget();
+        }
+        let logits = logits?;
+        let labels = &self.shared.query_labels;
+        let verdict = Verdict::from_logits(labels, logits.risk.row(0), logits.category.row(0));
+        let tape = Tape::new(ids, conversation.frame);
+        self.turn = Some(Turn { messages: messages.to_vec(), answer: Answer::new(tape) });
+        Ok(self.check(verdict))
+    }
+
+    /// Goes on with the conversation: the messages so far, the answer as it was pushed, and these, of which the user's
+    /// last is judged.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] before the end of the answer; [`Error::Conversation`] also if the answer came as tokens and
+    /// is not UTF-8; and as [`Stream::prompt`].
+    pub fn next_turn(&mut self, messages: &[Message]) -> Result<PromptCheck> {
+        let turn = self.turn.as_ref().filter(|turn| turn.answer.finished);
+        let state = "before the end of the answer";
+        let Turn { messages: before, answer } = turn.ok_or(Error::WrongState { call: "next_turn", state })?;
+        let mut all = before.clone();
+        let text = self.answer_text(answer)?;
+        match all.last_mut() {
+            Some(last) if last.role == "assistant" => last.content.push_str(&text),
+            _ => all.push(Message::assistant(text)),
+        }
+        all.extend_from_slice(messages);
+        self.prompt(&all)
+    }
+
+    fn answer_text(&self, answer: &Answer) -> Result<String> {
+        if let Input::Text(text) = &answer.input {
+            return Ok(text.text());
+        }
+        let mut bytes = Vec::new();
+        for token in answer.tokens.iter().filter(|token| !token.bytes.is_empty()) {
+            bytes.extend_from_slice(self.shared.token_bytes(token.id)?);
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Error::Conversation(format!("the tokens of the answer are not UTF-8 at byte {at}"))
+        })
+    }
+
+    fn check(&self, verdict: Verdict) -> PromptCheck {
+        let judge = self.policy.prompt.judge();
+        let finding = judge.find(&verdict);
+        PromptCheck {
+            decision: self.policy.decide(finding.map(|finding| finding.action)),
+            finding: finding.map(|finding| PromptFinding {
+                action: finding.action,
+                risk: finding.risk,
+                category: verdict.labels().categories()[finding.category as usize].clone(),
+                probability: finding.probability,
+                rule: judge.name("prompt", &finding, verdict.labels()),
+            }),
+            verdict,
+        }
     }
 
     /// Tokens of the model's context that the conversation uses so far, those of the template included.
@@ -114,53 +142,64 @@ impl Stream {
     }
 
     /// Gives the next tokens of the answer and judges each of them. The ids are those of the guard's own tokenizer, see
-    /// [`Guard::encode`](crate::Guard::encode). None of them is provisional.
+    /// [`Guard::encode`](crate::Guard::encode). None of them is provisional. If the first is the tokenizer's `<think>`,
+    /// thinking goes up to its `</think>`; the two tags and newlines right after them are not judged.
     ///
-    /// After [`Decision::Stop`] further tokens are still judged: stopping is the host's to do.
+    /// After [`Decision::Stop`](crate::Decision::Stop) further tokens are still judged: stopping is the host's to do.
     ///
     /// # Errors
     /// [`Error::WrongState`] before the prompt, after text or after the end of the answer; [`Error::Argument`] for an
     /// id that is no token; [`Error::ContextFull`] if the tokens do not fit the model's context.
     pub fn push_tokens(&mut self, ids: &[u32]) -> Result<Update> {
-        let answer = open_answer(&mut self.answer, "push_tokens")?;
+        let answer = open_answer(&mut self.turn, "push_tokens")?;
         if let Input::Text(_) = answer.input {
             return Err(Error::WrongState { call: "push_tokens", state: "on an answer that comes as text" });
         }
-        let mut end = answer.spans.last().map_or(0, |last| last.end);
-        let mut tokens = Vec::with_capacity(ids.len());
+        let keep = answer.tokens.len();
+        let mut append: Vec<AnswerToken> = Vec::with_capacity(ids.len());
         for id in ids {
-            let start = end;
-            end += self.shared.token_bytes(*id)?.len();
-            tokens.push(TextToken { id: *id, bytes: start..end });
+            let last = append.last().or(answer.tokens.last());
+            let start = last.map_or(0, |last| last.bytes.end);
+            let bytes = start..start + self.shared.token_bytes(*id)?.len();
+            let frame = &answer.tape.frame;
+            append.push(tokens::next_token(&self.shared.tokenizer, frame, last, *id, bytes));
         }
-        let keep = answer.spans.len();
-        let judged = answer.feed(&self.shared, &mut self.sequence, keep, tokens)?;
+        let judged = answer.feed(&self.shared, &mut self.sequence, keep, append)?;
         if !ids.is_empty() {
             answer.input = Input::Tokens;
         }
-        answer.settle(&self.policy, keep + ids.len());
-        Ok(answer.update(judged))
+        Ok(answer.settle(&self.shared, &self.policy, keep + ids.len(), judged))
     }
 
     /// Gives the next piece of the answer's text and judges its tokens. The piece may begin and end anywhere, even
     /// inside a character. Only the end of the text is tokenized again; where that changes earlier tokens, the KV cache
     /// is cut back to those that stay.
     ///
-    /// After [`Decision::Stop`] further text is still judged: stopping is the host's to do.
+    /// After [`Decision::Stop`](crate::Decision::Stop) further text is still judged: stopping is the host's to do.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the text is not UTF-8 (it says at which byte of the answer) or the bundle's tokenizer
-    /// cannot take text in pieces; [`Error::WrongState`] before the prompt, after tokens or after the end of the
-    /// answer; [`Error::ContextFull`] if the text does not fit the model's context.
+    /// [`Error::Argument`] if the text is not UTF-8 (it says at which byte of the answer), has more than 1 MiB or the
+    /// bundle's tokenizer cannot take text in pieces; [`Error::WrongState`] before the prompt, after tokens or after
+    /// the end of the answer; [`Error::ContextFull`] if the text does not fit the model's context.
     pub fn push_text(&mut self, text: &[u8]) -> Result<Update> {
-        let answer = open_answer(&mut self.answer, "push_text")?;
-        let deltas = answer.deltas("push_text", &self.shared.tokenizer)?;
-        let edit = deltas.push(&self.shared.tokenizer, text)?;
-        let judged = answer.feed(&self.shared, &mut self.sequence, edit.keep, edit.append.clone())?;
-        let stable = edit.stable;
-        answer.apply(edit);
-        answer.settle(&self.policy, stable);
-        Ok(answer.update(judged))
+        self.push_part("push_text", false, text)
+    }
+
+    /// As [`Stream::push_text`], for a piece of thinking from a host that knows it as such: no tag in it means
+    /// anything. The first [`Stream::push_text`] ends the thinking.
+    ///
+    /// # Errors
+    /// As [`Stream::push_text`]; [`Error::WrongState`] also if the answer has begun already or the template has no
+    /// place for thinking.
+    pub fn push_thinking(&mut self, text: &[u8]) -> Result<Update> {
+        self.push_part("push_thinking", true, text)
+    }
+
+    fn push_part(&mut self, call: &'static str, thinking: bool, text: &[u8]) -> Result<Update> {
+        let answer = open_answer(&mut self.turn, call)?;
+        let (so_far, frame) = answer.as_text(call)?;
+        let edit = so_far.push(&self.shared.tokenizer, frame, thinking, text)?;
+        answer.edit(&self.shared, &mut self.sequence, &self.policy, edit)
     }
 
     /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
@@ -169,16 +208,29 @@ impl Stream {
     /// [`Error::WrongState`] before the prompt or after the end of the answer; [`Error::Argument`] if the text ends
     /// inside a character (it says at which byte).
     pub fn finish(&mut self) -> Result<Update> {
-        let answer = open_answer(&mut self.answer, "finish")?;
-        let mut judged = Vec::new();
-        if let Input::Text(deltas) = &answer.input {
-            let edit = deltas.finish(&self.shared.tokenizer)?;
-            judged = answer.feed(&self.shared, &mut self.sequence, edit.keep, edit.append.clone())?;
-            answer.apply(edit);
-        }
-        answer.finished = true;
-        answer.settle(&self.policy, answer.spans.len());
-        Ok(answer.update(judged))
+        let answer = open_answer(&mut self.turn, "finish")?;
+        let end = match self.policy.answer.debounce {
+            Debounce::Eval => answer.closing_tokens(),
+            Debounce::Consecutive(_) | Debounce::Window { .. } => Vec::new(),
+        };
+        let closing = end.len();
+        let update = if let Input::Text(text) = &answer.input {
+            let mut edit = text.finish(&self.shared.tokenizer, &answer.tape.frame)?;
+            edit.stable += closing;
+            edit.append.extend(end);
+            answer.finished = true;
+            answer.edit(&self.shared, &mut self.sequence, &self.policy, edit)
+        } else {
+            let keep = answer.tokens.len();
+            let stable = keep + closing;
+            answer.feed(&self.shared, &mut self.sequence, keep, end).map(|judged| {
+                answer.finished = true;
+                answer.settle(&self.shared, &self.policy, stable, judged)
+            })
+        };
+        answer.finished = update.is_ok();
+        answer.closing = if answer.finished { closing } else { 0 };
+        update
     }
 
     /// Another stream with the same conversation so far, which goes its own way from here. It shares the cache of what
@@ -191,50 +243,68 @@ impl Stream {
             shared: self.shared.clone(),
             sequence: self.sequence.fork()?,
             policy: self.policy.clone(),
-            answer: self.answer.clone(),
+            turn: self.turn.clone(),
         })
     }
 
     /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them
-    /// is forgotten. For a host that lets its model try again from there.
+    /// is forgotten. For a host that lets its model try again from there. Costs as much as a push of a few tokens, but
+    /// within or right after a think block its text is tokenized anew.
     ///
     /// # Errors
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
     /// token; [`Error::WrongState`] before the prompt.
     pub fn truncate(&mut self, bytes: usize) -> Result<Update> {
-        let Some(answer) = &mut self.answer else {
+        let Some(Turn { answer, .. }) = &mut self.turn else {
             return Err(Error::WrongState { call: "truncate", state: "before the prompt" });
         };
-        let mut judged = Vec::new();
-        let stable = if let Input::Text(deltas) = &answer.input {
-            let edit = deltas.truncate(&self.shared.tokenizer, bytes)?;
-            // Final tokens near the new end may be provisional again: their verdicts are needed anew.
-            let keep = edit.keep.min(edit.stable);
-            let append = [&deltas.tokens()[keep..edit.keep], &edit.append].concat();
-            judged = answer.feed(&self.shared, &mut self.sequence, keep, append)?;
-            let stable = edit.stable;
-            answer.apply(edit);
-            stable
+        let finished = std::mem::replace(&mut answer.finished, false);
+        let update = if let Input::Text(text) = &answer.input {
+            text.truncate(&self.shared.tokenizer, &answer.tape.frame, bytes)
+                .and_then(|edit| answer.edit(&self.shared, &mut self.sequence, &self.policy, edit))
         } else {
-            let keep = answer.spans.partition_point(|span| span.end <= bytes);
-            if answer.spans[..keep].last().map_or(0, |last| last.end) != bytes {
+            let own = &answer.tokens[..answer.tokens.len() - answer.closing];
+            let kept = own.partition_point(|token| token.bytes.end <= bytes);
+            if answer.tokens[..kept].last().map_or(0, |last| last.bytes.end) == bytes {
+                answer
+                    .feed(&self.shared, &mut self.sequence, kept, Vec::new())
+                    .map(|judged| answer.settle(&self.shared, &self.policy, kept, judged))
+            } else {
                 let reason = format!("{bytes} is not the end of a token");
-                return Err(Error::Argument { argument: "bytes", reason });
+                Err(Error::Argument { argument: "bytes", reason })
             }
-            answer.feed(&self.shared, &mut self.sequence, keep, Vec::new())?;
-            keep
         };
-        answer.finished = false;
-        answer.settle(&self.policy, stable);
-        Ok(answer.update(judged))
+        answer.finished = finished && update.is_err();
+        answer.closing = if answer.finished { answer.closing } else { 0 };
+        update
+    }
+
+    /// As [`Stream::truncate`], to the answer's first `tokens` tokens, as [`TokenVerdict::index`] counts them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the answer is shorter, or its text has no place between characters there;
+    /// [`Error::WrongState`] before the prompt.
+    pub fn truncate_tokens(&mut self, tokens: usize) -> Result<Update> {
+        let Some(Turn { answer, .. }) = &self.turn else {
+            return Err(Error::WrongState { call: "truncate_tokens", state: "before the prompt" });
+        };
+        let have = answer.tokens.len();
+        if tokens > have {
+            let reason = format!("{tokens} is more than the {have} tokens so far");
+            return Err(Error::Argument { argument: "tokens", reason });
+        }
+        let bytes = answer.tokens[..tokens].last().map_or(0, |last| last.bytes.end);
+        self.truncate(bytes)
     }
 }
 
 /// The answer that a call can add to.
-fn open_answer<'a>(answer: &'a mut Option<Answer>, call: &'static str) -> Result<&'a mut Answer> {
-    match answer {
+fn open_answer<'a>(turn: &'a mut Option<Turn>, call: &'static str) -> Result<&'a mut Answer> {
+    match turn {
         None => Err(Error::WrongState { call, state: "before the prompt" }),
-        Some(answer) if answer.finished => Err(Error::WrongState { call, state: "after the end of the answer" }),
-        Some(answer) => Ok(answer),
+        Some(Turn { answer, .. }) if answer.finished => {
+            Err(Error::WrongState { call, state: "after the end of the answer" })
+        }
+        Some(Turn { answer, .. }) => Ok(answer),
     }
 }

@@ -80,7 +80,16 @@ impl Verdict {
 
     /// The most probable category, or `None` where the risk is Safe.
     pub fn category(&self) -> Option<&str> {
-        (self.risk() != Risk::Safe).then(|| self.labels.categories[argmax(&self.category_probs)].as_str())
+        (self.risk() != Risk::Safe).then(|| self.labels.categories[self.top_category()].as_str())
+    }
+
+    /// Index of the most probable category, whatever the risk.
+    pub(crate) fn top_category(&self) -> usize {
+        argmax(&self.category_probs)
+    }
+
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
     }
 
     /// Probability of a level, 0 to 1; the levels sum to 1.

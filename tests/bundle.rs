@@ -134,7 +134,7 @@ fn settings_out_of_range_are_named() {
     for (text, named) in [
         ("[cache]\nmib = 0", "cache.mib"),
         ("[engine]\nstep_tokens = 0", "engine.step_tokens"),
-        ("[policy]\ndebounce = 0", "policy.debounce"),
+        ("[policy.answer]\ndebounce = { consecutive = 0 }", "policy.answer.debounce"),
         ("[cache]\nprecision = \"int5\"", "int5"),
         ("[chace]\nmib = 1", "chace"),
     ] {

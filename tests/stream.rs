@@ -3,7 +3,7 @@
 mod common;
 
 use common::bundle;
-use qwenguard::{Config, Decision, Error, Guard, Message, Mode, Policy, Risk};
+use qwenguard::{Config, Decision, Error, Guard, Message, Policy, Risk};
 
 fn guard() -> Guard {
     Guard::open_with(bundle("grouped-bf16", "fp32"), &Config::default()).unwrap()
@@ -17,7 +17,7 @@ fn calls_in_the_wrong_order_are_errors_and_change_nothing() {
     assert!(matches!(stream.prompt(&[]), Err(Error::Conversation(_))));
     assert!(matches!(stream.prompt(&[Message::system("x")]), Err(Error::Conversation(_))));
     stream.prompt(&[Message::user("hello")]).unwrap();
-    assert!(matches!(stream.prompt(&[Message::user("hello")]), Err(Error::WrongState { call: "prompt", .. })));
+    assert!(matches!(stream.next_turn(&[Message::user("hello")]), Err(Error::WrongState { call: "next_turn", .. })));
     let before = stream.context_used();
     assert!(matches!(stream.push_tokens(&[5, 1_000_000]), Err(Error::Argument { argument: "token id", .. })));
     assert_eq!(stream.context_used(), before);
@@ -78,8 +78,8 @@ fn violations_follow_from_the_verdicts() {
     for conversation in &conversations {
         let (messages, answer) = conversation.split();
         let ids: Vec<u32> = guard.encode(answer.unwrap_or_default()).unwrap().iter().map(|token| token.id).collect();
-        for (mode, level) in [(Mode::Strict, Risk::Controversial), (Mode::Loose, Risk::Unsafe)] {
-            let mut stream = guard.stream_with(Policy { mode, ..Policy::default() }).unwrap();
+        for (policy, level) in [(Policy::strict(), Risk::Controversial), (Policy::loose(), Risk::Unsafe)] {
+            let mut stream = guard.stream_with(policy).unwrap();
             stream.prompt(messages).unwrap();
             let mut tokens = Vec::new();
             let mut last = None;

@@ -1,37 +1,28 @@
 //! The answer of a stream: its tokens, which of them are final, and what the policy made of those.
 
-use std::ops::Range;
-
-use super::{TokenVerdict, Update, Violation};
+use super::{TokenVerdict, Update, Violation, tape::Tape};
 use crate::{
-    Decision, Error, Policy, Result, Risk, TextToken, Verdict,
-    engine::{Read, Sequence},
+    Action, Channel, Debounce, Error, Labels, Policy, Result, Rules, Verdict,
+    engine::Sequence,
     guard::Shared,
-    policy::Debounce,
-    text::{DeltaTokenizer, Edit, Tokenizer},
+    policy::{Finding, Watch},
+    text::{AnswerText, AnswerToken, Frame, TextEdit},
 };
 
 /// An answer that is being judged.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
-    /// What the template puts before the answer. Fed with its first tokens.
-    scaffold: Vec<u32>,
-    /// Tokens in the sequence before the scaffold.
-    prompt: usize,
+    pub(super) tape: Tape,
     pub(super) input: Input,
-    /// The bytes of every token.
-    pub(super) spans: Vec<Range<usize>>,
-    /// Tokens that are in the sequence. Fewer than there are only after a feed that failed.
-    fed: usize,
-    /// The levels of the final tokens.
-    risks: Vec<Risk>,
-    /// The verdicts of the provisional tokens.
-    provisional: Vec<Verdict>,
-    debounce: Debounce,
-    /// How many of `risks` the debounce has seen.
-    debounced: usize,
-    violation: Option<Violation>,
+    pub(super) tokens: Vec<AnswerToken>,
+    /// What the policy finds in the final tokens.
+    findings: Vec<Option<Finding>>,
+    /// The verdicts of the provisional tokens, of those that are judged.
+    provisional: Vec<Option<Verdict>>,
+    outcome: Outcome,
     pub(super) finished: bool,
+    /// How many of the tokens, at the end, are the template's.
+    pub(super) closing: usize,
 }
 
 /// How an answer comes.
@@ -39,142 +30,241 @@ pub(super) struct Answer {
 pub(super) enum Input {
     Unknown,
     Tokens,
-    Text(DeltaTokenizer),
+    Text(AnswerText),
+}
+
+/// What the policy made of the final tokens so far.
+#[derive(Debug, Clone, Default)]
+struct Outcome {
+    /// How many tokens it has seen.
+    seen: usize,
+    thinking: Watch,
+    answer: Watch,
+    violation: Option<Violation>,
+    /// Where the first violation starts, in bytes: an escalation may have taken its place.
+    stop_at: Option<usize>,
+    flags: Vec<Violation>,
+    /// How many of the flags the caller knows.
+    told: usize,
 }
 
 impl Answer {
-    pub(super) fn new(prompt: usize, scaffold: Vec<u32>) -> Self {
+    pub(super) fn new(tape: Tape) -> Self {
         Answer {
-            scaffold,
-            prompt,
+            tape,
             input: Input::Unknown,
-            spans: Vec::new(),
-            fed: 0,
-            risks: Vec::new(),
+            tokens: Vec::new(),
+            findings: Vec::new(),
             provisional: Vec::new(),
-            debounce: Debounce::default(),
-            debounced: 0,
-            violation: None,
+            outcome: Outcome::default(),
             finished: false,
+            closing: 0,
         }
     }
 
     /// The text of the answer, which must not have come as tokens so far.
-    pub(super) fn deltas(&mut self, call: &'static str, tokenizer: &Tokenizer) -> Result<&DeltaTokenizer> {
+    pub(super) fn as_text(&mut self, call: &'static str) -> Result<(&AnswerText, &Frame)> {
         if let Input::Unknown = self.input {
-            self.input = Input::Text(DeltaTokenizer::new(tokenizer)?);
+            self.input = Input::Text(AnswerText::new(&self.tape.frame));
         }
         match &self.input {
-            Input::Text(deltas) => Ok(deltas),
+            Input::Text(text) => Ok((text, &self.tape.frame)),
             _ => Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         }
     }
 
-    /// Makes an edit of the text happen.
-    pub(super) fn apply(&mut self, edit: Edit) {
-        if let Input::Text(deltas) = &mut self.input {
-            deltas.apply(edit);
-        }
+    /// What the template puts after the answer, to be judged like it.
+    pub(super) fn closing_tokens(&self) -> Vec<AnswerToken> {
+        let end = self.received();
+        let token = |id: &u32| AnswerToken { id: *id, bytes: end..end, channel: Channel::Answer, judged: true };
+        self.tape.frame.end.iter().map(token).collect()
     }
 
-    /// Keeps the first `keep` tokens, puts `append` after them and judges those. If that fails the answer is as before.
+    /// Makes an edit of the text happen, unless the model fails: then the answer is as before.
+    pub(super) fn edit(
+        &mut self,
+        shared: &Shared,
+        sequence: &mut Sequence,
+        policy: &Policy,
+        mut edit: TextEdit,
+    ) -> Result<Update> {
+        let mut append = std::mem::take(&mut edit.append);
+        let mut keep = edit.keep;
+        if edit.stable < keep.min(self.findings.len()) {
+            // The text was cut back, and final tokens near its end are provisional again: they need verdicts anew.
+            keep = edit.stable;
+            append.splice(..0, self.tokens[keep..edit.keep].iter().cloned());
+        }
+        let stable = edit.stable;
+        let judged = self.feed(shared, sequence, keep, append)?;
+        if let Input::Text(text) = &mut self.input {
+            text.apply(edit);
+        }
+        Ok(self.settle(shared, policy, stable, judged))
+    }
+
+    /// Keeps the first `keep` tokens, puts `append` after them and judges those.
     pub(super) fn feed(
         &mut self,
         shared: &Shared,
         sequence: &mut Sequence,
         keep: usize,
-        append: Vec<TextToken>,
+        append: Vec<AnswerToken>,
     ) -> Result<Vec<TokenVerdict>> {
-        // Tokens that an earlier failure took out of the sequence come first.
-        let from = keep.min(self.fed);
-        let mut ids = Vec::new();
-        if let Input::Text(deltas) = &self.input {
-            ids.extend(deltas.tokens()[from..keep].iter().map(|token| token.id));
-        }
-        let again = ids.len();
-        ids.extend(append.iter().map(|token| token.id));
-
-        let start = self.prompt + self.scaffold.len();
-        let unfed = if sequence.len() < start { self.scaffold.as_slice() } else { &[] };
-        let read = Read::Response { from: unfed.len() + again };
-        let at = if unfed.is_empty() { start + from } else { self.prompt };
-        let nothing = ids.is_empty();
-        let fed = if nothing { Vec::new() } else { [unfed, &ids].concat() };
-        sequence.check_room(at, fed.len())?;
-        sequence.truncate(at)?;
-        self.fed = from;
-        let logits = sequence.append(fed, read)?;
-        self.fed = keep + append.len();
-
+        let verdicts = self.tape.feed(shared, sequence, &self.tokens[..keep], &append)?;
         self.cut_back(keep);
-        let mut judged = Vec::with_capacity(append.len());
-        for (row, token) in append.into_iter().enumerate() {
-            let labels = &shared.response_labels;
-            let verdict = Verdict::from_logits(labels, logits.risk.row(row), logits.category.row(row));
-            self.provisional.push(verdict.clone());
-            self.spans.push(token.bytes.clone());
-            judged.push(TokenVerdict { index: keep + row, token_id: token.id, bytes: token.bytes, verdict });
-        }
+        let judged = append.iter().zip(&verdicts).enumerate().filter_map(|(row, (token, verdict))| {
+            Some(TokenVerdict {
+                index: keep + row,
+                token_id: token.id,
+                bytes: token.bytes.clone(),
+                channel: token.channel,
+                is_final: false,
+                verdict: verdict.clone()?,
+            })
+        });
+        let judged = judged.collect();
+        self.tokens.extend(append);
+        self.provisional.extend(verdicts);
         Ok(judged)
     }
 
-    /// Forgets the tokens from `keep` on. Final ones are only among them if the text was cut back.
+    /// Forgets the tokens from `keep` on. Final ones are only among them if the answer was cut back.
     fn cut_back(&mut self, keep: usize) {
-        self.spans.truncate(keep);
-        self.provisional.truncate(keep.saturating_sub(self.risks.len()));
-        if keep < self.risks.len() {
-            self.risks.truncate(keep);
-            self.violation.take_if(|violation| violation.confirming_token >= keep);
-            self.debounce = Debounce::default();
-            self.debounced = 0;
+        self.tokens.truncate(keep);
+        self.provisional.truncate(keep.saturating_sub(self.findings.len()));
+        if keep < self.findings.len() {
+            self.findings.truncate(keep);
+            let told = self.outcome.flags.iter().filter(|flag| flag.confirming_token < keep).count();
+            self.outcome = Outcome { told, ..Outcome::default() };
         }
     }
 
-    /// Makes the first `stable` tokens final and lets the policy see them.
-    pub(super) fn settle(&mut self, policy: &Policy, stable: usize) {
-        let before = self.risks.len();
-        let settled: Vec<Verdict> = self.provisional.drain(..stable.saturating_sub(before)).collect();
-        self.risks.extend(settled.iter().map(Verdict::risk));
-        for (index, risk) in self.risks.iter().enumerate().skip(self.debounced) {
-            let fired = self.debounce.next(policy, *risk);
-            // After a cut the debounce sees old tokens again, and the violation that it finds there is known.
-            if let (Some(run), None) = (fired, &self.violation) {
-                let verdict = &settled[index - before];
-                self.violation = Some(Violation {
-                    bytes: self.spans[index + 1 - run].start..self.spans[index].end,
-                    first_token: index + 1 - run,
-                    confirming_token: index,
-                    risk: *risk,
-                    category: verdict.category().unwrap_or_default().to_owned(),
-                    probability: verdict.probability(*risk),
-                });
+    /// Makes the first `stable` tokens final, lets the policy see them, and says what the caller gets to know.
+    pub(super) fn settle(
+        &mut self,
+        shared: &Shared,
+        policy: &Policy,
+        stable: usize,
+        mut judged: Vec<TokenVerdict>,
+    ) -> Update {
+        for verdict in self.provisional.drain(..stable.saturating_sub(self.findings.len())) {
+            let rules = rules(policy, self.tokens[self.findings.len()].channel);
+            self.findings.push(verdict.and_then(|verdict| rules.judge().find(&verdict)));
+        }
+        for index in self.outcome.seen..self.findings.len() {
+            if self.tokens[index].judged {
+                self.watch(&shared.response_labels, policy, index);
             }
         }
-        self.debounced = self.risks.len();
+        self.outcome.seen = self.findings.len();
+        for token in &mut judged {
+            token.is_final = token.index < self.findings.len();
+        }
+        self.update(policy, judged)
+    }
+
+    /// Lets the policy see a token.
+    fn watch(&mut self, labels: &Labels, policy: &Policy, index: usize) {
+        let channel = self.tokens[index].channel;
+        let rules = rules(policy, channel);
+        let fired = self.outcome.watch(channel).next(rules.debounce, self.findings[index].as_ref());
+        let (Some(fired), Some(finding)) = (fired, self.findings[index]) else { return };
+        let first_token = index + 1 - fired.tokens;
+        let name = match channel {
+            Channel::Thinking => "thinking",
+            Channel::Answer => "answer",
+        };
+        let found = Violation {
+            action: fired.action,
+            channel,
+            bytes: self.tokens[first_token].bytes.start..self.tokens[index].bytes.end,
+            first_token,
+            confirming_token: index,
+            risk: finding.risk,
+            category: labels.categories()[finding.category as usize].clone(),
+            probability: finding.probability,
+            rule: format!("{}: {}", rules.judge().name(name, &finding, labels), rules.debounce),
+        };
+        let outcome = &mut self.outcome;
+        match fired.action {
+            Action::Stop => {
+                outcome.stop_at.get_or_insert(found.bytes.start);
+                let escalates = |known: &Violation| {
+                    rules.debounce == Debounce::Eval && known.channel == channel && known.risk < found.risk
+                };
+                if outcome.violation.as_ref().is_none_or(escalates) {
+                    outcome.violation = Some(found);
+                }
+            }
+            Action::Flag | Action::Ignore => outcome.flags.push(found),
+        }
     }
 
     /// What the caller gets to know.
-    pub(super) fn update(&self, tokens: Vec<TokenVerdict>) -> Update {
+    fn update(&mut self, policy: &Policy, tokens: Vec<TokenVerdict>) -> Update {
+        let (horizon, received) = (self.horizon(policy), self.received());
+        let outcome = &mut self.outcome;
+        let flags = outcome.flags[outcome.told.min(outcome.flags.len())..].to_vec();
+        outcome.told = outcome.flags.len();
         Update {
-            decision: if self.violation.is_some() { Decision::Stop } else { Decision::Continue },
-            horizon: self.horizon(),
-            violation: self.violation.clone(),
+            decision: policy.decide(outcome.violation.as_ref().map(|violation| violation.action)),
+            horizon,
+            horizon_tokens: self.tokens.partition_point(|token| token.bytes.end <= horizon),
+            received,
+            violation: outcome.violation.clone(),
+            flags,
             tokens,
-            final_tokens: self.risks.len(),
+            final_tokens: self.findings.len(),
         }
     }
 
-    fn horizon(&self) -> usize {
-        let cleared = match &self.violation {
-            Some(violation) => violation.bytes.start,
-            None => {
-                let pending = if self.finished { 0 } else { self.debounce.run() };
-                self.spans.get(self.risks.len() - pending).map_or(usize::MAX, |span| span.start)
-            }
-        };
+    /// Bytes that were pushed so far.
+    fn received(&self) -> usize {
         match &self.input {
-            Input::Text(deltas) => deltas.text().floor_char_boundary(cleared),
-            _ => cleared.min(self.spans.last().map_or(0, |last| last.end)),
+            Input::Text(text) => text.received(),
+            _ => self.tokens.last().map_or(0, |last| last.bytes.end),
         }
+    }
+
+    fn horizon(&self, policy: &Policy) -> usize {
+        let stop_at = self.outcome.stop_at.filter(|_| !policy.shadow);
+        let cleared = stop_at.unwrap_or_else(|| {
+            let first = self.findings.len() - self.pending(policy);
+            self.tokens.get(first).map_or(usize::MAX, |token| token.bytes.start)
+        });
+        match &self.input {
+            Input::Text(text) => text.floor(cleared),
+            _ => cleared.min(self.received()),
+        }
+    }
+
+    /// How many of the final tokens may still turn out to be part of a violation that stops.
+    fn pending(&self, policy: &Policy) -> usize {
+        match self.findings.len().checked_sub(1) {
+            Some(last) if !self.finished && !policy.shadow => {
+                let channel = self.tokens[last].channel;
+                let outcome = &self.outcome;
+                let watch = if channel == Channel::Thinking { &outcome.thinking } else { &outcome.answer };
+                watch.pending(rules(policy, channel).debounce)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Outcome {
+    fn watch(&mut self, channel: Channel) -> &mut Watch {
+        match channel {
+            Channel::Thinking => &mut self.thinking,
+            Channel::Answer => &mut self.answer,
+        }
+    }
+}
+
+fn rules(policy: &Policy, channel: Channel) -> &Rules {
+    match channel {
+        Channel::Thinking => &policy.thinking,
+        Channel::Answer => &policy.answer,
     }
 }

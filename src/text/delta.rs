@@ -35,6 +35,8 @@ pub(crate) struct DeltaTokenizer {
     stable: usize,
     cuts: Vec<Cut>,
     tail: usize,
+    /// Where the text starts in the caller's bytes: tokens and errors count from there.
+    offset: usize,
 }
 
 /// A place in the text from which the rest is tokenized without what is before it.
@@ -71,17 +73,25 @@ struct Stretch {
 }
 
 impl DeltaTokenizer {
-    /// An empty text.
+    /// An empty text that starts at this byte of the caller's.
     ///
     /// # Errors
     /// [`Error::Argument`] if the tokenizer is of a kind that takes no text in pieces.
-    pub(crate) fn new(tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn new(tokenizer: &Tokenizer, offset: usize) -> Result<Self> {
         tokenizer.check_steps()?;
-        Ok(Self::with_tail(TAIL))
+        Ok(DeltaTokenizer { offset, ..Self::with_tail(TAIL) })
     }
 
     fn with_tail(tail: usize) -> Self {
-        DeltaTokenizer { text: String::new(), carry: Vec::new(), tokens: Vec::new(), stable: 0, cuts: Vec::new(), tail }
+        DeltaTokenizer {
+            text: String::new(),
+            carry: Vec::new(),
+            tokens: Vec::new(),
+            stable: 0,
+            cuts: Vec::new(),
+            tail,
+            offset: 0,
+        }
     }
 
     /// All whole characters so far.
@@ -94,8 +104,17 @@ impl DeltaTokenizer {
         &self.tokens
     }
 
+    /// Where the text starts in the caller's bytes.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Bytes so far, those of a character that is not whole included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len() + self.carry.len()
+    }
+
     /// How many of them no continuation can change.
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn stable(&self) -> usize {
         self.stable
     }
@@ -106,40 +125,44 @@ impl DeltaTokenizer {
     /// # Errors
     /// [`Error::Argument`] if the bytes are not UTF-8 where they are. It says at which byte of the text.
     pub(crate) fn push(&self, tokenizer: &Tokenizer, delta: &[u8]) -> Result<Edit> {
-        let joined;
-        let bytes = match &self.carry[..] {
-            [] => delta,
-            carry => {
-                joined = [carry, delta].concat();
-                &joined
-            }
-        };
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) if error.error_len().is_none() => {
-                let (whole, _) = bytes.split_at(error.valid_up_to());
-                std::str::from_utf8(whole).expect("it is valid up to there")
-            }
-            Err(error) => {
-                let reason = format!("it is not UTF-8 at byte {}", self.text.len() + error.valid_up_to());
-                return Err(Error::Argument { argument: "text", reason });
-            }
-        };
-        let carry = bytes[text.len()..].to_vec();
+        let (text, carry) = self.decode(delta)?;
         let stretch = |tail: &str| stretch(tokenizer, tail, self.tail, false);
-        self.edit(self.cuts.len(), self.text.len(), text, carry, stretch)
+        self.edit(self.cuts.len(), self.text.len(), &text, carry, stretch)
     }
 
-    /// What the end of the text changes: all tokens become stable. A text that is pushed later starts anew there.
+    /// What the last bytes of the text change, with `after` right behind them: all tokens become stable. Those bytes
+    /// are none of the caller's.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the text ends within a character. It says where that starts.
-    pub(crate) fn finish(&self, tokenizer: &Tokenizer) -> Result<Edit> {
-        if !self.carry.is_empty() {
-            let reason = format!("it ends within the character that starts at byte {}", self.text.len());
-            return Err(Error::Argument { argument: "text", reason });
+    /// As [`push`](Self::push), also if the text ends within a character.
+    pub(crate) fn end_with(&self, tokenizer: &Tokenizer, delta: &[u8], after: &str) -> Result<Edit> {
+        let (mut text, carry) = self.decode(delta)?;
+        if !carry.is_empty() {
+            return Err(self.ends_within_character(self.text.len() + text.len()));
         }
-        self.edit(self.cuts.len(), self.text.len(), "", Vec::new(), |tail| stretch(tokenizer, tail, self.tail, true))
+        text.push_str(after);
+        let stretch = |tail: &str| stretch(tokenizer, tail, self.tail, true);
+        self.edit(self.cuts.len(), self.text.len(), &text, carry, stretch)
+    }
+
+    /// The whole characters that some bytes add, and the start of one.
+    fn decode(&self, delta: &[u8]) -> Result<(String, Vec<u8>)> {
+        let mut bytes = [&self.carry, delta].concat();
+        let whole = match std::str::from_utf8(&bytes) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(error) => {
+                let at = self.offset + self.text.len() + error.valid_up_to();
+                return Err(Error::Argument { argument: "text", reason: format!("it is not UTF-8 at byte {at}") });
+            }
+        };
+        let carry = bytes.split_off(whole);
+        Ok((String::from_utf8(bytes).expect("it is valid up to there"), carry))
+    }
+
+    fn ends_within_character(&self, at: usize) -> Error {
+        let reason = format!("it ends within the character that starts at byte {}", self.offset + at);
+        Error::Argument { argument: "text", reason }
     }
 
     /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come:
@@ -149,8 +172,9 @@ impl DeltaTokenizer {
     /// [`Error::Argument`] if the text is shorter or that is within a character.
     pub(crate) fn truncate(&self, tokenizer: &Tokenizer, length: usize) -> Result<Edit> {
         if !self.text.is_char_boundary(length) {
-            let reason = format!("{length} is not between characters of the {} bytes so far", self.text.len());
-            return Err(Error::Argument { argument: "length", reason });
+            let (at, end) = (self.offset + length, self.offset + self.text.len());
+            let reason = format!("{at} is not between characters of the {end} bytes so far");
+            return Err(Error::Argument { argument: "bytes", reason });
         }
         let cuts = self.cuts.partition_point(|cut| cut.known <= length);
         self.edit(cuts, length, "", Vec::new(), |tail| stretch(tokenizer, tail, self.tail, false))
@@ -180,8 +204,9 @@ impl DeltaTokenizer {
         let base = cuts_keep.checked_sub(1).map_or_else(Cut::default, |last| self.cuts[last]);
         let tail = [&self.text[base.at..text_keep], text].concat();
         let Stretch { mut tokens, stable, mut cuts } = tokenize(&tail)?;
+        let start = self.offset + base.at;
         for token in &mut tokens {
-            token.bytes = base.at + token.bytes.start..base.at + token.bytes.end;
+            token.bytes = start + token.bytes.start..start + token.bytes.end;
         }
         // With a cut, all before it are known.
         let mut known = base.known;

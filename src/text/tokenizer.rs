@@ -27,6 +27,8 @@ pub(crate) struct Tokenizer {
     bytes: Vec<Box<[u8]>>,
     /// The ids of all tokens that have bytes, sorted by these.
     sorted: Vec<u32>,
+    /// The ids of `<think>` and `</think>`, if these are tokens.
+    think_tags: Option<(u32, u32)>,
     /// The tokenizer's steps, or the field of `tokenizer.json` that is of an unknown kind.
     pipeline: Result<Pipeline, String>,
 }
@@ -60,16 +62,22 @@ impl Tokenizer {
             .collect();
         let mut sorted: Vec<u32> = (0..len as u32).filter(|id| !bytes[*id as usize].is_empty()).collect();
         sorted.sort_unstable_by_key(|id| &bytes[*id as usize]);
+        let think_tags = inner.token_to_id("<think>").zip(inner.token_to_id("</think>"));
         let pipeline = Pipeline::new(&inner, byte_of);
         // From here on `<|im_end|>` in a text is eleven characters.
         inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, special, special_ids, bytes, sorted, pipeline })
+        Ok(Tokenizer { inner, special, special_ids, bytes, sorted, think_tags, pipeline })
     }
 
     /// The first special token that a text spells, the longest if several start there: where, and its id.
     pub(crate) fn find_special(&self, text: &str) -> Option<(Range<usize>, u32)> {
         let found = self.special.find(text)?;
         Some((found.range(), self.special_ids[found.pattern()]))
+    }
+
+    /// The ids of `<think>` and `</think>`, if these are tokens.
+    pub(crate) fn think_tags(&self) -> Option<(u32, u32)> {
+        self.think_tags
     }
 
     /// The bytes that a token stands for, or none if there is no such token.

@@ -1,27 +1,39 @@
 //! The events of `moderate --json`, one JSON object a line.
 
-use std::ops::Range;
-
 use qwenguard::{Decision, PromptCheck, TokenVerdict, Verdict, Violation};
 use serde_json::{Map, Value, json};
 
 /// The verdict on a prompt.
 pub(crate) fn prompt(id: &Value, check: &PromptCheck) -> Value {
-    json!({ "id": id, "event": "prompt", "verdict": verdict(&check.verdict), "decision": check.decision })
+    json!({
+        "id": id,
+        "event": "prompt",
+        "verdict": verdict(&check.verdict),
+        "decision": check.decision,
+        "finding": check.finding,
+    })
 }
 
-/// One token. `text` and `bytes` are what it stands for, and where, in the message.
-pub(crate) fn token(id: &Value, token: &TokenVerdict, text: &str, bytes: &Range<usize>) -> Value {
+/// One token of an answer whose bytes so far are `answer`.
+pub(crate) fn token(id: &Value, token: &TokenVerdict, answer: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(&answer[token.bytes.clone()]);
     json!({
         "id": id,
         "event": "token",
         "index": token.index,
         "token_id": token.token_id,
+        "channel": token.channel,
+        "final": token.is_final,
         "text": text,
-        "byte_start": bytes.start,
-        "byte_end": bytes.end,
+        "byte_start": token.bytes.start,
+        "byte_end": token.bytes.end,
         "verdict": verdict(&token.verdict),
     })
+}
+
+/// A place that the policy flags.
+pub(crate) fn flag(id: &Value, found: &Violation) -> Value {
+    json!({ "id": id, "event": "flag", "violation": violation(found) })
 }
 
 /// The end of a conversation.
@@ -32,6 +44,8 @@ pub(crate) fn end(id: &Value, decision: Decision, found: Option<&Violation>, tok
 
 pub(crate) fn violation(violation: &Violation) -> Value {
     json!({
+        "action": violation.action,
+        "channel": violation.channel,
         "byte_start": violation.bytes.start,
         "byte_end": violation.bytes.end,
         "first_token": violation.first_token,
@@ -39,6 +53,7 @@ pub(crate) fn violation(violation: &Violation) -> Value {
         "risk": violation.risk,
         "category": violation.category,
         "probability": violation.probability,
+        "rule": violation.rule,
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 
-use qwenguard::{Decision, Guard, Message, Update};
-use serde_json::json;
+use qwenguard::{Decision, Guard, Message, Policy, Update};
+use serde_json::{Value, json};
 
 use crate::{Failure, Outcome, events};
 
@@ -14,16 +14,17 @@ const READ: usize = 4096;
 /// instead. Ends at the violation unless `no_stop`.
 pub(crate) fn run(
     guard: &Guard,
+    policy: Policy,
     prompt: &str,
     mut input: impl Read,
     json: bool,
     no_stop: bool,
 ) -> Result<Outcome, Failure> {
     let mut out = std::io::stdout().lock();
-    let mut stream = guard.stream()?;
+    let mut stream = guard.stream_with(policy)?;
     let check = stream.prompt(&[Message::user(prompt)])?;
     if json {
-        writeln!(out, "{}", events::prompt(&serde_json::Value::Null, &check))?;
+        writeln!(out, "{}", events::prompt(&Value::Null, &check))?;
     }
     let mut stopped = check.decision == Decision::Stop;
     let mut text = Vec::new();
@@ -35,7 +36,7 @@ pub(crate) fn run(
         let update = if count == 0 { stream.finish()? } else { stream.push_text(&buffer[..count])? };
         text.extend_from_slice(&buffer[..count]);
         if json {
-            writeln!(out, "{}", update_event(guard, &update)?)?;
+            writeln!(out, "{}", update_event(&text, &update))?;
         } else {
             out.write_all(&text[shown..update.horizon])?;
         }
@@ -52,21 +53,17 @@ pub(crate) fn run(
     Ok(if stopped { Outcome::Stopped } else { Outcome::Clear })
 }
 
-fn update_event(guard: &Guard, update: &Update) -> Result<serde_json::Value, Failure> {
-    let tokens: Result<Vec<_>, qwenguard::Error> = update
-        .tokens
-        .iter()
-        .map(|token| {
-            let text = String::from_utf8_lossy(guard.token_bytes(token.token_id)?);
-            Ok(events::token(&serde_json::Value::Null, token, &text, &token.bytes))
-        })
-        .collect();
-    Ok(json!({
+fn update_event(text: &[u8], update: &Update) -> Value {
+    let token = |token| events::token(&Value::Null, token, text);
+    json!({
         "event": "update",
         "decision": update.decision,
         "horizon": update.horizon,
+        "horizon_tokens": update.horizon_tokens,
+        "received": update.received,
         "final_tokens": update.final_tokens,
         "violation": update.violation.as_ref().map(events::violation),
-        "tokens": tokens?,
-    }))
+        "flags": update.flags.iter().map(events::violation).collect::<Vec<_>>(),
+        "tokens": update.tokens.iter().map(token).collect::<Vec<_>>(),
+    })
 }

@@ -1,6 +1,5 @@
 //! The command line: moderate conversations, look into bundles.
 
-mod answer;
 mod events;
 mod follow;
 mod inspect;
@@ -93,7 +92,10 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), read_config)?;
+    let config = match &arguments.config {
+        Some(path) => read_named(path, Config::from_toml)?,
+        None => Config::default(),
+    };
     let open = |bundle: Option<&Path>| match bundle {
         Some(bundle) => Guard::open_with(bundle, &config),
         None => Guard::nano(&config),
@@ -101,7 +103,8 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     match &arguments.command {
         Command::Moderate(arguments) => {
             let input = moderate::open_input(&arguments.file)?;
-            moderate::run(&open(arguments.bundle.as_deref())?, input, arguments)
+            let policy = moderate::read_policy(arguments.policy.as_deref(), &config.policy)?;
+            moderate::run(&open(arguments.bundle.as_deref())?, &policy, input, arguments)
         }
         Command::Inspect { bundle } => {
             inspect::run(&open(bundle.as_deref())?)?;
@@ -110,8 +113,9 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
 }
 
-fn read_config(path: &Path) -> Result<Config, Failure> {
+/// Reads a file; errors name it.
+fn read_named<T>(path: &Path, read: impl FnOnce(&str) -> Result<T, qwenguard::Error>) -> Result<T, Failure> {
     let named = |error: &dyn std::fmt::Display| Failure::Message(format!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-    Config::from_toml(&text).map_err(|error| named(&error))
+    read(&text).map_err(|error| named(&error))
 }

@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use qwenguard::{Decision, Guard, Message, TextToken, Violation};
+use qwenguard::{Decision, Guard, Message, Policy, PromptCheck, TokenVerdict, Update, Violation};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Failure, Outcome, answer, events, follow, report::Report};
+use crate::{Failure, Outcome, events, follow, read_named, report::Report};
 
-/// Tokens that are judged together: enough to be fast, few enough to watch.
-const CHUNK: usize = 16;
+/// Bytes that are judged together: enough to be fast, few enough to watch.
+const PIECE: usize = 64;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// What the user asked, for `--follow`.
     #[arg(long, value_name = "TEXT", requires = "follow")]
     prompt: Option<String>,
+    /// The rules, in TOML, in place of those of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// Conversations, one JSON object a line, or with `--follow` the answer; `-` is standard input.
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
@@ -45,9 +48,14 @@ struct Conversation {
     messages: Vec<Message>,
 }
 
-pub(crate) fn run(guard: &Guard, input: Box<dyn BufRead>, arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(
+    guard: &Guard,
+    policy: &Policy,
+    input: Box<dyn BufRead>,
+    arguments: &Arguments,
+) -> Result<Outcome, Failure> {
     if let Some(prompt) = &arguments.prompt {
-        return follow::run(guard, prompt, input, arguments.json, arguments.no_stop);
+        return follow::run(guard, policy.clone(), prompt, input, arguments.json, arguments.no_stop);
     }
     let mut outcome = Outcome::Clear;
     for (index, line) in input.lines().enumerate() {
@@ -58,7 +66,7 @@ pub(crate) fn run(guard: &Guard, input: Box<dyn BufRead>, arguments: &Arguments)
             continue;
         }
         let conversation: Conversation = serde_json::from_str(&line).map_err(|error| in_line(&error))?;
-        let decision = moderate(guard, &conversation, arguments).map_err(|failure| match failure {
+        let decision = moderate(guard, policy, &conversation, arguments).map_err(|failure| match failure {
             Failure::Message(message) => in_line(&message),
             output => output,
         })?;
@@ -69,6 +77,11 @@ pub(crate) fn run(guard: &Guard, input: Box<dyn BufRead>, arguments: &Arguments)
     Ok(outcome)
 }
 
+/// The rules that the command line names, or else those of the configuration.
+pub(crate) fn read_policy(path: Option<&Path>, configured: &Policy) -> Result<Policy, Failure> {
+    path.map_or_else(|| Ok(configured.clone()), |path| read_named(path, Policy::from_toml))
+}
+
 pub(crate) fn open_input(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin().lock()));
@@ -77,84 +90,127 @@ pub(crate) fn open_input(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
     Ok(Box::new(BufReader::new(file)))
 }
 
-/// Where the verdicts of a conversation go.
-enum Output {
-    Json(std::io::BufWriter<std::io::StdoutLock<'static>>),
-    People(Report<anstream::AutoStream<std::io::StdoutLock<'static>>>),
-}
-
-fn moderate(guard: &Guard, conversation: &Conversation, arguments: &Arguments) -> Result<Decision, Failure> {
+fn moderate(
+    guard: &Guard,
+    policy: &Policy,
+    conversation: &Conversation,
+    arguments: &Arguments,
+) -> Result<Decision, Failure> {
     let (history, answer) = match conversation.messages.split_last() {
-        Some((last, history)) if last.role == "assistant" => (history, Some(last.content.as_str())),
-        _ => (conversation.messages.as_slice(), None),
+        Some((last, history)) if last.role == "assistant" => (history, last.content.as_bytes()),
+        _ => (conversation.messages.as_slice(), [].as_slice()),
     };
-    let (given, judged) = answer::split(answer.unwrap_or_default());
-    let mut messages = history.to_vec();
-    if !given.is_empty() {
-        messages.push(Message::assistant(given));
-    }
-
-    let mut stream = guard.stream()?;
-    let check = stream.prompt(&messages)?;
-    let mut output = if arguments.json {
-        Output::Json(std::io::BufWriter::new(std::io::stdout().lock()))
-    } else {
-        Output::People(Report::start(anstream::stdout().lock(), &conversation.id)?)
-    };
-    match &mut output {
-        Output::Json(out) => writeln!(out, "{}", events::prompt(&conversation.id, &check))?,
-        Output::People(report) => report.prompt(&check)?,
-    }
-
+    let mut stream = guard.stream_with(policy.clone())?;
+    let check = stream.prompt(history)?;
+    let mut output = Output::start(arguments.json, &conversation.id)?;
+    output.prompt(&check)?;
+    let mut judged = Judged::default();
     let mut decision = check.decision;
-    let mut violation = None;
-    let mut count = 0;
     if decision == Decision::Continue || arguments.no_stop {
-        let tokens = guard.encode(judged)?;
-        for chunk in tokens.chunks(CHUNK) {
-            let ids: Vec<u32> = chunk.iter().map(|token| token.id).collect();
-            let update = stream.push_tokens(&ids)?;
-            let stop = update.violation.as_ref().filter(|_| !arguments.no_stop).map(|found| found.confirming_token);
-            for (verdict, token) in update.tokens.iter().zip(chunk) {
-                let bytes = given.len() + token.bytes.start..given.len() + token.bytes.end;
-                match &mut output {
-                    Output::Json(out) => {
-                        let text = String::from_utf8_lossy(guard.token_bytes(token.id)?);
-                        writeln!(out, "{}", events::token(&conversation.id, verdict, &text, &bytes))?;
-                    }
-                    Output::People(report) => report.token(verdict, &judged.as_bytes()[token.bytes.clone()])?,
-                }
-                count += 1;
-                if stop == Some(verdict.index) {
-                    break;
-                }
-            }
-            if let Output::People(report) = &mut output {
-                report.flush()?;
-            }
-            if update.decision == Decision::Stop {
-                decision = Decision::Stop;
-            }
-            violation = update.violation;
-            if stop.is_some() {
+        for piece in answer.chunks(PIECE).map(Some).chain([None]) {
+            let update = match piece {
+                Some(piece) => stream.push_text(piece)?,
+                None => stream.finish()?,
+            };
+            judged.take(update, &mut output, answer, arguments.no_stop)?;
+            if judged.stops && !arguments.no_stop {
                 break;
             }
         }
-        violation = violation.map(|found| in_message(found, &tokens, given.len()));
-    }
-    match &mut output {
-        Output::Json(out) => {
-            writeln!(out, "{}", events::end(&conversation.id, decision, violation.as_ref(), count))?;
-            out.flush()?;
+        if judged.stops {
+            decision = Decision::Stop;
         }
-        Output::People(report) => report.end(decision, violation.as_ref(), count)?,
     }
+    output.end(decision, judged.violation.as_ref(), judged.shown)?;
     Ok(decision)
 }
 
-/// A violation with its bytes counted in the message as it was given.
-fn in_message(violation: Violation, tokens: &[TextToken], offset: usize) -> Violation {
-    let start = tokens[violation.first_token].bytes.start;
-    let end = tokens[violation.confirming_token].bytes.end;
-    Violation { bytes: offset + start..offset + end, ..violation }
+/// The tokens of an answer, of which the final ones are shown.
+#[derive(Default)]
+struct Judged {
+    /// Tokens that are not shown yet.
+    tokens: Vec<TokenVerdict>,
+    /// How many are shown.
+    shown: usize,
+    stops: bool,
+    violation: Option<Violation>,
+}
+
+impl Judged {
+    /// Shows the tokens that an update makes final, up to the violation unless `all`.
+    fn take(&mut self, update: Update, output: &mut Output, answer: &[u8], all: bool) -> Result<(), Failure> {
+        if let Some(first) = update.tokens.first() {
+            self.tokens.retain(|token| token.index < first.index);
+        }
+        self.tokens.extend(update.tokens);
+        let mut end = update.final_tokens;
+        if let Some(violation) = update.violation.as_ref().filter(|_| !all && update.decision == Decision::Stop) {
+            end = end.min(violation.confirming_token + 1);
+        }
+        let known = self.tokens.partition_point(|token| token.index < end);
+        for mut token in self.tokens.drain(..known) {
+            token.is_final = true;
+            output.token(&token, answer)?;
+            self.shown += 1;
+        }
+        for flag in update.flags.iter().filter(|flag| flag.confirming_token < end) {
+            output.flag(flag)?;
+        }
+        output.flush()?;
+        self.stops |= update.decision == Decision::Stop;
+        self.violation = update.violation;
+        Ok(())
+    }
+}
+
+/// Where the verdicts of a conversation go.
+enum Output<'c> {
+    Json(std::io::BufWriter<std::io::StdoutLock<'static>>, &'c Value),
+    People(Report<anstream::AutoStream<std::io::StdoutLock<'static>>>),
+}
+
+impl<'c> Output<'c> {
+    fn start(json: bool, id: &'c Value) -> std::io::Result<Self> {
+        Ok(if json {
+            Output::Json(std::io::BufWriter::new(std::io::stdout().lock()), id)
+        } else {
+            Output::People(Report::start(anstream::stdout().lock(), id)?)
+        })
+    }
+
+    fn prompt(&mut self, check: &PromptCheck) -> std::io::Result<()> {
+        match self {
+            Output::Json(out, id) => writeln!(out, "{}", events::prompt(id, check)),
+            Output::People(report) => report.prompt(check),
+        }
+    }
+
+    fn token(&mut self, token: &TokenVerdict, answer: &[u8]) -> std::io::Result<()> {
+        match self {
+            Output::Json(out, id) => writeln!(out, "{}", events::token(id, token, answer)),
+            Output::People(report) => report.token(token, answer),
+        }
+    }
+
+    fn flag(&mut self, flag: &Violation) -> std::io::Result<()> {
+        match self {
+            Output::Json(out, id) => writeln!(out, "{}", events::flag(id, flag)),
+            Output::People(report) => report.flag(flag),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Output::Json(out, _) => out.flush(),
+            Output::People(report) => report.flush(),
+        }
+    }
+
+    fn end(&mut self, decision: Decision, violation: Option<&Violation>, tokens: usize) -> std::io::Result<()> {
+        match self {
+            Output::Json(out, id) => writeln!(out, "{}", events::end(id, decision, violation, tokens)),
+            Output::People(report) => report.end(decision, violation, tokens),
+        }?;
+        self.flush()
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anstyle::{AnsiColor, Color, Style};
-use qwenguard::{Decision, PromptCheck, Risk, TokenVerdict, Violation};
+use qwenguard::{Action, Decision, PromptCheck, Risk, TokenVerdict, Violation};
 use serde_json::Value;
 
 /// Writes the report of one conversation. Colours are for the terminal; the stream underneath drops them elsewhere.
@@ -12,6 +12,9 @@ pub(crate) struct Report<W: Write> {
     /// Bytes that are not shown yet, all of one level: the end may be half a character.
     pending: Vec<u8>,
     level: Risk,
+    /// Bytes of the answer that came so far.
+    taken: usize,
+    flags: Vec<String>,
 }
 
 impl<W: Write> Report<W> {
@@ -19,7 +22,7 @@ impl<W: Write> Report<W> {
         let bold = Style::new().bold();
         let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
         writeln!(out, "{bold}{id}{bold:#}")?;
-        Ok(Report { out, pending: Vec::new(), level: Risk::Safe })
+        Ok(Report { out, pending: Vec::new(), level: Risk::Safe, taken: 0, flags: Vec::new() })
     }
 
     pub(crate) fn prompt(&mut self, check: &PromptCheck) -> std::io::Result<()> {
@@ -29,17 +32,36 @@ impl<W: Write> Report<W> {
         if let Some(category) = check.verdict.category() {
             write!(self.out, ", {category}")?;
         }
+        if let Some(finding) = check.finding.as_ref().filter(|finding| finding.action == Action::Flag) {
+            write!(self.out, ", flagged by {}", finding.rule)?;
+        }
         writeln!(self.out)
     }
 
-    /// Shows a token in the colour of its level.
-    pub(crate) fn token(&mut self, token: &TokenVerdict, bytes: &[u8]) -> std::io::Result<()> {
-        let level = token.verdict.risk();
+    /// Shows a token in the colour of its level, and tags before it without one.
+    pub(crate) fn token(&mut self, token: &TokenVerdict, answer: &[u8]) -> std::io::Result<()> {
+        if token.bytes.start > self.taken {
+            self.set_level(Risk::Safe)?;
+            self.pending.extend_from_slice(&answer[self.taken..token.bytes.start]);
+        }
+        self.set_level(token.verdict.risk())?;
+        self.pending.extend_from_slice(&answer[token.bytes.clone()]);
+        self.taken = token.bytes.end;
+        Ok(())
+    }
+
+    /// Remembers a flag for the end.
+    pub(crate) fn flag(&mut self, flag: &Violation) -> std::io::Result<()> {
+        let Violation { bytes, risk, category, rule, .. } = flag;
+        self.flags.push(format!("bytes {} to {}: {risk}, {category} ({rule})", bytes.start, bytes.end));
+        Ok(())
+    }
+
+    fn set_level(&mut self, level: Risk) -> std::io::Result<()> {
         if level != self.level {
             self.show_whole_characters()?;
             self.level = level;
         }
-        self.pending.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -64,7 +86,11 @@ impl<W: Write> Report<W> {
         match (decision, violation) {
             (Decision::Continue, _) => {
                 let good = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green)));
-                writeln!(self.out, "\n{good}clear{good:#}: {tokens} tokens judged\n")
+                writeln!(self.out, "\n{good}clear{good:#}: {tokens} tokens judged")?;
+                for flag in &self.flags {
+                    writeln!(self.out, "flagged {flag}")?;
+                }
+                writeln!(self.out)
             }
             (Decision::Stop, None) => writeln!(self.out, "{bad}stopped{bad:#} at the prompt\n"),
             (Decision::Stop, Some(violation)) => writeln!(

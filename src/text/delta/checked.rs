@@ -23,7 +23,7 @@ impl<'t> Checked<'t> {
     }
 
     pub(super) fn finish(&mut self) {
-        let edit = self.delta.finish(self.tokenizer).unwrap();
+        let edit = self.delta.end_with(self.tokenizer, &[], "").unwrap();
         self.apply(edit);
         assert_eq!(self.delta.stable(), self.delta.tokens().len());
         assert_eq!(self.delta.text.len(), self.bytes);

@@ -394,7 +394,7 @@ fn a_split_character_waits_for_its_rest() {
     let mut checked = Checked::new(small(), TAIL);
     checked.push("ok 😀".as_bytes().split_at(5).0);
     assert_eq!(checked.delta.text, "ok ");
-    let error = checked.delta.finish(small()).unwrap_err();
+    let error = checked.delta.end_with(small(), &[], "").unwrap_err();
     assert_eq!(reason(error), "it ends within the character that starts at byte 3");
     checked.push(&[]);
     checked.push(&"😀".as_bytes()[2..3]);
@@ -504,7 +504,7 @@ fn a_text_without_boundaries_is_bounded() {
         for delta in text.as_bytes().chunks(1 << 14) {
             checked.apply(checked.push(qwen(), delta).unwrap());
         }
-        checked.apply(checked.finish(qwen()).unwrap());
+        checked.apply(checked.end_with(qwen(), &[], "").unwrap());
         assert_eq!(checked.tokens(), encode(qwen(), &text).unwrap());
         let count = 3 * TAIL / letter.len();
         let mut checked = Checked::new(qwen(), TAIL);

@@ -1,0 +1,108 @@
+//! From the tokens that count to a violation: watching one text, token by token.
+
+use super::{Action, Debounce, Finding};
+use crate::verdict::Risk;
+
+/// The most tokens that a debounce looks back at.
+pub(super) const MAX_WINDOW: usize = u64::BITS as usize;
+
+/// Which of the last tokens count, the newest in the lowest bit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Track(u64);
+
+impl Track {
+    fn push(&mut self, hit: bool) {
+        self.0 = self.0 << 1 | u64::from(hit);
+    }
+
+    /// If there are `hits` among the last `of` tokens: how many tokens it is from the first of them to the newest one.
+    fn span(self, (hits, of): (usize, usize)) -> Option<usize> {
+        let window = self.last(of);
+        (window.count_ones() as usize >= hits).then(|| length(window))
+    }
+
+    /// From the first token that coming ones could still complete to the newest one.
+    fn pending(self, (hits, of): (usize, usize)) -> usize {
+        // With `seen` of the window's tokens known, the others may all count.
+        let possible = |seen: &usize| self.last(*seen).count_ones() as usize + of - seen >= hits;
+        (1..of).filter(possible).map(|seen| length(self.last(seen))).max().unwrap_or(0)
+    }
+
+    fn last(self, count: usize) -> u64 {
+        self.0 & (u64::MAX >> (MAX_WINDOW - count))
+    }
+}
+
+/// How far back the first hit is, itself included.
+fn length(window: u64) -> usize {
+    MAX_WINDOW - window.leading_zeros() as usize
+}
+
+/// The tokens of one action: all of them, and by level for the rule that does not mix levels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tracks {
+    all: Track,
+    by_level: [Track; 2],
+}
+
+impl Tracks {
+    fn push(&mut self, risk: Option<Risk>) {
+        self.all.push(risk.is_some());
+        for (track, level) in self.by_level.iter_mut().zip([Risk::Unsafe, Risk::Controversial]) {
+            track.push(risk == Some(level));
+        }
+    }
+
+    fn of(&self, debounce: Debounce) -> &[Track] {
+        match debounce {
+            Debounce::Eval => &self.by_level,
+            Debounce::Consecutive(_) | Debounce::Window { .. } => std::slice::from_ref(&self.all),
+        }
+    }
+
+    fn span(&self, debounce: Debounce) -> Option<usize> {
+        self.of(debounce).iter().find_map(|track| track.span(debounce.window()))
+    }
+
+    fn pending(&self, debounce: Debounce) -> usize {
+        self.of(debounce).iter().map(|track| track.pending(debounce.window())).max().unwrap_or(0)
+    }
+}
+
+/// Watches the tokens of one text, in order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Watch {
+    stop: Tracks,
+    /// Tokens that are flagged or worse.
+    flag: Tracks,
+    /// Whether the newest token belongs to a violation of each kind.
+    stopping: bool,
+    flagging: bool,
+}
+
+/// A violation that the newest token completes: its gravest action, and its tokens up to the newest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fired {
+    pub(crate) action: Action,
+    pub(crate) tokens: usize,
+}
+
+impl Watch {
+    /// Takes the next token. A violation that goes on fires once.
+    pub(crate) fn next(&mut self, debounce: Debounce, finding: Option<&Finding>) -> Option<Fired> {
+        let risk = |action| finding.filter(|finding| finding.action >= action).map(|finding| finding.risk);
+        self.stop.push(risk(Action::Stop));
+        self.flag.push(risk(Action::Flag));
+        let (stop, flag) = (self.stop.span(debounce), self.flag.span(debounce));
+        let stopped = std::mem::replace(&mut self.stopping, stop.is_some());
+        let flagged = std::mem::replace(&mut self.flagging, flag.is_some());
+        let stop = stop.filter(|_| !stopped).map(|tokens| Fired { action: Action::Stop, tokens });
+        let flag = flag.filter(|_| !flagged).map(|tokens| Fired { action: Action::Flag, tokens });
+        stop.or(flag)
+    }
+
+    /// How many of the newest tokens may still turn out to be part of a violation that stops.
+    pub(crate) fn pending(&self, debounce: Debounce) -> usize {
+        self.stop.pending(debounce)
+    }
+}

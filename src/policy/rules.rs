@@ -1,0 +1,301 @@
+//! What one verdict means: whether it counts, at which level, for which category, and what is to be done about it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::debounce::MAX_WINDOW;
+use crate::{
+    Error, Result,
+    verdict::{Labels, Risk, Verdict},
+};
+
+/// What is to be done where a rule applies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Nothing, as if it were safe.
+    Ignore,
+    /// Report it and go on.
+    Flag,
+    /// Stop.
+    #[default]
+    Stop,
+}
+
+/// Which verdicts count. Strict and loose are named as in the paper (arXiv:2510.14276); the official eval script
+/// prints them the other way round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Controversial counts as unsafe: where either is the most probable level, stop.
+    #[default]
+    Strict,
+    /// Controversial counts as safe.
+    Loose,
+    /// Thresholds and actions of one's own.
+    Custom(Custom),
+}
+
+/// A rule for each level. The rule for Unsafe is asked first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Custom {
+    /// When a verdict counts as Unsafe. `unsafe` in TOML.
+    #[serde(rename = "unsafe")]
+    pub on_unsafe: LevelRule,
+    /// When a verdict counts as Controversial. `controversial` in TOML.
+    #[serde(rename = "controversial")]
+    pub on_controversial: LevelRule,
+}
+
+/// When a verdict counts as of a level, and what then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LevelRule {
+    /// From which probability on, over 0 to 1, of this level or a worse one: for Controversial that is
+    /// p(Controversial) + p(Unsafe). Default: where it is the most probable level.
+    pub at: Option<f32>,
+    /// Default [`Action::Stop`].
+    pub action: Action,
+}
+
+/// What is different for one category. What is not given is as for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CategoryRule {
+    /// What to do where a verdict of this category counts.
+    pub action: Option<Action>,
+    /// Which verdicts of this category count.
+    pub mode: Option<Mode>,
+    /// A verdict is of its most probable category; and of this one also from this probability on, over 0 to 1.
+    pub at: Option<f32>,
+}
+
+/// Rules for prompts, which have one verdict.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptRules {
+    /// Default [`Mode::Strict`].
+    pub mode: Mode,
+    /// By the model's own name of the category. Default: none.
+    pub categories: BTreeMap<String, CategoryRule>,
+}
+
+/// Rules for text that is judged token by token.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Default [`Mode::Strict`].
+    pub mode: Mode,
+    /// By the model's own name of the category. Default: none.
+    pub categories: BTreeMap<String, CategoryRule>,
+    /// How many tokens it takes. Default two consecutive ones.
+    pub debounce: Debounce,
+}
+
+/// How many tokens that count make a violation. It is confirmed at the token that completes them and starts at the
+/// first of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Debounce {
+    /// So many in a row, 1 to 64, whatever their levels. 2 is the rule of the paper's section 4.4 and the default.
+    Consecutive(usize),
+    /// The rule of the official eval script (`consecutive_unsafe` in eval_stream.py): two in a row of the same level. A
+    /// Controversial and an Unsafe neighbour never fire; a violation of two Controversial tokens gives way to a
+    /// later one of two Unsafe tokens. As there, [`Stream::finish`](crate::Stream::finish) also judges the tokens that
+    /// close the answer's turn.
+    Eval,
+    /// `hits` of any `of` tokens in a row, 1 to 64.
+    Window {
+        /// Tokens that count.
+        hits: usize,
+        /// Among so many.
+        of: usize,
+    },
+}
+
+impl Default for Debounce {
+    fn default() -> Self {
+        Debounce::Consecutive(2)
+    }
+}
+
+impl Debounce {
+    /// How many hits among how many tokens.
+    pub(super) fn window(self) -> (usize, usize) {
+        match self {
+            Debounce::Consecutive(hits) => (hits, hits),
+            Debounce::Eval => (2, 2),
+            Debounce::Window { hits, of } => (hits, of),
+        }
+    }
+
+    pub(super) fn validate(self, rules: &str) -> Result<()> {
+        let (hits, of) = self.window();
+        if hits == 0 || hits > of || of > MAX_WINDOW {
+            let reason = format!("{hits} of {of} is not 1 to {MAX_WINDOW} tokens");
+            return Err(Error::Config { field: format!("{rules}.debounce"), reason });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Debounce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Debounce::Consecutive(count) => write!(f, "{count} consecutive"),
+            Debounce::Eval => write!(f, "eval"),
+            Debounce::Window { hits, of } => write!(f, "{hits} of {of}"),
+        }
+    }
+}
+
+/// A verdict that counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Finding {
+    pub(crate) action: Action,
+    pub(crate) risk: Risk,
+    /// Index of the category.
+    pub(crate) category: u16,
+    /// Probability of the level.
+    pub(crate) probability: f32,
+    /// Whether a rule of the category's own decided.
+    own_rule: bool,
+}
+
+/// The part of rules that looks at one verdict.
+#[derive(Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    mode: &'a Mode,
+    categories: &'a BTreeMap<String, CategoryRule>,
+}
+
+impl PromptRules {
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge { mode: &self.mode, categories: &self.categories }
+    }
+}
+
+impl Rules {
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge { mode: &self.mode, categories: &self.categories }
+    }
+}
+
+impl Judge<'_> {
+    /// What the verdict counts as: of all categories that it is of, the one with the gravest action, then the gravest
+    /// level, then the highest probability. None if it does not count.
+    pub(crate) fn find(&self, verdict: &Verdict) -> Option<Finding> {
+        let top = verdict.top_category();
+        let categories = verdict.category_probabilities().enumerate();
+        let found = categories.filter_map(|(index, (name, probability))| {
+            let rule = self.categories.get(name);
+            let of_it = index == top || rule.and_then(|rule| rule.at).is_some_and(|at| probability >= at);
+            let finding = of_it.then(|| self.find_in(verdict, index, rule)).flatten()?;
+            Some((finding, probability))
+        });
+        let grave = |(finding, probability): &(Finding, f32)| (finding.action, finding.risk, *probability);
+        let best = found.reduce(|best, next| if grave(&next) > grave(&best) { next } else { best });
+        best.map(|(finding, _)| finding)
+    }
+
+    fn find_in(&self, verdict: &Verdict, category: usize, rule: Option<&CategoryRule>) -> Option<Finding> {
+        let mode = rule.and_then(|rule| rule.mode.as_ref()).unwrap_or(self.mode);
+        let (risk, action) = mode.level(verdict)?;
+        let action = rule.and_then(|rule| rule.action).unwrap_or(action);
+        let probability = verdict.probability(risk);
+        let finding = Finding { action, risk, category: category as u16, probability, own_rule: rule.is_some() };
+        (action > Action::Ignore).then_some(finding)
+    }
+
+    /// The rule behind a finding, by the names of its settings: `answer.strict`, `answer.categories.PII.custom`.
+    pub(crate) fn name(&self, channel: &str, finding: &Finding, labels: &Labels) -> String {
+        let category = &labels.categories()[finding.category as usize];
+        let rule = self.categories.get(category).filter(|_| finding.own_rule);
+        let mode = rule.and_then(|rule| rule.mode.as_ref()).unwrap_or(self.mode).name();
+        match rule {
+            Some(_) => format!("{channel}.categories.{category}.{mode}"),
+            None => format!("{channel}.{mode}"),
+        }
+    }
+}
+
+impl Mode {
+    /// The level that a verdict counts as, and what is then to be done.
+    fn level(&self, verdict: &Verdict) -> Option<(Risk, Action)> {
+        let ignore = LevelRule { at: None, action: Action::Ignore };
+        let Custom { on_unsafe, on_controversial } = match self {
+            Mode::Strict => Custom::default(),
+            Mode::Loose => Custom { on_controversial: ignore, ..Custom::default() },
+            Mode::Custom(custom) => *custom,
+        };
+        let probability = |level| {
+            let worse = verdict.risk_probabilities().filter(|(risk, _)| *risk >= level);
+            worse.map(|(_, probability)| probability).sum::<f32>()
+        };
+        let counts = |rule: LevelRule, level| match rule.at {
+            Some(at) => probability(level) >= at,
+            None => verdict.risk() >= level,
+        };
+        if counts(on_unsafe, Risk::Unsafe) {
+            Some((Risk::Unsafe, on_unsafe.action))
+        } else if counts(on_controversial, Risk::Controversial) {
+            Some((Risk::Controversial, on_controversial.action))
+        } else {
+            None
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Mode::Strict => "strict",
+            Mode::Loose => "loose",
+            Mode::Custom(_) => "custom",
+        }
+    }
+
+    fn validate(&self, field: &str) -> Result<()> {
+        if let Mode::Custom(Custom { on_unsafe, on_controversial }) = self {
+            check_probability(&format!("{field}.custom.unsafe.at"), on_unsafe.at)?;
+            check_probability(&format!("{field}.custom.controversial.at"), on_controversial.at)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn validate(rules: &str, mode: &Mode, categories: &BTreeMap<String, CategoryRule>) -> Result<()> {
+    mode.validate(&format!("{rules}.mode"))?;
+    for (name, rule) in categories {
+        let field = format!("{rules}.categories.{name}");
+        check_probability(&format!("{field}.at"), rule.at)?;
+        if let Some(mode) = &rule.mode {
+            mode.validate(&format!("{field}.mode"))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_probability(field: &str, at: Option<f32>) -> Result<()> {
+    match at {
+        // Zero would make every token count.
+        Some(at) if !(at > 0.0 && at <= 1.0) => {
+            Err(Error::Config { field: field.to_owned(), reason: format!("{at} is not a probability over 0 to 1") })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_categories(
+    rules: &str,
+    categories: &BTreeMap<String, CategoryRule>,
+    labels: &Labels,
+) -> Result<()> {
+    match categories.keys().find(|name| !labels.categories().contains(name)) {
+        Some(name) => Err(Error::Config {
+            field: format!("{rules}.categories.{name}"),
+            reason: format!("the model has no such category, it has {}", labels.categories().join(", ")),
+        }),
+        None => Ok(()),
+    }
+}

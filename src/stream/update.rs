@@ -1,0 +1,109 @@
+//! What a stream answers.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::{Action, Channel, Decision, Risk, Verdict};
+
+/// The verdict on a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptCheck {
+    /// What the model says about the last user turn, in the light of all before it.
+    pub verdict: Verdict,
+    /// What the policy makes of it.
+    pub decision: Decision,
+    /// What the policy found, if anything.
+    pub finding: Option<PromptFinding>,
+}
+
+/// What a policy found in a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PromptFinding {
+    /// What is to be done about it: [`Action::Flag`] or [`Action::Stop`].
+    pub action: Action,
+    /// The level that it counts as.
+    pub risk: Risk,
+    /// The category.
+    pub category: String,
+    /// Probability of the level, 0 to 1.
+    pub probability: f32,
+    /// The rule that fired, by the names of its settings, such as `prompt.strict`.
+    pub rule: String,
+}
+
+/// One judged token of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenVerdict {
+    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index. Tokens around a think
+    /// block count but are not judged.
+    pub index: usize,
+    /// Its id.
+    pub token_id: u32,
+    /// The bytes of the answer that it stands for: of the text as it was pushed, or, for pushed tokens, by adding up
+    /// the tokens' own bytes.
+    pub bytes: Range<usize>,
+    /// Whether it is thinking.
+    pub channel: Channel,
+    /// Whether no later text can change it. A provisional token moves neither the horizon nor the decision.
+    pub is_final: bool,
+    /// What the model says about the answer up to here.
+    pub verdict: Verdict,
+}
+
+/// Where an answer turned.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Violation {
+    /// What is to be done about it: [`Action::Flag`] or [`Action::Stop`].
+    pub action: Action,
+    /// Whether it is in the thinking.
+    pub channel: Channel,
+    /// Bytes of the answer, from the first token that counts to the one that confirmed it.
+    pub bytes: Range<usize>,
+    /// The first token that counts.
+    pub first_token: usize,
+    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    pub confirming_token: usize,
+    /// The level that it counts as.
+    pub risk: Risk,
+    /// The category.
+    pub category: String,
+    /// Probability of the level, 0 to 1.
+    pub probability: f32,
+    /// The rule that fired, by the names of its settings, such as `answer.strict: 2 consecutive`.
+    pub rule: String,
+}
+
+/// The result of a push.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// Whether the answer may go on. Once it is [`Decision::Stop`] it stays so, until the answer is cut back.
+    pub decision: Decision,
+    /// How many bytes of the answer may be shown: all before the first token that is provisional, or may yet turn out
+    /// to be part of a violation that stops, or is; whole characters only. For an answer that grows it never moves
+    /// back. In shadow mode only provisional tokens hold it.
+    pub horizon: usize,
+    /// How many tokens of the answer are within the horizon.
+    pub horizon_tokens: usize,
+    /// How many bytes of the answer were pushed so far.
+    pub received: usize,
+    /// Where the answer must stop, found now or in an earlier push.
+    pub violation: Option<Violation>,
+    /// Places that rules of the policy flag, found now.
+    pub flags: Vec<Violation>,
+    /// The tokens that were judged now.
+    pub tokens: Vec<TokenVerdict>,
+    /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them.
+    pub final_tokens: usize,
+}
+
+impl Update {
+    /// For a host that shows text as it comes: how many of the bytes pushed so far it has to take back. 0 while the
+    /// answer may go on.
+    pub fn excess(&self) -> usize {
+        match self.decision {
+            Decision::Continue => 0,
+            Decision::Stop => self.received - self.horizon,
+        }
+    }
+}

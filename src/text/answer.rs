@@ -1,0 +1,330 @@
+//! An answer that comes as text: its channels, and the tokens that the model is fed for it.
+
+use std::ops::Range;
+
+use super::{
+    DeltaTokenizer, Edit, Frame, TextToken, Tokenizer,
+    markup::{self, Channel, Markup, Part, Parts},
+};
+use crate::{Error, Result};
+
+/// The most bytes that one push may have.
+pub(crate) const MAX_PUSH: usize = 1 << 20;
+
+/// One token of an answer as the model is fed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AnswerToken {
+    pub(crate) id: u32,
+    /// The bytes of the answer that it stands for; none for what the template puts between channels.
+    pub(crate) bytes: Range<usize>,
+    pub(crate) channel: Channel,
+    /// Whether it is part of what is judged.
+    pub(crate) judged: bool,
+}
+
+/// An answer as text, as far as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswerText {
+    markup: Markup,
+    /// All bytes before the answer proper.
+    head: Vec<u8>,
+    /// How many of those the caller said are thinking.
+    told: usize,
+    thinking: Option<DeltaTokenizer>,
+    answer: Option<DeltaTokenizer>,
+}
+
+/// A change of an answer's tokens: the first `keep` stay, the others give way to `append`.
+#[derive(Debug)]
+pub(crate) struct TextEdit {
+    pub(crate) keep: usize,
+    pub(crate) append: Vec<AnswerToken>,
+    /// How many tokens, of all that there are then, no continuation can change.
+    pub(crate) stable: usize,
+    next: Next,
+}
+
+/// What becomes of the text when an edit is applied.
+#[derive(Debug)]
+enum Next {
+    /// It grows.
+    Grow { growth: Growth, thinking: Option<Change>, answer: Option<Change> },
+    /// Its answer proper is cut back.
+    Cut(Edit),
+    /// It is another one.
+    Replace(Box<AnswerText>),
+}
+
+/// Bytes that come, or the end, and what they are.
+#[derive(Debug)]
+struct Growth {
+    /// As it is afterwards.
+    markup: Markup,
+    parts: Parts,
+    bytes: Vec<u8>,
+    told: usize,
+    ends: bool,
+}
+
+/// An edit of a channel's text, with the text itself if it starts here.
+#[derive(Debug)]
+struct Change {
+    fresh: Option<DeltaTokenizer>,
+    edit: Edit,
+    /// Where the caller's bytes of the channel end.
+    limit: usize,
+}
+
+impl AnswerText {
+    pub(crate) fn new(frame: &Frame) -> Self {
+        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0, thinking: None, answer: None }
+    }
+
+    /// Bytes that came.
+    pub(crate) fn received(&self) -> usize {
+        self.head.len() + self.answer.as_ref().map_or(0, DeltaTokenizer::bytes)
+    }
+
+    /// The last place at or before a byte that is between characters and before which all is known.
+    pub(crate) fn floor(&self, byte: usize) -> usize {
+        let byte = byte.min(self.markup.decided());
+        let texts = [&self.answer, &self.thinking].into_iter().flatten();
+        match texts.into_iter().find(|text| text.offset() <= byte) {
+            Some(text) if byte <= text.offset() + text.bytes() => {
+                text.offset() + text.text().floor_char_boundary(byte - text.offset())
+            }
+            // In a tag, or between channels.
+            _ => byte,
+        }
+    }
+
+    /// The whole text so far, with its tags.
+    pub(crate) fn text(&self) -> String {
+        let head = String::from_utf8_lossy(&self.head);
+        head.into_owned() + self.answer.as_ref().map_or("", DeltaTokenizer::text)
+    }
+
+    /// What the next bytes change: of thinking, if the caller says so, else of what their tags say. Nothing happens until
+    /// the edit is [applied](Self::apply).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the bytes are not UTF-8 where they are, too many, or the tokenizer takes no text in
+    /// pieces; [`Error::WrongState`] for thinking where there can be none.
+    pub(crate) fn push(&self, tokenizer: &Tokenizer, frame: &Frame, told: bool, bytes: &[u8]) -> Result<TextEdit> {
+        if bytes.len() > MAX_PUSH {
+            let reason = format!("{} bytes at once, the limit is {MAX_PUSH}: push smaller pieces", bytes.len());
+            return Err(Error::Argument { argument: "text", reason });
+        }
+        let mut markup = self.markup.clone();
+        let parts = if told {
+            let state = "on an answer that has no thinking or is past it";
+            markup.push_thinking(bytes).ok_or(Error::WrongState { call: "push_thinking", state })?
+        } else {
+            markup.push(bytes)
+        };
+        let told = if told { self.head.len() + bytes.len() } else { self.told };
+        self.grow(tokenizer, frame, Growth { markup, parts, bytes: bytes.to_vec(), told, ends: false })
+    }
+
+    /// What the end of the answer changes: all tokens become stable.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the text ends within a character. It says where that starts.
+    pub(crate) fn finish(&self, tokenizer: &Tokenizer, frame: &Frame) -> Result<TextEdit> {
+        let mut markup = self.markup.clone();
+        let parts = markup.finish();
+        self.grow(tokenizer, frame, Growth { markup, parts, bytes: Vec::new(), told: self.told, ends: true })
+    }
+
+    /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the text is shorter or that is within a character.
+    pub(crate) fn truncate(&self, tokenizer: &Tokenizer, frame: &Frame, length: usize) -> Result<TextEdit> {
+        // The first bytes may have to be read as a tag again.
+        if let Some(answer) = self.answer.as_ref().filter(|answer| answer.offset() + markup::LONGEST_TAG <= length) {
+            let edit = answer.truncate(tokenizer, length - answer.offset())?;
+            let before = self.before_answer(frame);
+            return Ok(TextEdit {
+                keep: before + edit.keep,
+                append: edit.append.iter().map(answer_token).collect(),
+                stable: before + edit.stable,
+                next: Next::Cut(edit),
+            });
+        }
+        let mut bytes = self.head.clone();
+        bytes.extend(self.answer.iter().flat_map(|answer| answer.text().bytes()));
+        if length > bytes.len() || bytes.get(length).is_some_and(|byte| is_continuation(*byte)) {
+            let reason = format!("{length} is not between characters of the {} bytes so far", bytes.len());
+            return Err(Error::Argument { argument: "bytes", reason });
+        }
+        let (told, rest) = bytes[..length].split_at(self.told.min(length));
+        let mut text = AnswerText::new(frame);
+        for (bytes, told) in [(told, true), (rest, false)] {
+            for piece in bytes.chunks(MAX_PUSH) {
+                text.apply(text.push(tokenizer, frame, told, piece)?);
+            }
+        }
+        let (old, mut new) = (self.tokens(frame), text.tokens(frame));
+        let keep = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+        let stable = text.stable(frame);
+        Ok(TextEdit { keep, append: new.split_off(keep), stable, next: Next::Replace(Box::new(text)) })
+    }
+
+    /// Makes a change of this text, as it is now, happen.
+    pub(crate) fn apply(&mut self, edit: TextEdit) {
+        match edit.next {
+            Next::Replace(text) => *self = *text,
+            Next::Cut(edit) => {
+                if let Some(answer) = &mut self.answer {
+                    answer.apply(edit);
+                }
+                self.markup.cut(self.received());
+            }
+            Next::Grow { growth, thinking, answer } => {
+                self.markup = growth.markup;
+                self.head.extend(growth.bytes);
+                self.told = growth.told;
+                apply(&mut self.thinking, thinking);
+                apply(&mut self.answer, answer);
+                if let Some(answer) = &self.answer {
+                    self.head.truncate(answer.offset());
+                }
+            }
+        }
+    }
+
+    fn grow(&self, tokenizer: &Tokenizer, frame: &Frame, growth: Growth) -> Result<TextEdit> {
+        let Parts { thinking, thinking_ends, answer } = &growth.parts;
+        let thinking = self.thinking_change(tokenizer, frame, thinking, *thinking_ends, growth.ends)?;
+        let answer = change(tokenizer, &self.answer, answer, growth.ends)?;
+
+        let mut keep = self.before_answer(frame);
+        let mut append = Vec::new();
+        let mut stable = keep;
+        if let Some(Change { edit, limit, .. }) = &thinking {
+            keep = edit.keep;
+            append.extend(edit.append.iter().map(|token| thinking_token(token, *limit)));
+            stable = edit.stable;
+            if *thinking_ends {
+                append.extend(close_tokens(frame, *limit));
+                stable = keep + append.len();
+            }
+        }
+        match (&answer, &self.answer) {
+            (Some(Change { edit, .. }), _) => {
+                // The edit of an answer that starts here keeps nothing.
+                stable = keep + append.len() + edit.stable;
+                keep += edit.keep;
+                append.extend(edit.append.iter().map(answer_token));
+            }
+            (None, Some(answer)) => {
+                stable = keep + answer.stable();
+                keep += answer.tokens().len();
+            }
+            (None, None) => {}
+        }
+        Ok(TextEdit { keep, append, stable, next: Next::Grow { growth, thinking, answer } })
+    }
+
+    /// What some bytes of thinking, or its end, change.
+    fn thinking_change(
+        &self,
+        tokenizer: &Tokenizer,
+        frame: &Frame,
+        part: &Part,
+        closes: bool,
+        ends: bool,
+    ) -> Result<Option<Change>> {
+        let Some(frame) =
+            frame.thinking.as_ref().filter(|_| closes && !(part.text.is_empty() && self.thinking.is_none()))
+        else {
+            let ends = ends && !self.markup.in_answer();
+            return change(tokenizer, &self.thinking, part, ends);
+        };
+        let fresh = fresh(tokenizer, &self.thinking, part)?;
+        let text = fresh.as_ref().or(self.thinking.as_ref()).expect("one of them is there");
+        let edit = text.end_with(tokenizer, &part.text, &frame.tail)?;
+        let limit = text.offset() + text.bytes() + part.text.len();
+        Ok(Some(Change { fresh, edit, limit }))
+    }
+
+    /// How many tokens are before the answer proper.
+    fn before_answer(&self, frame: &Frame) -> usize {
+        let Some(thinking) = &self.thinking else { return 0 };
+        let close = frame.thinking.as_ref().filter(|_| self.markup.in_answer()).map_or(0, |frame| frame.close.len());
+        thinking.tokens().len() + close
+    }
+
+    /// The tokens before the answer proper.
+    fn thinking_tokens(&self, frame: &Frame) -> Vec<AnswerToken> {
+        let Some(thinking) = &self.thinking else { return Vec::new() };
+        let tail = frame.thinking.as_ref().filter(|_| self.markup.in_answer()).map_or(0, |frame| frame.tail.len());
+        let limit = thinking.offset() + thinking.text().len() - tail;
+        let mut tokens: Vec<_> = thinking.tokens().iter().map(|token| thinking_token(token, limit)).collect();
+        if self.markup.in_answer() {
+            tokens.extend(close_tokens(frame, limit));
+        }
+        tokens
+    }
+
+    fn tokens(&self, frame: &Frame) -> Vec<AnswerToken> {
+        let mut tokens = self.thinking_tokens(frame);
+        tokens.extend(self.answer.iter().flat_map(|text| text.tokens()).map(answer_token));
+        tokens
+    }
+
+    fn stable(&self, frame: &Frame) -> usize {
+        match (&self.answer, &self.thinking) {
+            (Some(answer), _) => self.before_answer(frame) + answer.stable(),
+            (None, Some(thinking)) if !self.markup.in_answer() => thinking.stable(),
+            (None, _) => self.before_answer(frame),
+        }
+    }
+}
+
+/// What some bytes, or the end, change in the text of a channel. None if nothing.
+fn change(tokenizer: &Tokenizer, text: &Option<DeltaTokenizer>, part: &Part, ends: bool) -> Result<Option<Change>> {
+    if part.text.is_empty() && (text.is_none() || !ends) {
+        return Ok(None);
+    }
+    let fresh = fresh(tokenizer, text, part)?;
+    let text = fresh.as_ref().or(text.as_ref()).expect("one of them is there");
+    let edit = if ends { text.end_with(tokenizer, &part.text, "")? } else { text.push(tokenizer, &part.text)? };
+    Ok(Some(Change { fresh, edit, limit: usize::MAX }))
+}
+
+/// The text of a channel that starts with this part.
+fn fresh(tokenizer: &Tokenizer, text: &Option<DeltaTokenizer>, part: &Part) -> Result<Option<DeltaTokenizer>> {
+    if text.is_some() { Ok(None) } else { DeltaTokenizer::new(tokenizer, part.at).map(Some) }
+}
+
+fn apply(text: &mut Option<DeltaTokenizer>, change: Option<Change>) {
+    let Some(Change { fresh, edit, .. }) = change else { return };
+    if fresh.is_some() {
+        *text = fresh;
+    }
+    if let Some(text) = text {
+        text.apply(edit);
+    }
+}
+
+/// A token of thinking that ends at byte `limit`. What the template puts there may be merged with it.
+fn thinking_token(token: &TextToken, limit: usize) -> AnswerToken {
+    let bytes = token.bytes.start.min(limit)..token.bytes.end.min(limit);
+    AnswerToken { id: token.id, judged: !bytes.is_empty(), bytes, channel: Channel::Thinking }
+}
+
+fn answer_token(token: &TextToken) -> AnswerToken {
+    AnswerToken { id: token.id, bytes: token.bytes.clone(), channel: Channel::Answer, judged: true }
+}
+
+/// What the template puts after thinking that ends at byte `at`.
+fn close_tokens(frame: &Frame, at: usize) -> impl Iterator<Item = AnswerToken> {
+    let ids = frame.thinking.iter().flat_map(|thinking| &thinking.close);
+    ids.map(move |id| AnswerToken { id: *id, bytes: at..at, channel: Channel::Answer, judged: false })
+}
+
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xC0 == 0x80
+}
