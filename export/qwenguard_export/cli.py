@@ -19,7 +19,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 _USAGE = """\
 %(prog)s CHECKPOINT OUT [--precision fp32|int8|int4] [options]
-       %(prog)s --random 0.6B|4B|8B OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
+       %(prog)s --random 0.6B|4B|8B|tiny OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-parity", dest="parity", action="store_false", help="do not compare the result with the checkpoint"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
-    parser.add_argument("--random", choices=["0.6B", "4B", "8B"], help="random weights in the shapes of this model")
+    parser.add_argument("--random", choices=["0.6B", "4B", "8B", "tiny"], help="random weights in the shapes of this model")
     parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -1,4 +1,4 @@
-"""Models of the true shapes with random weights, for speed work where no checkpoint is at hand."""
+"""Models with random weights, in true shapes for speed work, where no checkpoint is at hand."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ _CATEGORIES = [
     "Unethical Acts",
 ]
 
-# hidden, layers, heads, kv heads, intermediate, guard inner size. The inner size of the two larger models is not
+# hidden, layers, heads, kv heads, intermediate, guard inner size. "tiny" is no model's: it is for tests that need a
+# real tokenizer's vocabulary. The inner size of the two larger models is not
 # published outside their checkpoints: hidden / 2, as in the smallest one, is an assumption that is good enough for
 # speed work, where the heads are a fraction of a percent.
 _SIZES = {
+    "tiny": (64, 2, 2, 1, 128, 32),
     "0.6B": (1024, 28, 16, 8, 3072, 512),
     "4B": (2560, 36, 32, 8, 9728, 1280),
     "8B": (4096, 36, 32, 8, 12288, 2048),

@@ -201,7 +201,7 @@ impl AnswerText {
 
         let mut keep = self.before_answer(frame);
         let mut append = Vec::new();
-        let mut stable = keep;
+        let mut stable = self.stable(frame);
         if let Some(Change { edit, limit, .. }) = &thinking {
             keep = edit.keep;
             append.extend(edit.append.iter().map(|token| thinking_token(token, *limit)));

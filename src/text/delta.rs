@@ -263,7 +263,8 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
     if ends {
         append(at, scan::whole(tokenizer, rest)?, &mut tokens);
         if !rest.is_empty() {
-            cuts.push(Cut { at: text.len(), tokens: tokens.len(), known: text.len() });
+            // Only the end makes this a cut: it goes with any truncation.
+            cuts.push(Cut { at: text.len(), tokens: tokens.len(), known: text.len() + 1 });
         }
         return Ok(Stretch { stable: tokens.len(), tokens, cuts });
     }

@@ -346,6 +346,23 @@ def write_expected(path: Path, name: str, reference: Reference, all_expected: di
     path.write_text(text + ',\n "conversations": [\n' + ",\n".join(lines) + "\n ]\n}\n", "utf-8")
 
 
+def write_thinking(path: Path, reference: Reference) -> None:
+    lines = []
+    for conversation in read_json_lines(HERE / "thinking.jsonl"):
+        expected = reference.expect_thinking(conversation["messages"])
+        fields = {
+            "id": conversation["id"],
+            "ids": expected.ids,
+            "thinking_start": expected.thinking_start,
+            "answer_start": expected.answer_start,
+            "end": expected.end,
+            "risk": [rounded(row) for row in expected.verdicts.risk],
+            "category": [rounded(row) for row in expected.verdicts.category],
+        }
+        lines.append(json.dumps(fields, separators=(",", ":")))
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n", "utf-8")
+
+
 def check_liveliness(name: str, reference: Reference, all_expected: dict[str, Expected]) -> None:
     """Stop if these vectors could not tell a right engine from a wrong one."""
     risk = torch.cat([e.answer.risk for e in all_expected.values()])
@@ -396,6 +413,7 @@ def make_golden() -> None:
         all_expected = {c["id"]: reference.expect(c["messages"]) for c in conversations}
         check_liveliness(spec.name, reference, all_expected)
         write_expected(HERE / "expected" / f"{spec.name}.json", spec.name, reference, all_expected)
+        write_thinking(HERE / "expected" / f"{spec.name}-thinking.json", reference)
 
 
 def main() -> None:

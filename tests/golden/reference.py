@@ -76,6 +76,17 @@ def read_heads(folder: Path) -> dict[str, torch.Tensor]:
     return heads
 
 
+@dataclass(frozen=True)
+class Thinking:
+    """An answer with a think block, as the official evaluation reads it."""
+
+    ids: list[int]  # all tokens after the prompt
+    thinking_start: int  # the first counted position in thinking mode
+    answer_start: int  # the first counted position otherwise
+    end: int  # the closing <|im_end|>
+    verdicts: Probabilities  # [tokens, labels]: response heads at every one of `ids`
+
+
 class Reference:
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -169,3 +180,15 @@ class Reference:
             Probabilities(prompt.risk[-1], prompt.category[-1]),
             Probabilities(answer.risk[start:], answer.category[start:]),
         )
+
+    def expect_thinking(self, messages: list[Message]) -> Thinking:
+        ids = self.tokenize(messages)
+        prompt = self._prompt_length(ids)
+        rest = ids[prompt:]
+        # eval_stream.py: thinking is counted from the token `assistant` + 4, an answer from after the line breaks
+        # that follow `</think>`.
+        thinking_start = rest.index(self.plain.token_to_id("assistant")) + 4
+        answer_start = rest.index(self.plain.token_to_id("</think>")) + 2
+        all_verdicts = self.probabilities(ids, "response")
+        verdicts = Probabilities(all_verdicts.risk[prompt:], all_verdicts.category[prompt:])
+        return Thinking(rest, thinking_start, answer_start, self._last_turn_end(rest), verdicts)
