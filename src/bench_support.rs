@@ -5,6 +5,44 @@ use crate::model::matmul::{
     activations::Activations,
     kernel::{Kernel, Output},
 };
+use crate::text::{DeltaTokenizer, Tokenizer};
+
+/// A text that is tokenized as it grows.
+pub struct TextDeltas {
+    tokenizer: Tokenizer,
+    text: DeltaTokenizer,
+}
+
+impl TextDeltas {
+    /// An empty text for the tokenizer of this `tokenizer.json`.
+    pub fn new(json: &[u8]) -> Self {
+        let tokenizer = Tokenizer::new(json).unwrap_or_else(|reason| panic!("{reason}"));
+        let text = DeltaTokenizer::new(&tokenizer, 0).unwrap_or_else(|error| panic!("{error}"));
+        TextDeltas { tokenizer, text }
+    }
+
+    /// Adds a delta.
+    pub fn push(&mut self, delta: &[u8]) {
+        let edit = self.text.push(&self.tokenizer, delta).unwrap_or_else(|error| panic!("{error}"));
+        self.text.apply(edit);
+    }
+
+    /// Cuts the text back to so many bytes.
+    pub fn truncate(&mut self, bytes: usize) {
+        let edit = self.text.truncate(&self.tokenizer, bytes).unwrap_or_else(|error| panic!("{error}"));
+        self.text.apply(edit);
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> usize {
+        self.text.tokens().len()
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.text.bytes()
+    }
+}
 
 /// A matrix of 8-bit weights, with the kernel that multiplies by it on one thread.
 pub struct Int8Matrix {

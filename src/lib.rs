@@ -35,7 +35,7 @@ pub use verdict::{Labels, Risk, Verdict};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The body of the fuzz target `deltas`: see fuzz/.
+/// The bodies of the fuzz targets: see fuzz/.
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use text::fuzz_deltas;
+pub use text::{fuzz_deltas, fuzz_push_text};

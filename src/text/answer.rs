@@ -1,5 +1,8 @@
 //! An answer that comes as text: its channels, and the tokens that the model is fed for it.
 
+#[cfg(any(test, fuzzing))]
+mod checked;
+
 use std::ops::Range;
 
 use super::{
@@ -7,6 +10,9 @@ use super::{
     markup::{self, Channel, Markup, Part, Parts},
 };
 use crate::{Error, Result};
+
+#[cfg(fuzzing)]
+pub use checked::fuzz;
 
 /// The most bytes that one push may have.
 pub(crate) const MAX_PUSH: usize = 1 << 20;
@@ -28,8 +34,8 @@ pub(crate) struct AnswerText {
     markup: Markup,
     /// All bytes before the answer proper.
     head: Vec<u8>,
-    /// How many of those the caller said are thinking.
-    told: usize,
+    /// Those that the caller said are thinking.
+    told: Range<usize>,
     thinking: Option<DeltaTokenizer>,
     answer: Option<DeltaTokenizer>,
 }
@@ -62,7 +68,7 @@ struct Growth {
     markup: Markup,
     parts: Parts,
     bytes: Vec<u8>,
-    told: usize,
+    told: Range<usize>,
     ends: bool,
 }
 
@@ -77,7 +83,7 @@ struct Change {
 
 impl AnswerText {
     pub(crate) fn new(frame: &Frame) -> Self {
-        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0, thinking: None, answer: None }
+        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0..0, thinking: None, answer: None }
     }
 
     /// Bytes that came.
@@ -122,7 +128,11 @@ impl AnswerText {
         } else {
             markup.push(bytes)
         };
-        let told = if told { self.head.len() + bytes.len() } else { self.told };
+        let told = match told {
+            true if self.told.is_empty() => self.head.len()..self.head.len() + bytes.len(),
+            true => self.told.start..self.head.len() + bytes.len(),
+            false => self.told.clone(),
+        };
         self.grow(tokenizer, frame, Growth { markup, parts, bytes: bytes.to_vec(), told, ends: false })
     }
 
@@ -133,7 +143,7 @@ impl AnswerText {
     pub(crate) fn finish(&self, tokenizer: &Tokenizer, frame: &Frame) -> Result<TextEdit> {
         let mut markup = self.markup.clone();
         let parts = markup.finish();
-        self.grow(tokenizer, frame, Growth { markup, parts, bytes: Vec::new(), told: self.told, ends: true })
+        self.grow(tokenizer, frame, Growth { markup, parts, bytes: Vec::new(), told: self.told.clone(), ends: true })
     }
 
     /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come.
@@ -158,10 +168,10 @@ impl AnswerText {
             let reason = format!("{length} is not between characters of the {} bytes so far", bytes.len());
             return Err(Error::Argument { argument: "bytes", reason });
         }
-        let (told, rest) = bytes[..length].split_at(self.told.min(length));
+        let Range { start, end } = self.told;
         let mut text = AnswerText::new(frame);
-        for (bytes, told) in [(told, true), (rest, false)] {
-            for piece in bytes.chunks(MAX_PUSH) {
+        for (part, told) in [(0..start, false), (start..end, true), (end..length, false)] {
+            for piece in bytes[part.start.min(length)..part.end.min(length)].chunks(MAX_PUSH) {
                 text.apply(text.push(tokenizer, frame, told, piece)?);
             }
         }

@@ -118,6 +118,9 @@ impl Markup {
     /// Takes the next bytes of an answer that holds its own tags.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Parts {
         let mut parts = Parts::default();
+        if bytes.is_empty() {
+            return parts;
+        }
         if let State::Thinking { told: true, .. } = self.state {
             // What comes now is not thinking, so that ended.
             self.end_thinking(&mut parts);
@@ -130,9 +133,11 @@ impl Markup {
     /// Takes the next bytes of what the caller says is thinking. None if the answer has begun.
     pub(super) fn push_thinking(&mut self, bytes: &[u8]) -> Option<Parts> {
         match self.state {
+            State::Answer { .. } => return None,
+            // Nothing is said to be thinking yet.
+            _ if bytes.is_empty() => return Some(Parts::default()),
             State::Start => self.state = State::Thinking { begun: false, told: true },
             State::Thinking { begun, .. } => self.state = State::Thinking { begun, told: true },
-            State::Answer { .. } => return None,
         }
         let mut parts = Parts::default();
         let bytes = self.take_held(bytes);

@@ -5,11 +5,18 @@ mod conversation;
 mod delta;
 mod markup;
 mod pipeline;
+#[cfg(test)]
+#[path = "../../tests/common/random_text.rs"]
+mod random_text;
 mod template;
 mod tokenizer;
 
+#[cfg(fuzzing)]
+pub use answer::fuzz as fuzz_push_text;
 pub(crate) use answer::{AnswerText, AnswerToken, TextEdit};
 pub use conversation::Message;
+#[cfg(any(test, fuzzing))]
+pub(crate) use conversation::ThinkFrame;
 pub(crate) use conversation::{Frame, Renderer};
 #[cfg(fuzzing)]
 pub use delta::fuzz as fuzz_deltas;

@@ -2,7 +2,7 @@
 
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
-const WORDS: &[&str] = &[
+pub(crate) const WORDS: &[&str] = &[
     "a",
     "I",
     "the",
@@ -41,7 +41,7 @@ const WORDS: &[&str] = &[
     "İ",
     "ſ",
 ];
-const MARKS: &[&str] = &[
+pub(crate) const MARKS: &[&str] = &[
     "\u{301}",
     "\u{323}",
     "\u{338}",
@@ -66,7 +66,7 @@ const MARKS: &[&str] = &[
     "\u{334}",
     "\u{1ab0}",
 ];
-const BASES: &[&str] = &[
+pub(crate) const BASES: &[&str] = &[
     "e",
     "a",
     "o",
@@ -100,11 +100,11 @@ const BASES: &[&str] = &[
 ];
 const EMOJI: &[&str] =
     &["😀", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇩🇪", "🇯", "👍🏽", "❤️", "1️⃣", "🧑‍💻", "\u{1f3fb}", "🫠", "♂", "\u{200d}", "\u{fe0f}"];
-const SPACES: &[&str] = &[
+pub(crate) const SPACES: &[&str] = &[
     " ", " ", " ", "  ", "   ", "        ", "\n", "\n\n", "\n\n\n", "\r\n", "\r", "\t", "\t\t", " \n", "\n ", "  \n  ",
     "\u{a0}", "\u{3000}", "\u{2003}", "\u{85}", "\u{2028}", "\u{b}", "\u{200b}",
 ];
-const SIGNS: &[&str] = &[
+pub(crate) const SIGNS: &[&str] = &[
     ".", ",", "!", "?", "...", "'", "\"", "’", "(", ")", "=", "==", "=====", "-", "--", "<", ">", "</", "<|", "|>",
     "|", "_", "#", "//", "/*", "。", "，", "、", "「", "」", "،", "؟", "…", "€", "$", "\\", "\u{0}", "\u{7f}",
     "\u{fffd}",

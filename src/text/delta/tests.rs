@@ -1,13 +1,12 @@
 use std::{path::Path, sync::OnceLock};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use random_text::{random_split, random_text};
 
 use super::{checked::Checked, *};
-use crate::text::pipeline::starts_chunk;
-
-#[path = "../../../tests/common/random_text.rs"]
-mod random_text;
+use crate::text::{
+    pipeline::starts_chunk,
+    random_text::{BASES, MARKS, SIGNS, SPACES, WORDS, random_split, random_text},
+};
 
 /// A generated tokenizer of a few hundred tokens; its merges are few, so that most bytes stay tokens of their own.
 fn small() -> &'static Tokenizer {
