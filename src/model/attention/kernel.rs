@@ -58,6 +58,11 @@ impl Kernel {
         Kernel { task: task_portable, name: "portable" }
     }
 
+    /// Every kernel that this processor runs, slowest first.
+    pub(crate) fn all() -> Vec<Self> {
+        vec![Self::portable(), Self::detect()]
+    }
+
     /// Tasks of a batch; [`Kernel::run_task`] takes one of `0..tasks`.
     pub(crate) fn tasks(attention: &Attention) -> usize {
         attention.streams() * attention.heads.kv
