@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::{
     cache::{BLOCK, CacheFormat, LANES},
     levels::{level, unit_of},
+    softmax::mask,
     task::{Arithmetic, Records, Scratch, Strip, prefetch},
 };
 
@@ -154,10 +155,9 @@ impl<D: Dots> Arithmetic for Int8<D> {
         let mut parts = [[0i32; 2 * BLOCK / QUAD]; ROWS];
         for row in 0..ROWS {
             let mut scaled = [0.0; BLOCK];
-            for token in 0..BLOCK {
+            for (token, mask) in mask(seen).iter().enumerate() {
                 // Beyond `seen` a scale may be anything, and a weight of zero would not keep it out.
-                let scale = if token < seen { scales[token] } else { 0.0 };
-                scaled[token] = weights[row][token] * scale;
+                scaled[token] = weights[row][token] * f32::from_bits(scales[token].to_bits() & mask);
             }
             let (unit, factor) = unit_of(&scaled, WEIGHT_LEVELS);
             units[row] = unit;

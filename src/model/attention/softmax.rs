@@ -4,32 +4,45 @@
 //! Written over arrays, without branches: compilers turn it into vector instructions, and each instruction set gives the
 //! same bits.
 
-use super::{cache::BLOCK, levels::ROUNDER};
+use super::{
+    cache::{BLOCK, LANES},
+    levels::ROUNDER,
+};
 
 /// A row's largest score and sum of weights so far.
 #[derive(Clone, Copy)]
 pub(super) struct Softmax {
     max: f32,
-    pub(super) total: f32,
+    /// Sums of every sixteenth weight, so that no block needs their sum.
+    totals: [f32; LANES],
 }
 
 impl Softmax {
-    pub(super) const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, total: 0.0 };
+    pub(super) const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, totals: [0.0; LANES] };
 
     /// Turns the first `seen` scores into weights and all others, whatever they are, into zeros. Returns what earlier
     /// weights, and sums made with them, must be multiplied with.
     #[inline(always)]
     pub(super) fn weigh(&mut self, scores: &mut [f32; BLOCK], seen: usize) -> f32 {
-        for (token, score) in scores.iter_mut().enumerate() {
-            *score = if token < seen { *score } else { f32::NEG_INFINITY };
+        for (score, mask) in scores.iter_mut().zip(mask(seen)) {
+            *score = f32::from_bits(score.to_bits() & mask | f32::NEG_INFINITY.to_bits() & !mask);
         }
-        let max = greater(self.max, reduce(scores, greater));
+        let max = greater(self.max, reduce(&halve(scores, greater), greater));
         let shrink = exp2(self.max - max);
         for score in &mut *scores {
             *score = exp2(*score - max);
         }
-        *self = Softmax { max, total: self.total * shrink + reduce(scores, add) };
+        for (lane, total) in self.totals.iter_mut().enumerate() {
+            *total = *total * shrink + (scores[lane] + scores[LANES + lane]);
+        }
+        self.max = max;
         shrink
+    }
+
+    /// The sum of all weights.
+    #[inline(always)]
+    pub(super) fn total(&self) -> f32 {
+        reduce(&self.totals, |a, b| a + b)
     }
 }
 
@@ -54,23 +67,37 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-#[inline(always)]
-fn add(a: f32, b: f32) -> f32 {
-    a + b
-}
-
 /// Combines all values, by halves.
 #[inline(always)]
-fn reduce(values: &[f32; BLOCK], combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut values = *values;
-    let mut width = BLOCK / 2;
-    while width > 0 {
-        for index in 0..width {
-            values[index] = combine(values[index], values[index + width]);
-        }
-        width /= 2;
+fn reduce(values: &[f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = halve(values, &combine);
+    let four: [f32; 4] = halve(&eight, &combine);
+    combine(combine(four[0], four[2]), combine(four[1], four[3]))
+}
+
+#[inline(always)]
+fn halve<const HALF: usize>(values: &[f32], combine: impl Fn(f32, f32) -> f32) -> [f32; HALF] {
+    let mut combined = [0.0; HALF];
+    for index in 0..HALF {
+        combined[index] = combine(values[index], values[HALF + index]);
     }
-    values[0]
+    combined
+}
+
+/// All bits of the first `seen` tokens of a block, none of the others.
+#[inline(always)]
+pub(super) fn mask(seen: usize) -> &'static [u32] {
+    const MASKS: [u32; 2 * BLOCK] = {
+        let mut masks = [0; 2 * BLOCK];
+        let mut token = 0;
+        while token < BLOCK {
+            masks[token] = u32::MAX;
+            token += 1;
+        }
+        masks
+    };
+    static TABLE: [u32; 2 * BLOCK] = MASKS;
+    &TABLE[BLOCK - seen..][..BLOCK]
 }
 
 #[cfg(test)]
@@ -100,6 +127,6 @@ mod tests {
         let mut scores = [f32::INFINITY; BLOCK];
         scores[0] = 4.0;
         assert_eq!((row.weigh(&mut scores, 1), scores[0]), (0.5, 1.0));
-        assert_eq!(row.total, 1.75 / 2.0 + 1.0);
+        assert_eq!(row.total(), 1.75 / 2.0 + 1.0);
     }
 }

@@ -378,7 +378,7 @@ impl<'a> Task<'a> {
             let at = (self.first_token + row / group) * query * dim + column;
             // SAFETY: the output has `tokens` rows of `query * dim` values, and these columns are this task's own.
             let out = unsafe { std::slice::from_raw_parts_mut(output.0.add(at), dim) };
-            let weight = 1.0 / scratch.rows[index].softmax.total;
+            let weight = 1.0 / scratch.rows[index].softmax.total();
             for (out, sums) in out.chunks_mut(16).zip(&scratch.sums[index * lines..]) {
                 for (out, sum) in out.iter_mut().zip(&sums.0) {
                     *out = sum * weight;
