@@ -105,9 +105,9 @@ impl Dots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn split(levels: &[i32], to: *mut i32) {
+    unsafe fn split(levels: &[i32], to: *mut i32, second: usize) {
         // SAFETY: see `zero`.
-        unsafe { split_words(levels, to) }
+        unsafe { split_words(levels, to, second) }
     }
 }
 
@@ -174,8 +174,8 @@ impl Dots for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn split(levels: &[i32], to: *mut i32) {
+    unsafe fn split(levels: &[i32], to: *mut i32, second: usize) {
         // SAFETY: see `zero`.
-        unsafe { split_terms(levels, to) }
+        unsafe { split_terms(levels, to, second) }
     }
 }

@@ -92,8 +92,8 @@ impl Dots for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn split(levels: &[i32], to: *mut i32) {
+    unsafe fn split(levels: &[i32], to: *mut i32, second: usize) {
         // SAFETY: see `zero`.
-        unsafe { split_terms(levels, to) }
+        unsafe { split_terms(levels, to, second) }
     }
 }

@@ -1,6 +1,8 @@
 //! Attention in 8-bit integers, on blocks as they are stored. Queries and weights become two 8-bit terms, so that what
 //! is lost is the cache's own rounding only; products are exact.
 
+#![expect(clippy::needless_range_loop, reason = "an index counts registers and memory alike")]
+
 use std::marker::PhantomData;
 
 use super::{
@@ -55,16 +57,16 @@ pub(super) trait Dots {
     unsafe fn store(sums: Self::Vector, to: *mut i32);
     /// Multiplies `LANES` floats with `shrink` and adds `unit * sums`.
     unsafe fn add_scaled(to: *mut f32, shrink: f32, sums: Self::Vector, unit: f32);
-    /// Splits levels into their parts, `[2][levels / QUAD]`.
-    unsafe fn split(levels: &[i32], to: *mut i32);
+    /// Splits levels into their two parts, a lane for each quad; the second part starts `second` lanes after the first.
+    unsafe fn split(levels: &[i32], to: *mut i32, second: usize);
 }
 
 /// Parts that are high and low terms, as [`Dots::split`] writes them.
 #[inline(always)]
-pub(super) unsafe fn split_terms(levels: &[i32], to: *mut i32) {
-    let (high, low) = (to.cast::<u8>(), to.cast::<u8>().wrapping_add(levels.len()));
+pub(super) unsafe fn split_terms(levels: &[i32], to: *mut i32, second: usize) {
+    let (high, low) = (to.cast::<u8>(), to.wrapping_add(second).cast::<u8>());
     for (index, level) in levels.iter().enumerate() {
-        // SAFETY: two bytes for each level.
+        // SAFETY: a byte for each level in both parts.
         unsafe {
             high.add(index).write((level >> LOW_BITS) as u8);
             low.add(index).write((level & ((1 << LOW_BITS) - 1)) as u8);
@@ -74,13 +76,12 @@ pub(super) unsafe fn split_terms(levels: &[i32], to: *mut i32) {
 
 /// Parts that are even and odd levels, as [`Dots::split`] writes them.
 #[inline(always)]
-pub(super) unsafe fn split_words(levels: &[i32], to: *mut i32) {
-    let quads = levels.as_chunks::<QUAD>().0;
-    for (index, quad) in quads.iter().enumerate() {
-        // SAFETY: two lanes for each quad.
+pub(super) unsafe fn split_words(levels: &[i32], to: *mut i32, second: usize) {
+    for (index, quad) in levels.as_chunks::<QUAD>().0.iter().enumerate() {
+        // SAFETY: a lane for each quad in both parts.
         unsafe {
             to.add(index).write(quad[0] & 0xffff | quad[2] << 16);
-            to.add(quads.len() + index).write(quad[1] & 0xffff | quad[3] << 16);
+            to.add(second + index).write(quad[1] & 0xffff | quad[3] << 16);
         }
     }
 }
@@ -93,15 +94,17 @@ impl<D: Dots> Arithmetic for Int8<D> {
     #[inline(always)]
     unsafe fn set_query(query: &[f32], to: *mut u8) -> (f32, i32) {
         let (unit, factor) = unit_of(query, QUERY_LEVELS);
-        let mut levels = [0; MAX_DIM];
-        let levels = &mut levels[..query.len()];
+        let quads = query.len() / QUAD;
         let mut sum = 0i32;
-        for (to, value) in levels.iter_mut().zip(query) {
-            *to = level(*value, factor);
-            sum = sum.wrapping_add(*to);
+        for (index, query) in query.as_chunks::<LANES>().0.iter().enumerate() {
+            let mut levels = [0; LANES];
+            for (to, value) in levels.iter_mut().zip(query) {
+                *to = level(*value, factor);
+                sum = sum.wrapping_add(*to);
+            }
+            // SAFETY: the promises of `Arithmetic`: half of the row's bytes are used.
+            unsafe { D::split(&levels, to.cast::<i32>().add(index * LANES / QUAD), quads) };
         }
-        // SAFETY: the promises of `Arithmetic`: half of the row's bytes are used.
-        unsafe { D::split(levels, to.cast()) };
         // Makes up for the keys' offset.
         (unit, sum.wrapping_mul(-128))
     }
@@ -166,7 +169,7 @@ impl<D: Dots> Arithmetic for Int8<D> {
                 levels[token] = level(scaled[token], factor);
             }
             // SAFETY: `parts` has two lanes for each quad.
-            unsafe { D::split(&levels, parts[row].as_mut_ptr()) };
+            unsafe { D::split(&levels, parts[row].as_mut_ptr(), BLOCK / QUAD) };
         }
         let mut channel = 0;
         let side = |channel: usize| Side {
