@@ -11,11 +11,13 @@
 //! The int8 orders are those that 8-bit dot-product instructions want: four neighbours along the summed axis (channels
 //! for keys, tokens for values) make one 32-bit lane, and sixteen lanes one register. Scales are f32, one per token.
 
+use super::levels::{level, unit_of};
+
 /// Tokens in a block.
 pub(crate) const BLOCK: usize = 32;
 
 /// Tokens that one vector register of scores covers.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +43,22 @@ impl CacheFormat {
     }
 
     /// Stores the key of the token at `slot` of a block.
+    #[inline(always)]
     pub(crate) fn store_key(self, record: &mut [u8], slot: usize, key: &[f32]) {
+        let (half, lane) = (slot / LANES, slot % LANES);
         match self {
             CacheFormat::Fp32 => {
-                for (channel, value) in key.iter().enumerate() {
-                    let at = (slot / LANES * key.len() + channel) * LANES + slot % LANES;
-                    put_f32(record, at * 4, *value);
+                let columns = &mut record[half * key.len() * LANES * 4..][..key.len() * LANES * 4];
+                for (column, value) in columns.chunks_exact_mut(LANES * 4).zip(key) {
+                    put_f32(column, lane * 4, *value);
                 }
             }
             CacheFormat::Int8 => {
-                let scale = scale_of(key);
-                for (channel, value) in key.iter().enumerate() {
-                    let quad = slot / LANES * (key.len() / 4) + channel / 4;
-                    record[(quad * LANES + slot % LANES) * 4 + channel % 4] = (quantize(*value, scale) as u8) ^ 0x80;
+                let (scale, factor) = quantizer(key);
+                let quads = &mut record[half * key.len() * LANES..][..key.len() * LANES];
+                for (quads, key) in quads.chunks_exact_mut(LANES * 4).zip(key.as_chunks::<4>().0) {
+                    let quad = key.map(|value| level(value, factor) as u8 ^ 0x80);
+                    quads[lane * 4..][..4].copy_from_slice(&quad);
                 }
                 put_f32(record, BLOCK * key.len() + slot * 4, scale);
             }
@@ -61,98 +66,73 @@ impl CacheFormat {
     }
 
     /// Stores the value of the token at `slot` of a block.
+    #[inline(always)]
     pub(crate) fn store_value(self, record: &mut [u8], slot: usize, value: &[f32]) {
         match self {
             CacheFormat::Fp32 => {
-                for (channel, x) in value.iter().enumerate() {
-                    put_f32(record, (slot * value.len() + channel) * 4, *x);
+                let to = &mut record[slot * value.len() * 4..][..value.len() * 4];
+                for (to, value) in to.as_chunks_mut::<4>().0.iter_mut().zip(value) {
+                    *to = value.to_ne_bytes();
                 }
             }
             CacheFormat::Int8 => {
-                let scale = scale_of(value);
-                for (channel, x) in value.iter().enumerate() {
-                    record[(slot / 4 * value.len() + channel) * 4 + slot % 4] = quantize(*x, scale) as u8;
+                let (scale, factor) = quantizer(value);
+                let quads = &mut record[slot / 4 * value.len() * 4..][..value.len() * 4];
+                for (quad, value) in quads.as_chunks_mut::<4>().0.iter_mut().zip(value) {
+                    quad[slot % 4] = level(*value, factor) as u8;
                 }
                 put_f32(record, BLOCK * value.len() + slot * 4, scale);
             }
         }
     }
 
-    /// Reads the first `tokens` keys of a block as `f32 [dim][BLOCK]`. Columns from `tokens` on are left as they are:
-    /// memory that no token was stored in is never read.
+    /// An int8 record of keys as an fp32 record. Unused slots become what they hold.
     #[inline(always)]
-    pub(crate) fn load_keys(self, record: &[u8], dim: usize, tokens: usize, out: &mut [f32]) {
-        match self {
-            CacheFormat::Fp32 => {
-                for half in 0..tokens.div_ceil(LANES) {
-                    let columns = (tokens - half * LANES).min(LANES);
-                    for channel in 0..dim {
-                        let from = &record[(half * dim + channel) * LANES * 4..][..LANES * 4];
-                        let to = &mut out[channel * BLOCK + half * LANES..][..columns];
-                        for (column, to) in to.iter_mut().enumerate() {
-                            *to = get_f32(from, column * 4);
-                        }
-                    }
-                }
-            }
-            CacheFormat::Int8 => {
-                let scales = &record[BLOCK * dim..];
-                for half in 0..tokens.div_ceil(LANES) {
-                    let columns = (tokens - half * LANES).min(LANES);
-                    let mut scale = [0.0; LANES];
-                    for (column, scale) in scale.iter_mut().enumerate().take(columns) {
-                        *scale = get_f32(scales, (half * LANES + column) * 4);
-                    }
-                    for channel in 0..dim {
-                        let from = &record[(half * (dim / 4) + channel / 4) * LANES * 4..][..LANES * 4];
-                        let to = &mut out[channel * BLOCK + half * LANES..][..columns];
-                        for (column, to) in to.iter_mut().enumerate() {
-                            *to = f32::from((from[column * 4 + channel % 4] ^ 0x80) as i8) * scale[column];
-                        }
-                    }
+    pub(super) fn expand_keys(record: &[u8], dim: usize, out: &mut [f32]) {
+        let scales = scales_of(record, dim);
+        for half in 0..BLOCK / LANES {
+            for channel in 0..dim {
+                let from = &record[(half * (dim / 4) + channel / 4) * LANES * 4..][..LANES * 4];
+                let to = &mut out[(half * dim + channel) * LANES..][..LANES];
+                for lane in 0..LANES {
+                    let key = from[lane * 4 + channel % 4] ^ 0x80;
+                    to[lane] = f32::from(key as i8) * scales[half * LANES + lane];
                 }
             }
         }
     }
 
-    /// Reads the first `tokens` values of a block as `f32 [BLOCK][dim]`; rows from `tokens` on are left as they are.
+    /// As [`CacheFormat::expand_keys`], a record of values.
     #[inline(always)]
-    pub(crate) fn load_values(self, record: &[u8], dim: usize, tokens: usize, out: &mut [f32]) {
-        match self {
-            CacheFormat::Fp32 => {
-                for (index, to) in out[..tokens * dim].iter_mut().enumerate() {
-                    *to = get_f32(record, index * 4);
-                }
-            }
-            CacheFormat::Int8 => {
-                let scales = &record[BLOCK * dim..];
-                for token in 0..tokens {
-                    let scale = get_f32(scales, token * 4);
-                    let from = &record[token / 4 * dim * 4..][..dim * 4];
-                    for (channel, to) in out[token * dim..][..dim].iter_mut().enumerate() {
-                        *to = f32::from(from[channel * 4 + token % 4] as i8) * scale;
-                    }
-                }
+    pub(super) fn expand_values(record: &[u8], dim: usize, out: &mut [f32]) {
+        let scales = scales_of(record, dim);
+        for token in 0..BLOCK {
+            let from = &record[token / 4 * dim * 4..][..dim * 4];
+            let to = &mut out[token * dim..][..dim];
+            for channel in 0..dim {
+                to[channel] = f32::from(from[channel * 4 + token % 4] as i8) * scales[token];
             }
         }
     }
 }
 
-/// The scale of symmetric 8-bit quantisation: the largest magnitude becomes 127.
-pub(crate) fn scale_of(values: &[f32]) -> f32 {
-    values.iter().fold(0.0f32, |max, value| max.max(value.abs())) / 127.0
-}
-
-/// A value in units of `scale`, rounded to the nearest integer.
-pub(crate) fn quantize(value: f32, scale: f32) -> i8 {
-    if scale == 0.0 { 0 } else { (value / scale).round().clamp(-127.0, 127.0) as i8 }
-}
-
-fn put_f32(bytes: &mut [u8], at: usize, value: f32) {
-    bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+/// The scale of symmetric 8-bit quantisation, by which the largest magnitude becomes 127, and the factor that
+/// [`level`] takes.
+#[inline(always)]
+pub(super) fn quantizer(values: &[f32]) -> (f32, f32) {
+    unit_of(values, 127.0)
 }
 
 #[inline(always)]
-fn get_f32(bytes: &[u8], at: usize) -> f32 {
-    f32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn scales_of(record: &[u8], dim: usize) -> [f32; BLOCK] {
+    let mut scales = [0.0; BLOCK];
+    for (scale, bytes) in scales.iter_mut().zip(record[BLOCK * dim..].as_chunks::<4>().0) {
+        *scale = f32::from_ne_bytes(*bytes);
+    }
+    scales
+}
+
+#[inline(always)]
+fn put_f32(bytes: &mut [u8], at: usize, value: f32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
 }

@@ -2,7 +2,8 @@
 
 use super::{
     Heads,
-    cache::{CacheFormat, quantize, scale_of},
+    cache::{CacheFormat, quantizer},
+    levels::level,
 };
 
 /// The sequence's packed projections and the constants of a layer.
@@ -78,8 +79,8 @@ impl Sequence<'_> {
             CacheFormat::Fp32 => values.to_vec(),
             CacheFormat::Int8 => {
                 let values: Vec<f32> = values.iter().map(|x| *x as f32).collect();
-                let scale = scale_of(&values);
-                values.iter().map(|x| f64::from(quantize(*x, scale)) * f64::from(scale)).collect()
+                let (scale, factor) = quantizer(&values);
+                values.iter().map(|x| f64::from(level(*x, factor)) * f64::from(scale)).collect()
             }
         }
     }
