@@ -216,6 +216,61 @@ fn follow_shows_what_is_cleared_and_nothing_else() {
     }
 }
 
+/// What `--follow --json` says in the end of every token, byte by byte and at once.
+#[test]
+fn follow_judges_pieces_like_the_whole() {
+    let answer = "<think>\nSo: the counters first.\n</think>\n\nStart with the counters 日本 and wipe them.";
+    let tokens = |piece: usize| {
+        let mut tokens = std::collections::BTreeMap::new();
+        for update in events(&follow(&["--json", "--no-stop"], answer.as_bytes(), piece)) {
+            for token in update["tokens"].as_array().into_iter().flatten() {
+                let index = token["index"].as_u64().unwrap();
+                tokens.retain(|known, _| *known < index);
+                let mut token = token.clone();
+                // Half a character is not text, and what was provisional may be final later.
+                token["text"] = Value::Null;
+                token["final"] = Value::Null;
+                tokens.insert(index, token);
+            }
+        }
+        tokens
+    };
+    let whole = tokens(10_000);
+    assert!(whole.len() > 15 && whole.values().any(|token| token["channel"] == "thinking"));
+    assert_eq!(tokens(1), whole);
+}
+
+#[test]
+fn a_policy_file_has_its_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let judge = |policy: &str| {
+        let output = run(qwenguard(&["moderate", "--json", "--policy", policy, "export/nano/demo.jsonl"]), "");
+        (output.status.code(), events(&output), stderr(&output))
+    };
+    let (code, shadow, error) = judge(&file("shadow.toml", "shadow = true"));
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(shadow.iter().filter(|event| event["event"] == "end" && event["decision"] == "continue").count(), 3);
+    assert!(shadow.iter().any(|event| event["violation"]["rule"] == "answer.strict: 2 consecutive"));
+    assert!(shadow.iter().any(|event| event["finding"]["rule"] == "prompt.strict"));
+
+    let flags = "mode = { custom = { unsafe = { action = 'flag' }, controversial = { action = 'flag' } } }";
+    let (code, flagged, error) = judge(&file("flag.toml", &format!("[prompt]\n{flags}\n[answer]\n{flags}")));
+    assert_eq!(code, Some(0), "{error}");
+    assert!(flagged.iter().any(|event| event["event"] == "flag" && event["violation"]["action"] == "flag"));
+
+    let (code, _, error) = judge(&file("wrong.toml", "[answer.categories.Spam]\naction = 'flag'"));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("policy.answer.categories.Spam"), "{error}");
+    let (code, _, error) = judge(&file("broken.toml", "[answer]\nmode = 'stern'"));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("broken.toml") && error.contains("stern"), "{error}");
+}
+
 #[test]
 fn follow_needs_a_prompt() {
     let output = run(qwenguard(&["moderate", "--follow"]), "");
