@@ -1,32 +1,31 @@
 //! What the worker knows of one sequence.
 
-use std::sync::mpsc::SyncSender;
-
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
-use super::Read;
+use super::{
+    Read,
+    pending::{AppendId, Reply},
+};
 use crate::{
-    Error, Result,
+    Error,
     model::{BLOCK, HeadLogits, RoleLogits},
 };
 
-/// Where the logits of an append go.
-pub(crate) type Reply = SyncSender<Result<RoleLogits>>;
-
 /// A sequence: its token ids, how many of them are in the cache, and the work in progress.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SequenceState {
     pub(crate) tokens: Vec<u32>,
     /// Tokens whose keys and values are in `blocks`.
     pub(crate) cached: usize,
     pub(crate) blocks: Vec<u32>,
     pub(crate) job: Option<Job>,
+    /// Number of the last append.
+    pub(crate) append: u64,
     /// The step that used the sequence last.
     pub(crate) last_step: u64,
 }
 
 /// Tokens that were appended and are not all computed yet.
-#[derive(Debug)]
 pub(crate) struct Job {
     /// Order of arrival.
     pub(crate) ticket: u64,
@@ -36,15 +35,16 @@ pub(crate) struct Job {
     /// The next token whose logits are wanted. Tokens that are computed again after an eviction are not read again.
     next_row: usize,
     rows: Vec<RoleLogits>,
-    reply: Reply,
+    pub(super) reply: Reply,
 }
 
 impl SequenceState {
-    /// Takes appended tokens; they count once they are computed.
-    pub(crate) fn begin(&mut self, ticket: u64, ids: Vec<u32>, read: Read, reply: Reply) {
-        let start = self.tokens.len();
+    /// Takes appended tokens; they count once they are computed. Without a job only.
+    pub(crate) fn begin(&mut self, ticket: u64, append: AppendId, ids: Vec<u32>, read: Read, reply: Reply) {
         self.tokens.extend(ids);
+        self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
+        let start = append.start;
         self.job = Some(Job { ticket, start, read, next_row: start + from, rows: Vec::new(), reply });
     }
 
@@ -77,16 +77,16 @@ impl SequenceState {
         self.blocks.split_off(keep.min(self.blocks.len()))
     }
 
-    /// A sequence with the same tokens that shares this one's full blocks. Tokens in the block that this one still
-    /// writes are computed again.
-    pub(crate) fn fork(&self) -> Self {
-        let shared = self.cached / BLOCK;
+    /// A sequence with the same first `len` tokens that shares this one's full blocks of them. The tokens after those
+    /// blocks are computed again.
+    pub(crate) fn fork(&self, len: usize) -> Self {
+        let shared = self.cached.min(len) / BLOCK;
         SequenceState {
-            tokens: self.tokens.clone(),
+            tokens: self.tokens[..len].to_vec(),
             cached: shared * BLOCK,
             blocks: self.blocks[..shared].to_vec(),
-            job: None,
             last_step: self.last_step,
+            ..SequenceState::default()
         }
     }
 
@@ -122,8 +122,7 @@ impl SequenceState {
                     category: stack(job.rows.iter().map(|rows| rows.category.view())),
                 }
             };
-            // Nobody waits any more if the stream's thread died.
-            let _ = job.reply.send(Ok(logits));
+            job.reply.send(Ok(logits));
         }
     }
 
@@ -131,7 +130,7 @@ impl SequenceState {
     pub(crate) fn fail(&mut self, error: Error, is_shared: impl Fn(u32) -> bool) -> Vec<u32> {
         let Some(job) = self.job.take() else { return Vec::new() };
         let blocks = self.truncate(job.start, is_shared);
-        let _ = job.reply.send(Err(error));
+        job.reply.send(Err(error));
         blocks
     }
 }

@@ -5,13 +5,16 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use ndarray::Array2;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{Engine, Limits, Read};
+use super::{Engine, Limits, Read, Sequence};
 use crate::{
     Error, Result,
     model::{BLOCK, HeadLogits, Model, RaggedBatch, RoleLogits},
@@ -28,6 +31,25 @@ struct Counters {
 struct HashModel {
     cache: Vec<[i64; BLOCK]>,
     counters: Arc<Counters>,
+    gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
+}
+
+/// Holds a model in its steps. Once dropped it holds it no more.
+struct Gate {
+    entered: mpsc::Receiver<()>,
+    leave: mpsc::Sender<()>,
+}
+
+impl Gate {
+    /// Waits until the model is in a step.
+    fn enter(&self) {
+        self.entered.recv().unwrap();
+    }
+
+    /// Lets the model go on.
+    fn leave(&self) {
+        self.leave.send(()).unwrap();
+    }
 }
 
 /// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
@@ -44,6 +66,10 @@ impl Model for HashModel {
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
         self.counters.largest_step.fetch_max(batch.tokens(), Ordering::Relaxed);
         self.counters.tokens.fetch_add(batch.tokens(), Ordering::Relaxed);
+        if let Some((entered, leave)) = &self.gate {
+            let _ = entered.send(());
+            let _ = leave.recv();
+        }
         if self.counters.fail.swap(false, Ordering::Relaxed) {
             return Err(Error::Inference("on purpose".into()));
         }
@@ -66,15 +92,27 @@ impl Model for HashModel {
     }
 }
 
-fn engine(blocks: usize, step_tokens: usize) -> (Arc<Engine>, Arc<Counters>) {
+const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8 };
+
+fn start(blocks: usize, limits: Limits, gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>) -> TestEngine {
     let counters = Arc::new(Counters::default());
-    let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone() };
-    let limits = Limits { context: 1000, step_tokens, max_sequences: 8 };
+    let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone(), gate };
     (Arc::new(Engine::start(Box::new(model), limits).unwrap()), counters)
 }
 
+type TestEngine = (Arc<Engine>, Arc<Counters>);
+
+fn engine(blocks: usize, step_tokens: usize) -> TestEngine {
+    start(blocks, Limits { step_tokens, ..LIMITS }, None)
+}
+
+fn gated_engine(blocks: usize) -> (Arc<Engine>, Gate) {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    (start(blocks, LIMITS, Some((enter, left))).0, Gate { entered, leave })
+}
+
 /// Appends tokens that belong to one sequence only and checks every logit.
-fn append(sequence: &mut super::Sequence, tokens: &mut Vec<i64>, seed: u32, count: usize) {
+fn append(sequence: &mut Sequence, tokens: &mut Vec<i64>, seed: u32, count: usize) {
     let ids: Vec<u32> = (0..count as u32).map(|i| seed * 1000 + tokens.len() as u32 + i).collect();
     let before = tokens.len();
     tokens.extend(ids.iter().map(|id| i64::from(*id)));
@@ -213,4 +251,147 @@ fn blocks_of_forks_come_back_when_the_last_one_closes() {
         drop(first);
         append(&mut fork, &mut tokens, seed, 0);
     }
+}
+
+/// Begins to append `ids`; what it was is to be checked by [`check`].
+fn begin(sequence: &mut Sequence, ids: &[i64]) -> super::Pending {
+    let ids = ids.iter().map(|id| *id as u32).collect();
+    sequence.begin(ids, Read::Response { from: 0 }, None).unwrap()
+}
+
+fn check(tokens: &[i64], appended: usize, logits: &RoleLogits) {
+    assert_eq!(logits.risk.nrows(), appended);
+    for row in 0..appended {
+        let end = tokens.len() - appended + row + 1;
+        assert_eq!(logits.risk[[row, 0]], hash(tokens[..end].iter().copied()));
+    }
+}
+
+#[test]
+fn an_append_that_is_given_up_in_a_running_step_never_was() {
+    let (engine, gate) = gated_engine(64);
+    let mut sequence = engine.sequence().unwrap();
+    let given_up = begin(&mut sequence, &[1, 2, 3]);
+    gate.enter();
+    assert!(!given_up.is_ready());
+    drop(given_up);
+    let late = begin(&mut sequence, &[4; 70]);
+    gate.leave();
+    gate.enter();
+    let error = sequence.complete_by(late, Instant::now()).unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded), "{error}");
+    assert_eq!(sequence.len(), 0);
+    let kept = begin(&mut sequence, &[5, 6]);
+    gate.leave();
+    gate.enter();
+    gate.leave();
+    check(&[5, 6], 2, &sequence.complete(kept).unwrap());
+    assert_eq!(sequence.len(), 2);
+}
+
+#[test]
+fn an_append_that_is_given_up_when_it_is_done_never_was() {
+    let (engine, _) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let given_up = begin(&mut sequence, &[1, 2, 3]);
+    given_up.wait();
+    assert!(given_up.is_ready());
+    drop(given_up);
+    check(&[5, 6], 2, &sequence.append(vec![5, 6], Read::Response { from: 0 }).unwrap());
+    // Superseded by a later append, by a cut, by the end of the sequence.
+    let first = begin(&mut sequence, &[1; 30]);
+    let second = begin(&mut sequence, &[7]);
+    assert!(matches!(sequence.complete(first), Err(Error::WrongState { call: "complete", .. })));
+    check(&[5, 6, 7], 1, &sequence.complete(second).unwrap());
+    let cut = begin(&mut sequence, &[8]);
+    sequence.truncate(1).unwrap();
+    assert!(matches!(sequence.complete(cut), Err(Error::WrongState { call: "complete", .. })));
+    check(&[5, 9], 1, &sequence.append(vec![9], Read::Response { from: 0 }).unwrap());
+    let orphan = begin(&mut sequence, &[10; 900]);
+    drop(sequence);
+    orphan.wait();
+}
+
+#[test]
+fn the_worker_says_once_that_an_answer_is_there() {
+    let (engine, gate) = gated_engine(64);
+    let mut sequence = engine.sequence().unwrap();
+    let (send, calls) = mpsc::channel();
+    let say = |what: &'static str| -> Option<super::Notify> {
+        let send = send.clone();
+        Some(Box::new(move || send.send(what).unwrap()))
+    };
+    let read = Read::Response { from: 0 };
+    let nothing = sequence.begin(vec![], read, say("nothing")).unwrap();
+    assert_eq!(calls.try_recv(), Ok("nothing"));
+    assert!(nothing.is_ready());
+    let given_up = sequence.begin(vec![1], read, say("given up")).unwrap();
+    gate.enter();
+    drop(given_up);
+    let mut other = engine.sequence().unwrap();
+    let panics = other.begin(vec![1], read, Some(Box::new(|| panic!("on purpose")))).unwrap();
+    let last = sequence.begin(vec![2], read, say("last")).unwrap();
+    gate.leave();
+    gate.enter();
+    gate.leave();
+    assert_eq!(calls.recv(), Ok("last"));
+    assert!(last.is_ready());
+    sequence.complete(last).unwrap();
+    other.complete(panics).unwrap();
+    // A callback may be the last that holds the engine.
+    let (alive, gone) = mpsc::channel::<()>();
+    let (go, may_go) = mpsc::channel();
+    let held = (engine.clone(), alive);
+    let notify = move || {
+        may_go.recv().unwrap();
+        drop(held);
+    };
+    let pending = sequence.begin(vec![3], read, Some(Box::new(notify))).unwrap();
+    drop(gate);
+    pending.wait();
+    drop((pending, sequence, other, engine));
+    go.send(()).unwrap();
+    gone.recv().unwrap_err();
+}
+
+/// Whatever is given up whenever, caller and worker agree on what the sequence is.
+#[test]
+fn giving_up_and_completing_may_race() {
+    let (engine, _) = engine(24, 40);
+    thread::scope(|scope| {
+        for seed in 0..6 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let mut rng = SmallRng::seed_from_u64(seed);
+                let mut sequence = engine.sequence().unwrap();
+                let mut tokens = Vec::new();
+                for _ in 0..300 {
+                    let ids: Vec<i64> = (0..rng.random_range(1..60)).map(|_| rng.random_range(0..1000)).collect();
+                    if tokens.len() + ids.len() > 200 {
+                        tokens.truncate(rng.random_range(0..tokens.len()));
+                        sequence.truncate(tokens.len()).unwrap();
+                    }
+                    let pending = begin(&mut sequence, &ids);
+                    let deadline = Instant::now() + Duration::from_micros(rng.random_range(0..200));
+                    let result = match rng.random_range(0..4) {
+                        0 => continue,
+                        1 => {
+                            pending.wait_until(deadline);
+                            continue;
+                        }
+                        2 => sequence.complete_by(pending, deadline),
+                        _ => sequence.complete(pending),
+                    };
+                    match result {
+                        Ok(logits) => {
+                            tokens.extend(&ids);
+                            check(&tokens, ids.len(), &logits);
+                        }
+                        Err(error) => assert!(matches!(error, Error::DeadlineExceeded), "{error}"),
+                    }
+                    assert_eq!(sequence.len(), tokens.len());
+                }
+            });
+        }
+    });
 }

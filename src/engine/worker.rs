@@ -9,7 +9,8 @@ use std::{
 use super::{
     Read,
     blocks::BlockPool,
-    sequence::{Reply, SequenceState},
+    pending::{AppendId, Reply},
+    sequence::SequenceState,
 };
 use crate::{
     Error, Result,
@@ -18,11 +19,32 @@ use crate::{
 
 /// What streams ask of the worker.
 pub(crate) enum Command {
-    Open { id: u64 },
-    Append { id: u64, ids: Vec<u32>, read: Read, reply: Reply },
-    Truncate { id: u64, len: usize },
-    Fork { id: u64, new: u64 },
-    Close { id: u64 },
+    Open {
+        id: u64,
+    },
+    /// Appends to the tokens before the append's start, whatever came after them.
+    Append {
+        append: AppendId,
+        ids: Vec<u32>,
+        read: Read,
+        reply: Reply,
+    },
+    /// Gives an append up, done or not. Means nothing once there is a later one.
+    Cancel {
+        append: AppendId,
+    },
+    Truncate {
+        id: u64,
+        len: usize,
+    },
+    Fork {
+        id: u64,
+        new: u64,
+        len: usize,
+    },
+    Close {
+        id: u64,
+    },
 }
 
 pub(crate) struct Worker {
@@ -75,20 +97,25 @@ impl Worker {
             Command::Open { id } => {
                 self.sequences.insert(id, SequenceState::default());
             }
-            Command::Append { id, ids, read, reply } => {
-                if let Some(sequence) = self.sequences.get_mut(&id) {
-                    sequence.begin(self.next_ticket, ids, read, reply);
+            Command::Append { append, ids, read, reply } => {
+                self.cut_back(append.sequence, append.start);
+                if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
+                    sequence.begin(self.next_ticket, append, ids, read, reply);
                     self.next_ticket += 1;
                 }
             }
-            Command::Truncate { id, len } => {
-                if let Some(sequence) = self.sequences.get_mut(&id) {
-                    let blocks = sequence.truncate(len, |block| self.blocks.is_shared(block));
-                    self.blocks.give_back(blocks);
+            Command::Cancel { append } => {
+                let id = append.sequence;
+                if let Some(sequence) = self.sequences.get_mut(&id).filter(|state| state.append == append.number) {
+                    if let Some(job) = sequence.job.take() {
+                        job.reply.discard();
+                    }
+                    self.cut_back(id, append.start);
                 }
             }
-            Command::Fork { id, new } => {
-                if let Some(sequence) = self.sequences.get(&id).map(SequenceState::fork) {
+            Command::Truncate { id, len } => self.cut_back(id, len),
+            Command::Fork { id, new, len } => {
+                if let Some(sequence) = self.sequences.get(&id).map(|parent| parent.fork(len)) {
                     self.blocks.share(&sequence.blocks);
                     self.sequences.insert(new, sequence);
                 }
@@ -98,6 +125,15 @@ impl Worker {
                     self.blocks.give_back(sequence.evict());
                 }
             }
+        }
+    }
+
+    /// Cuts a sequence back to its first `len` tokens and ends the append that it is at.
+    fn cut_back(&mut self, id: u64, len: usize) {
+        self.fail(id, Error::WrongState { call: "complete", state: "after the append was given up" });
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            let blocks = sequence.truncate(len, |block| self.blocks.is_shared(block));
+            self.blocks.give_back(blocks);
         }
     }
 
