@@ -210,7 +210,8 @@ fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
         sequence.truncate(len).unwrap();
         tokens.truncate(len);
     }
-    assert_eq!(counters.tokens.load(Ordering::Relaxed), 100 + 6 * 40, "nothing was computed twice");
+    // What was cut off stays published, so the block before it may not be written: 31 and 5 tokens are computed again.
+    assert_eq!(counters.tokens.load(Ordering::Relaxed), 100 + 6 * 40 + 31 + 5);
 }
 
 #[test]
@@ -394,4 +395,112 @@ fn giving_up_and_completing_may_race() {
             });
         }
     });
+}
+
+#[test]
+fn equal_prefixes_are_computed_once() {
+    let (engine, counters) = engine(64, 50);
+    let computed = || counters.tokens.swap(0, Ordering::Relaxed);
+    let prompt: Vec<i64> = (0..200).collect();
+    let mut first = engine.sequence().unwrap();
+    let pending = begin(&mut first, &prompt);
+    check(&prompt, 200, &first.complete(pending).unwrap());
+    assert_eq!(computed(), 200);
+    // Only what comes before the first token that is read may be taken over, in whole blocks.
+    let ask = |tokens: &[i64], from: usize| {
+        let mut sequence = engine.sequence().unwrap();
+        let ids = tokens.iter().map(|id| *id as u32).collect();
+        let logits = sequence.append(ids, Read::Response { from }).unwrap();
+        check(tokens, tokens.len() - from, &logits);
+        sequence
+    };
+    let kept = ask(&prompt, 199);
+    assert_eq!(computed(), 200 - 192);
+    ask(&prompt, 64);
+    assert_eq!(computed(), 200 - 64);
+    ask(&prompt, 63);
+    assert_eq!(computed(), 200 - 32);
+    ask(&prompt[..192], 191);
+    assert_eq!(computed(), 192 - 160);
+    let mut other = prompt.clone();
+    other[40] = 1000;
+    ask(&other, 199);
+    assert_eq!(computed(), 200 - 32);
+    // The same ids behind another block are another prefix.
+    ask(&prompt[32..], 167);
+    assert_eq!(computed(), 168);
+    drop((first, kept));
+    ask(&prompt, 199);
+    assert_eq!(computed(), 200 - 192, "found though nobody uses it");
+}
+
+#[test]
+fn cached_blocks_go_longest_unused_first_and_from_the_end() {
+    let (engine, counters) = engine(8, 500);
+    let computed = || counters.tokens.swap(0, Ordering::Relaxed);
+    let ids = |seed: u32, count: u32| -> Vec<u32> { (0..count).map(|i| seed * 1000 + i).collect() };
+    let ask = |seed: u32, count: u32| {
+        let mut sequence = engine.sequence().unwrap();
+        sequence.append(ids(seed, count), Read::Response { from: count as usize - 1 }).unwrap();
+    };
+    ask(1, 4 * 32);
+    ask(2, 4 * 32);
+    assert_eq!(computed(), 256);
+    ask(3, 2 * 32);
+    assert_eq!(computed(), 64);
+    ask(2, 4 * 32);
+    assert_eq!(computed(), 32, "the youngest stays");
+    ask(1, 4 * 32);
+    assert_eq!(computed(), 96, "of the oldest, the beginning stays");
+}
+
+/// Any operations in any order on few distinct texts, in a cache that is too small: every logit is right.
+#[test]
+fn sharing_and_evicting_change_no_result() {
+    for (seed, blocks) in [(0, 64), (1, 20), (2, 9)] {
+        let (engine, _) = engine(blocks, 40);
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let engine = &engine;
+                scope.spawn(move || work_at_random(engine, &mut SmallRng::seed_from_u64(seed * 10 + thread)));
+            }
+        });
+    }
+}
+
+fn work_at_random(engine: &Arc<Engine>, rng: &mut SmallRng) {
+    let mut sequences: Vec<(Sequence, Vec<i64>)> = Vec::new();
+    for _ in 0..800 {
+        let operation = if sequences.is_empty() { 0 } else { rng.random_range(0..10) };
+        let chosen = rng.random_range(0..sequences.len().max(1));
+        match operation {
+            0 if sequences.len() < 2 => sequences.push((engine.sequence().unwrap(), Vec::new())),
+            1 if sequences.len() < 2 => {
+                let (parent, tokens) = &sequences[chosen];
+                sequences.push((parent.fork().unwrap(), tokens.clone()));
+            }
+            0..=2 => drop(sequences.swap_remove(chosen)),
+            3 => {
+                let (sequence, tokens) = &mut sequences[chosen];
+                tokens.truncate(rng.random_range(0..=tokens.len()));
+                sequence.truncate(tokens.len()).unwrap();
+            }
+            _ => {
+                let (sequence, tokens) = &mut sequences[chosen];
+                let before = tokens.len();
+                let count = rng.random_range(0..80).min(256 - before);
+                // Two texts that go the same ways again and again.
+                let text = rng.random_range(0..2);
+                tokens.extend((before..before + count).map(|at| text * 1000 + at as i64));
+                let from = rng.random_range(0..=count);
+                let ids = tokens[before..].iter().map(|id| *id as u32).collect();
+                let pending = sequence.begin(ids, Read::Response { from }, None).unwrap();
+                if operation == 4 {
+                    tokens.truncate(before);
+                } else {
+                    check(tokens, count - from, &sequence.complete(pending).unwrap());
+                }
+            }
+        }
+    }
 }

@@ -50,7 +50,6 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     model: Box<dyn Model>,
     blocks: BlockPool,
-    num_blocks: usize,
     sequences: HashMap<u64, SequenceState>,
     step_tokens: usize,
     next_ticket: u64,
@@ -65,11 +64,9 @@ struct Slice {
 
 impl Worker {
     pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize) -> Self {
-        let num_blocks = model.num_blocks();
         Worker {
+            blocks: BlockPool::new(model.num_blocks()),
             model,
-            blocks: BlockPool::new(num_blocks),
-            num_blocks,
             sequences: HashMap::new(),
             step_tokens,
             next_ticket: 0,
@@ -100,7 +97,7 @@ impl Worker {
             Command::Append { append, ids, read, reply } => {
                 self.cut_back(append.sequence, append.start);
                 if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
-                    sequence.begin(self.next_ticket, append, ids, read, reply);
+                    sequence.begin(self.next_ticket, append, &ids, read, reply);
                     self.next_ticket += 1;
                 }
             }
@@ -132,8 +129,7 @@ impl Worker {
     fn cut_back(&mut self, id: u64, len: usize) {
         self.fail(id, Error::WrongState { call: "complete", state: "after the append was given up" });
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            let blocks = sequence.truncate(len, |block| self.blocks.is_shared(block));
-            self.blocks.give_back(blocks);
+            sequence.truncate(len, &mut self.blocks);
         }
     }
 
@@ -164,10 +160,11 @@ impl Worker {
     /// Gives a sequence blocks for as many of its waiting tokens as the budget and the cache allow. Only the step's
     /// first sequence may take blocks from sequences that are at work, so that somebody always gets on.
     fn reserve(&mut self, id: u64, budget: usize, planned: &[Slice]) -> usize {
-        let sequence = &self.sequences[&id];
+        let Some(sequence) = self.sequences.get_mut(&id) else { return 0 };
+        sequence.adopt(&mut self.blocks);
         let cached = sequence.cached;
         let mut count = sequence.waiting().min(budget);
-        let room = self.num_blocks * BLOCK;
+        let room = self.blocks.total() * BLOCK;
         if planned.is_empty() && cached + sequence.waiting() > room {
             let error = Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit: room };
             self.fail(id, error);
@@ -223,7 +220,9 @@ impl Worker {
                 for slice in slices {
                     if let Some(sequence) = self.sequences.get_mut(&slice.id) {
                         sequence.last_step = self.step;
-                        sequence.commit(slice.count, &logits, first);
+                        if let Err(error) = sequence.commit(slice.count, &logits, first, &mut self.blocks) {
+                            sequence.fail(error, &mut self.blocks);
+                        }
                     }
                     first += slice.count;
                 }
@@ -239,8 +238,7 @@ impl Worker {
 
     fn fail(&mut self, id: u64, error: Error) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            let blocks = sequence.fail(error, |block| self.blocks.is_shared(block));
-            self.blocks.give_back(blocks);
+            sequence.fail(error, &mut self.blocks);
         }
     }
 }
