@@ -19,6 +19,7 @@ mod guard;
 mod model;
 mod policy;
 mod runtime;
+mod stats;
 mod stream;
 mod text;
 mod verdict;
@@ -27,6 +28,7 @@ pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, RuntimeConfi
 pub use error::{Error, Result};
 pub use guard::{Guard, Info};
 pub use policy::{Decision, Mode, Policy};
+pub use stats::{Histogram, Stats};
 pub use stream::{PromptCheck, Stream, TokenVerdict, Update, Violation};
 pub use text::{Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};

@@ -50,8 +50,14 @@ impl BlockPool {
         }
     }
 
-    pub(crate) fn total(&self) -> usize {
-        self.total
+    /// Blocks that sequences use.
+    pub(crate) fn used(&self) -> usize {
+        self.blocks.len() - self.free.len() - self.unused.len()
+    }
+
+    /// Blocks that nobody uses, but whose contents may be found.
+    pub(crate) fn unused(&self) -> usize {
+        self.unused.len()
     }
 
     /// A block to write. If all are used or published, the one that was given back longest ago.

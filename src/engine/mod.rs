@@ -4,12 +4,13 @@
 
 mod blocks;
 mod pending;
+mod queue;
 mod sequence;
 mod worker;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
@@ -18,12 +19,13 @@ use std::{
 };
 
 use crate::{
-    Error, Result,
-    model::{Model, RoleLogits},
+    Error, Result, Stats,
+    model::{BLOCK, Model, RoleLogits},
 };
 
 use pending::AppendId;
 pub(crate) use pending::{Notify, Pending};
+use queue::Queue;
 use worker::{Command, Worker};
 
 /// Which logits of appended tokens the caller wants.
@@ -54,13 +56,20 @@ pub(crate) struct Engine {
     limits: Limits,
     next_id: AtomicU64,
     open: AtomicUsize,
+    queue: Arc<Queue>,
+    /// Tokens that fit the whole cache.
+    cache_tokens: usize,
+    /// What the worker records; locked for moments only.
+    stats: Arc<Mutex<Stats>>,
 }
 
 impl Engine {
     /// Starts the worker thread.
     pub(crate) fn start(model: Box<dyn Model>, limits: Limits) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
-        let worker = Worker::new(model, limits.step_tokens);
+        let stats = Arc::new(Mutex::new(Stats::new((model.num_blocks() * model.block_bytes()) as u64)));
+        let cache_tokens = model.num_blocks() * BLOCK;
+        let worker = Worker::new(model, limits.step_tokens, stats.clone());
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
             .spawn(move || worker.run(receiver))
@@ -71,6 +80,9 @@ impl Engine {
             limits,
             next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            queue: Arc::default(),
+            cache_tokens,
+            stats,
         })
     }
 
@@ -90,6 +102,16 @@ impl Engine {
         let sequence = Sequence { engine: self.clone(), id, len, appends: 0 };
         self.send(command(sequence.id))?;
         Ok(sequence)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let load = self.queue.load();
+        stats.open_streams = self.open.load(Ordering::Relaxed);
+        stats.waiting_streams = load.streams;
+        stats.queued_tokens = load.tokens;
+        stats.oldest_wait_seconds = load.oldest_seconds;
+        stats
     }
 
     fn send(&self, command: Command) -> Result<()> {
@@ -148,6 +170,10 @@ impl Sequence {
     /// called after this call failed or the result was dropped, but a call that is under way goes on.
     pub(crate) fn begin(&mut self, ids: Vec<u32>, read: Read, notify: Option<Notify>) -> Result<Pending> {
         self.check_room(self.len, ids.len())?;
+        let limit = self.engine.cache_tokens;
+        if self.len + ids.len() > limit {
+            return Err(Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit });
+        }
         self.appends += 1;
         let append = AppendId { sequence: self.id, number: self.appends, start: self.len };
         let count = ids.len();
@@ -155,7 +181,8 @@ impl Sequence {
         if count == 0 {
             reply.send(Ok(RoleLogits::empty()));
         } else {
-            self.engine.send(Command::Append { append, ids, read, reply })?;
+            let place = self.engine.queue.enter(count);
+            self.engine.send(Command::Append { append, ids, read, place, reply })?;
         }
         Ok(pending)
     }

@@ -8,6 +8,7 @@ use super::{
     Read,
     blocks::BlockPool,
     pending::{AppendId, Reply},
+    queue::Place,
 };
 use crate::{
     Error, Result,
@@ -20,6 +21,8 @@ pub(crate) struct SequenceState {
     pub(crate) tokens: Vec<u32>,
     /// Tokens whose keys and values are in `blocks`.
     pub(crate) cached: usize,
+    /// Tokens that were in the cache at any time.
+    pub(crate) computed: usize,
     pub(crate) blocks: Vec<u32>,
     pub(crate) job: Option<Job>,
     /// Number of the last append.
@@ -30,15 +33,16 @@ pub(crate) struct SequenceState {
 
 /// Tokens that were appended and are not all computed yet.
 pub(crate) struct Job {
-    /// Order of arrival.
-    pub(crate) ticket: u64,
+    pub(crate) place: Place,
+    /// Whether a step has worked on it.
+    pub(crate) started: bool,
     /// Length of the sequence before the append.
     start: usize,
     read: Read,
     /// The next token whose logits are wanted. Tokens that are computed again after an eviction are not read again.
     next_row: usize,
     rows: Rows,
-    pub(super) reply: Reply,
+    pub(crate) reply: Reply,
 }
 
 /// Logits, row after row.
@@ -51,7 +55,7 @@ struct Rows {
 
 impl SequenceState {
     /// Takes appended tokens; they count once they are computed. Without a job only.
-    pub(crate) fn begin(&mut self, ticket: u64, append: AppendId, ids: &[u32], read: Read, reply: Reply) {
+    pub(crate) fn begin(&mut self, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
         if self.tokens.try_reserve(ids.len()).is_err() {
             return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
         }
@@ -59,7 +63,8 @@ impl SequenceState {
         self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
         let start = append.start;
-        self.job = Some(Job { ticket, start, read, next_row: start + from, rows: Rows::default(), reply });
+        self.job =
+            Some(Job { place, started: false, start, read, next_row: start + from, rows: Rows::default(), reply });
     }
 
     /// Tokens that wait to be computed.
@@ -90,6 +95,7 @@ impl SequenceState {
             self.blocks.push(block);
             self.cached += BLOCK;
         }
+        self.computed = self.computed.max(self.cached);
         self.cached - before
     }
 
@@ -98,6 +104,7 @@ impl SequenceState {
     pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
         self.tokens.truncate(len);
         self.cached = self.cached.min(len);
+        self.computed = self.computed.min(len);
         let keep = self.cached.div_ceil(BLOCK);
         pool.give_back(self.blocks.split_off(keep.min(self.blocks.len())));
         if !self.cached.is_multiple_of(BLOCK) && !pool.reclaim(self.blocks[keep - 1]) {
@@ -113,6 +120,7 @@ impl SequenceState {
         SequenceState {
             tokens: self.tokens[..len].to_vec(),
             cached: shared * BLOCK,
+            computed: self.cached.min(len),
             blocks: self.blocks[..shared].to_vec(),
             last_step: self.last_step,
             ..SequenceState::default()
@@ -128,14 +136,17 @@ impl SequenceState {
         first: usize,
         pool: &mut BlockPool,
     ) -> Result<()> {
-        let full = self.cached / BLOCK;
         let before = self.cached;
+        let full = before / BLOCK;
+        let again = self.computed.saturating_sub(before).min(count);
         self.cached += count;
+        self.computed = self.computed.max(self.cached);
         for index in full..self.cached / BLOCK {
             let parent = index.checked_sub(1).map(|parent| self.blocks[parent]);
             self.blocks[index] = pool.publish(parent, nth_block(&self.tokens, index), self.blocks[index]);
         }
         let Some(job) = &mut self.job else { return Ok(()) };
+        job.place.computed(count - again);
         let role = match job.read {
             Read::Query { .. } => &logits.query,
             Read::Response { .. } => &logits.response,
@@ -149,6 +160,7 @@ impl SequenceState {
         if self.waiting() == 0
             && let Some(job) = self.job.take()
         {
+            drop(job.place);
             job.reply.send(job.rows.into_logits());
         }
         Ok(())
@@ -158,6 +170,7 @@ impl SequenceState {
     pub(crate) fn fail(&mut self, error: Error, pool: &mut BlockPool) {
         if let Some(job) = self.job.take() {
             self.truncate(job.start, pool);
+            drop(job.place);
             job.reply.send(Err(error));
         }
     }

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{Engine, Limits, Read, Sequence};
 use crate::{
-    Error, Result,
+    Error, Result, Stats,
     model::{BLOCK, HeadLogits, Model, RaggedBatch, RoleLogits},
 };
 
@@ -52,6 +52,9 @@ impl Gate {
     }
 }
 
+/// A token that the model panics on.
+const UNKNOWN: i64 = 999_999;
+
 /// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
 fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
     let hash = prefix.into_iter().fold(7u64, |hash, id| (hash * 31 + id as u64) % 1_000_003);
@@ -61,6 +64,10 @@ fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
 impl Model for HashModel {
     fn num_blocks(&self) -> usize {
         self.cache.len()
+    }
+
+    fn block_bytes(&self) -> usize {
+        100
     }
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
@@ -74,6 +81,7 @@ impl Model for HashModel {
             return Err(Error::Inference("on purpose".into()));
         }
         assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
+        assert!(!batch.input_ids.contains(&UNKNOWN), "on purpose");
         let mut rows = Vec::new();
         for (stream, blocks) in batch.blocks.iter().enumerate() {
             let (from, to) = (batch.cu_seqlens[stream] as usize, batch.cu_seqlens[stream + 1] as usize);
@@ -109,6 +117,17 @@ fn engine(blocks: usize, step_tokens: usize) -> TestEngine {
 fn gated_engine(blocks: usize) -> (Arc<Engine>, Gate) {
     let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
     (start(blocks, LIMITS, Some((enter, left))).0, Gate { entered, leave })
+}
+
+/// Waits until the worker has come so far.
+fn stats_when(engine: &Engine, is: impl Fn(&Stats) -> bool) -> Stats {
+    loop {
+        let stats = engine.stats();
+        if is(&stats) {
+            return stats;
+        }
+        thread::yield_now();
+    }
 }
 
 /// Appends tokens that belong to one sequence only and checks every logit.
@@ -465,6 +484,11 @@ fn sharing_and_evicting_change_no_result() {
                 scope.spawn(move || work_at_random(engine, &mut SmallRng::seed_from_u64(seed * 10 + thread)));
             }
         });
+        let stats = stats_when(&engine, |stats| stats.cache_used_bytes == 0);
+        assert!(stats.prefix_hit_tokens > 0);
+        assert_eq!(stats.evictions > 0, blocks < 64);
+        // Nothing is lost: one stream gets all of it.
+        append(&mut engine.sequence().unwrap(), &mut Vec::new(), 9, (blocks * BLOCK).min(1000));
     }
 }
 
@@ -503,4 +527,67 @@ fn work_at_random(engine: &Arc<Engine>, rng: &mut SmallRng) {
             }
         }
     }
+}
+
+#[test]
+fn statistics_show_what_waits_while_a_step_runs() {
+    let (engine, gate) = gated_engine(64);
+    let mut first = engine.sequence().unwrap();
+    let mut second = engine.sequence().unwrap();
+    let long = begin(&mut first, &[1; 70]);
+    gate.enter();
+    let short = begin(&mut second, &[2; 3]);
+    let stats = engine.stats();
+    assert_eq!((stats.open_streams, stats.waiting_streams, stats.queued_tokens, stats.steps), (2, 2, 73, 0));
+    assert!(stats.oldest_wait_seconds > 0.0);
+    gate.leave();
+    gate.enter();
+    let stats = engine.stats();
+    assert_eq!((stats.waiting_streams, stats.queued_tokens, stats.steps, stats.tokens), (2, 23, 1, 50));
+    assert_eq!(stats.queue_seconds.count(), 2);
+    gate.leave();
+    first.complete(long).unwrap();
+    second.complete(short).unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.waiting_streams, stats.queued_tokens, stats.oldest_wait_seconds), (0, 0, 0.0));
+    assert_eq!((stats.steps, stats.tokens, stats.step_seconds.count()), (2, 73, 2));
+    assert_eq!((stats.step_tokens.sum, stats.step_streams.sum), (73.0, 3.0));
+    assert_eq!(stats.cache_bytes, 64 * 100);
+    stats_when(&engine, |stats| stats.cache_used_bytes == 4 * 100);
+    drop((first, second));
+    let stats = stats_when(&engine, |stats| stats.cache_used_bytes == 0);
+    assert_eq!((stats.open_streams, stats.cache_unused_bytes), (0, 2 * 100));
+}
+
+#[test]
+fn statistics_count_what_goes_wrong() {
+    let (engine, counters) = engine(4, 200);
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    let (mut tokens, mut others) = (Vec::new(), Vec::new());
+    append(&mut first, &mut tokens, 1, 3 * BLOCK);
+    append(&mut second, &mut others, 2, 3 * BLOCK);
+    let stats = engine.stats();
+    assert_eq!((stats.evictions, stats.prefix_hit_tokens, stats.recomputed_tokens), (1, 0, 0));
+    // One block of the first is still there.
+    append(&mut first, &mut tokens, 1, 1);
+    let stats = engine.stats();
+    assert_eq!((stats.evictions, stats.prefix_hit_tokens, stats.recomputed_tokens), (2, 32, 64));
+    counters.fail.store(true, Ordering::Relaxed);
+    first.append(vec![1], Read::Response { from: 0 }).unwrap_err();
+    let stats = engine.stats();
+    assert_eq!((stats.failed_steps, stats.queued_tokens, stats.waiting_streams), (1, 0, 0));
+}
+
+/// A step that fails or panics fails the streams in it; the others do not notice.
+#[test]
+fn a_failed_step_fails_only_the_streams_in_it() {
+    let (engine, gate) = gated_engine(64);
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    let fails = begin(&mut first, &[1, UNKNOWN]);
+    gate.enter();
+    let works = begin(&mut second, &[3, 4]);
+    drop(gate);
+    assert!(first.complete(fails).unwrap_err().to_string().contains("panicked"));
+    check(&[3, 4], 2, &second.complete(works).unwrap());
+    check(&[1], 1, &first.append(vec![1], Read::Response { from: 0 }).unwrap());
 }
