@@ -121,6 +121,10 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The deadline of a call passed before its tokens were computed.
+    #[error("the deadline passed before the tokens were computed; nothing was added, try again with more time")]
+    DeadlineExceeded,
+
     /// Memory could not be had.
     #[error("out of memory: {bytes} bytes for {purpose}")]
     OutOfMemory {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    CachePrecision, Config, Error, Overflow, Policy, Result, Stream, TextToken,
+    CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
     bundle::{Bundle, Precision},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
@@ -217,6 +217,11 @@ impl Guard {
     /// The labels of the heads that judge answers.
     pub fn response_labels(&self) -> &Labels {
         &self.shared.response_labels
+    }
+
+    /// What the guard has done so far and how it is. Never waits for a step; callers may poll it.
+    pub fn stats(&self) -> Stats {
+        self.shared.engine.stats()
     }
 
     /// What the guard is made of.

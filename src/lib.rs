@@ -19,6 +19,7 @@ mod guard;
 mod model;
 mod policy;
 mod runtime;
+mod stats;
 mod stream;
 mod text;
 mod verdict;
@@ -27,6 +28,7 @@ pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, Ru
 pub use error::{Error, Result};
 pub use guard::{Guard, Info};
 pub use policy::{Action, CategoryRule, Custom, Debounce, Decision, LevelRule, Mode, Policy, PromptRules, Rules};
+pub use stats::{Histogram, Stats};
 pub use stream::{PromptCheck, PromptFinding, Stream, TokenVerdict, Update, Violation};
 pub use text::{Channel, Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};

@@ -3,23 +3,29 @@
 //! blocks is computed again from its ids.
 
 mod blocks;
+mod pending;
+mod queue;
 mod sequence;
 mod worker;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
-    Error, Result,
-    model::{Model, RoleLogits},
+    Error, Result, Stats,
+    model::{BLOCK, Model, RoleLogits},
 };
 
+use pending::AppendId;
+pub(crate) use pending::{Notify, Pending};
+use queue::Queue;
 use worker::{Command, Worker};
 
 /// Which logits of appended tokens the caller wants.
@@ -50,13 +56,20 @@ pub(crate) struct Engine {
     limits: Limits,
     next_id: AtomicU64,
     open: AtomicUsize,
+    queue: Arc<Queue>,
+    /// Tokens that fit the whole cache.
+    cache_tokens: usize,
+    /// What the worker records; locked for moments only.
+    stats: Arc<Mutex<Stats>>,
 }
 
 impl Engine {
     /// Starts the worker thread.
     pub(crate) fn start(model: Box<dyn Model>, limits: Limits) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
-        let worker = Worker::new(model, limits.step_tokens);
+        let stats = Arc::new(Mutex::new(Stats::new((model.num_blocks() * model.block_bytes()) as u64)));
+        let cache_tokens = model.num_blocks() * BLOCK;
+        let worker = Worker::new(model, limits.step_tokens, stats.clone());
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
             .spawn(move || worker.run(receiver))
@@ -67,6 +80,9 @@ impl Engine {
             limits,
             next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            queue: Arc::default(),
+            cache_tokens,
+            stats,
         })
     }
 
@@ -82,14 +98,30 @@ impl Engine {
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
             return Err(Error::Busy { what: "too many open streams", limit });
         }
-        let sequence = Sequence { engine: self.clone(), id: self.next_id.fetch_add(1, Ordering::Relaxed), len };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let sequence = Sequence { engine: self.clone(), id, len, appends: 0 };
         self.send(command(sequence.id))?;
         Ok(sequence)
     }
 
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let load = self.queue.load();
+        stats.open_streams = self.open.load(Ordering::Relaxed);
+        stats.waiting_streams = load.streams;
+        stats.queued_tokens = load.tokens;
+        stats.oldest_wait_seconds = load.oldest_seconds;
+        stats
+    }
+
     fn send(&self, command: Command) -> Result<()> {
         let commands = self.commands.as_ref().ok_or(Error::EngineStopped)?;
-        commands.send(command).map_err(|_| Error::EngineStopped)
+        commands.send(command).map_err(|mpsc::SendError(command)| {
+            if let Command::Append { reply, .. } = command {
+                reply.discard();
+            }
+            Error::EngineStopped
+        })
     }
 }
 
@@ -97,17 +129,25 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.commands = None;
         if let Some(worker) = self.worker.take() {
-            // The session must be gone before the host tears down ONNX Runtime. A worker that panicked is gone too.
-            let _ = worker.join();
+            // A callback may own the last handle; the worker cannot wait for itself.
+            if worker.thread().id() != std::thread::current().id() {
+                // The session must be gone before the host tears down ONNX Runtime. A worker that panicked is gone too.
+                let _ = worker.join();
+            }
         }
     }
 }
 
 /// A sequence of tokens in the engine. Dropping it gives its cache blocks back.
+///
+/// Its length is what was completed. The worker may be ahead, or behind with what it was told to forget; every command
+/// carries the length that it starts from, so that the two never differ in what the next logits are about.
 pub(crate) struct Sequence {
     engine: Arc<Engine>,
     id: u64,
     len: usize,
+    /// Appends that were begun.
+    appends: u64,
 }
 
 impl Sequence {
@@ -119,20 +159,52 @@ impl Sequence {
     /// Appends tokens, waits until they are computed and returns the logits that `read` asks for, one row per token.
     /// After an error the sequence is as it was before.
     pub(crate) fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<RoleLogits> {
-        let count = ids.len();
-        if count == 0 {
-            return Ok(RoleLogits::empty());
+        let pending = self.begin(ids, read, None)?;
+        self.complete(pending)
+    }
+
+    /// Begins to append tokens and returns at once. They become part of the sequence when the result is given to
+    /// [`Sequence::complete`]. An earlier append that is not completed is given up.
+    ///
+    /// `notify` is called as soon as completing does not wait any more; with no tokens, by this call itself. It is not
+    /// called after this call failed or the result was dropped, but a call that is under way goes on.
+    pub(crate) fn begin(&mut self, ids: Vec<u32>, read: Read, notify: Option<Notify>) -> Result<Pending> {
+        self.check_room(self.len, ids.len())?;
+        let limit = self.engine.cache_tokens;
+        if self.len + ids.len() > limit {
+            return Err(Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit });
         }
-        self.check_room(self.len, count)?;
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.engine.send(Command::Append { id: self.id, ids, read, reply })?;
-        let logits = answer.recv().map_err(|_| Error::EngineStopped)??;
+        self.appends += 1;
+        let append = AppendId { sequence: self.id, number: self.appends, start: self.len };
+        let count = ids.len();
+        let (pending, reply) = Pending::new(self.engine.clone(), append, count, notify);
+        if count == 0 {
+            reply.send(Ok(RoleLogits::empty()));
+        } else {
+            let place = self.engine.queue.enter(count);
+            self.engine.send(Command::Append { append, ids, read, place, reply })?;
+        }
+        Ok(pending)
+    }
+
+    /// Waits until the sequence's last append is computed and returns its logits. After an error the sequence is as it
+    /// was before the append.
+    pub(crate) fn complete(&mut self, pending: Pending) -> Result<RoleLogits> {
+        if pending.append != (AppendId { sequence: self.id, number: self.appends, start: self.len }) {
+            return Err(Error::WrongState { call: "complete", state: "after the append was given up" });
+        }
+        let count = pending.count;
+        let logits = pending.take()?;
         self.len += count;
         Ok(logits)
     }
-}
 
-impl Sequence {
+    /// As [`Sequence::complete`], but gives the append up if it is not computed by `deadline`.
+    #[allow(dead_code, reason = "for calls that do not wait")]
+    pub(crate) fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<RoleLogits> {
+        if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
+    }
+
     /// An error if `count` tokens after the first `len` would not fit the context.
     pub(crate) fn check_room(&self, len: usize, count: usize) -> Result<()> {
         let limit = self.engine.limits.context;
@@ -142,8 +214,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// Cuts the sequence back to its first `len` tokens. Costs nothing but, where the end is in a block that a fork
-    /// uses too, computing up to a block of tokens again.
+    /// Cuts the sequence back to its first `len` tokens; if it was longer, an append that is not completed is given up.
+    /// Costs nothing but, where the end is in a block that a fork uses too, computing up to a block of tokens again.
     pub(crate) fn truncate(&mut self, len: usize) -> Result<()> {
         if len < self.len {
             self.engine.send(Command::Truncate { id: self.id, len })?;
@@ -154,7 +226,7 @@ impl Sequence {
 
     /// Another sequence that starts with the same tokens and shares their cache.
     pub(crate) fn fork(&self) -> Result<Sequence> {
-        self.engine.open_sequence(self.len, |new| Command::Fork { id: self.id, new })
+        self.engine.open_sequence(self.len, |new| Command::Fork { id: self.id, new, len: self.len })
     }
 }
 

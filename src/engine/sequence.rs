@@ -1,51 +1,70 @@
 //! What the worker knows of one sequence.
 
-use std::sync::mpsc::SyncSender;
+use std::collections::TryReserveError;
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, s};
 
-use super::Read;
+use super::{
+    Read,
+    blocks::BlockPool,
+    pending::{AppendId, Reply},
+    queue::Place,
+};
 use crate::{
     Error, Result,
     model::{BLOCK, HeadLogits, RoleLogits},
 };
 
-/// Where the logits of an append go.
-pub(crate) type Reply = SyncSender<Result<RoleLogits>>;
-
 /// A sequence: its token ids, how many of them are in the cache, and the work in progress.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SequenceState {
     pub(crate) tokens: Vec<u32>,
     /// Tokens whose keys and values are in `blocks`.
     pub(crate) cached: usize,
+    /// Tokens that were in the cache at any time.
+    pub(crate) computed: usize,
     pub(crate) blocks: Vec<u32>,
     pub(crate) job: Option<Job>,
+    /// Number of the last append.
+    pub(crate) append: u64,
     /// The step that used the sequence last.
     pub(crate) last_step: u64,
 }
 
 /// Tokens that were appended and are not all computed yet.
-#[derive(Debug)]
 pub(crate) struct Job {
-    /// Order of arrival.
-    pub(crate) ticket: u64,
+    pub(crate) place: Place,
+    /// Whether a step has worked on it.
+    pub(crate) started: bool,
     /// Length of the sequence before the append.
     start: usize,
     read: Read,
     /// The next token whose logits are wanted. Tokens that are computed again after an eviction are not read again.
     next_row: usize,
-    rows: Vec<RoleLogits>,
-    reply: Reply,
+    rows: Rows,
+    pub(crate) reply: Reply,
+}
+
+/// Logits, row after row.
+#[derive(Default)]
+struct Rows {
+    count: usize,
+    risk: Vec<f32>,
+    category: Vec<f32>,
 }
 
 impl SequenceState {
-    /// Takes appended tokens; they count once they are computed.
-    pub(crate) fn begin(&mut self, ticket: u64, ids: Vec<u32>, read: Read, reply: Reply) {
-        let start = self.tokens.len();
+    /// Takes appended tokens; they count once they are computed. Without a job only.
+    pub(crate) fn begin(&mut self, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
+        if self.tokens.try_reserve(ids.len()).is_err() {
+            return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
+        }
         self.tokens.extend(ids);
+        self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
-        self.job = Some(Job { ticket, start, read, next_row: start + from, rows: Vec::new(), reply });
+        let start = append.start;
+        self.job =
+            Some(Job { place, started: false, start, read, next_row: start + from, rows: Rows::default(), reply });
     }
 
     /// Tokens that wait to be computed.
@@ -64,80 +83,123 @@ impl SequenceState {
         std::mem::take(&mut self.blocks)
     }
 
-    /// Cuts the sequence back. Returns blocks it no longer needs: those past the new end, and the one that the end is
-    /// in if others use it too, because only the owner of a block may write it. Its tokens are computed again.
-    pub(crate) fn truncate(&mut self, len: usize, is_shared: impl Fn(u32) -> bool) -> Vec<u32> {
+    /// Takes over published blocks that hold the next tokens, up to those whose logits are wanted. Returns how many
+    /// tokens that saves.
+    pub(crate) fn adopt(&mut self, pool: &mut BlockPool) -> usize {
+        let Some(job) = &self.job else { return 0 };
+        let before = self.cached;
+        let end = job.next_row.min(self.tokens.len() - 1);
+        while self.blocks.len() * BLOCK == self.cached && self.cached + BLOCK <= end {
+            let ids = nth_block(&self.tokens, self.blocks.len());
+            let Some(block) = pool.find(self.blocks.last().copied(), ids) else { break };
+            self.blocks.push(block);
+            self.cached += BLOCK;
+        }
+        self.computed = self.computed.max(self.cached);
+        self.cached - before
+    }
+
+    /// Cuts the sequence back and gives back the blocks it no longer needs: those past the new end, and the one that
+    /// the end is in if it may not be written. Its tokens are computed again.
+    pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
         self.tokens.truncate(len);
         self.cached = self.cached.min(len);
-        let mut keep = self.cached.div_ceil(BLOCK);
-        if !self.cached.is_multiple_of(BLOCK) && is_shared(self.blocks[keep - 1]) {
-            keep -= 1;
-            self.cached = keep * BLOCK;
+        self.computed = self.computed.min(len);
+        let keep = self.cached.div_ceil(BLOCK);
+        pool.give_back(self.blocks.split_off(keep.min(self.blocks.len())));
+        if !self.cached.is_multiple_of(BLOCK) && !pool.reclaim(self.blocks[keep - 1]) {
+            self.cached = (keep - 1) * BLOCK;
+            pool.give_back(self.blocks.split_off(keep - 1));
         }
-        self.blocks.split_off(keep.min(self.blocks.len()))
     }
 
-    /// A sequence with the same tokens that shares this one's full blocks. Tokens in the block that this one still
-    /// writes are computed again.
-    pub(crate) fn fork(&self) -> Self {
-        let shared = self.cached / BLOCK;
+    /// A sequence with the same first `len` tokens that shares this one's full blocks of them. The tokens after those
+    /// blocks are computed again.
+    pub(crate) fn fork(&self, len: usize) -> Self {
+        let shared = self.cached.min(len) / BLOCK;
         SequenceState {
-            tokens: self.tokens.clone(),
+            tokens: self.tokens[..len].to_vec(),
             cached: shared * BLOCK,
+            computed: self.cached.min(len),
             blocks: self.blocks[..shared].to_vec(),
-            job: None,
             last_step: self.last_step,
+            ..SequenceState::default()
         }
     }
 
-    /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's.
-    pub(crate) fn commit(&mut self, count: usize, logits: &HeadLogits, first: usize) {
-        let Some(job) = &mut self.job else { return };
+    /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's, and publishes the blocks
+    /// that these tokens fill.
+    pub(crate) fn commit(
+        &mut self,
+        count: usize,
+        logits: &HeadLogits,
+        first: usize,
+        pool: &mut BlockPool,
+    ) -> Result<()> {
+        let before = self.cached;
+        let full = before / BLOCK;
+        let again = self.computed.saturating_sub(before).min(count);
+        self.cached += count;
+        self.computed = self.computed.max(self.cached);
+        for index in full..self.cached / BLOCK {
+            let parent = index.checked_sub(1).map(|parent| self.blocks[parent]);
+            self.blocks[index] = pool.publish(parent, nth_block(&self.tokens, index), self.blocks[index]);
+        }
+        let Some(job) = &mut self.job else { return Ok(()) };
+        job.place.computed(count - again);
         let role = match job.read {
             Read::Query { .. } => &logits.query,
             Read::Response { .. } => &logits.response,
         };
-        let skip = job.next_row.saturating_sub(self.cached).min(count);
+        let skip = job.next_row.saturating_sub(before);
         if skip < count {
-            job.next_row = self.cached + count;
-            let rows = s![first + skip..first + count, ..];
-            job.rows.push(RoleLogits {
-                risk: role.risk.slice(rows).to_owned(),
-                category: role.category.slice(rows).to_owned(),
-            });
+            let wanted = self.tokens.len() - job.next_row;
+            job.rows.push(role, first + skip..first + count, wanted)?;
+            job.next_row = self.cached;
         }
-        self.cached += count;
-        if self.waiting() == 0 {
-            self.finish();
+        if self.waiting() == 0
+            && let Some(job) = self.job.take()
+        {
+            drop(job.place);
+            job.reply.send(job.rows.into_logits());
         }
+        Ok(())
     }
 
-    fn finish(&mut self) {
+    /// Gives up the work in progress: the sequence is as it was before the append.
+    pub(crate) fn fail(&mut self, error: Error, pool: &mut BlockPool) {
         if let Some(job) = self.job.take() {
-            let logits = if job.rows.is_empty() {
-                RoleLogits::empty()
-            } else {
-                RoleLogits {
-                    risk: stack(job.rows.iter().map(|rows| rows.risk.view())),
-                    category: stack(job.rows.iter().map(|rows| rows.category.view())),
-                }
-            };
-            // Nobody waits any more if the stream's thread died.
-            let _ = job.reply.send(Ok(logits));
+            self.truncate(job.start, pool);
+            drop(job.place);
+            job.reply.send(Err(error));
         }
-    }
-
-    /// Gives up the work in progress: the sequence is as it was before the append. Returns blocks it no longer needs.
-    pub(crate) fn fail(&mut self, error: Error, is_shared: impl Fn(u32) -> bool) -> Vec<u32> {
-        let Some(job) = self.job.take() else { return Vec::new() };
-        let blocks = self.truncate(job.start, is_shared);
-        let _ = job.reply.send(Err(error));
-        blocks
     }
 }
 
-/// The slices of a job below each other.
-fn stack<'a>(slices: impl Iterator<Item = ArrayView2<'a, f32>>) -> Array2<f32> {
-    let slices: Vec<_> = slices.collect();
-    concatenate(Axis(0), &slices).expect("there are slices, all of the same head and so of the same width")
+impl Rows {
+    /// Adds rows of a step's logits. `wanted` says how many are to come in all, these included.
+    fn push(&mut self, logits: &RoleLogits, rows: std::ops::Range<usize>, wanted: usize) -> Result<()> {
+        self.count += rows.len();
+        for (values, all) in [(&mut self.risk, &logits.risk), (&mut self.category, &logits.category)] {
+            let bytes = wanted * all.ncols() * size_of::<f32>();
+            let no_memory = |_: TryReserveError| Error::OutOfMemory { bytes, purpose: "logits" };
+            values.try_reserve(wanted * all.ncols()).map_err(no_memory)?;
+            values.extend(all.slice(s![rows.clone(), ..]));
+        }
+        Ok(())
+    }
+
+    fn into_logits(self) -> Result<RoleLogits> {
+        let matrix = |values: Vec<f32>| {
+            let columns = values.len() / self.count.max(1);
+            Array2::from_shape_vec((self.count, columns), values)
+                .map_err(|error| Error::Inference(format!("logits of uneven rows: {error}")))
+        };
+        Ok(RoleLogits { risk: matrix(self.risk)?, category: matrix(self.category)? })
+    }
+}
+
+/// The ids of one full block.
+fn nth_block(tokens: &[u32], index: usize) -> &[u32; BLOCK] {
+    &tokens.as_chunks().0[index]
 }

@@ -5,15 +5,18 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use ndarray::Array2;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{Engine, Limits, Read};
+use super::{Engine, Limits, Read, Sequence};
 use crate::{
-    Error, Result,
+    Error, Result, Stats,
     model::{BLOCK, HeadLogits, Model, RaggedBatch, RoleLogits},
 };
 
@@ -28,7 +31,29 @@ struct Counters {
 struct HashModel {
     cache: Vec<[i64; BLOCK]>,
     counters: Arc<Counters>,
+    gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
 }
+
+/// Holds a model in its steps. Once dropped it holds it no more.
+struct Gate {
+    entered: mpsc::Receiver<()>,
+    leave: mpsc::Sender<()>,
+}
+
+impl Gate {
+    /// Waits until the model is in a step.
+    fn enter(&self) {
+        self.entered.recv().unwrap();
+    }
+
+    /// Lets the model go on.
+    fn leave(&self) {
+        self.leave.send(()).unwrap();
+    }
+}
+
+/// A token that the model panics on.
+const UNKNOWN: i64 = 999_999;
 
 /// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
 fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
@@ -41,13 +66,22 @@ impl Model for HashModel {
         self.cache.len()
     }
 
+    fn block_bytes(&self) -> usize {
+        100
+    }
+
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
         self.counters.largest_step.fetch_max(batch.tokens(), Ordering::Relaxed);
         self.counters.tokens.fetch_add(batch.tokens(), Ordering::Relaxed);
+        if let Some((entered, leave)) = &self.gate {
+            let _ = entered.send(());
+            let _ = leave.recv();
+        }
         if self.counters.fail.swap(false, Ordering::Relaxed) {
             return Err(Error::Inference("on purpose".into()));
         }
         assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
+        assert!(!batch.input_ids.contains(&UNKNOWN), "on purpose");
         let mut rows = Vec::new();
         for (stream, blocks) in batch.blocks.iter().enumerate() {
             let (from, to) = (batch.cu_seqlens[stream] as usize, batch.cu_seqlens[stream + 1] as usize);
@@ -66,15 +100,38 @@ impl Model for HashModel {
     }
 }
 
-fn engine(blocks: usize, step_tokens: usize) -> (Arc<Engine>, Arc<Counters>) {
+const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8 };
+
+fn start(blocks: usize, limits: Limits, gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>) -> TestEngine {
     let counters = Arc::new(Counters::default());
-    let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone() };
-    let limits = Limits { context: 1000, step_tokens, max_sequences: 8 };
+    let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone(), gate };
     (Arc::new(Engine::start(Box::new(model), limits).unwrap()), counters)
 }
 
+type TestEngine = (Arc<Engine>, Arc<Counters>);
+
+fn engine(blocks: usize, step_tokens: usize) -> TestEngine {
+    start(blocks, Limits { step_tokens, ..LIMITS }, None)
+}
+
+fn gated_engine(blocks: usize) -> (Arc<Engine>, Gate) {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    (start(blocks, LIMITS, Some((enter, left))).0, Gate { entered, leave })
+}
+
+/// Waits until the worker has come so far.
+fn stats_when(engine: &Engine, is: impl Fn(&Stats) -> bool) -> Stats {
+    loop {
+        let stats = engine.stats();
+        if is(&stats) {
+            return stats;
+        }
+        thread::yield_now();
+    }
+}
+
 /// Appends tokens that belong to one sequence only and checks every logit.
-fn append(sequence: &mut super::Sequence, tokens: &mut Vec<i64>, seed: u32, count: usize) {
+fn append(sequence: &mut Sequence, tokens: &mut Vec<i64>, seed: u32, count: usize) {
     let ids: Vec<u32> = (0..count as u32).map(|i| seed * 1000 + tokens.len() as u32 + i).collect();
     let before = tokens.len();
     tokens.extend(ids.iter().map(|id| i64::from(*id)));
@@ -172,7 +229,8 @@ fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
         sequence.truncate(len).unwrap();
         tokens.truncate(len);
     }
-    assert_eq!(counters.tokens.load(Ordering::Relaxed), 100 + 6 * 40, "nothing was computed twice");
+    // What was cut off stays published, so the block before it may not be written: 31 and 5 tokens are computed again.
+    assert_eq!(counters.tokens.load(Ordering::Relaxed), 100 + 6 * 40 + 31 + 5);
 }
 
 #[test]
@@ -213,4 +271,323 @@ fn blocks_of_forks_come_back_when_the_last_one_closes() {
         drop(first);
         append(&mut fork, &mut tokens, seed, 0);
     }
+}
+
+/// Begins to append `ids`; what it was is to be checked by [`check`].
+fn begin(sequence: &mut Sequence, ids: &[i64]) -> super::Pending {
+    let ids = ids.iter().map(|id| *id as u32).collect();
+    sequence.begin(ids, Read::Response { from: 0 }, None).unwrap()
+}
+
+fn check(tokens: &[i64], appended: usize, logits: &RoleLogits) {
+    assert_eq!(logits.risk.nrows(), appended);
+    for row in 0..appended {
+        let end = tokens.len() - appended + row + 1;
+        assert_eq!(logits.risk[[row, 0]], hash(tokens[..end].iter().copied()));
+    }
+}
+
+#[test]
+fn an_append_that_is_given_up_in_a_running_step_never_was() {
+    let (engine, gate) = gated_engine(64);
+    let mut sequence = engine.sequence().unwrap();
+    let given_up = begin(&mut sequence, &[1, 2, 3]);
+    gate.enter();
+    assert!(!given_up.is_ready());
+    drop(given_up);
+    let late = begin(&mut sequence, &[4; 70]);
+    gate.leave();
+    gate.enter();
+    let error = sequence.complete_by(late, Instant::now()).unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded), "{error}");
+    assert_eq!(sequence.len(), 0);
+    let kept = begin(&mut sequence, &[5, 6]);
+    gate.leave();
+    gate.enter();
+    gate.leave();
+    check(&[5, 6], 2, &sequence.complete(kept).unwrap());
+    assert_eq!(sequence.len(), 2);
+}
+
+#[test]
+fn an_append_that_is_given_up_when_it_is_done_never_was() {
+    let (engine, _) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let given_up = begin(&mut sequence, &[1, 2, 3]);
+    given_up.wait();
+    assert!(given_up.is_ready());
+    drop(given_up);
+    check(&[5, 6], 2, &sequence.append(vec![5, 6], Read::Response { from: 0 }).unwrap());
+    // Superseded by a later append, by a cut, by the end of the sequence.
+    let first = begin(&mut sequence, &[1; 30]);
+    let second = begin(&mut sequence, &[7]);
+    assert!(matches!(sequence.complete(first), Err(Error::WrongState { call: "complete", .. })));
+    check(&[5, 6, 7], 1, &sequence.complete(second).unwrap());
+    let cut = begin(&mut sequence, &[8]);
+    sequence.truncate(1).unwrap();
+    assert!(matches!(sequence.complete(cut), Err(Error::WrongState { call: "complete", .. })));
+    check(&[5, 9], 1, &sequence.append(vec![9], Read::Response { from: 0 }).unwrap());
+    let orphan = begin(&mut sequence, &[10; 900]);
+    drop(sequence);
+    orphan.wait();
+}
+
+#[test]
+fn the_worker_says_once_that_an_answer_is_there() {
+    let (engine, gate) = gated_engine(64);
+    let mut sequence = engine.sequence().unwrap();
+    let (send, calls) = mpsc::channel();
+    let say = |what: &'static str| -> Option<super::Notify> {
+        let send = send.clone();
+        Some(Box::new(move || send.send(what).unwrap()))
+    };
+    let read = Read::Response { from: 0 };
+    let nothing = sequence.begin(vec![], read, say("nothing")).unwrap();
+    assert_eq!(calls.try_recv(), Ok("nothing"));
+    assert!(nothing.is_ready());
+    let given_up = sequence.begin(vec![1], read, say("given up")).unwrap();
+    gate.enter();
+    drop(given_up);
+    let mut other = engine.sequence().unwrap();
+    let panics = other.begin(vec![1], read, Some(Box::new(|| panic!("on purpose")))).unwrap();
+    let last = sequence.begin(vec![2], read, say("last")).unwrap();
+    gate.leave();
+    gate.enter();
+    gate.leave();
+    assert_eq!(calls.recv(), Ok("last"));
+    assert!(last.is_ready());
+    sequence.complete(last).unwrap();
+    other.complete(panics).unwrap();
+    // A callback may be the last that holds the engine.
+    let (alive, gone) = mpsc::channel::<()>();
+    let (go, may_go) = mpsc::channel();
+    let held = (engine.clone(), alive);
+    let notify = move || {
+        may_go.recv().unwrap();
+        drop(held);
+    };
+    let pending = sequence.begin(vec![3], read, Some(Box::new(notify))).unwrap();
+    drop(gate);
+    pending.wait();
+    drop((pending, sequence, other, engine));
+    go.send(()).unwrap();
+    gone.recv().unwrap_err();
+}
+
+/// Whatever is given up whenever, caller and worker agree on what the sequence is.
+#[test]
+fn giving_up_and_completing_may_race() {
+    let (engine, _) = engine(24, 40);
+    thread::scope(|scope| {
+        for seed in 0..6 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let mut rng = SmallRng::seed_from_u64(seed);
+                let mut sequence = engine.sequence().unwrap();
+                let mut tokens = Vec::new();
+                for _ in 0..300 {
+                    let ids: Vec<i64> = (0..rng.random_range(1..60)).map(|_| rng.random_range(0..1000)).collect();
+                    if tokens.len() + ids.len() > 200 {
+                        tokens.truncate(rng.random_range(0..tokens.len()));
+                        sequence.truncate(tokens.len()).unwrap();
+                    }
+                    let pending = begin(&mut sequence, &ids);
+                    let deadline = Instant::now() + Duration::from_micros(rng.random_range(0..200));
+                    let result = match rng.random_range(0..4) {
+                        0 => continue,
+                        1 => {
+                            pending.wait_until(deadline);
+                            continue;
+                        }
+                        2 => sequence.complete_by(pending, deadline),
+                        _ => sequence.complete(pending),
+                    };
+                    match result {
+                        Ok(logits) => {
+                            tokens.extend(&ids);
+                            check(&tokens, ids.len(), &logits);
+                        }
+                        Err(error) => assert!(matches!(error, Error::DeadlineExceeded), "{error}"),
+                    }
+                    assert_eq!(sequence.len(), tokens.len());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn equal_prefixes_are_computed_once() {
+    let (engine, counters) = engine(64, 50);
+    let computed = || counters.tokens.swap(0, Ordering::Relaxed);
+    let prompt: Vec<i64> = (0..200).collect();
+    let mut first = engine.sequence().unwrap();
+    let pending = begin(&mut first, &prompt);
+    check(&prompt, 200, &first.complete(pending).unwrap());
+    assert_eq!(computed(), 200);
+    // Only what comes before the first token that is read may be taken over, in whole blocks.
+    let ask = |tokens: &[i64], from: usize| {
+        let mut sequence = engine.sequence().unwrap();
+        let ids = tokens.iter().map(|id| *id as u32).collect();
+        let logits = sequence.append(ids, Read::Response { from }).unwrap();
+        check(tokens, tokens.len() - from, &logits);
+        sequence
+    };
+    let kept = ask(&prompt, 199);
+    assert_eq!(computed(), 200 - 192);
+    ask(&prompt, 64);
+    assert_eq!(computed(), 200 - 64);
+    ask(&prompt, 63);
+    assert_eq!(computed(), 200 - 32);
+    ask(&prompt[..192], 191);
+    assert_eq!(computed(), 192 - 160);
+    let mut other = prompt.clone();
+    other[40] = 1000;
+    ask(&other, 199);
+    assert_eq!(computed(), 200 - 32);
+    // The same ids behind another block are another prefix.
+    ask(&prompt[32..], 167);
+    assert_eq!(computed(), 168);
+    drop((first, kept));
+    ask(&prompt, 199);
+    assert_eq!(computed(), 200 - 192, "found though nobody uses it");
+}
+
+#[test]
+fn cached_blocks_go_longest_unused_first_and_from_the_end() {
+    let (engine, counters) = engine(8, 500);
+    let computed = || counters.tokens.swap(0, Ordering::Relaxed);
+    let ids = |seed: u32, count: u32| -> Vec<u32> { (0..count).map(|i| seed * 1000 + i).collect() };
+    let ask = |seed: u32, count: u32| {
+        let mut sequence = engine.sequence().unwrap();
+        sequence.append(ids(seed, count), Read::Response { from: count as usize - 1 }).unwrap();
+    };
+    ask(1, 4 * 32);
+    ask(2, 4 * 32);
+    assert_eq!(computed(), 256);
+    ask(3, 2 * 32);
+    assert_eq!(computed(), 64);
+    ask(2, 4 * 32);
+    assert_eq!(computed(), 32, "the youngest stays");
+    ask(1, 4 * 32);
+    assert_eq!(computed(), 96, "of the oldest, the beginning stays");
+}
+
+/// Any operations in any order on few distinct texts, in a cache that is too small: every logit is right.
+#[test]
+fn sharing_and_evicting_change_no_result() {
+    for (seed, blocks) in [(0, 64), (1, 20), (2, 9)] {
+        let (engine, _) = engine(blocks, 40);
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let engine = &engine;
+                scope.spawn(move || work_at_random(engine, &mut SmallRng::seed_from_u64(seed * 10 + thread)));
+            }
+        });
+        let stats = stats_when(&engine, |stats| stats.cache_used_bytes == 0);
+        assert!(stats.prefix_hit_tokens > 0);
+        assert_eq!(stats.evictions > 0, blocks < 64);
+        // Nothing is lost: one stream gets all of it.
+        append(&mut engine.sequence().unwrap(), &mut Vec::new(), 9, (blocks * BLOCK).min(1000));
+    }
+}
+
+fn work_at_random(engine: &Arc<Engine>, rng: &mut SmallRng) {
+    let mut sequences: Vec<(Sequence, Vec<i64>)> = Vec::new();
+    for _ in 0..800 {
+        let operation = if sequences.is_empty() { 0 } else { rng.random_range(0..10) };
+        let chosen = rng.random_range(0..sequences.len().max(1));
+        match operation {
+            0 if sequences.len() < 2 => sequences.push((engine.sequence().unwrap(), Vec::new())),
+            1 if sequences.len() < 2 => {
+                let (parent, tokens) = &sequences[chosen];
+                sequences.push((parent.fork().unwrap(), tokens.clone()));
+            }
+            0..=2 => drop(sequences.swap_remove(chosen)),
+            3 => {
+                let (sequence, tokens) = &mut sequences[chosen];
+                tokens.truncate(rng.random_range(0..=tokens.len()));
+                sequence.truncate(tokens.len()).unwrap();
+            }
+            _ => {
+                let (sequence, tokens) = &mut sequences[chosen];
+                let before = tokens.len();
+                let count = rng.random_range(0..80).min(256 - before);
+                // Two texts that go the same ways again and again.
+                let text = rng.random_range(0..2);
+                tokens.extend((before..before + count).map(|at| text * 1000 + at as i64));
+                let from = rng.random_range(0..=count);
+                let ids = tokens[before..].iter().map(|id| *id as u32).collect();
+                let pending = sequence.begin(ids, Read::Response { from }, None).unwrap();
+                if operation == 4 {
+                    tokens.truncate(before);
+                } else {
+                    check(tokens, count - from, &sequence.complete(pending).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn statistics_show_what_waits_while_a_step_runs() {
+    let (engine, gate) = gated_engine(64);
+    let mut first = engine.sequence().unwrap();
+    let mut second = engine.sequence().unwrap();
+    let long = begin(&mut first, &[1; 70]);
+    gate.enter();
+    let short = begin(&mut second, &[2; 3]);
+    let stats = engine.stats();
+    assert_eq!((stats.open_streams, stats.waiting_streams, stats.queued_tokens, stats.steps), (2, 2, 73, 0));
+    assert!(stats.oldest_wait_seconds > 0.0);
+    gate.leave();
+    gate.enter();
+    let stats = engine.stats();
+    assert_eq!((stats.waiting_streams, stats.queued_tokens, stats.steps, stats.tokens), (2, 23, 1, 50));
+    assert_eq!(stats.queue_seconds.count(), 2);
+    gate.leave();
+    first.complete(long).unwrap();
+    second.complete(short).unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.waiting_streams, stats.queued_tokens, stats.oldest_wait_seconds), (0, 0, 0.0));
+    assert_eq!((stats.steps, stats.tokens, stats.step_seconds.count()), (2, 73, 2));
+    assert_eq!((stats.step_tokens.sum, stats.step_streams.sum), (73.0, 3.0));
+    assert_eq!(stats.cache_bytes, 64 * 100);
+    stats_when(&engine, |stats| stats.cache_used_bytes == 4 * 100);
+    drop((first, second));
+    let stats = stats_when(&engine, |stats| stats.cache_used_bytes == 0);
+    assert_eq!((stats.open_streams, stats.cache_unused_bytes), (0, 2 * 100));
+}
+
+#[test]
+fn statistics_count_what_goes_wrong() {
+    let (engine, counters) = engine(4, 200);
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    let (mut tokens, mut others) = (Vec::new(), Vec::new());
+    append(&mut first, &mut tokens, 1, 3 * BLOCK);
+    append(&mut second, &mut others, 2, 3 * BLOCK);
+    let stats = engine.stats();
+    assert_eq!((stats.evictions, stats.prefix_hit_tokens, stats.recomputed_tokens), (1, 0, 0));
+    // One block of the first is still there.
+    append(&mut first, &mut tokens, 1, 1);
+    let stats = engine.stats();
+    assert_eq!((stats.evictions, stats.prefix_hit_tokens, stats.recomputed_tokens), (2, 32, 64));
+    counters.fail.store(true, Ordering::Relaxed);
+    first.append(vec![1], Read::Response { from: 0 }).unwrap_err();
+    let stats = engine.stats();
+    assert_eq!((stats.failed_steps, stats.queued_tokens, stats.waiting_streams), (1, 0, 0));
+}
+
+/// A step that fails or panics fails the streams in it; the others do not notice.
+#[test]
+fn a_failed_step_fails_only_the_streams_in_it() {
+    let (engine, gate) = gated_engine(64);
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    let fails = begin(&mut first, &[1, UNKNOWN]);
+    gate.enter();
+    let works = begin(&mut second, &[3, 4]);
+    drop(gate);
+    assert!(first.complete(fails).unwrap_err().to_string().contains("panicked"));
+    check(&[3, 4], 2, &second.complete(works).unwrap());
+    check(&[1], 1, &first.append(vec![1], Read::Response { from: 0 }).unwrap());
 }

@@ -3,36 +3,60 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::Receiver,
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+    time::Instant,
 };
 
 use super::{
     Read,
     blocks::BlockPool,
-    sequence::{Reply, SequenceState},
+    pending::{AppendId, Reply},
+    queue::Place,
+    sequence::SequenceState,
 };
 use crate::{
-    Error, Result,
+    Error, Result, Stats,
     model::{BLOCK, HeadLogits, Model, RaggedBatch},
 };
 
 /// What streams ask of the worker.
 pub(crate) enum Command {
-    Open { id: u64 },
-    Append { id: u64, ids: Vec<u32>, read: Read, reply: Reply },
-    Truncate { id: u64, len: usize },
-    Fork { id: u64, new: u64 },
-    Close { id: u64 },
+    Open {
+        id: u64,
+    },
+    /// Appends to the tokens before the append's start, whatever came after them.
+    Append {
+        append: AppendId,
+        ids: Vec<u32>,
+        read: Read,
+        place: Place,
+        reply: Reply,
+    },
+    /// Gives an append up, done or not. Means nothing once there is a later one.
+    Cancel {
+        append: AppendId,
+    },
+    Truncate {
+        id: u64,
+        len: usize,
+    },
+    Fork {
+        id: u64,
+        new: u64,
+        len: usize,
+    },
+    Close {
+        id: u64,
+    },
 }
 
 pub(crate) struct Worker {
     model: Box<dyn Model>,
     blocks: BlockPool,
-    num_blocks: usize,
     sequences: HashMap<u64, SequenceState>,
     step_tokens: usize,
-    next_ticket: u64,
     step: u64,
+    stats: Arc<Mutex<Stats>>,
 }
 
 /// A sequence's part of a step.
@@ -42,16 +66,14 @@ struct Slice {
 }
 
 impl Worker {
-    pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize) -> Self {
-        let num_blocks = model.num_blocks();
+    pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize, stats: Arc<Mutex<Stats>>) -> Self {
         Worker {
+            blocks: BlockPool::new(model.num_blocks()),
             model,
-            blocks: BlockPool::new(num_blocks),
-            num_blocks,
             sequences: HashMap::new(),
             step_tokens,
-            next_ticket: 0,
             step: 0,
+            stats,
         }
     }
 
@@ -62,6 +84,7 @@ impl Worker {
             loop {
                 commands.try_iter().for_each(|command| self.apply(command));
                 let slices = self.plan();
+                self.record_cache();
                 if slices.is_empty() {
                     break;
                 }
@@ -75,20 +98,25 @@ impl Worker {
             Command::Open { id } => {
                 self.sequences.insert(id, SequenceState::default());
             }
-            Command::Append { id, ids, read, reply } => {
-                if let Some(sequence) = self.sequences.get_mut(&id) {
-                    sequence.begin(self.next_ticket, ids, read, reply);
-                    self.next_ticket += 1;
+            Command::Append { append, ids, read, place, reply } => {
+                self.cut_back(append.sequence, append.start);
+                if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
+                    sequence.begin(append, &ids, read, place, reply);
                 }
             }
-            Command::Truncate { id, len } => {
-                if let Some(sequence) = self.sequences.get_mut(&id) {
-                    let blocks = sequence.truncate(len, |block| self.blocks.is_shared(block));
-                    self.blocks.give_back(blocks);
+            Command::Cancel { append } => {
+                let id = append.sequence;
+                if let Some(sequence) = self.sequences.get_mut(&id).filter(|state| state.append == append.number) {
+                    if let Some(job) = sequence.job.take() {
+                        drop(job.place);
+                        job.reply.discard();
+                    }
+                    self.cut_back(id, append.start);
                 }
             }
-            Command::Fork { id, new } => {
-                if let Some(sequence) = self.sequences.get(&id).map(SequenceState::fork) {
+            Command::Truncate { id, len } => self.cut_back(id, len),
+            Command::Fork { id, new, len } => {
+                if let Some(sequence) = self.sequences.get(&id).map(|parent| parent.fork(len)) {
                     self.blocks.share(&sequence.blocks);
                     self.sequences.insert(new, sequence);
                 }
@@ -101,12 +129,22 @@ impl Worker {
         }
     }
 
+    /// Cuts a sequence back to its first `len` tokens and ends the append that it is at.
+    fn cut_back(&mut self, id: u64, len: usize) {
+        self.fail(id, Error::WrongState { call: "complete", state: "after the append was given up" });
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.truncate(len, &mut self.blocks);
+        }
+    }
+
     /// Chooses the next step's slices and gives them blocks. Empty if nothing waits.
     fn plan(&mut self) -> Vec<Slice> {
         let mut waiting: Vec<(bool, u64, u64)> = self
             .sequences
             .iter()
-            .filter_map(|(id, sequence)| sequence.job.as_ref().map(|job| (sequence.waiting() > BLOCK, job.ticket, *id)))
+            .filter_map(|(id, sequence)| {
+                sequence.job.as_ref().map(|job| (sequence.waiting() > BLOCK, job.place.ticket, *id))
+            })
             .collect();
         // Few new tokens first, oldest first.
         waiting.sort_unstable();
@@ -128,15 +166,11 @@ impl Worker {
     /// Gives a sequence blocks for as many of its waiting tokens as the budget and the cache allow. Only the step's
     /// first sequence may take blocks from sequences that are at work, so that somebody always gets on.
     fn reserve(&mut self, id: u64, budget: usize, planned: &[Slice]) -> usize {
-        let sequence = &self.sequences[&id];
+        let Some(sequence) = self.sequences.get_mut(&id) else { return 0 };
+        let found = sequence.adopt(&mut self.blocks);
         let cached = sequence.cached;
         let mut count = sequence.waiting().min(budget);
-        let room = self.num_blocks * BLOCK;
-        if planned.is_empty() && cached + sequence.waiting() > room {
-            let error = Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit: room };
-            self.fail(id, error);
-            return 0;
-        }
+        self.record(|stats| stats.prefix_hit_tokens += found as u64);
         while self.sequences[&id].missing_blocks(cached + count) > 0 {
             let block = match self.blocks.take() {
                 Some(block) => block,
@@ -163,35 +197,31 @@ impl Worker {
         let idle = others().filter(|(_, sequence)| sequence.job.is_none());
         let mut victim = idle.min_by_key(|(_, sequence)| sequence.last_step).map(|(id, _)| *id);
         if victim.is_none() && planned.is_empty() {
-            let ticket = |sequence: &SequenceState| sequence.job.as_ref().map(|job| job.ticket);
+            let ticket = |sequence: &SequenceState| sequence.job.as_ref().map(|job| job.place.ticket);
             victim = others().max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
         }
         let Some(sequence) = victim.and_then(|id| self.sequences.get_mut(&id)) else { return false };
-        tracing::debug!(tokens = sequence.cached, "evict");
-        self.blocks.give_back(sequence.evict());
+        tracing::debug_span!("evict", tokens = sequence.cached).in_scope(|| self.blocks.give_back(sequence.evict()));
+        self.record(|stats| stats.evictions += 1);
         true
     }
 
     fn step(&mut self, slices: &[Slice]) {
-        let mut batch = RaggedBatch::new();
-        for slice in slices {
-            let sequence = &self.sequences[&slice.id];
-            let ids = &sequence.tokens[sequence.cached..][..slice.count];
-            batch.push(ids, sequence.cached, &sequence.blocks);
-        }
+        let batch = self.batch(slices);
         self.step += 1;
+        let start = Instant::now();
         let span = tracing::trace_span!("step", streams = slices.len(), tokens = batch.tokens());
-        match span.in_scope(|| run_guarded(&mut *self.model, &batch)) {
-            Ok(logits) => {
-                let mut first = 0;
-                for slice in slices {
-                    if let Some(sequence) = self.sequences.get_mut(&slice.id) {
-                        sequence.last_step = self.step;
-                        sequence.commit(slice.count, &logits, first);
-                    }
-                    first += slice.count;
-                }
-            }
+        let result = span.in_scope(|| run_guarded(&mut *self.model, &batch));
+        self.record(|stats| {
+            stats.steps += 1;
+            stats.failed_steps += u64::from(result.is_err());
+            stats.tokens += batch.tokens() as u64;
+            stats.step_seconds.record(start.elapsed().as_secs_f64());
+            stats.step_tokens.record(batch.tokens() as f64);
+            stats.step_streams.record(slices.len() as f64);
+        });
+        match result {
+            Ok(logits) => self.commit(slices, &logits),
             Err(error) => {
                 tracing::error!(%error, "step failed");
                 for slice in slices {
@@ -201,10 +231,50 @@ impl Worker {
         }
     }
 
+    fn batch(&mut self, slices: &[Slice]) -> RaggedBatch {
+        let mut batch = RaggedBatch::new();
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for slice in slices {
+            let Some(sequence) = self.sequences.get_mut(&slice.id) else { continue };
+            let ids = &sequence.tokens[sequence.cached..][..slice.count];
+            batch.push(ids, sequence.cached, &sequence.blocks);
+            stats.recomputed_tokens += sequence.computed.saturating_sub(sequence.cached).min(slice.count) as u64;
+            if let Some(job) = sequence.job.as_mut().filter(|job| !job.started) {
+                job.started = true;
+                stats.queue_seconds.record(job.place.since.elapsed().as_secs_f64());
+            }
+        }
+        batch
+    }
+
+    fn commit(&mut self, slices: &[Slice], logits: &HeadLogits) {
+        let mut first = 0;
+        for slice in slices {
+            if let Some(sequence) = self.sequences.get_mut(&slice.id) {
+                sequence.last_step = self.step;
+                if let Err(error) = sequence.commit(slice.count, logits, first, &mut self.blocks) {
+                    sequence.fail(error, &mut self.blocks);
+                }
+            }
+            first += slice.count;
+        }
+    }
+
+    fn record(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn record_cache(&self) {
+        let bytes = self.model.block_bytes();
+        self.record(|stats| {
+            stats.cache_used_bytes = (self.blocks.used() * bytes) as u64;
+            stats.cache_unused_bytes = (self.blocks.unused() * bytes) as u64;
+        });
+    }
+
     fn fail(&mut self, id: u64, error: Error) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
-            let blocks = sequence.fail(error, |block| self.blocks.is_shared(block));
-            self.blocks.give_back(blocks);
+            sequence.fail(error, &mut self.blocks);
         }
     }
 }

@@ -71,6 +71,9 @@ pub(crate) trait Model: Send {
     /// Blocks in the KV cache.
     fn num_blocks(&self) -> usize;
 
+    /// Bytes of one of them.
+    fn block_bytes(&self) -> usize;
+
     /// Runs one step. After an error the cache holds nothing new for any stream of the batch.
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits>;
 }

@@ -97,6 +97,10 @@ impl Model for PagedModel {
         self.num_blocks
     }
 
+    fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
         // The runtime's Gather would read outside the embedding only after its own check, but its message would not
         // name the token; an empty batch crashes some kernels.

@@ -1,0 +1,237 @@
+//! What a guard has done and how it is.
+
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+/// Upper bounds of the buckets of times, in seconds.
+const SECONDS: [f64; BUCKETS] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
+
+/// Upper bounds of the buckets of counts.
+const COUNTS: [f64; BUCKETS] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0];
+
+const BUCKETS: usize = 14;
+
+/// What a guard has done since it was opened and how it is now, see [`Guard::stats`](crate::Guard::stats).
+///
+/// A guard is healthy while [`oldest_wait_seconds`](Self::oldest_wait_seconds) stays small: it grows if steps hang, even
+/// when nothing else shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Streams that are open.
+    pub open_streams: usize,
+    /// Streams that wait for an answer.
+    pub waiting_streams: usize,
+    /// Tokens that were given and are not computed.
+    pub queued_tokens: usize,
+    /// For how long the stream that waits longest has waited, in seconds. 0 if none waits.
+    pub oldest_wait_seconds: f64,
+    /// Steps: runs of the model over the new tokens of one or more streams.
+    pub steps: u64,
+    /// Steps that failed.
+    pub failed_steps: u64,
+    /// Tokens in all steps.
+    pub tokens: u64,
+    /// Of those, tokens whose stream had computed them before and lost them to others.
+    pub recomputed_tokens: u64,
+    /// Tokens that were not computed because the cache had them from an equal prefix.
+    pub prefix_hit_tokens: u64,
+    /// How often a stream lost its part of the cache to others.
+    pub evictions: u64,
+    /// Time of a step, in seconds. Upper bounds 0.001, 0.0025, 0.005, 0.01, ... 10, 25.
+    pub step_seconds: Histogram,
+    /// Time between a call and the first step that works on it, in seconds. Bounds as those of `step_seconds`.
+    pub queue_seconds: Histogram,
+    /// Tokens in a step. Upper bounds are the powers of two from 1 to 8192.
+    pub step_tokens: Histogram,
+    /// Streams in a step. Bounds as those of `step_tokens`.
+    pub step_streams: Histogram,
+    /// The most bytes that keys and values may take.
+    pub cache_bytes: u64,
+    /// Bytes of the cache that open streams use.
+    pub cache_used_bytes: u64,
+    /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
+    pub cache_unused_bytes: u64,
+}
+
+impl Stats {
+    pub(crate) fn new(cache_bytes: u64) -> Self {
+        Stats {
+            open_streams: 0,
+            waiting_streams: 0,
+            queued_tokens: 0,
+            oldest_wait_seconds: 0.0,
+            steps: 0,
+            failed_steps: 0,
+            tokens: 0,
+            recomputed_tokens: 0,
+            prefix_hit_tokens: 0,
+            evictions: 0,
+            step_seconds: Histogram::new(&SECONDS),
+            queue_seconds: Histogram::new(&SECONDS),
+            step_tokens: Histogram::new(&COUNTS),
+            step_streams: Histogram::new(&COUNTS),
+            cache_bytes,
+            cache_used_bytes: 0,
+            cache_unused_bytes: 0,
+        }
+    }
+
+    /// The text format of Prometheus, version 0.0.4. All names start with `qwenguard_`.
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_prometheus(&mut text);
+        text
+    }
+
+    #[rustfmt::skip]
+    fn write_prometheus(&self, out: &mut String) -> fmt::Result {
+        gauge(out, "open_streams", "Streams that are open.", self.open_streams as f64)?;
+        gauge(out, "waiting_streams", "Streams that wait for an answer.", self.waiting_streams as f64)?;
+        gauge(out, "queued_tokens", "Tokens that were given and are not computed.", self.queued_tokens as f64)?;
+        gauge(out, "oldest_wait_seconds", "How long the stream that waits longest has waited.", self.oldest_wait_seconds)?;
+        counter(out, "steps_total", "Steps run.", self.steps)?;
+        counter(out, "failed_steps_total", "Steps that failed.", self.failed_steps)?;
+        counter(out, "tokens_total", "Tokens in all steps.", self.tokens)?;
+        counter(out, "recomputed_tokens_total", "Tokens computed again after their cache was lost.", self.recomputed_tokens)?;
+        counter(out, "prefix_hit_tokens_total", "Tokens found in the cache of an equal prefix.", self.prefix_hit_tokens)?;
+        counter(out, "evictions_total", "Times that a stream lost its cache to others.", self.evictions)?;
+        self.step_seconds.write(out, "step_seconds", "Time of a step.")?;
+        self.queue_seconds.write(out, "queue_seconds", "Time between a call and its first step.")?;
+        self.step_tokens.write(out, "step_tokens", "Tokens in a step.")?;
+        self.step_streams.write(out, "step_streams", "Streams in a step.")?;
+        gauge(out, "cache_bytes", "The most bytes that keys and values may take.", self.cache_bytes as f64)?;
+        gauge(out, "cache_used_bytes", "Bytes of the cache that open streams use.", self.cache_used_bytes as f64)?;
+        gauge(out, "cache_unused_bytes", "Bytes of the cache kept for tokens that may come again.", self.cache_unused_bytes as f64)
+    }
+}
+
+/// How often values fell into ranges.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// Upper bounds of the ranges, inclusive and ascending.
+    pub bounds: [f64; BUCKETS],
+    /// How many values were above the bound before and not above this one; last, how many were above all.
+    pub counts: [u64; BUCKETS + 1],
+    /// Sum of all values.
+    pub sum: f64,
+}
+
+impl Histogram {
+    fn new(bounds: &[f64; BUCKETS]) -> Self {
+        Histogram { bounds: *bounds, counts: [0; BUCKETS + 1], sum: 0.0 }
+    }
+
+    /// How many values there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub(crate) fn record(&mut self, value: f64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
+        self.sum += value;
+    }
+
+    fn write(&self, out: &mut String, name: &str, help: &str) -> fmt::Result {
+        head(out, name, help, "histogram")?;
+        let mut below = 0;
+        for (bound, count) in self.bounds.iter().zip(&self.counts) {
+            below += count;
+            writeln!(out, "qwenguard_{name}_bucket{{le=\"{bound}\"}} {below}")?;
+        }
+        let count = self.count();
+        writeln!(out, "qwenguard_{name}_bucket{{le=\"+Inf\"}} {count}")?;
+        writeln!(out, "qwenguard_{name}_sum {}\nqwenguard_{name}_count {count}", self.sum)
+    }
+}
+
+fn head(out: &mut String, name: &str, help: &str, kind: &str) -> fmt::Result {
+    writeln!(out, "# HELP qwenguard_{name} {help}\n# TYPE qwenguard_{name} {kind}")
+}
+
+fn gauge(out: &mut String, name: &str, help: &str, value: f64) -> fmt::Result {
+    head(out, name, help, "gauge")?;
+    writeln!(out, "qwenguard_{name} {value}")
+}
+
+fn counter(out: &mut String, name: &str, help: &str, value: u64) -> fmt::Result {
+    head(out, name, help, "counter")?;
+    writeln!(out, "qwenguard_{name} {value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::*;
+
+    fn filled() -> Stats {
+        let mut stats = Stats::new(1 << 20);
+        stats.steps = 3;
+        stats.oldest_wait_seconds = 0.25;
+        for value in [0.0005, 0.001, 0.0011, 3.0, 99.0] {
+            stats.step_seconds.record(value);
+        }
+        stats
+    }
+
+    #[test]
+    fn a_histogram_counts_values_up_to_and_including_a_bound() {
+        let times = filled().step_seconds;
+        assert_eq!((times.counts[0], times.counts[1], times.counts[11], times.counts[BUCKETS]), (2, 1, 1, 1));
+        assert_eq!(times.count(), 5);
+        assert!((times.sum - 102.0026).abs() < 1e-9);
+        assert!(SECONDS.is_sorted() && COUNTS.is_sorted());
+    }
+
+    /// The rules of the text format: one HELP and one TYPE before all samples of a name, each sample once, names of
+    /// the allowed letters, counters end in `_total`, buckets are cumulative and complete, the end is a line's end.
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let text = filled().to_prometheus();
+        assert!(text.ends_with('\n') && !text.contains("\n\n"));
+        let (mut family, mut kind) = ("", "");
+        let (mut families, mut samples) = (HashSet::new(), HashMap::new());
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                (family, kind) = (help.split_once(' ').unwrap().0, "");
+                assert!(families.insert(family), "{line}");
+                let letter = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+                assert!(family.strip_prefix("qwenguard_").unwrap().chars().all(letter), "{line}");
+            } else if let Some(typed) = line.strip_prefix("# TYPE ") {
+                let (name, of) = typed.split_once(' ').unwrap();
+                assert_eq!((name, kind), (family, ""), "{line}");
+                assert_eq!(name.ends_with("_total"), of == "counter", "{line}");
+                kind = of;
+            } else {
+                let (name, value) = line.split_once(' ').unwrap();
+                let suffix = name.strip_prefix(family).unwrap();
+                let known = match kind {
+                    "histogram" => suffix.starts_with("_bucket{le=\"") || suffix == "_sum" || suffix == "_count",
+                    _ => suffix.is_empty(),
+                };
+                assert!(known, "{line}");
+                assert!(samples.insert(name, value.parse::<f64>().unwrap()).is_none(), "{line}");
+            }
+        }
+        assert_eq!(samples["qwenguard_steps_total"], 3.0);
+        assert_eq!(samples["qwenguard_oldest_wait_seconds"], 0.25);
+        let bucket = |bound: &str| samples[format!("qwenguard_step_seconds_bucket{{le=\"{bound}\"}}").as_str()];
+        assert_eq!([bucket("0.001"), bucket("0.0025"), bucket("2.5"), bucket("5"), bucket("25")], [2., 3., 3., 4., 4.]);
+        assert_eq!([bucket("+Inf"), samples["qwenguard_step_seconds_count"]], [5.0, 5.0]);
+    }
+
+    #[test]
+    fn every_number_is_exported() {
+        let text = filled().to_prometheus();
+        let serde_json::Value::Object(fields) = serde_json::to_value(filled()).unwrap() else { panic!() };
+        for name in fields.keys() {
+            let exported = |suffix: &str| text.contains(&format!("# TYPE qwenguard_{name}{suffix} "));
+            assert!(exported("") || exported("_total"), "{name}");
+        }
+    }
+}
