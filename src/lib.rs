@@ -18,6 +18,7 @@ mod error;
 mod guard;
 mod model;
 mod policy;
+mod queue;
 mod runtime;
 mod stats;
 mod stream;
@@ -28,8 +29,9 @@ pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, Ru
 pub use error::{Error, Result};
 pub use guard::{Guard, Info};
 pub use policy::{Action, CategoryRule, Custom, Debounce, Decision, LevelRule, Mode, Policy, PromptRules, Rules};
+pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
-pub use stream::{PromptCheck, PromptFinding, Stream, TokenVerdict, Update, Violation};
+pub use stream::{Call, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update, Violation};
 pub use text::{Channel, Message, TextToken};
 pub use verdict::{Labels, Risk, Verdict};
 

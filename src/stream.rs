@@ -1,21 +1,20 @@
 //! A stream: one conversation being moderated.
 
 mod answer;
+mod call;
+mod change;
 mod tape;
 mod tokens;
 mod update;
 
 use std::sync::Arc;
 
-use crate::{
-    Debounce, Error, Message, Policy, Result, Verdict,
-    engine::{Read, Sequence},
-    guard::Shared,
-    text::AnswerToken,
-};
+use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared};
 
 use answer::{Answer, Input};
-use tape::Tape;
+pub(crate) use call::BegunCall;
+pub use call::{Call, Reply};
+pub(crate) use tape::Notify;
 pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 
 /// One conversation being moderated: light, one owner at a time. Dropping it gives its memory back.
@@ -61,29 +60,7 @@ impl Stream {
     /// [`Error::Conversation`] if there is no user turn or the template refuses the messages; [`Error::ContextFull`] if
     /// the prompt is longer than the model's context.
     pub fn prompt(&mut self, messages: &[Message]) -> Result<PromptCheck> {
-        let conversation = self.shared.renderer.render(&self.shared.tokenizer, messages)?;
-        let ids = conversation.prompt;
-        let last = ids.len() - 1;
-        let held = self
-            .turn
-            .as_ref()
-            .map_or(0, |Turn { answer, .. }| answer.tape.common_prefix(&self.sequence, &answer.tokens, &ids));
-        // The logits of the last token are needed.
-        let keep = held.min(last);
-        self.sequence.check_room(keep, ids.len() - keep)?;
-        let logits = self
-            .sequence
-            .truncate(keep)
-            .and_then(|()| self.sequence.append(ids[keep..].to_vec(), Read::Query { from: last - keep }));
-        if let (Err(_), Some(turn)) = (&logits, &mut self.turn) {
-            turn.answer.tape.forget();
-        }
-        let logits = logits?;
-        let labels = &self.shared.query_labels;
-        let verdict = Verdict::from_logits(labels, logits.risk.row(0), logits.category.row(0));
-        let tape = Tape::new(ids, conversation.frame);
-        self.turn = Some(Turn { messages: messages.to_vec(), answer: Answer::new(tape) });
-        Ok(self.check(verdict))
+        self.prompted(Call::Prompt(messages))
     }
 
     /// Goes on with the conversation: the messages so far, the answer as it was pushed, and these, of which the user's
@@ -93,7 +70,12 @@ impl Stream {
     /// [`Error::WrongState`] before the end of the answer; [`Error::Conversation`] also if the answer came as tokens and
     /// is not UTF-8; and as [`Stream::prompt`].
     pub fn next_turn(&mut self, messages: &[Message]) -> Result<PromptCheck> {
-        let turn = self.turn.as_ref().filter(|turn| turn.answer.finished);
+        self.prompted(Call::NextTurn(messages))
+    }
+
+    /// The conversation with the answer and the next messages.
+    fn with_next(&self, messages: &[Message]) -> Result<Vec<Message>> {
+        let turn = self.turn.as_ref().filter(|turn| turn.answer.end.is_some());
         let state = "before the end of the answer";
         let Turn { messages: before, answer } = turn.ok_or(Error::WrongState { call: "next_turn", state })?;
         let mut all = before.clone();
@@ -103,7 +85,7 @@ impl Stream {
             _ => all.push(Message::assistant(text)),
         }
         all.extend_from_slice(messages);
-        self.prompt(&all)
+        Ok(all)
     }
 
     fn answer_text(&self, answer: &Answer) -> Result<String> {
@@ -118,6 +100,14 @@ impl Stream {
             let at = error.utf8_error().valid_up_to();
             Error::Conversation(format!("the tokens of the answer are not UTF-8 at byte {at}"))
         })
+    }
+
+    fn prompted(&mut self, call: Call) -> Result<PromptCheck> {
+        self.call(call).map(|reply| reply.prompt().expect("prompts are answered by prompt checks"))
+    }
+
+    fn updated(&mut self, call: Call) -> Result<Update> {
+        self.call(call).map(expect_update)
     }
 
     fn check(&self, verdict: Verdict) -> PromptCheck {
@@ -151,24 +141,7 @@ impl Stream {
     /// [`Error::WrongState`] before the prompt, after text or after the end of the answer; [`Error::Argument`] for an
     /// id that is no token; [`Error::ContextFull`] if the tokens do not fit the model's context.
     pub fn push_tokens(&mut self, ids: &[u32]) -> Result<Update> {
-        let answer = open_answer(&mut self.turn, "push_tokens")?;
-        if let Input::Text(_) = answer.input {
-            return Err(Error::WrongState { call: "push_tokens", state: "on an answer that comes as text" });
-        }
-        let keep = answer.tokens.len();
-        let mut append: Vec<AnswerToken> = Vec::with_capacity(ids.len());
-        for id in ids {
-            let last = append.last().or(answer.tokens.last());
-            let start = last.map_or(0, |last| last.bytes.end);
-            let bytes = start..start + self.shared.token_bytes(*id)?.len();
-            let frame = &answer.tape.frame;
-            append.push(tokens::next_token(&self.shared.tokenizer, frame, last, *id, bytes));
-        }
-        let judged = answer.feed(&self.shared, &mut self.sequence, keep, append)?;
-        if !ids.is_empty() {
-            answer.input = Input::Tokens;
-        }
-        Ok(answer.settle(&self.shared, &self.policy, keep + ids.len(), judged))
+        self.updated(Call::Tokens(ids))
     }
 
     /// Gives the next piece of the answer's text and judges its tokens. The piece may begin and end anywhere, even
@@ -182,7 +155,7 @@ impl Stream {
     /// bundle's tokenizer cannot take text in pieces; [`Error::WrongState`] before the prompt, after tokens or after
     /// the end of the answer; [`Error::ContextFull`] if the text does not fit the model's context.
     pub fn push_text(&mut self, text: &[u8]) -> Result<Update> {
-        self.push_part("push_text", false, text)
+        self.updated(Call::Text(text))
     }
 
     /// As [`Stream::push_text`], for a piece of thinking from a host that knows it as such: no tag in it means
@@ -192,14 +165,7 @@ impl Stream {
     /// As [`Stream::push_text`]; [`Error::WrongState`] also if the answer has begun already or the template has no
     /// place for thinking.
     pub fn push_thinking(&mut self, text: &[u8]) -> Result<Update> {
-        self.push_part("push_thinking", true, text)
-    }
-
-    fn push_part(&mut self, call: &'static str, thinking: bool, text: &[u8]) -> Result<Update> {
-        let answer = open_answer(&mut self.turn, call)?;
-        let (so_far, frame) = answer.as_text(call)?;
-        let edit = so_far.push(&self.shared.tokenizer, frame, thinking, text)?;
-        answer.edit(&self.shared, &mut self.sequence, &self.policy, edit)
+        self.updated(Call::Thinking(text))
     }
 
     /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
@@ -208,29 +174,7 @@ impl Stream {
     /// [`Error::WrongState`] before the prompt or after the end of the answer; [`Error::Argument`] if the text ends
     /// inside a character (it says at which byte).
     pub fn finish(&mut self) -> Result<Update> {
-        let answer = open_answer(&mut self.turn, "finish")?;
-        let end = match self.policy.answer.debounce {
-            Debounce::Eval => answer.closing_tokens(),
-            Debounce::Consecutive(_) | Debounce::Window { .. } => Vec::new(),
-        };
-        let closing = end.len();
-        let update = if let Input::Text(text) = &answer.input {
-            let mut edit = text.finish(&self.shared.tokenizer, &answer.tape.frame)?;
-            edit.stable += closing;
-            edit.append.extend(end);
-            answer.finished = true;
-            answer.edit(&self.shared, &mut self.sequence, &self.policy, edit)
-        } else {
-            let keep = answer.tokens.len();
-            let stable = keep + closing;
-            answer.feed(&self.shared, &mut self.sequence, keep, end).map(|judged| {
-                answer.finished = true;
-                answer.settle(&self.shared, &self.policy, stable, judged)
-            })
-        };
-        answer.finished = update.is_ok();
-        answer.closing = if answer.finished { closing } else { 0 };
-        update
+        self.updated(Call::Finish)
     }
 
     /// Another stream with the same conversation so far, which goes its own way from here. It shares the cache of what
@@ -255,28 +199,8 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
     /// token; [`Error::WrongState`] before the prompt.
     pub fn truncate(&mut self, bytes: usize) -> Result<Update> {
-        let Some(Turn { answer, .. }) = &mut self.turn else {
-            return Err(Error::WrongState { call: "truncate", state: "before the prompt" });
-        };
-        let finished = std::mem::replace(&mut answer.finished, false);
-        let update = if let Input::Text(text) = &answer.input {
-            text.truncate(&self.shared.tokenizer, &answer.tape.frame, bytes)
-                .and_then(|edit| answer.edit(&self.shared, &mut self.sequence, &self.policy, edit))
-        } else {
-            let own = &answer.tokens[..answer.tokens.len() - answer.closing];
-            let kept = own.partition_point(|token| token.bytes.end <= bytes);
-            if answer.tokens[..kept].last().map_or(0, |last| last.bytes.end) == bytes {
-                answer
-                    .feed(&self.shared, &mut self.sequence, kept, Vec::new())
-                    .map(|judged| answer.settle(&self.shared, &self.policy, kept, judged))
-            } else {
-                let reason = format!("{bytes} is not the end of a token");
-                Err(Error::Argument { argument: "bytes", reason })
-            }
-        };
-        answer.finished = finished && update.is_err();
-        answer.closing = if answer.finished { answer.closing } else { 0 };
-        update
+        let begun = self.begin_change("truncate", None, |stream, answer| answer.truncate(&stream.shared, bytes))?;
+        self.complete(begun).map(expect_update)
     }
 
     /// As [`Stream::truncate`], to the answer's first `tokens` tokens, as [`TokenVerdict::index`] counts them.
@@ -298,13 +222,7 @@ impl Stream {
     }
 }
 
-/// The answer that a call can add to.
-fn open_answer<'a>(turn: &'a mut Option<Turn>, call: &'static str) -> Result<&'a mut Answer> {
-    match turn {
-        None => Err(Error::WrongState { call, state: "before the prompt" }),
-        Some(Turn { answer, .. }) if answer.finished => {
-            Err(Error::WrongState { call, state: "after the end of the answer" })
-        }
-        Some(Turn { answer, .. }) => Ok(answer),
-    }
+/// The reply to a call that is answered by an update.
+fn expect_update(reply: Reply) -> Update {
+    reply.update().expect("such calls are answered by updates")
 }

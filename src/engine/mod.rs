@@ -158,6 +158,7 @@ impl Sequence {
 
     /// Appends tokens, waits until they are computed and returns the logits that `read` asks for, one row per token.
     /// After an error the sequence is as it was before.
+    #[cfg(test)]
     pub(crate) fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<RoleLogits> {
         let pending = self.begin(ids, read, None)?;
         self.complete(pending)
@@ -200,7 +201,8 @@ impl Sequence {
     }
 
     /// As [`Sequence::complete`], but gives the append up if it is not computed by `deadline`.
-    #[allow(dead_code, reason = "for calls that do not wait")]
+
+    #[cfg(test)]
     pub(crate) fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<RoleLogits> {
         if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
     }

@@ -1,12 +1,18 @@
 //! The answer of a stream: its tokens, which of them are final, and what the policy made of those.
 
-use super::{TokenVerdict, Update, Violation, tape::Tape};
+use std::sync::Arc;
+
+use super::{
+    TokenVerdict, Update, Violation,
+    change::{Change, Source},
+    tape::{Feed, Notify, Tape},
+};
 use crate::{
-    Action, Channel, Debounce, Error, Labels, Policy, Result, Rules, Verdict,
+    Action, Channel, Debounce, Labels, Policy, Result, Rules, Verdict,
     engine::Sequence,
     guard::Shared,
     policy::{Finding, Watch},
-    text::{AnswerText, AnswerToken, Frame, TextEdit},
+    text::{AnswerText, AnswerToken},
 };
 
 /// An answer that is being judged.
@@ -20,9 +26,23 @@ pub(super) struct Answer {
     /// The verdicts of the provisional tokens, of those that are judged.
     provisional: Vec<Option<Verdict>>,
     outcome: Outcome,
-    pub(super) finished: bool,
-    /// How many of the tokens, at the end, are the template's.
+    pub(super) end: Option<End>,
+}
+
+/// The end of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// How many of the tokens are the template's, after the answer.
     pub(super) closing: usize,
+}
+
+/// A change that the model is judging.
+pub(crate) struct Begun {
+    keep: usize,
+    pub(super) feed: Feed,
+    stable: usize,
+    source: Source,
+    end: Option<End>,
 }
 
 /// How an answer comes.
@@ -57,61 +77,37 @@ impl Answer {
             findings: Vec::new(),
             provisional: Vec::new(),
             outcome: Outcome::default(),
-            finished: false,
-            closing: 0,
+            end: None,
         }
     }
 
-    /// The text of the answer, which must not have come as tokens so far.
-    pub(super) fn as_text(&mut self, call: &'static str) -> Result<(&AnswerText, &Frame)> {
-        if let Input::Unknown = self.input {
-            self.input = Input::Text(AnswerText::new(&self.tape.frame));
-        }
-        match &self.input {
-            Input::Text(text) => Ok((text, &self.tape.frame)),
-            _ => Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
-        }
-    }
-
-    /// What the template puts after the answer, to be judged like it.
-    pub(super) fn closing_tokens(&self) -> Vec<AnswerToken> {
-        let end = self.received();
-        let token = |id: &u32| AnswerToken { id: *id, bytes: end..end, channel: Channel::Answer, judged: true };
-        self.tape.frame.end.iter().map(token).collect()
-    }
-
-    /// Makes an edit of the text happen, unless the model fails: then the answer is as before.
-    pub(super) fn edit(
+    /// Begins a change. The answer stays as it is until the change is [completed](Self::complete).
+    pub(super) fn begin(
         &mut self,
         shared: &Shared,
         sequence: &mut Sequence,
-        policy: &Policy,
-        mut edit: TextEdit,
-    ) -> Result<Update> {
-        let mut append = std::mem::take(&mut edit.append);
-        let mut keep = edit.keep;
-        if edit.stable < keep.min(self.findings.len()) {
-            // The text was cut back, and final tokens near its end are provisional again: they need verdicts anew.
-            keep = edit.stable;
-            append.splice(..0, self.tokens[keep..edit.keep].iter().cloned());
+        change: Change,
+        notify: Option<Arc<Notify>>,
+    ) -> Result<Begun> {
+        let Change { mut keep, mut append, stable, source, end } = change;
+        if stable < keep.min(self.findings.len()) {
+            // The answer was cut back, and final tokens near its end are provisional again: they need verdicts anew.
+            append.splice(..0, self.tokens[stable..keep].iter().cloned());
+            keep = stable;
         }
-        let stable = edit.stable;
-        let judged = self.feed(shared, sequence, keep, append)?;
-        if let Input::Text(text) = &mut self.input {
-            text.apply(edit);
-        }
-        Ok(self.settle(shared, policy, stable, judged))
+        let feed = self.tape.begin(shared, sequence, &self.tokens[..keep], append, notify)?;
+        Ok(Begun { keep, feed, stable, source, end })
     }
 
-    /// Keeps the first `keep` tokens, puts `append` after them and judges those.
-    pub(super) fn feed(
-        &mut self,
-        shared: &Shared,
-        sequence: &mut Sequence,
-        keep: usize,
-        append: Vec<AnswerToken>,
-    ) -> Result<Vec<TokenVerdict>> {
-        let verdicts = self.tape.feed(shared, sequence, &self.tokens[..keep], &append)?;
+    /// Takes what the model has computed of a change, waiting for it, and begins what is left. Returns whether that is
+    /// nothing.
+    pub(super) fn advance(&mut self, shared: &Shared, sequence: &mut Sequence, begun: &mut Begun) -> Result<bool> {
+        self.tape.advance(shared, sequence, &self.tokens[..begun.keep], &mut begun.feed)
+    }
+
+    /// Makes a change happen that the model has computed.
+    pub(super) fn complete(&mut self, shared: &Shared, policy: &Policy, begun: Begun) -> Update {
+        let Begun { keep, feed: Feed { append, verdicts, .. }, stable, source, end } = begun;
         self.cut_back(keep);
         let judged = append.iter().zip(&verdicts).enumerate().filter_map(|(row, (token, verdict))| {
             Some(TokenVerdict {
@@ -126,7 +122,20 @@ impl Answer {
         let judged = judged.collect();
         self.tokens.extend(append);
         self.provisional.extend(verdicts);
-        Ok(judged)
+        self.end = end;
+        match source {
+            Source::Nothing => {}
+            Source::Tokens => self.input = Input::Tokens,
+            Source::Text { fresh, edit } => {
+                if let Some(fresh) = fresh {
+                    self.input = Input::Text(fresh);
+                }
+                if let Input::Text(text) = &mut self.input {
+                    text.apply(edit);
+                }
+            }
+        }
+        self.settle(shared, policy, stable, judged)
     }
 
     /// Forgets the tokens from `keep` on. Final ones are only among them if the answer was cut back.
@@ -141,13 +150,7 @@ impl Answer {
     }
 
     /// Makes the first `stable` tokens final, lets the policy see them, and says what the caller gets to know.
-    pub(super) fn settle(
-        &mut self,
-        shared: &Shared,
-        policy: &Policy,
-        stable: usize,
-        mut judged: Vec<TokenVerdict>,
-    ) -> Update {
+    fn settle(&mut self, shared: &Shared, policy: &Policy, stable: usize, mut judged: Vec<TokenVerdict>) -> Update {
         for verdict in self.provisional.drain(..stable.saturating_sub(self.findings.len())) {
             let rules = rules(policy, self.tokens[self.findings.len()].channel);
             self.findings.push(verdict.and_then(|verdict| rules.judge().find(&verdict)));
@@ -220,7 +223,7 @@ impl Answer {
     }
 
     /// Bytes that were pushed so far.
-    fn received(&self) -> usize {
+    pub(super) fn received(&self) -> usize {
         match &self.input {
             Input::Text(text) => text.received(),
             _ => self.tokens.last().map_or(0, |last| last.bytes.end),
@@ -242,7 +245,7 @@ impl Answer {
     /// How many of the final tokens may still turn out to be part of a violation that stops.
     fn pending(&self, policy: &Policy) -> usize {
         match self.findings.len().checked_sub(1) {
-            Some(last) if !self.finished && !policy.shadow => {
+            Some(last) if self.end.is_none() && !policy.shadow => {
                 let channel = self.tokens[last].channel;
                 let outcome = &self.outcome;
                 let watch = if channel == Channel::Thinking { &outcome.thinking } else { &outcome.answer };

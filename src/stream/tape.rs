@@ -1,9 +1,11 @@
 //! What the model is fed of a conversation: the prompt, what the template puts before the answer, and the answer, or
 //! the last part of an answer that is longer than the context.
 
+use std::{sync::Arc, time::Instant};
+
 use crate::{
     Channel, Error, Overflow, Result, Verdict,
-    engine::{Read, Sequence},
+    engine::{Pending, Read, Sequence},
     guard::Shared,
     text::{AnswerToken, Frame},
 };
@@ -41,55 +43,118 @@ enum Lead {
     Bare,
 }
 
+/// Called when a call can go on without waiting. From the engine's thread: it must not wait.
+pub(crate) type Notify = dyn Fn() + Send + Sync;
+
+/// Tokens on their way into the sequence.
+pub(super) struct Feed {
+    keep: usize,
+    pub(super) append: Vec<AnswerToken>,
+    /// The verdicts of those that are computed.
+    pub(super) verdicts: Vec<Option<Verdict>>,
+    /// How many tokens of an answer the model sees at once.
+    room: usize,
+    running: Option<Running>,
+    notify: Option<Arc<Notify>>,
+}
+
+/// A part of a feed that the engine computes.
+struct Running {
+    pending: Pending,
+    view: View,
+    until: usize,
+}
+
+impl Feed {
+    /// Whether [`Tape::advance`] does not wait.
+    pub(super) fn is_ready(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.pending.is_ready())
+    }
+
+    /// Waits until it does not, but not beyond a moment. Returns whether it is so.
+    pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+        self.running.as_ref().is_none_or(|running| running.pending.wait_until(deadline))
+    }
+
+    /// The first token that is not computed.
+    fn at(&self) -> usize {
+        self.keep + self.verdicts.len()
+    }
+
+    fn token<'t>(&'t self, kept: &'t [AnswerToken], index: usize) -> &'t AnswerToken {
+        if index < self.keep { &kept[index] } else { &self.append[index - self.keep] }
+    }
+}
+
 impl Tape {
     pub(super) fn new(prompt: Vec<u32>, frame: Frame) -> Self {
         Tape { prompt, frame, view: None, fed: 0 }
     }
 
-    /// Keeps the first `keep` of an answer's tokens, feeds others after them, and gives the verdicts of those that are
-    /// judged. After a failure the sequence holds no more than before.
-    pub(super) fn feed(
+    /// Begins to keep an answer's tokens and to feed others after them. After a failure, or if the feed is dropped, the
+    /// sequence holds no more than before.
+    pub(super) fn begin(
         &mut self,
         shared: &Shared,
         sequence: &mut Sequence,
         kept: &[AnswerToken],
-        append: &[AnswerToken],
-    ) -> Result<Vec<Option<Verdict>>> {
-        let keep = kept.len();
-        let end = keep + append.len();
-        let room = self.room(shared, kept, append)?;
-        let token = |index: usize| if index < keep { &kept[index] } else { &append[index - keep] };
-        self.cut(sequence, keep)?;
+        append: Vec<AnswerToken>,
+        notify: Option<Arc<Notify>>,
+    ) -> Result<Feed> {
+        let room = self.room(shared, kept, &append)?;
+        self.cut(sequence, kept.len())?;
+        let mut feed = Feed { keep: kept.len(), append, room, verdicts: Vec::new(), running: None, notify };
+        self.run(sequence, kept, &mut feed)?;
+        Ok(feed)
+    }
 
-        let mut verdicts = Vec::with_capacity(append.len());
-        let mut at = keep;
-        while at < end {
-            let from = view_start(at, room);
-            let until = end.min(from + room);
-            let view = View { lead: lead(from, token(from)), from };
-            let mut start = self.fed.min(at);
-            let mut ids = Vec::new();
-            if self.view != Some(view) {
-                start = from;
-                let have = sequence.len().min(self.prompt.len());
-                sequence.truncate(have)?;
-                ids.extend(&self.prompt[have..]);
-                ids.extend(self.lead(view.lead));
-                self.view = None;
-            }
-            let first_read = ids.len() + at - start;
-            ids.extend((start..until).map(|index| token(index).id));
-            let logits = sequence.append(ids, Read::Response { from: first_read })?;
-            self.view = Some(view);
-            self.fed = until;
-            verdicts.extend((at..until).enumerate().map(|(row, index)| {
-                let verdict =
-                    || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
-                token(index).judged.then(verdict)
-            }));
-            at = until;
+    /// Takes what the model has computed of a feed, waiting for it, and begins what is left. Returns whether that is
+    /// nothing.
+    pub(super) fn advance(
+        &mut self,
+        shared: &Shared,
+        sequence: &mut Sequence,
+        kept: &[AnswerToken],
+        feed: &mut Feed,
+    ) -> Result<bool> {
+        let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
+        let logits = sequence.complete(pending)?;
+        self.view = Some(view);
+        self.fed = until;
+        for (row, index) in (feed.at()..until).enumerate() {
+            let verdict =
+                || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
+            feed.verdicts.push(feed.token(kept, index).judged.then(verdict));
         }
-        Ok(verdicts)
+        self.run(sequence, kept, feed)?;
+        Ok(feed.running.is_none())
+    }
+
+    /// Begins the next part of a feed: what the model sees at once.
+    fn run(&mut self, sequence: &mut Sequence, kept: &[AnswerToken], feed: &mut Feed) -> Result<()> {
+        let (at, end) = (feed.at(), feed.keep + feed.append.len());
+        if at == end {
+            return Ok(());
+        }
+        let from = view_start(at, feed.room);
+        let until = end.min(from.saturating_add(feed.room));
+        let view = View { lead: lead(from, feed.token(kept, from)), from };
+        let mut start = self.fed.min(at);
+        let mut ids = Vec::new();
+        if self.view != Some(view) {
+            start = from;
+            let have = sequence.len().min(self.prompt.len());
+            sequence.truncate(have)?;
+            ids.extend(&self.prompt[have..]);
+            ids.extend(self.lead(view.lead));
+            self.view = None;
+        }
+        let first_read = ids.len() + at - start;
+        ids.extend((start..until).map(|index| feed.token(kept, index).id));
+        let notify = feed.notify.clone().map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
+        let pending = sequence.begin(ids, Read::Response { from: first_read }, notify)?;
+        feed.running = Some(Running { pending, view, until });
+        Ok(())
     }
 
     /// How many ids of a new conversation the sequence holds already.

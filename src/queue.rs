@@ -1,0 +1,245 @@
+//! Calls of streams without waiting for them.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Call, Error, Reply, Result, Stream,
+    stream::{BegunCall, Notify},
+};
+
+/// Takes calls of streams, and gives each stream back when its call is done. May be used from several threads at once.
+/// Dropping it gives up all calls in it, with their streams.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use qwenguard::{Call, CompletionQueue, Guard};
+/// # fn main() -> Result<(), qwenguard::Error> {
+/// # let guard = Guard::open("bundle")?;
+/// # let stream = guard.stream()?;
+/// let queue = CompletionQueue::new();
+/// queue.submit(stream, Call::Text(b"Hello"), 7, None);
+/// while let Some(done) = queue.wait(Duration::from_millis(10)) {
+///     println!("{}: {:?}", done.tag, done.result?);
+///     // done.stream is free for the next call.
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct CompletionQueue {
+    inbox: Arc<Inbox>,
+    jobs: Mutex<Jobs>,
+}
+
+/// A call that is done.
+pub struct Completion {
+    /// What the call was submitted with.
+    pub tag: u64,
+    /// The stream, ready for its next call.
+    pub stream: Stream,
+    /// What the call answers. After an error the stream is as it was before.
+    pub result: Result<Reply>,
+}
+
+/// Tickets of calls that can go on without waiting.
+#[derive(Default)]
+struct Inbox {
+    tickets: Mutex<VecDeque<u64>>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    next: u64,
+    by_ticket: HashMap<u64, Job>,
+    deadlines: BTreeSet<(Instant, u64)>,
+}
+
+struct Job {
+    tag: u64,
+    stream: Stream,
+    /// The call, or why it failed at once.
+    begun: Result<BegunCall>,
+    deadline: Option<Instant>,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, ticket: u64) {
+        self.lock().push_back(ticket);
+        self.arrived.notify_one();
+    }
+}
+
+impl Job {
+    fn is_ready(&self) -> bool {
+        self.begun.as_ref().map_or(true, BegunCall::is_ready)
+    }
+}
+
+impl CompletionQueue {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a call. The stream comes back with the result; so it does if the call fails at once.
+    ///
+    /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is given up with
+    /// [`Error::DeadlineExceeded`].
+    pub fn submit(&self, mut stream: Stream, call: Call, tag: u64, deadline: Option<Instant>) {
+        let ticket = {
+            let mut jobs = self.lock();
+            jobs.next += 1;
+            jobs.next
+        };
+        let inbox = self.inbox.clone();
+        let notify: Arc<Notify> = Arc::new(move || inbox.put(ticket));
+        let begun = stream.begin(call, Some(notify));
+        self.keep(ticket, Job { tag, stream, begun, deadline });
+    }
+
+    /// A call that is done, if there is one.
+    pub fn poll(&self) -> Option<Completion> {
+        self.wait(Duration::ZERO)
+    }
+
+    /// Waits for a call that is done, but not longer than `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Option<Completion> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            let now = Instant::now();
+            if let Some(job) = self.expired(now) {
+                // The call is given up by dropping it.
+                return Some(Completion { tag: job.tag, stream: job.stream, result: Err(Error::DeadlineExceeded) });
+            }
+            let next = self.lock().deadlines.first().map(|(deadline, _)| *deadline);
+            match self.take_ticket([until, next].into_iter().flatten().min()) {
+                Some(ticket) => {
+                    if let Some(completion) = self.go_on(ticket) {
+                        return Some(completion);
+                    }
+                }
+                None if until.is_some_and(|until| until <= Instant::now()) => return None,
+                None => {}
+            }
+        }
+    }
+
+    /// How many calls are not given back yet.
+    pub fn len(&self) -> usize {
+        self.lock().by_ticket.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives up the calls with this tag, also in the middle of a step, and returns their streams as they were before.
+    /// A call that another thread is just taking out of the queue is not found.
+    pub fn cancel(&self, tag: u64) -> Vec<Stream> {
+        let mut jobs = self.lock();
+        let tickets = jobs.by_ticket.iter().filter(|(_, job)| job.tag == tag).map(|(ticket, _)| *ticket);
+        let tickets: Vec<u64> = tickets.collect();
+        let cancelled: Vec<Job> = tickets.into_iter().filter_map(|ticket| jobs.take(ticket)).collect();
+        drop(jobs);
+        cancelled
+            .into_iter()
+            .map(|Job { stream, begun, .. }| {
+                drop(begun);
+                stream
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, ticket: u64, job: Job) {
+        let mut jobs = self.lock();
+        if let Some(deadline) = job.deadline {
+            jobs.deadlines.insert((deadline, ticket));
+        }
+        // It may have become ready while it was not in the queue, and nobody would hear of it.
+        let ready = job.is_ready();
+        jobs.by_ticket.insert(ticket, job);
+        drop(jobs);
+        if ready {
+            self.inbox.put(ticket);
+        } else {
+            // Somebody may be waiting for a later deadline.
+            self.inbox.arrived.notify_one();
+        }
+    }
+
+    fn expired(&self, now: Instant) -> Option<Job> {
+        let mut jobs = self.lock();
+        let (deadline, ticket) = *jobs.deadlines.first()?;
+        // A result that is there is better than none.
+        let late = deadline <= now && !jobs.by_ticket.get(&ticket).is_some_and(Job::is_ready);
+        if late { jobs.take(ticket) } else { None }
+    }
+
+    /// The next ticket; waits for one until the given moment.
+    fn take_ticket(&self, until: Option<Instant>) -> Option<u64> {
+        let mut tickets = self.inbox.lock();
+        loop {
+            if let Some(ticket) = tickets.pop_front() {
+                return Some(ticket);
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            tickets = match left {
+                Some(Duration::ZERO) => return None,
+                Some(left) => {
+                    let (tickets, timeout) =
+                        self.inbox.arrived.wait_timeout(tickets, left).unwrap_or_else(PoisonError::into_inner);
+                    if !timeout.timed_out() && tickets.is_empty() {
+                        // Woken without a ticket: a deadline may have come in.
+                        return None;
+                    }
+                    tickets
+                }
+                None => self.inbox.arrived.wait(tickets).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Goes on with a call that does not have to wait. Returns it if it is done.
+    fn go_on(&self, ticket: u64) -> Option<Completion> {
+        // Given back or given up already, if it is not there.
+        let mut job = self.lock().take(ticket)?;
+        let done = match &mut job.begun {
+            Ok(begun) if begun.is_ready() => job.stream.advance(begun),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.clone()),
+        };
+        let result = match done {
+            Ok(false) => {
+                self.keep(ticket, job);
+                return None;
+            }
+            Ok(true) => job.begun.and_then(|begun| job.stream.complete(begun)),
+            Err(error) => Err(error),
+        };
+        Some(Completion { tag: job.tag, stream: job.stream, result })
+    }
+}
+
+impl Jobs {
+    fn take(&mut self, ticket: u64) -> Option<Job> {
+        let job = self.by_ticket.remove(&ticket)?;
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, ticket));
+        }
+        Some(job)
+    }
+}

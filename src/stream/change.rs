@@ -1,0 +1,116 @@
+//! What the calls of a stream change in its answer, before the model sees it.
+
+use std::borrow::Cow;
+
+use super::{
+    answer::{Answer, End, Input},
+    tokens,
+};
+use crate::{
+    Channel, Debounce, Error, Policy, Result,
+    guard::Shared,
+    text::{AnswerText, AnswerToken, TextEdit},
+};
+
+/// A change of an answer: its first `keep` tokens stay, the others give way to `append`.
+pub(super) struct Change {
+    pub(super) keep: usize,
+    pub(super) append: Vec<AnswerToken>,
+    /// How many tokens, of all that there are then, are final.
+    pub(super) stable: usize,
+    pub(super) source: Source,
+    pub(super) end: Option<End>,
+}
+
+/// Where a change comes from.
+pub(super) enum Source {
+    /// Nowhere: how the answer comes stays as it is.
+    Nothing,
+    /// Tokens.
+    Tokens,
+    /// An edit of the text, or of a text that starts here.
+    Text { fresh: Option<AnswerText>, edit: TextEdit },
+}
+
+impl Change {
+    fn of_text(fresh: Option<AnswerText>, mut edit: TextEdit) -> Self {
+        let append = std::mem::take(&mut edit.append);
+        Change { keep: edit.keep, append, stable: edit.stable, source: Source::Text { fresh, edit }, end: None }
+    }
+
+    fn of_tokens(keep: usize, append: Vec<AnswerToken>, source: Source) -> Self {
+        Change { keep, stable: keep + append.len(), append, source, end: None }
+    }
+}
+
+impl Answer {
+    /// The next bytes of the answer's text, of thinking if the caller says so.
+    pub(super) fn push_text(&self, shared: &Shared, call: &'static str, told: bool, bytes: &[u8]) -> Result<Change> {
+        self.check_open(call)?;
+        let text = match &self.input {
+            Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame)),
+            Input::Text(text) => Cow::Borrowed(text),
+            Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
+        };
+        let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes)?;
+        let fresh = if let Cow::Owned(text) = text { Some(text) } else { None };
+        Ok(Change::of_text(fresh, edit))
+    }
+
+    /// The next tokens of the answer.
+    pub(super) fn push_tokens(&self, shared: &Shared, ids: &[u32]) -> Result<Change> {
+        let call = "push_tokens";
+        self.check_open(call)?;
+        if matches!(&self.input, Input::Text(text) if text.received() > 0) {
+            return Err(Error::WrongState { call, state: "on an answer that comes as text" });
+        }
+        let mut append: Vec<AnswerToken> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let last = append.last().or(self.tokens.last());
+            let start = last.map_or(0, |last| last.bytes.end);
+            let bytes = start..start + shared.token_bytes(*id)?.len();
+            append.push(tokens::next_token(&shared.tokenizer, &self.tape.frame, last, *id, bytes));
+        }
+        let source = if ids.is_empty() { Source::Nothing } else { Source::Tokens };
+        Ok(Change::of_tokens(self.tokens.len(), append, source))
+    }
+
+    /// The end of the answer.
+    pub(super) fn finish(&self, shared: &Shared, policy: &Policy) -> Result<Change> {
+        self.check_open("finish")?;
+        let mut change = match &self.input {
+            Input::Text(text) => Change::of_text(None, text.finish(&shared.tokenizer, &self.tape.frame)?),
+            _ => Change::of_tokens(self.tokens.len(), Vec::new(), Source::Nothing),
+        };
+        let mut closing = 0;
+        if policy.answer.debounce == Debounce::Eval {
+            let at = self.received();
+            let token = |id: &u32| AnswerToken { id: *id, bytes: at..at, channel: Channel::Answer, judged: true };
+            closing = self.tape.frame.end.len();
+            change.append.extend(self.tape.frame.end.iter().map(token));
+            change.stable += closing;
+        }
+        change.end = Some(End { closing });
+        Ok(change)
+    }
+
+    /// All after the first `bytes` bytes goes.
+    pub(super) fn truncate(&self, shared: &Shared, bytes: usize) -> Result<Change> {
+        if let Input::Text(text) = &self.input {
+            return Ok(Change::of_text(None, text.truncate(&shared.tokenizer, &self.tape.frame, bytes)?));
+        }
+        let own = &self.tokens[..self.tokens.len() - self.end.map_or(0, |end| end.closing)];
+        let kept = own.partition_point(|token| token.bytes.end <= bytes);
+        if own[..kept].last().map_or(0, |last| last.bytes.end) != bytes {
+            return Err(Error::Argument { argument: "bytes", reason: format!("{bytes} is not the end of a token") });
+        }
+        Ok(Change::of_tokens(kept, Vec::new(), Source::Nothing))
+    }
+
+    fn check_open(&self, call: &'static str) -> Result<()> {
+        match self.end {
+            None => Ok(()),
+            Some(_) => Err(Error::WrongState { call, state: "after the end of the answer" }),
+        }
+    }
+}
