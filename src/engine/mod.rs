@@ -15,7 +15,6 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::Instant,
 };
 
 use crate::{
@@ -201,9 +200,8 @@ impl Sequence {
     }
 
     /// As [`Sequence::complete`], but gives the append up if it is not computed by `deadline`.
-
     #[cfg(test)]
-    pub(crate) fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<RoleLogits> {
+    pub(crate) fn complete_by(&mut self, pending: Pending, deadline: std::time::Instant) -> Result<RoleLogits> {
         if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
     }
 

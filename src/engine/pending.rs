@@ -91,7 +91,6 @@ impl Pending {
     }
 
     /// Whether the answer is there, so that completing the append does not wait.
-
     pub(crate) fn is_ready(&self) -> bool {
         self.slot.lock().answer.is_some()
     }
@@ -102,7 +101,6 @@ impl Pending {
     }
 
     /// Waits for the answer, but not beyond a moment. Returns whether it is there.
-
     pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
         let mut state = self.slot.lock();
         while state.answer.is_none() {

@@ -50,7 +50,7 @@ pub(crate) struct Begun {
 pub(super) enum Input {
     Unknown,
     Tokens,
-    Text(AnswerText),
+    Text(Box<AnswerText>),
 }
 
 /// What the policy made of the final tokens so far.
@@ -128,7 +128,7 @@ impl Answer {
             Source::Tokens => self.input = Input::Tokens,
             Source::Text { fresh, edit } => {
                 if let Some(fresh) = fresh {
-                    self.input = Input::Text(fresh);
+                    self.input = Input::Text(Box::new(fresh));
                 }
                 if let Input::Text(text) = &mut self.input {
                     text.apply(edit);

@@ -49,7 +49,7 @@ impl Answer {
         self.check_open(call)?;
         let text = match &self.input {
             Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame)),
-            Input::Text(text) => Cow::Borrowed(text),
+            Input::Text(text) => Cow::Borrowed(&**text),
             Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         };
         let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes)?;
