@@ -128,10 +128,10 @@ impl Answer {
             Source::Tokens => self.input = Input::Tokens,
             Source::Text { fresh, edit } => {
                 if let Some(fresh) = fresh {
-                    self.input = Input::Text(Box::new(fresh));
+                    self.input = Input::Text(fresh);
                 }
                 if let Input::Text(text) = &mut self.input {
-                    text.apply(edit);
+                    text.apply(*edit);
                 }
             }
         }

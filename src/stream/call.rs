@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{PromptCheck, Stream, Turn, Update, answer::Answer, answer::Begun, tape::Notify, tape::Tape};
+use super::{
+    PromptCheck, Stream, Turn, Update,
+    answer::{Answer, Begun},
+    change::Change,
+    tape::{Notify, Tape},
+};
 use crate::{
     Error, Message, Result, Verdict,
     engine::{Pending, Read},
@@ -163,14 +168,15 @@ impl Stream {
         &mut self,
         call: &'static str,
         notify: Option<Arc<Notify>>,
-        change: impl FnOnce(&Self, &Answer) -> Result<super::change::Change>,
+        change: impl FnOnce(&Self, &Answer) -> Result<Change>,
     ) -> Result<BegunCall> {
         let Some(Turn { answer, .. }) = &self.turn else {
             return Err(Error::WrongState { call, state: "before the prompt" });
         };
         let change = change(self, answer)?;
         let Some(Turn { answer, .. }) = &mut self.turn else { unreachable!("it was there") };
-        answer.begin(&self.shared, &mut self.sequence, change, notify).map(BegunCall::Change)
+        let begun = answer.begin(&self.shared, &mut self.sequence, change, notify)?;
+        Ok(BegunCall::Change(begun))
     }
 
     fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>) -> Result<BegunCall> {

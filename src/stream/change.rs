@@ -29,13 +29,19 @@ pub(super) enum Source {
     /// Tokens.
     Tokens,
     /// An edit of the text, or of a text that starts here.
-    Text { fresh: Option<AnswerText>, edit: TextEdit },
+    Text { fresh: Option<Box<AnswerText>>, edit: Box<TextEdit> },
 }
 
 impl Change {
-    fn of_text(fresh: Option<AnswerText>, mut edit: TextEdit) -> Self {
+    fn of_text(fresh: Option<Box<AnswerText>>, mut edit: TextEdit) -> Self {
         let append = std::mem::take(&mut edit.append);
-        Change { keep: edit.keep, append, stable: edit.stable, source: Source::Text { fresh, edit }, end: None }
+        Change {
+            keep: edit.keep,
+            append,
+            stable: edit.stable,
+            source: Source::Text { fresh, edit: Box::new(edit) },
+            end: None,
+        }
     }
 
     fn of_tokens(keep: usize, append: Vec<AnswerToken>, source: Source) -> Self {
@@ -53,7 +59,7 @@ impl Answer {
             Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         };
         let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes)?;
-        let fresh = if let Cow::Owned(text) = text { Some(text) } else { None };
+        let fresh = if let Cow::Owned(text) = text { Some(Box::new(text)) } else { None };
         Ok(Change::of_text(fresh, edit))
     }
 

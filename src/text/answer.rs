@@ -54,11 +54,19 @@ pub(crate) struct TextEdit {
 #[derive(Debug)]
 enum Next {
     /// It grows.
-    Grow { growth: Growth, thinking: Option<Change>, answer: Option<Change> },
+    Grow(Box<Grown>),
     /// Its answer proper is cut back.
     Cut(Edit),
     /// It is another one.
     Replace(Box<AnswerText>),
+}
+
+/// How it grows.
+#[derive(Debug)]
+struct Grown {
+    growth: Growth,
+    thinking: Option<Change>,
+    answer: Option<Change>,
 }
 
 /// Bytes that come, or the end, and what they are.
@@ -191,7 +199,8 @@ impl AnswerText {
                 }
                 self.markup.cut(self.received());
             }
-            Next::Grow { growth, thinking, answer } => {
+            Next::Grow(grown) => {
+                let Grown { growth, thinking, answer } = *grown;
                 self.markup = growth.markup;
                 self.head.extend(growth.bytes);
                 self.told = growth.told;
@@ -234,7 +243,7 @@ impl AnswerText {
             }
             (None, None) => {}
         }
-        Ok(TextEdit { keep, append, stable, next: Next::Grow { growth, thinking, answer } })
+        Ok(TextEdit { keep, append, stable, next: Next::Grow(Box::new(Grown { growth, thinking, answer })) })
     }
 
     /// What some bytes of thinking, or its end, change.
