@@ -12,7 +12,7 @@ bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 exporter := target/venv/bin/qwenguard-export
 
-.PHONY: demo test test-data test-export test-rust bench clean
+.PHONY: demo test test-data test-export test-rust bench fuzz clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -28,6 +28,10 @@ test-rust: $(runtime) test-data
 	cargo test --locked --features cli
 
 test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
+
+# A minute for every fuzz target. Needs a nightly compiler and cargo-fuzz.
+fuzz:
+	for target in deltas push_text; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):
