@@ -79,7 +79,7 @@ pub fn fuzz(data: &[u8]) {
             assert_eq!(checked.delta.tokens(), checked.whole());
         }
     }
-    if checked.delta.finish(tokenizer).is_ok() {
+    if checked.delta.end_with(tokenizer, &[], "").is_ok() {
         checked.finish();
         assert_eq!(checked.delta.tokens(), checked.whole());
     }
