@@ -34,6 +34,8 @@ pub(crate) struct SequenceState {
 /// Tokens that were appended and are not all computed yet.
 pub(crate) struct Job {
     pub(crate) place: Place,
+    /// The step before it came.
+    pub(crate) begun: u64,
     /// Whether a step has worked on it.
     pub(crate) started: bool,
     /// Length of the sequence before the append.
@@ -53,9 +55,18 @@ struct Rows {
     category: Vec<f32>,
 }
 
+/// After so many steps work has waited: it gets a share of each step and loses its cache to older work only.
+const PATIENCE: u64 = 8;
+
+impl Job {
+    pub(crate) fn has_waited(&self, step: u64) -> bool {
+        step - self.begun >= PATIENCE
+    }
+}
+
 impl SequenceState {
     /// Takes appended tokens; they count once they are computed. Without a job only.
-    pub(crate) fn begin(&mut self, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
+    pub(crate) fn begin(&mut self, step: u64, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
         if self.tokens.try_reserve(ids.len()).is_err() {
             return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
         }
@@ -63,8 +74,16 @@ impl SequenceState {
         self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
         let start = append.start;
-        self.job =
-            Some(Job { place, started: false, start, read, next_row: start + from, rows: Rows::default(), reply });
+        self.job = Some(Job {
+            place,
+            begun: step,
+            started: false,
+            start,
+            read,
+            next_row: start + from,
+            rows: Rows::default(),
+            reply,
+        });
     }
 
     /// Tokens that wait to be computed.

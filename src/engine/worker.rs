@@ -59,6 +59,9 @@ pub(crate) struct Worker {
     stats: Arc<Mutex<Stats>>,
 }
 
+/// Of a step, what is kept for long work that has waited: one part in so many.
+const LONG_SHARE: usize = 4;
+
 /// A sequence's part of a step.
 struct Slice {
     id: u64,
@@ -101,7 +104,7 @@ impl Worker {
             Command::Append { append, ids, read, place, reply } => {
                 self.cut_back(append.sequence, append.start);
                 if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
-                    sequence.begin(append, &ids, read, place, reply);
+                    sequence.begin(self.step, append, &ids, read, place, reply);
                 }
             }
             Command::Cancel { append } => {
@@ -122,9 +125,8 @@ impl Worker {
                 }
             }
             Command::Close { id } => {
-                if let Some(mut sequence) = self.sequences.remove(&id) {
-                    self.blocks.give_back(sequence.evict());
-                }
+                self.cut_back(id, 0);
+                self.sequences.remove(&id);
             }
         }
     }
@@ -139,22 +141,10 @@ impl Worker {
 
     /// Chooses the next step's slices and gives them blocks. Empty if nothing waits.
     fn plan(&mut self) -> Vec<Slice> {
-        let mut waiting: Vec<(bool, u64, u64)> = self
-            .sequences
-            .iter()
-            .filter_map(|(id, sequence)| {
-                sequence.job.as_ref().map(|job| (sequence.waiting() > BLOCK, job.place.ticket, *id))
-            })
-            .collect();
-        // Few new tokens first, oldest first.
-        waiting.sort_unstable();
         let mut slices: Vec<Slice> = Vec::new();
         let mut budget = self.step_tokens;
-        for (_, _, id) in waiting {
-            if budget == 0 {
-                break;
-            }
-            let count = self.reserve(id, budget, &slices);
+        for Slice { id, count } in self.wishes() {
+            let count = self.reserve(id, count.min(budget), &slices);
             if count > 0 {
                 budget -= count;
                 slices.push(Slice { id, count });
@@ -163,14 +153,35 @@ impl Worker {
         slices
     }
 
-    /// Gives a sequence blocks for as many of its waiting tokens as the budget and the cache allow. Only the step's
-    /// first sequence may take blocks from sequences that are at work, so that somebody always gets on.
-    fn reserve(&mut self, id: u64, budget: usize, planned: &[Slice]) -> usize {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return 0 };
-        let found = sequence.adopt(&mut self.blocks);
-        let cached = sequence.cached;
-        let mut count = sequence.waiting().min(budget);
+    /// All that waits, in the order in which it is served: few new tokens first, so that they wait for one step at
+    /// most; then the others; each oldest first. The oldest of the others goes before all once it has waited, for what
+    /// the few leave or, if that is little, a share: or a steady flow of few would keep it waiting for ever.
+    fn wishes(&mut self) -> Vec<Slice> {
+        let mut waiting = Vec::new();
+        let mut found = 0;
+        for (id, sequence) in &mut self.sequences {
+            found += sequence.adopt(&mut self.blocks);
+            let count = sequence.waiting();
+            if let Some(job) = &sequence.job {
+                waiting.push((count > BLOCK, job.place.ticket, job.has_waited(self.step), Slice { id: *id, count }));
+            }
+        }
         self.record(|stats| stats.prefix_hit_tokens += found as u64);
+        waiting.sort_unstable_by_key(|(long, ticket, ..)| (*long, *ticket));
+        let few = waiting.partition_point(|(long, ..)| !long);
+        let few_tokens: usize = waiting[..few].iter().map(|(.., slice)| slice.count).sum();
+        if let Some((.., true, slice)) = waiting.get_mut(few) {
+            let share = (self.step_tokens / LONG_SHARE).max(1);
+            slice.count = slice.count.min(self.step_tokens.saturating_sub(few_tokens).max(share));
+            waiting[..=few].rotate_right(1);
+        }
+        waiting.into_iter().map(|(.., slice)| slice).collect()
+    }
+
+    /// Gives a sequence blocks for as many of its next `count` tokens as the cache allows. Only the step's first
+    /// sequence may take blocks from sequences that are at work, so that somebody always gets on.
+    fn reserve(&mut self, id: u64, mut count: usize, planned: &[Slice]) -> usize {
+        let cached = self.sequences[&id].cached;
         while self.sequences[&id].missing_blocks(cached + count) > 0 {
             let block = match self.blocks.take() {
                 Some(block) => block,
@@ -188,7 +199,8 @@ impl Worker {
     }
 
     /// Takes the blocks of the idle sequence that was used longest ago; if there is none and nothing is planned yet,
-    /// those of the youngest that is at work.
+    /// those of the youngest that is at work. But work that has waited is safe from younger work, or two that do not
+    /// fit together could take blocks from each other for ever.
     fn evict_one(&mut self, keep: u64, planned: &[Slice]) -> bool {
         let others = || {
             let others = self.sequences.iter().filter(|(id, _)| **id != keep);
@@ -198,7 +210,10 @@ impl Worker {
         let mut victim = idle.min_by_key(|(_, sequence)| sequence.last_step).map(|(id, _)| *id);
         if victim.is_none() && planned.is_empty() {
             let ticket = |sequence: &SequenceState| sequence.job.as_ref().map(|job| job.place.ticket);
-            victim = others().max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
+            let own = ticket(&self.sequences[&keep]);
+            let waited = |sequence: &SequenceState| sequence.job.as_ref().is_some_and(|job| job.has_waited(self.step));
+            let weaker = others().filter(|(_, sequence)| ticket(sequence) > own || !waited(sequence));
+            victim = weaker.max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
         }
         let Some(sequence) = victim.and_then(|id| self.sequences.get_mut(&id)) else { return false };
         tracing::debug_span!("evict", tokens = sequence.cached).in_scope(|| self.blocks.give_back(sequence.evict()));
