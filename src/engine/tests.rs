@@ -100,7 +100,7 @@ impl Model for HashModel {
     }
 }
 
-const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8 };
+const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8, max_queued_tokens: 5000, idle: None };
 
 fn start(blocks: usize, limits: Limits, gate: Option<(mpsc::Sender<Vec<usize>>, mpsc::Receiver<()>)>) -> TestEngine {
     let counters = Arc::new(Counters::default());
@@ -639,4 +639,50 @@ fn a_steady_flow_of_short_work_does_not_starve_a_long_prompt() {
         assert!((500 / 50 + 8..=500 / 12 + 10).contains(&steps), "{steps} steps");
         drop(gate);
     }
+}
+
+#[test]
+fn too_many_waiting_tokens_are_busy_at_once() {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    let (engine, _) = start(64, Limits { max_queued_tokens: 100, ..LIMITS }, Some((enter, left)));
+    let gate = Gate { entered, leave };
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    // More than the limit, but nothing waits.
+    let long = begin(&mut first, &[1; 140]);
+    gate.enter();
+    let read = Read::Response { from: 0 };
+    let error = second.begin(vec![1], read, None).err().unwrap();
+    assert!(matches!(error, Error::Busy { limit: 100, .. }), "{error}");
+    gate.leave();
+    gate.enter();
+    let short = second.begin(vec![1; 10], read, None).unwrap();
+    assert!(matches!(second.begin(vec![1; 11], read, None), Err(Error::Busy { .. })));
+    drop(gate);
+    first.complete(long).unwrap();
+    // A refused call has not touched the one before it.
+    second.complete(short).unwrap();
+}
+
+#[test]
+fn an_idle_stream_expires_and_says_so() {
+    let (engine, _) = start(64, Limits { idle: Some(Duration::from_nanos(1)), ..LIMITS }, None);
+    let read = Read::Response { from: 0 };
+    let mut sequence = engine.sequence().unwrap();
+    let mut fork = sequence.fork();
+    stats_when(&engine, |stats| stats.expired_streams as usize == stats.open_streams);
+    for error in [
+        sequence.append(vec![1], read).err().unwrap(),
+        sequence.truncate(0).err().unwrap(),
+        sequence.fork().err().unwrap(),
+    ] {
+        assert!(matches!(error, Error::Expired { .. }) && error.to_string().contains("open a new stream"), "{error}");
+    }
+    if let Ok(fork) = &mut fork {
+        assert!(matches!(fork.append(vec![1], read), Err(Error::Expired { .. })));
+    }
+    drop((sequence, fork));
+    assert_eq!(engine.stats().open_streams, 0);
+
+    let (engine, _) = start(64, Limits { idle: Some(Duration::MAX), ..LIMITS }, None);
+    append(&mut engine.sequence().unwrap(), &mut Vec::new(), 1, 100);
 }

@@ -3,12 +3,16 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::Instant,
 };
 
 use super::{
-    Read,
+    Limits, Read,
     blocks::BlockPool,
     pending::{AppendId, Reply},
     queue::Place,
@@ -23,6 +27,7 @@ use crate::{
 pub(crate) enum Command {
     Open {
         id: u64,
+        expired: Arc<AtomicBool>,
     },
     /// Appends to the tokens before the append's start, whatever came after them.
     Append {
@@ -44,6 +49,7 @@ pub(crate) enum Command {
         id: u64,
         new: u64,
         len: usize,
+        expired: Arc<AtomicBool>,
     },
     Close {
         id: u64,
@@ -54,8 +60,10 @@ pub(crate) struct Worker {
     model: Box<dyn Model>,
     blocks: BlockPool,
     sequences: HashMap<u64, SequenceState>,
-    step_tokens: usize,
+    limits: Limits,
     step: u64,
+    /// No sequence expires before.
+    next_expiry: Option<Instant>,
     stats: Arc<Mutex<Stats>>,
 }
 
@@ -69,23 +77,25 @@ struct Slice {
 }
 
 impl Worker {
-    pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize, stats: Arc<Mutex<Stats>>) -> Self {
+    pub(crate) fn new(model: Box<dyn Model>, limits: &Limits, stats: Arc<Mutex<Stats>>) -> Self {
         Worker {
             blocks: BlockPool::new(model.num_blocks()),
             model,
             sequences: HashMap::new(),
-            step_tokens,
+            limits: *limits,
             step: 0,
+            next_expiry: None,
             stats,
         }
     }
 
     /// Runs until the last sender of commands is gone.
     pub(crate) fn run(mut self, commands: Receiver<Command>) {
-        while let Ok(command) = commands.recv() {
+        while let Some(command) = self.next_command(&commands) {
             self.apply(command);
             loop {
                 commands.try_iter().for_each(|command| self.apply(command));
+                self.expire(Instant::now());
                 let slices = self.plan();
                 self.record_cache();
                 if slices.is_empty() {
@@ -96,15 +106,57 @@ impl Worker {
         }
     }
 
+    /// Waits for a command, meanwhile lets sequences expire. `None` if there will be no more.
+    fn next_command(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(expiry) = self.next_expiry else { return commands.recv().ok() };
+            match commands.recv_timeout(expiry.saturating_duration_since(Instant::now())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.expire(Instant::now());
+                    self.record_cache();
+                }
+            }
+        }
+    }
+
+    /// Forgets sequences that have been idle for too long.
+    fn expire(&mut self, now: Instant) {
+        let Some(idle) = self.limits.idle.filter(|_| self.next_expiry.is_some_and(|expiry| expiry <= now)) else {
+            return;
+        };
+        let is_over = |state: &SequenceState| state.job.is_none() && now.saturating_duration_since(state.used) >= idle;
+        let over: Vec<u64> = self.sequences.iter().filter(|(_, state)| is_over(state)).map(|(id, _)| *id).collect();
+        for id in &over {
+            if let Some(mut sequence) = self.sequences.remove(id) {
+                sequence.expired.store(true, Ordering::Relaxed);
+                self.blocks.give_back(sequence.evict());
+            }
+        }
+        self.record(|stats| stats.expired_streams += over.len() as u64);
+        let used = |state: &SequenceState| if state.job.is_some() { now } else { state.used };
+        self.next_expiry = self.sequences.values().filter_map(|state| used(state).checked_add(idle)).min();
+    }
+
+    fn open(&mut self, id: u64, sequence: SequenceState) {
+        if self.next_expiry.is_none() {
+            self.next_expiry = self.limits.idle.and_then(|idle| sequence.used.checked_add(idle));
+        }
+        self.sequences.insert(id, sequence);
+    }
+
     fn apply(&mut self, command: Command) {
         match command {
-            Command::Open { id } => {
-                self.sequences.insert(id, SequenceState::default());
-            }
+            Command::Open { id, expired } => self.open(id, SequenceState::new(expired)),
             Command::Append { append, ids, read, place, reply } => {
                 self.cut_back(append.sequence, append.start);
-                if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
-                    sequence.begin(self.step, append, &ids, read, place, reply);
+                match self.sequences.get_mut(&append.sequence) {
+                    Some(sequence) => sequence.begin(self.step, append, &ids, read, place, reply),
+                    None => {
+                        drop(place);
+                        reply.send(Err(self.limits.expired()));
+                    }
                 }
             }
             Command::Cancel { append } => {
@@ -118,11 +170,15 @@ impl Worker {
                 }
             }
             Command::Truncate { id, len } => self.cut_back(id, len),
-            Command::Fork { id, new, len } => {
-                if let Some(sequence) = self.sequences.get(&id).map(|parent| parent.fork(len)) {
-                    self.blocks.share(&sequence.blocks);
-                    self.sequences.insert(new, sequence);
-                }
+            Command::Fork { id, new, len, expired } => {
+                let Some(parent) = self.sequences.get_mut(&id) else {
+                    expired.store(true, Ordering::Relaxed);
+                    return self.record(|stats| stats.expired_streams += 1);
+                };
+                parent.used = Instant::now();
+                let fork = parent.fork(len, expired);
+                self.blocks.share(&fork.blocks);
+                self.open(new, fork);
             }
             Command::Close { id } => {
                 self.cut_back(id, 0);
@@ -142,7 +198,7 @@ impl Worker {
     /// Chooses the next step's slices and gives them blocks. Empty if nothing waits.
     fn plan(&mut self) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
-        let mut budget = self.step_tokens;
+        let mut budget = self.limits.step_tokens;
         for Slice { id, count } in self.wishes() {
             let count = self.reserve(id, count.min(budget), &slices);
             if count > 0 {
@@ -171,8 +227,8 @@ impl Worker {
         let few = waiting.partition_point(|(long, ..)| !long);
         let few_tokens: usize = waiting[..few].iter().map(|(.., slice)| slice.count).sum();
         if let Some((.., true, slice)) = waiting.get_mut(few) {
-            let share = (self.step_tokens / LONG_SHARE).max(1);
-            slice.count = slice.count.min(self.step_tokens.saturating_sub(few_tokens).max(share));
+            let share = (self.limits.step_tokens / LONG_SHARE).max(1);
+            slice.count = slice.count.min(self.limits.step_tokens.saturating_sub(few_tokens).max(share));
             waiting[..=few].rotate_right(1);
         }
         waiting.into_iter().map(|(.., slice)| slice).collect()
