@@ -50,20 +50,18 @@ pub struct RuntimeConfig {
 }
 
 /// Settings of the KV cache.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// Default [`CachePrecision::Auto`].
     pub precision: CachePrecision,
-    /// Memory for keys and values of all streams together, in MiB. Default 1024. Pages are taken from the system as
-    /// they are first used.
+    /// Memory for keys and values of all streams together, in MiB. Pages are taken from the system as they are first
+    /// used.
+    ///
+    /// Default 0: a quarter of the memory that this process may use, which on Linux is the machine's or a limit of its
+    /// control groups; or as much as one stream of full context needs, if that is more but not more than half. 1024
+    /// where it is not known how much memory there is.
     pub mib: usize,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        CacheConfig { precision: CachePrecision::Auto, mib: 1024 }
-    }
 }
 
 /// How keys and values are stored.
@@ -85,8 +83,14 @@ pub enum CachePrecision {
 pub struct EngineConfig {
     /// The most new tokens in one step, over all streams. Longer work is cut into slices. Default 256.
     pub step_tokens: usize,
-    /// The most open streams. Default 4096.
+    /// The most open streams. Default 4096. Beyond it opening fails with [`Error::Busy`].
     pub max_streams: usize,
+    /// The most tokens that wait to be computed, over all streams. Default 262144. Beyond it calls fail with
+    /// [`Error::Busy`] at once; if nothing waits one call may give more.
+    pub max_queued_tokens: usize,
+    /// Streams that are not used for so many seconds lose their conversation; their next call fails with
+    /// [`Error::Expired`]. Default 0: never.
+    pub idle_seconds: u64,
     /// What happens when an answer is longer than the model's context. Default [`Overflow::Error`].
     pub overflow: Overflow,
 }
@@ -106,7 +110,13 @@ pub enum Overflow {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        EngineConfig { step_tokens: 256, max_streams: 4096, overflow: Overflow::Error }
+        EngineConfig {
+            step_tokens: 256,
+            max_streams: 4096,
+            max_queued_tokens: 1 << 18,
+            idle_seconds: 0,
+            overflow: Overflow::Error,
+        }
     }
 }
 
@@ -121,9 +131,9 @@ impl Config {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let positive = [
-            ("cache.mib", self.cache.mib),
             ("engine.step_tokens", self.engine.step_tokens),
             ("engine.max_streams", self.engine.max_streams),
+            ("engine.max_queued_tokens", self.engine.max_queued_tokens),
         ];
         for (field, value) in positive {
             if value == 0 {

@@ -102,7 +102,10 @@ pub enum Error {
     },
 
     /// The conversation does not fit the model's context. Nothing was added; end the stream.
-    #[error("context full: {used} tokens used and {wanted} more wanted, the limit is {limit}")]
+    #[error(
+        "context full: {used} tokens used and {wanted} more wanted, the limit is {limit}; nothing was added: end the \
+         stream here, or open a new one with less of the conversation"
+    )]
     ContextFull {
         /// Tokens in the stream.
         used: usize,
@@ -112,13 +115,25 @@ pub enum Error {
         limit: usize,
     },
 
-    /// A limit is reached that passes with time. Try again later, or close streams.
-    #[error("busy: {what}, the limit is {limit}")]
+    /// A limit is reached. What can be done about it is said.
+    #[error("busy: {what}, the limit is {limit}: {advice}")]
     Busy {
         /// What there is too much of.
         what: &'static str,
         /// Its limit.
         limit: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+
+    /// The stream was idle for too long and has lost its conversation.
+    #[error(
+        "the stream expired, it was idle for {idle_seconds} s or more (engine.idle_seconds): open a new stream and \
+         give it the conversation again"
+    )]
+    Expired {
+        /// How long a stream may be idle, in seconds.
+        idle_seconds: u64,
     },
 
     /// The deadline of a call passed before its tokens were computed.

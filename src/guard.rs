@@ -1,13 +1,13 @@
 //! A guard: a bundle opened on an execution provider.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
     bundle::{Bundle, Precision},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
-    runtime::Runtime,
+    runtime::{Runtime, memory},
     text::{Renderer, Tokenizer},
     verdict::Labels,
 };
@@ -122,7 +122,14 @@ impl Guard {
         };
         let options = PagedOptions {
             format,
-            cache_bytes: config.cache.mib << 20,
+            cache_bytes: match config.cache.mib {
+                0 => {
+                    let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
+                    let most = context.saturating_mul(config.engine.max_streams);
+                    memory::default_cache_bytes(memory::limit(), context).min(most)
+                }
+                mib => mib.saturating_mul(1 << 20),
+            },
             threads: match config.runtime.threads {
                 0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
                 threads => threads,
@@ -159,6 +166,8 @@ impl Guard {
             context: dims.context,
             step_tokens: config.engine.step_tokens,
             max_sequences: config.engine.max_streams,
+            max_queued_tokens: config.engine.max_queued_tokens,
+            idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
         };
         let shared = Shared {
             engine: Arc::new(Engine::start(Box::new(model), limits)?),

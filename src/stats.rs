@@ -40,6 +40,8 @@ pub struct Stats {
     pub prefix_hit_tokens: u64,
     /// How often a stream lost its part of the cache to others.
     pub evictions: u64,
+    /// Streams that expired because they were idle.
+    pub expired_streams: u64,
     /// Time of a step, in seconds. Upper bounds 0.001, 0.0025, 0.005, 0.01, ... 10, 25.
     pub step_seconds: Histogram,
     /// Time between a call and the first step that works on it, in seconds. Bounds as those of `step_seconds`.
@@ -69,6 +71,7 @@ impl Stats {
             recomputed_tokens: 0,
             prefix_hit_tokens: 0,
             evictions: 0,
+            expired_streams: 0,
             step_seconds: Histogram::new(&SECONDS),
             queue_seconds: Histogram::new(&SECONDS),
             step_tokens: Histogram::new(&COUNTS),
@@ -99,6 +102,7 @@ impl Stats {
         counter(out, "recomputed_tokens_total", "Tokens computed again after their cache was lost.", self.recomputed_tokens)?;
         counter(out, "prefix_hit_tokens_total", "Tokens found in the cache of an equal prefix.", self.prefix_hit_tokens)?;
         counter(out, "evictions_total", "Times that a stream lost its cache to others.", self.evictions)?;
+        counter(out, "expired_streams_total", "Streams that expired because they were idle.", self.expired_streams)?;
         self.step_seconds.write(out, "step_seconds", "Time of a step.")?;
         self.queue_seconds.write(out, "queue_seconds", "Time between a call and its first step.")?;
         self.step_tokens.write(out, "step_tokens", "Tokens in a step.")?;

@@ -132,7 +132,7 @@ fn sha256(bytes: &[u8]) -> String {
 #[test]
 fn settings_out_of_range_are_named() {
     for (text, named) in [
-        ("[cache]\nmib = 0", "cache.mib"),
+        ("[engine]\nmax_queued_tokens = 0", "engine.max_queued_tokens"),
         ("[engine]\nstep_tokens = 0", "engine.step_tokens"),
         ("[policy.answer]\ndebounce = { consecutive = 0 }", "policy.answer.debounce"),
         ("[cache]\nprecision = \"int5\"", "int5"),

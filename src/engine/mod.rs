@@ -11,10 +11,11 @@ mod worker;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use crate::{
@@ -45,6 +46,16 @@ pub(crate) struct Limits {
     pub(crate) step_tokens: usize,
     /// The most open sequences.
     pub(crate) max_sequences: usize,
+    /// The most tokens that wait, over all sequences.
+    pub(crate) max_queued_tokens: usize,
+    /// Sequences that are idle for longer expire.
+    pub(crate) idle: Option<Duration>,
+}
+
+impl Limits {
+    fn expired(&self) -> Error {
+        Error::Expired { idle_seconds: self.idle.map_or(0, |idle| idle.as_secs()) }
+    }
 }
 
 /// A running engine. Dropping it ends the worker, after the step it is in.
@@ -68,7 +79,7 @@ impl Engine {
         let (commands, receiver) = mpsc::channel();
         let stats = Arc::new(Mutex::new(Stats::new((model.num_blocks() * model.block_bytes()) as u64)));
         let cache_tokens = model.num_blocks() * BLOCK;
-        let worker = Worker::new(model, limits.step_tokens, stats.clone());
+        let worker = Worker::new(model, &limits, stats.clone());
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
             .spawn(move || worker.run(receiver))
@@ -79,7 +90,7 @@ impl Engine {
             limits,
             next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            queue: Arc::default(),
+            queue: Arc::new(Queue::new(limits.max_queued_tokens)),
             cache_tokens,
             stats,
         })
@@ -87,19 +98,24 @@ impl Engine {
 
     /// Opens an empty sequence.
     pub(crate) fn sequence(self: &Arc<Self>) -> Result<Sequence> {
-        self.open_sequence(0, |id| Command::Open { id })
+        self.open_sequence(0, |id, expired| Command::Open { id, expired })
     }
 
-    /// Opens a sequence of `len` tokens by a command that takes its id.
-    fn open_sequence(self: &Arc<Self>, len: usize, command: impl FnOnce(u64) -> Command) -> Result<Sequence> {
+    /// Opens a sequence of `len` tokens by a command that takes its id and where to say that it expired.
+    fn open_sequence(
+        self: &Arc<Self>,
+        len: usize,
+        command: impl FnOnce(u64, Arc<AtomicBool>) -> Command,
+    ) -> Result<Sequence> {
         let limit = self.limits.max_sequences;
         let grow = |open: usize| (open < limit).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
-            return Err(Error::Busy { what: "too many open streams", limit });
+            let advice = "close streams that are done, or raise engine.max_streams";
+            return Err(Error::Busy { what: "too many open streams", limit, advice });
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let sequence = Sequence { engine: self.clone(), id, len, appends: 0 };
-        self.send(command(sequence.id))?;
+        let sequence = Sequence { engine: self.clone(), id, len, appends: 0, expired: Arc::default() };
+        self.send(command(id, sequence.expired.clone()))?;
         Ok(sequence)
     }
 
@@ -147,6 +163,8 @@ pub(crate) struct Sequence {
     len: usize,
     /// Appends that were begun.
     appends: u64,
+    /// Set by the worker.
+    expired: Arc<AtomicBool>,
 }
 
 impl Sequence {
@@ -169,19 +187,16 @@ impl Sequence {
     /// `notify` is called as soon as completing does not wait any more; with no tokens, by this call itself. It is not
     /// called after this call failed or the result was dropped, but a call that is under way goes on.
     pub(crate) fn begin(&mut self, ids: Vec<u32>, read: Read, notify: Option<Notify>) -> Result<Pending> {
+        self.check_alive()?;
         self.check_room(self.len, ids.len())?;
-        let limit = self.engine.cache_tokens;
-        if self.len + ids.len() > limit {
-            return Err(Error::Busy { what: "the stream alone is longer than the KV cache, in tokens", limit });
-        }
+        let count = ids.len();
+        let place = self.engine.queue.enter(count)?;
         self.appends += 1;
         let append = AppendId { sequence: self.id, number: self.appends, start: self.len };
-        let count = ids.len();
         let (pending, reply) = Pending::new(self.engine.clone(), append, count, notify);
         if count == 0 {
             reply.send(Ok(RoleLogits::empty()));
         } else {
-            let place = self.engine.queue.enter(count);
             self.engine.send(Command::Append { append, ids, read, place, reply })?;
         }
         Ok(pending)
@@ -205,18 +220,28 @@ impl Sequence {
         if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
     }
 
-    /// An error if `count` tokens after the first `len` would not fit the context.
+    /// An error if `count` tokens after the first `len` would not fit the context or the cache.
     pub(crate) fn check_room(&self, len: usize, count: usize) -> Result<()> {
         let limit = self.engine.limits.context;
         if len + count > limit {
             return Err(Error::ContextFull { used: len, wanted: count, limit });
         }
+        let limit = self.engine.cache_tokens;
+        if len + count > limit {
+            let what = "the stream alone has more tokens than the KV cache";
+            return Err(Error::Busy { what, limit, advice: "raise cache.mib, or use shorter conversations" });
+        }
         Ok(())
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        if self.expired.load(Ordering::Relaxed) { Err(self.engine.limits.expired()) } else { Ok(()) }
     }
 
     /// Cuts the sequence back to its first `len` tokens; if it was longer, an append that is not completed is given up.
     /// Costs nothing but, where the end is in a block that a fork uses too, computing up to a block of tokens again.
     pub(crate) fn truncate(&mut self, len: usize) -> Result<()> {
+        self.check_alive()?;
         if len < self.len {
             self.engine.send(Command::Truncate { id: self.id, len })?;
             self.len = len;
@@ -226,7 +251,9 @@ impl Sequence {
 
     /// Another sequence that starts with the same tokens and shares their cache.
     pub(crate) fn fork(&self) -> Result<Sequence> {
-        self.engine.open_sequence(self.len, |new| Command::Fork { id: self.id, new, len: self.len })
+        self.check_alive()?;
+        let (id, len) = (self.id, self.len);
+        self.engine.open_sequence(len, |new, expired| Command::Fork { id, new, len, expired })
     }
 }
 

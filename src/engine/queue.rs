@@ -6,8 +6,11 @@ use std::{
     time::Instant,
 };
 
-#[derive(Default)]
+use crate::{Error, Result};
+
 pub(crate) struct Queue {
+    /// The most tokens that wait.
+    limit: usize,
     state: Mutex<State>,
 }
 
@@ -27,14 +30,26 @@ pub(crate) struct Load {
 }
 
 impl Queue {
-    pub(crate) fn enter(self: &Arc<Self>, tokens: usize) -> Place {
+    pub(crate) fn new(limit: usize) -> Self {
+        Queue { limit, state: Mutex::default() }
+    }
+
+    /// A place for an append. If nothing waits there is one for any, or a long prompt could never come in.
+    pub(crate) fn enter(self: &Arc<Self>, tokens: usize) -> Result<Place> {
         let since = Instant::now();
         let mut state = self.lock();
+        if state.tokens > 0 && tokens > self.limit.saturating_sub(state.tokens) {
+            return Err(Error::Busy {
+                what: "too many tokens are waiting",
+                limit: self.limit,
+                advice: "try again later, or raise engine.max_queued_tokens",
+            });
+        }
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.tokens += tokens;
         state.since.insert(ticket, since);
-        Place { queue: self.clone(), ticket, since, tokens }
+        Ok(Place { queue: self.clone(), ticket, since, tokens })
     }
 
     pub(crate) fn load(&self) -> Load {

@@ -1,6 +1,10 @@
 //! What the worker knows of one sequence.
 
-use std::collections::TryReserveError;
+use std::{
+    collections::TryReserveError,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use ndarray::{Array2, s};
 
@@ -16,7 +20,6 @@ use crate::{
 };
 
 /// A sequence: its token ids, how many of them are in the cache, and the work in progress.
-#[derive(Default)]
 pub(crate) struct SequenceState {
     pub(crate) tokens: Vec<u32>,
     /// Tokens whose keys and values are in `blocks`.
@@ -29,11 +32,17 @@ pub(crate) struct SequenceState {
     pub(crate) append: u64,
     /// The step that used the sequence last.
     pub(crate) last_step: u64,
+    /// When it was used last.
+    pub(crate) used: Instant,
+    /// Where its owner looks whether it expired.
+    pub(crate) expired: Arc<AtomicBool>,
 }
 
 /// Tokens that were appended and are not all computed yet.
 pub(crate) struct Job {
     pub(crate) place: Place,
+    /// The step before it came.
+    pub(crate) begun: u64,
     /// Whether a step has worked on it.
     pub(crate) started: bool,
     /// Length of the sequence before the append.
@@ -53,18 +62,50 @@ struct Rows {
     category: Vec<f32>,
 }
 
+/// After so many steps work has waited: it gets a share of each step and loses its cache to older work only.
+const PATIENCE: u64 = 8;
+
+impl Job {
+    pub(crate) fn has_waited(&self, step: u64) -> bool {
+        step - self.begun >= PATIENCE
+    }
+}
+
 impl SequenceState {
+    pub(crate) fn new(expired: Arc<AtomicBool>) -> Self {
+        SequenceState {
+            tokens: Vec::new(),
+            cached: 0,
+            computed: 0,
+            blocks: Vec::new(),
+            job: None,
+            append: 0,
+            last_step: 0,
+            used: Instant::now(),
+            expired,
+        }
+    }
+
     /// Takes appended tokens; they count once they are computed. Without a job only.
-    pub(crate) fn begin(&mut self, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
+    pub(crate) fn begin(&mut self, step: u64, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
         if self.tokens.try_reserve(ids.len()).is_err() {
             return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
         }
         self.tokens.extend(ids);
+        self.used = Instant::now();
         self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
         let start = append.start;
-        self.job =
-            Some(Job { place, started: false, start, read, next_row: start + from, rows: Rows::default(), reply });
+        self.job = Some(Job {
+            place,
+            begun: step,
+            started: false,
+            start,
+            read,
+            next_row: start + from,
+            rows: Rows::default(),
+            reply,
+        });
     }
 
     /// Tokens that wait to be computed.
@@ -103,6 +144,7 @@ impl SequenceState {
     /// the end is in if it may not be written. Its tokens are computed again.
     pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
         self.tokens.truncate(len);
+        self.used = Instant::now();
         self.cached = self.cached.min(len);
         self.computed = self.computed.min(len);
         let keep = self.cached.div_ceil(BLOCK);
@@ -115,7 +157,7 @@ impl SequenceState {
 
     /// A sequence with the same first `len` tokens that shares this one's full blocks of them. The tokens after those
     /// blocks are computed again.
-    pub(crate) fn fork(&self, len: usize) -> Self {
+    pub(crate) fn fork(&self, len: usize, expired: Arc<AtomicBool>) -> Self {
         let shared = self.cached.min(len) / BLOCK;
         SequenceState {
             tokens: self.tokens[..len].to_vec(),
@@ -123,7 +165,7 @@ impl SequenceState {
             computed: self.cached.min(len),
             blocks: self.blocks[..shared].to_vec(),
             last_step: self.last_step,
-            ..SequenceState::default()
+            ..SequenceState::new(expired)
         }
     }
 
@@ -136,6 +178,7 @@ impl SequenceState {
         first: usize,
         pool: &mut BlockPool,
     ) -> Result<()> {
+        self.used = Instant::now();
         let before = self.cached;
         let full = before / BLOCK;
         let again = self.computed.saturating_sub(before).min(count);

@@ -31,19 +31,19 @@ struct Counters {
 struct HashModel {
     cache: Vec<[i64; BLOCK]>,
     counters: Arc<Counters>,
-    gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
+    gate: Option<(mpsc::Sender<Vec<usize>>, mpsc::Receiver<()>)>,
 }
 
 /// Holds a model in its steps. Once dropped it holds it no more.
 struct Gate {
-    entered: mpsc::Receiver<()>,
+    entered: mpsc::Receiver<Vec<usize>>,
     leave: mpsc::Sender<()>,
 }
 
 impl Gate {
-    /// Waits until the model is in a step.
-    fn enter(&self) {
-        self.entered.recv().unwrap();
+    /// Waits until the model is in a step. Returns how many tokens each of the streams in it has.
+    fn enter(&self) -> Vec<usize> {
+        self.entered.recv().unwrap()
     }
 
     /// Lets the model go on.
@@ -74,7 +74,7 @@ impl Model for HashModel {
         self.counters.largest_step.fetch_max(batch.tokens(), Ordering::Relaxed);
         self.counters.tokens.fetch_add(batch.tokens(), Ordering::Relaxed);
         if let Some((entered, leave)) = &self.gate {
-            let _ = entered.send(());
+            let _ = entered.send(batch.cu_seqlens.windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect());
             let _ = leave.recv();
         }
         if self.counters.fail.swap(false, Ordering::Relaxed) {
@@ -100,9 +100,9 @@ impl Model for HashModel {
     }
 }
 
-const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8 };
+const LIMITS: Limits = Limits { context: 1000, step_tokens: 50, max_sequences: 8, max_queued_tokens: 5000, idle: None };
 
-fn start(blocks: usize, limits: Limits, gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>) -> TestEngine {
+fn start(blocks: usize, limits: Limits, gate: Option<(mpsc::Sender<Vec<usize>>, mpsc::Receiver<()>)>) -> TestEngine {
     let counters = Arc::new(Counters::default());
     let model = HashModel { cache: vec![[-1; BLOCK]; blocks], counters: counters.clone(), gate };
     (Arc::new(Engine::start(Box::new(model), limits).unwrap()), counters)
@@ -590,4 +590,99 @@ fn a_failed_step_fails_only_the_streams_in_it() {
     assert!(first.complete(fails).unwrap_err().to_string().contains("panicked"));
     check(&[3, 4], 2, &second.complete(works).unwrap());
     check(&[1], 1, &first.append(vec![1], Read::Response { from: 0 }).unwrap());
+}
+
+#[test]
+fn a_long_prompt_delays_others_by_one_slice() {
+    let (engine, gate) = gated_engine(64);
+    let mut first = engine.sequence().unwrap();
+    let mut others = [engine.sequence().unwrap(), engine.sequence().unwrap()];
+    let long = begin(&mut first, &(0..900).collect::<Vec<_>>());
+    assert_eq!(gate.enter(), [50]);
+    let mut running = None;
+    for step in 0..18 {
+        let pushed = begin(&mut others[step % 2], &[1, 2, 3]);
+        gate.leave();
+        let mut slices = gate.enter();
+        slices.sort_unstable();
+        assert_eq!(slices, [3, 47]);
+        if let Some(pending) = running.replace(pushed) {
+            others[(step + 1) % 2].complete(pending).unwrap();
+        }
+    }
+    drop(gate);
+    first.complete(long).unwrap();
+}
+
+#[test]
+fn a_steady_flow_of_short_work_does_not_starve_a_long_prompt() {
+    for blocks in [64, 18] {
+        let (engine, gate) = gated_engine(blocks);
+        let mut streams: Vec<_> = (0..7).map(|_| engine.sequence().unwrap()).collect();
+        let mut pushes: Vec<_> = streams.iter_mut().map(|stream| begin(stream, &[1; BLOCK])).collect();
+        let mut first = engine.sequence().unwrap();
+        gate.enter();
+        let long = begin(&mut first, &(0..500).collect::<Vec<_>>());
+        let mut steps = 0;
+        while !long.is_ready() {
+            for (stream, push) in streams.iter_mut().zip(&mut pushes) {
+                if push.is_ready() {
+                    stream.truncate(0).unwrap();
+                    *push = begin(stream, &[1; BLOCK]);
+                }
+            }
+            gate.leave();
+            assert!(gate.enter().iter().sum::<usize>() > 40, "the long prompt takes a share, not all");
+            steps += 1;
+        }
+        // A share is 12 of 50 tokens, and short pushes have the first eight steps.
+        assert!((500 / 50 + 8..=500 / 12 + 10).contains(&steps), "{steps} steps");
+        drop(gate);
+    }
+}
+
+#[test]
+fn too_many_waiting_tokens_are_busy_at_once() {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    let (engine, _) = start(64, Limits { max_queued_tokens: 100, ..LIMITS }, Some((enter, left)));
+    let gate = Gate { entered, leave };
+    let (mut first, mut second) = (engine.sequence().unwrap(), engine.sequence().unwrap());
+    // More than the limit, but nothing waits.
+    let long = begin(&mut first, &[1; 140]);
+    gate.enter();
+    let read = Read::Response { from: 0 };
+    let error = second.begin(vec![1], read, None).err().unwrap();
+    assert!(matches!(error, Error::Busy { limit: 100, .. }), "{error}");
+    gate.leave();
+    gate.enter();
+    let short = second.begin(vec![1; 10], read, None).unwrap();
+    assert!(matches!(second.begin(vec![1; 11], read, None), Err(Error::Busy { .. })));
+    drop(gate);
+    first.complete(long).unwrap();
+    // A refused call has not touched the one before it.
+    second.complete(short).unwrap();
+}
+
+#[test]
+fn an_idle_stream_expires_and_says_so() {
+    let (engine, _) = start(64, Limits { idle: Some(Duration::from_nanos(1)), ..LIMITS }, None);
+    let read = Read::Response { from: 0 };
+    let mut sequence = engine.sequence().unwrap();
+    let mut fork = sequence.fork();
+    stats_when(&engine, |stats| stats.expired_streams as usize == stats.open_streams);
+    for error in [
+        sequence.append(vec![1], read).err().unwrap(),
+        sequence.truncate(0).err().unwrap(),
+        sequence.fork().err().unwrap(),
+    ] {
+        assert!(matches!(error, Error::Expired { .. }) && error.to_string().contains("open a new stream"), "{error}");
+    }
+    if let Ok(fork) = &mut fork {
+        assert!(matches!(fork.append(vec![1], read), Err(Error::Expired { .. })));
+    }
+    drop((sequence, fork));
+    assert_eq!(engine.stats().open_streams, 0);
+
+    let (engine, _) = start(64, Limits { idle: Some(Duration::MAX), ..LIMITS }, None);
+    append(&mut engine.sequence().unwrap(), &mut Vec::new(), 1, 100);
 }

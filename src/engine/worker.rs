@@ -3,12 +3,16 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::Instant,
 };
 
 use super::{
-    Read,
+    Limits, Read,
     blocks::BlockPool,
     pending::{AppendId, Reply},
     queue::Place,
@@ -23,6 +27,7 @@ use crate::{
 pub(crate) enum Command {
     Open {
         id: u64,
+        expired: Arc<AtomicBool>,
     },
     /// Appends to the tokens before the append's start, whatever came after them.
     Append {
@@ -44,6 +49,7 @@ pub(crate) enum Command {
         id: u64,
         new: u64,
         len: usize,
+        expired: Arc<AtomicBool>,
     },
     Close {
         id: u64,
@@ -54,10 +60,15 @@ pub(crate) struct Worker {
     model: Box<dyn Model>,
     blocks: BlockPool,
     sequences: HashMap<u64, SequenceState>,
-    step_tokens: usize,
+    limits: Limits,
     step: u64,
+    /// No sequence expires before.
+    next_expiry: Option<Instant>,
     stats: Arc<Mutex<Stats>>,
 }
+
+/// Of a step, what is kept for long work that has waited: one part in so many.
+const LONG_SHARE: usize = 4;
 
 /// A sequence's part of a step.
 struct Slice {
@@ -66,23 +77,25 @@ struct Slice {
 }
 
 impl Worker {
-    pub(crate) fn new(model: Box<dyn Model>, step_tokens: usize, stats: Arc<Mutex<Stats>>) -> Self {
+    pub(crate) fn new(model: Box<dyn Model>, limits: &Limits, stats: Arc<Mutex<Stats>>) -> Self {
         Worker {
             blocks: BlockPool::new(model.num_blocks()),
             model,
             sequences: HashMap::new(),
-            step_tokens,
+            limits: *limits,
             step: 0,
+            next_expiry: None,
             stats,
         }
     }
 
     /// Runs until the last sender of commands is gone.
     pub(crate) fn run(mut self, commands: Receiver<Command>) {
-        while let Ok(command) = commands.recv() {
+        while let Some(command) = self.next_command(&commands) {
             self.apply(command);
             loop {
                 commands.try_iter().for_each(|command| self.apply(command));
+                self.expire(Instant::now());
                 let slices = self.plan();
                 self.record_cache();
                 if slices.is_empty() {
@@ -93,15 +106,57 @@ impl Worker {
         }
     }
 
+    /// Waits for a command, meanwhile lets sequences expire. `None` if there will be no more.
+    fn next_command(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(expiry) = self.next_expiry else { return commands.recv().ok() };
+            match commands.recv_timeout(expiry.saturating_duration_since(Instant::now())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.expire(Instant::now());
+                    self.record_cache();
+                }
+            }
+        }
+    }
+
+    /// Forgets sequences that have been idle for too long.
+    fn expire(&mut self, now: Instant) {
+        let Some(idle) = self.limits.idle.filter(|_| self.next_expiry.is_some_and(|expiry| expiry <= now)) else {
+            return;
+        };
+        let is_over = |state: &SequenceState| state.job.is_none() && now.saturating_duration_since(state.used) >= idle;
+        let over: Vec<u64> = self.sequences.iter().filter(|(_, state)| is_over(state)).map(|(id, _)| *id).collect();
+        for id in &over {
+            if let Some(mut sequence) = self.sequences.remove(id) {
+                sequence.expired.store(true, Ordering::Relaxed);
+                self.blocks.give_back(sequence.evict());
+            }
+        }
+        self.record(|stats| stats.expired_streams += over.len() as u64);
+        let used = |state: &SequenceState| if state.job.is_some() { now } else { state.used };
+        self.next_expiry = self.sequences.values().filter_map(|state| used(state).checked_add(idle)).min();
+    }
+
+    fn open(&mut self, id: u64, sequence: SequenceState) {
+        if self.next_expiry.is_none() {
+            self.next_expiry = self.limits.idle.and_then(|idle| sequence.used.checked_add(idle));
+        }
+        self.sequences.insert(id, sequence);
+    }
+
     fn apply(&mut self, command: Command) {
         match command {
-            Command::Open { id } => {
-                self.sequences.insert(id, SequenceState::default());
-            }
+            Command::Open { id, expired } => self.open(id, SequenceState::new(expired)),
             Command::Append { append, ids, read, place, reply } => {
                 self.cut_back(append.sequence, append.start);
-                if let Some(sequence) = self.sequences.get_mut(&append.sequence) {
-                    sequence.begin(append, &ids, read, place, reply);
+                match self.sequences.get_mut(&append.sequence) {
+                    Some(sequence) => sequence.begin(self.step, append, &ids, read, place, reply),
+                    None => {
+                        drop(place);
+                        reply.send(Err(self.limits.expired()));
+                    }
                 }
             }
             Command::Cancel { append } => {
@@ -115,16 +170,19 @@ impl Worker {
                 }
             }
             Command::Truncate { id, len } => self.cut_back(id, len),
-            Command::Fork { id, new, len } => {
-                if let Some(sequence) = self.sequences.get(&id).map(|parent| parent.fork(len)) {
-                    self.blocks.share(&sequence.blocks);
-                    self.sequences.insert(new, sequence);
-                }
+            Command::Fork { id, new, len, expired } => {
+                let Some(parent) = self.sequences.get_mut(&id) else {
+                    expired.store(true, Ordering::Relaxed);
+                    return self.record(|stats| stats.expired_streams += 1);
+                };
+                parent.used = Instant::now();
+                let fork = parent.fork(len, expired);
+                self.blocks.share(&fork.blocks);
+                self.open(new, fork);
             }
             Command::Close { id } => {
-                if let Some(mut sequence) = self.sequences.remove(&id) {
-                    self.blocks.give_back(sequence.evict());
-                }
+                self.cut_back(id, 0);
+                self.sequences.remove(&id);
             }
         }
     }
@@ -139,22 +197,10 @@ impl Worker {
 
     /// Chooses the next step's slices and gives them blocks. Empty if nothing waits.
     fn plan(&mut self) -> Vec<Slice> {
-        let mut waiting: Vec<(bool, u64, u64)> = self
-            .sequences
-            .iter()
-            .filter_map(|(id, sequence)| {
-                sequence.job.as_ref().map(|job| (sequence.waiting() > BLOCK, job.place.ticket, *id))
-            })
-            .collect();
-        // Few new tokens first, oldest first.
-        waiting.sort_unstable();
         let mut slices: Vec<Slice> = Vec::new();
-        let mut budget = self.step_tokens;
-        for (_, _, id) in waiting {
-            if budget == 0 {
-                break;
-            }
-            let count = self.reserve(id, budget, &slices);
+        let mut budget = self.limits.step_tokens;
+        for Slice { id, count } in self.wishes() {
+            let count = self.reserve(id, count.min(budget), &slices);
             if count > 0 {
                 budget -= count;
                 slices.push(Slice { id, count });
@@ -163,14 +209,35 @@ impl Worker {
         slices
     }
 
-    /// Gives a sequence blocks for as many of its waiting tokens as the budget and the cache allow. Only the step's
-    /// first sequence may take blocks from sequences that are at work, so that somebody always gets on.
-    fn reserve(&mut self, id: u64, budget: usize, planned: &[Slice]) -> usize {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return 0 };
-        let found = sequence.adopt(&mut self.blocks);
-        let cached = sequence.cached;
-        let mut count = sequence.waiting().min(budget);
+    /// All that waits, in the order in which it is served: few new tokens first, so that they wait for one step at
+    /// most; then the others; each oldest first. The oldest of the others goes before all once it has waited, for what
+    /// the few leave or, if that is little, a share: or a steady flow of few would keep it waiting for ever.
+    fn wishes(&mut self) -> Vec<Slice> {
+        let mut waiting = Vec::new();
+        let mut found = 0;
+        for (id, sequence) in &mut self.sequences {
+            found += sequence.adopt(&mut self.blocks);
+            let count = sequence.waiting();
+            if let Some(job) = &sequence.job {
+                waiting.push((count > BLOCK, job.place.ticket, job.has_waited(self.step), Slice { id: *id, count }));
+            }
+        }
         self.record(|stats| stats.prefix_hit_tokens += found as u64);
+        waiting.sort_unstable_by_key(|(long, ticket, ..)| (*long, *ticket));
+        let few = waiting.partition_point(|(long, ..)| !long);
+        let few_tokens: usize = waiting[..few].iter().map(|(.., slice)| slice.count).sum();
+        if let Some((.., true, slice)) = waiting.get_mut(few) {
+            let share = (self.limits.step_tokens / LONG_SHARE).max(1);
+            slice.count = slice.count.min(self.limits.step_tokens.saturating_sub(few_tokens).max(share));
+            waiting[..=few].rotate_right(1);
+        }
+        waiting.into_iter().map(|(.., slice)| slice).collect()
+    }
+
+    /// Gives a sequence blocks for as many of its next `count` tokens as the cache allows. Only the step's first
+    /// sequence may take blocks from sequences that are at work, so that somebody always gets on.
+    fn reserve(&mut self, id: u64, mut count: usize, planned: &[Slice]) -> usize {
+        let cached = self.sequences[&id].cached;
         while self.sequences[&id].missing_blocks(cached + count) > 0 {
             let block = match self.blocks.take() {
                 Some(block) => block,
@@ -188,7 +255,8 @@ impl Worker {
     }
 
     /// Takes the blocks of the idle sequence that was used longest ago; if there is none and nothing is planned yet,
-    /// those of the youngest that is at work.
+    /// those of the youngest that is at work. But work that has waited is safe from younger work, or two that do not
+    /// fit together could take blocks from each other for ever.
     fn evict_one(&mut self, keep: u64, planned: &[Slice]) -> bool {
         let others = || {
             let others = self.sequences.iter().filter(|(id, _)| **id != keep);
@@ -198,7 +266,10 @@ impl Worker {
         let mut victim = idle.min_by_key(|(_, sequence)| sequence.last_step).map(|(id, _)| *id);
         if victim.is_none() && planned.is_empty() {
             let ticket = |sequence: &SequenceState| sequence.job.as_ref().map(|job| job.place.ticket);
-            victim = others().max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
+            let own = ticket(&self.sequences[&keep]);
+            let waited = |sequence: &SequenceState| sequence.job.as_ref().is_some_and(|job| job.has_waited(self.step));
+            let weaker = others().filter(|(_, sequence)| ticket(sequence) > own || !waited(sequence));
+            victim = weaker.max_by_key(|(_, sequence)| ticket(sequence)).map(|(id, _)| *id);
         }
         let Some(sequence) = victim.and_then(|id| self.sequences.get_mut(&id)) else { return false };
         tracing::debug_span!("evict", tokens = sequence.cached).in_scope(|| self.blocks.give_back(sequence.evict()));

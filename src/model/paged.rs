@@ -66,6 +66,11 @@ impl PagedModel {
         Ok(PagedModel { session, binding, _pools: pools, num_blocks, block_bytes, vocab_size: dims.vocab_size })
     }
 
+    /// Bytes of the cache that a stream of so many tokens takes.
+    pub(crate) fn cache_bytes(dims: &Dimensions, format: CacheFormat, tokens: usize) -> usize {
+        tokens.div_ceil(BLOCK) * block_bytes(dims, format)
+    }
+
     /// Bytes of the cache that one token takes.
     pub(crate) fn cache_bytes_per_token(&self) -> usize {
         self.block_bytes / BLOCK

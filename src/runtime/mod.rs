@@ -1,6 +1,7 @@
 //! ONNX Runtime: finding the library, the one environment of the process, and sessions.
 
 mod library;
+pub(crate) mod memory;
 
 use std::{
     path::{Path, PathBuf},
