@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     TokenVerdict, Update, Violation,
-    change::{Change, Source},
     tape::{Feed, Notify, Tape},
 };
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     engine::Sequence,
     guard::Shared,
     policy::{Finding, Watch},
-    text::{AnswerText, AnswerToken},
+    text::{AnswerText, AnswerToken, TextEdit},
 };
 
 /// An answer that is being judged.
@@ -34,6 +33,26 @@ pub(super) struct Answer {
 pub(super) struct End {
     /// How many of the tokens are the template's, after the answer.
     pub(super) closing: usize,
+}
+
+/// A change of an answer: its first `keep` tokens stay, the others give way to `append`.
+pub(super) struct Change {
+    pub(super) keep: usize,
+    pub(super) append: Vec<AnswerToken>,
+    /// How many tokens, of all that there are then, are final.
+    pub(super) stable: usize,
+    pub(super) source: Source,
+    pub(super) end: Option<End>,
+}
+
+/// Where a change comes from.
+pub(super) enum Source {
+    /// Nowhere: how the answer comes stays as it is.
+    Nothing,
+    /// Tokens.
+    Tokens,
+    /// An edit of the text, or of a text that starts here.
+    Text { fresh: Option<Box<AnswerText>>, edit: Box<TextEdit> },
 }
 
 /// A change that the model is judging.

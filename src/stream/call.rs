@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     PromptCheck, Stream, Turn, Update,
-    answer::{Answer, Begun},
-    change::Change,
+    answer::{Answer, Begun, Change},
     tape::{Notify, Tape},
 };
 use crate::{

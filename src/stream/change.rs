@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    answer::{Answer, End, Input},
+    answer::{Answer, Change, End, Input, Source},
     tokens,
 };
 use crate::{
@@ -11,26 +11,6 @@ use crate::{
     guard::Shared,
     text::{AnswerText, AnswerToken, TextEdit},
 };
-
-/// A change of an answer: its first `keep` tokens stay, the others give way to `append`.
-pub(super) struct Change {
-    pub(super) keep: usize,
-    pub(super) append: Vec<AnswerToken>,
-    /// How many tokens, of all that there are then, are final.
-    pub(super) stable: usize,
-    pub(super) source: Source,
-    pub(super) end: Option<End>,
-}
-
-/// Where a change comes from.
-pub(super) enum Source {
-    /// Nowhere: how the answer comes stays as it is.
-    Nothing,
-    /// Tokens.
-    Tokens,
-    /// An edit of the text, or of a text that starts here.
-    Text { fresh: Option<Box<AnswerText>>, edit: Box<TextEdit> },
-}
 
 impl Change {
     fn of_text(fresh: Option<Box<AnswerText>>, mut edit: TextEdit) -> Self {
