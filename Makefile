@@ -12,7 +12,7 @@ bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 exporter := target/venv/bin/qwenguard-export
 
-.PHONY: demo test test-data test-export test-rust bench fuzz clean
+.PHONY: demo test test-data test-export test-rust header bench fuzz clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -25,13 +25,18 @@ test-export: $(venv)
 	target/venv/bin/pytest -q export/tests
 
 test-rust: $(runtime) test-data
-	cargo test --locked --features cli
+	cargo test --locked --features cli,capi
 
 test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
 # A minute for every fuzz target. Needs a nightly compiler and cargo-fuzz.
 fuzz:
 	for target in deltas push_text; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+# The header of the C ABI, from the source: see build.rs.
+header:
+	cargo rustc --locked --lib --features capi --crate-type cdylib
+	cp "$$(ls -t target/debug/build/qwenguard-*/out/qwenguard.h | head -n 1)" include/qwenguard.h
 
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):

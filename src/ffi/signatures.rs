@@ -1,0 +1,53 @@
+//! Proof that every exported function takes and gives what C can: its type is one that `safer-ffi` knows as `ReprC`,
+//! down to the fields of structs. A test compares this list with the functions in the source.
+
+use safer_ffi::layout::ReprC;
+
+use super::{error::*, guard::*, result::*, stream::*, text::*, version::*};
+
+const fn is_repr_c<F: ReprC + Copy>(_: F) {}
+
+macro_rules! prove {
+    ($($function:ident ( $($argument:tt),* );)*) => {
+        $(const _: () = is_repr_c($function as unsafe extern "C" fn($($argument),*) -> _);)*
+    };
+}
+
+prove! {
+    qg_version();
+    qg_version_number();
+    qg_abi_version();
+    qg_status_name(_);
+    qg_risk_name(_);
+    qg_error_status(_);
+    qg_error_message(_);
+    qg_error_free(_);
+    qg_text_data(_);
+    qg_text_length(_);
+    qg_text_free(_);
+    qg_guard_options_init(_, _, _);
+    qg_guard_open(_, _, _, _, _);
+    qg_guard_open_nano(_, _, _);
+    qg_guard_free(_);
+    qg_guard_info(_, _, _);
+    qg_guard_category_count(_, _, _, _);
+    qg_guard_category_name(_, _, _, _, _);
+    qg_guard_encode(_, _, _, _, _, _, _, _);
+    qg_guard_token_bytes(_, _, _, _, _);
+    qg_stream_open(_, _, _, _, _);
+    qg_stream_free(_);
+    qg_stream_prompt(_, _, _, _, _);
+    qg_stream_next_turn(_, _, _, _, _);
+    qg_stream_push_text(_, _, _, _, _);
+    qg_stream_push_thinking(_, _, _, _, _);
+    qg_stream_push_tokens(_, _, _, _, _);
+    qg_stream_finish(_, _, _);
+    qg_stream_truncate(_, _, _, _);
+    qg_stream_truncate_tokens(_, _, _, _);
+    qg_stream_fork(_, _, _);
+    qg_stream_context_used(_, _, _);
+    qg_stream_tokens(_, _, _, _, _);
+    qg_stream_flags(_, _, _, _, _);
+    qg_stream_rule(_, _, _);
+    qg_stream_flag_rule(_, _, _, _);
+}

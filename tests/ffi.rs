@@ -1,0 +1,6 @@
+//! The C ABI: its header, its shared library, and programs in C and C++ that use them.
+
+#[path = "ffi/header.rs"]
+mod header;
+#[path = "ffi/native.rs"]
+mod native;
