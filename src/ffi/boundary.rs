@@ -19,9 +19,9 @@ pub(super) fn status(error: *mut *mut qg_error, body: impl FnOnce() -> Result<()
         Ok(Err(failure)) => Some(failure),
         Err(panic) => Some(Failure::Panic(reason(panic))),
     };
-    let object = catch_unwind(|| failed.as_ref().map_or(std::ptr::null_mut(), qg_error::allocate));
     let status = failed.as_ref().map_or(qg_status::OK, Failure::status);
     if !error.is_null() {
+        let object = catch_unwind(|| failed.as_ref().map_or(std::ptr::null_mut(), qg_error::allocate));
         // SAFETY: the header wants a pointer to a place for a pointer, which need not hold anything yet.
         unsafe { error.write(object.unwrap_or(std::ptr::null_mut())) };
     }
