@@ -2,6 +2,8 @@
 
 #[path = "ffi/cpp.rs"]
 mod cpp;
+#[path = "ffi/dist.rs"]
+mod dist;
 #[path = "ffi/header.rs"]
 mod header;
 #[path = "ffi/native.rs"]

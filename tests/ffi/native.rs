@@ -53,20 +53,15 @@ pub(crate) fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
+pub(crate) fn make(arguments: &[&str]) {
+    run(Command::new("make").current_dir(root()).env_remove("MAKEFLAGS").args(arguments));
+}
+
 /// The folder with libqwenguard.so and libqwenguard.a, built from this source.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        run(Command::new(env!("CARGO")).current_dir(root()).args([
-            "rustc",
-            "--locked",
-            "--lib",
-            "--features=capi",
-            "--crate-type=cdylib",
-            "--crate-type=staticlib",
-            "--",
-            "-Clink-arg=-Wl,-soname,libqwenguard.so.0.1",
-        ]));
+        make(&["lib", "profile=dev"]);
         let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
         let folder = scratch("lib");
         for (name, file) in [
