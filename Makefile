@@ -12,7 +12,21 @@ bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 exporter := target/venv/bin/qwenguard-export
 
-.PHONY: demo test test-data test-export test-rust bench fuzz clean
+# The C library: its profile, and the folder that is given away.
+profile := release
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+platform := $(shell uname -s | tr A-Z a-z)-$(shell uname -m)
+dist := target/dist/qwenguard-$(version)-$(platform)
+built := target/$(if $(filter dev,$(profile)),debug,$(profile))
+ifeq ($(shell uname),Darwin)
+shared := libqwenguard.$(version).dylib libqwenguard.0.1.dylib libqwenguard.dylib
+named := -Clink-arg=-Wl,-install_name,@rpath/libqwenguard.0.1.dylib
+else
+shared := libqwenguard.so.$(version) libqwenguard.so.0.1 libqwenguard.so
+named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
+endif
+
+.PHONY: demo test test-data test-export test-rust lib dist example-cpp header bench fuzz clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -33,6 +47,33 @@ test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 fuzz:
 	for target in deltas push_text; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
+# The C library, shared and static. Cargo gives a shared library no versioned name of its own accord.
+lib:
+	cargo rustc --locked --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
+
+# A folder with all that a program in C or C++ needs. It runs anywhere on this platform, and can be moved.
+dist: lib $(runtime)
+	rm -rf $(dist)
+	mkdir -p $(dist)/lib/pkgconfig $(dist)/include $(dist)/share/cmake/qwenguard $(dist)/share/doc/qwenguard
+	cp $(built)/$(lastword $(shared)) $(dist)/lib/$(firstword $(shared))
+	for name in $(wordlist 2,3,$(shared)); do ln -s $(firstword $(shared)) $(dist)/lib/$$name; done
+	cp $(built)/libqwenguard.a target/onnxruntime/$(library) $(dist)/lib/
+	cp include/qwenguard.h include/qwenguard.hpp $(dist)/include/
+	cp packaging/qwenguard.pc $(dist)/lib/pkgconfig/
+	cp packaging/*.cmake $(dist)/share/cmake/qwenguard/
+	cp LICENSE README.md CHANGELOG.md $(wildcard target/onnxruntime/onnxruntime-*.txt) $(dist)/share/doc/qwenguard/
+
+# The C++ example, with the built-in guard.
+example-cpp: dist
+	c++ -std=c++17 -O2 bindings/cpp/examples/chat_server_tick.cpp -o target/chat_server_tick \
+		-I$(dist)/include -L$(dist)/lib -lqwenguard -Wl,-rpath,$(abspath $(dist)/lib)
+	target/chat_server_tick
+
+# The header of the C ABI, from the source: see build.rs.
+header:
+	cargo build --locked --lib --features capi
+	cp "$$(ls -t target/debug/build/qwenguard-*/out/qwenguard.h | head -n 1)" include/qwenguard.h
+
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):
 	rm -rf target/onnxruntime target/download/onnxruntime*
@@ -40,6 +81,9 @@ $(runtime):
 	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download onnxruntime==$(ORT_VERSION)
 	$(PYTHON) -m zipfile -e target/download/onnxruntime-*.whl target/download/onnxruntime
 	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name 'libonnxruntime.*')" target/onnxruntime/$(library)
+	for notice in LICENSE ThirdPartyNotices.txt; do \
+		cp target/download/onnxruntime/onnxruntime/$$notice target/onnxruntime/onnxruntime-$${notice%.txt}.txt; \
+	done
 	touch $@
 
 # The exporter and what its tests need.

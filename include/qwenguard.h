@@ -1,0 +1,666 @@
+/*
+ * libqwenguard: streaming moderation with Qwen3Guard-Stream.
+ *
+ * A guard model judges a conversation while a language model is still writing. Open a guard once;
+ * open a stream for each conversation; give it the prompt, then the answer as it is produced; and
+ * show no more of the answer than the horizon allows:
+ *
+ *     #include <qwenguard.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *
+ *     int main(void) {
+ *         const char *question = "How do I clean the kitchen?", *piece = "Wipe the counters.";
+ *         qg_guard *guard = NULL;
+ *         qg_stream *stream = NULL;
+ *         qg_error *error = NULL;
+ *         qg_message message = {"user", 4, question, strlen(question)};
+ *         qg_prompt_check check;
+ *         qg_update update;
+ *         if (qg_guard_open_nano(NULL, &guard, &error) == QG_OK
+ *             && qg_stream_open(guard, NULL, 0, &stream, &error) == QG_OK
+ *             && qg_stream_prompt(stream, &message, 1, &check, &error) == QG_OK
+ *             && qg_stream_push_text(stream, piece, strlen(piece), &update, &error) == QG_OK
+ *             && qg_stream_finish(stream, &update, &error) == QG_OK)
+ *             printf("%.*s%s\n", (int)update.horizon, piece,
+ *                    update.decision == QG_DECISION_STOP ? " [cut]" : "");
+ *         else
+ *             fprintf(stderr, "%s\n", qg_error_message(error));
+ *         qg_error_free(error);
+ *         qg_stream_free(stream);
+ *         qg_guard_free(guard);
+ *         return 0;
+ *     }
+ *
+ * FUNCTIONS that can fail return a qg_status and take, as their last argument, a place for an error
+ * object, or NULL if you do not want one. That place need not hold anything before the call;
+ * afterwards it holds NULL, or an error that is yours to free with qg_error_free. Arguments come in
+ * the order object, inputs, outputs, error. Outputs are written only on success, and none may be
+ * NULL unless its function says so. A call that fails changes nothing: a stream stays as it was.
+ * No failure ends the process, and a NULL where none may be is an error as any other.
+ *
+ * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_text
+ * or qg_error is yours: free it with the function of its name, once. Freeing NULL does nothing.
+ * Objects can be freed in any order, a guard before its streams too: each keeps what it needs. What
+ * you give is read during the call and not kept. A const pointer that you are given belongs to the
+ * object that it was asked of and lives as long as that.
+ *
+ * TEXT is UTF-8, given as pointer and length in bytes, so it may hold NUL characters and need not
+ * end with one. NULL is fine where the length is 0. Texts that the library gives do end with a NUL.
+ *
+ * THREADS. What is done with a pointer to const may be done by several threads at once: a guard is
+ * for all threads. A stream may move between threads, but functions that take it without const must
+ * have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
+ * Freeing needs the object for itself: nothing checks that. Calls that compute wait for it: a push
+ * takes as long as the model does, together with the pushes of other threads to other streams of
+ * the guard. There is nothing to start or to shut down.
+ *
+ * UNITS. Lengths and places in answers are bytes, ends are exclusive, and both count from the start
+ * of the answer with everything that was pushed. Probabilities are 0 to 1.
+ *
+ * NUMBERS that name something (QG_DECISION_, QG_RISK_ and so on) never change their meaning; later
+ * versions may add some.
+ *
+ * COMPATIBILITY. Programs keep working with later libraries of the same QG_ABI_VERSION. Structs that
+ * you fill and that may grow begin with their size; structs that the library fills keep their size,
+ * and later fields take the place of reserved ones, where 0 means that nothing is said.
+ *
+ * UNLOADING. ONNX Runtime stays in the process once it was loaded, and so does this library once a
+ * guard was opened: on Unix dlclose then leaves it in memory, and it can be opened again and again.
+ * Elsewhere do not unload it. Guards and streams must be freed before the last dlclose or not at all.
+ *
+ * Before the first major version QG_ABI_VERSION may change with any minor one.
+ */
+
+
+#ifndef QWENGUARD_H
+#define QWENGUARD_H
+
+/* Generated from src/ffi by build.rs: change it there. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/// The version of this header: major part.
+#define QG_VERSION_MAJOR 0
+
+/// The version of this header: minor part.
+#define QG_VERSION_MINOR 1
+
+/// The version of this header: patch part.
+#define QG_VERSION_PATCH 0
+
+/// The version of this header as one number: major * 1000000 + minor * 1000 + patch.
+#define QG_VERSION_NUMBER (((QG_VERSION_MAJOR * 1000000) + (QG_VERSION_MINOR * 1000)) + QG_VERSION_PATCH)
+
+/// The binary interface of this header. It changes when a program that was built with an older header would no longer work.
+#define QG_ABI_VERSION 1
+
+/// It worked.
+#define QG_OK 0
+
+/// The ONNX Runtime library was found nowhere; the message lists where. Set ORT_DYLIB_PATH or
+/// `qg_guard_options.runtime_library`, or put it beside the library.
+#define QG_ERROR_RUNTIME_NOT_FOUND 1
+
+/// An ONNX Runtime library was found but cannot be used: too old, not loadable, or not the one that the process uses
+/// already.
+#define QG_ERROR_RUNTIME_UNUSABLE 2
+
+/// The execution provider that was asked for cannot be had here.
+#define QG_ERROR_PROVIDER 3
+
+/// A setting of the configuration or of a policy is wrong; the message names it.
+#define QG_ERROR_CONFIG 4
+
+/// A file of the bundle is missing, unreadable or damaged.
+#define QG_ERROR_BUNDLE_FILE 5
+
+/// The bundle's guard.toml says something that this library cannot accept.
+#define QG_ERROR_BUNDLE_FIELD 6
+
+/// The bundle was made in a format that this version does not read.
+#define QG_ERROR_BUNDLE_FORMAT 7
+
+/// The conversation cannot be rendered, or there is nothing in it to judge.
+#define QG_ERROR_CONVERSATION 8
+
+/// An argument is out of its documented range; the message names it.
+#define QG_ERROR_ARGUMENT 9
+
+/// The call has no meaning at this moment, such as an answer before its prompt.
+#define QG_ERROR_WRONG_STATE 10
+
+/// The conversation does not fit the model's context. Nothing was added.
+#define QG_ERROR_CONTEXT_FULL 11
+
+/// A limit is reached that passes with time. Try again later, or free streams.
+#define QG_ERROR_BUSY 12
+
+/// Memory could not be had.
+#define QG_ERROR_OUT_OF_MEMORY 13
+
+/// ONNX Runtime failed to load or run the graph.
+#define QG_ERROR_INFERENCE 14
+
+/// The guard's engine has stopped after a failure it could not contain. Open the guard again.
+#define QG_ERROR_ENGINE_STOPPED 15
+
+/// The deadline of the call passed before its tokens were computed. Nothing was added; try again with more time.
+#define QG_ERROR_DEADLINE_EXCEEDED 16
+
+/// The stream was idle for longer than the configuration allows. Open a new one and give it the conversation again.
+#define QG_ERROR_EXPIRED 17
+
+/// A pointer is NULL that must not be; the message names the argument.
+#define QG_ERROR_NULL 100
+
+/// A number is none of the values that the argument can have; the message names the argument.
+#define QG_ERROR_ENUM 101
+
+/// Another thread is using the stream: a stream has one user at a time.
+#define QG_ERROR_IN_USE 102
+
+/// A bug of the library. The stream that it happened on stays unusable and gives this status from then on; free it.
+#define QG_ERROR_PANIC 103
+
+/// The conversation may go on.
+#define QG_DECISION_CONTINUE 0
+
+/// Stop writing, and show nothing past the horizon.
+#define QG_DECISION_STOP 1
+
+/// Harmless.
+#define QG_RISK_SAFE 0
+
+/// Harmful in some contexts or to some readers.
+#define QG_RISK_CONTROVERSIAL 1
+
+/// Harmful.
+#define QG_RISK_UNSAFE 2
+
+/// Nothing is to be done: no rule of the policy applies.
+#define QG_ACTION_IGNORE 0
+
+/// Report it and go on.
+#define QG_ACTION_FLAG 1
+
+/// Stop.
+#define QG_ACTION_STOP 2
+
+/// What the answer says.
+#define QG_CHANNEL_ANSWER 0
+
+/// The thinking before it.
+#define QG_CHANNEL_THINKING 1
+
+/// The labels of the model's heads that judge prompts.
+#define QG_HEADS_PROMPT 0
+
+/// The labels of the model's heads that judge answers, thinking included.
+#define QG_HEADS_ANSWER 1
+
+/// The most categories that a verdict can carry. A bundle with more is refused.
+#define QG_MAX_CATEGORIES 16
+
+/// Why a call failed: a status and a message. Yours to free.
+typedef struct qg_error qg_error;
+
+/// An opened bundle: heavy, shared, for any number of threads at once.
+typedef struct qg_guard qg_guard;
+
+/// One conversation being moderated: light, one user at a time.
+typedef struct qg_stream qg_stream;
+
+/// A text that the library made for you: UTF-8. Yours to free.
+typedef struct qg_text qg_text;
+
+/// How a call ended: `QG_OK` or one of the `QG_ERROR_` values. New values may be added; treat one that you do not know as
+/// an error.
+typedef int32_t qg_status;
+
+/// How a guard is opened. Fill it with `qg_guard_options_init`, or with zeros and its size; then set what you want
+/// differently.
+typedef struct qg_guard_options {
+    /// sizeof(qg_guard_options). It tells which version of this struct the program was built with.
+    uint32_t struct_size;
+    /// Threads that compute one step. 0: as the configuration says, else one per core.
+    uint32_t threads;
+    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's memory. Pages are
+    /// taken from the system as they are first used.
+    uint64_t cache_mib;
+    /// The configuration, a TOML document, in UTF-8: policies, limits, everything else. It need not end with a NUL. NULL: the
+    /// default. The fields above and below go before it.
+    const char *config_toml;
+    /// Its length in bytes.
+    size_t config_toml_length;
+    /// Path of the ONNX Runtime library or of the folder it is in, in UTF-8. It need not end with a NUL. NULL: the variable
+    /// ORT_DYLIB_PATH, then beside this library, then the system's folders.
+    const char *runtime_library;
+    /// Its length in bytes.
+    size_t runtime_library_length;
+} qg_guard_options;
+
+/// A part of a text, in bytes.
+typedef struct qg_span {
+    /// Where it begins.
+    uint64_t start;
+    /// Where it ends: the first byte after it.
+    uint64_t end;
+} qg_span;
+
+/// A message of a conversation.
+typedef struct qg_message {
+    /// "system", "user", "assistant" or what else the model's template knows, in UTF-8. It need not end with a NUL.
+    const char *role;
+    /// Its length in bytes.
+    size_t role_length;
+    /// The text, in UTF-8. It need not end with a NUL. Special tokens in it, such as <|im_end|>, are text: nobody can close
+    /// their own turn.
+    const char *content;
+    /// Its length in bytes.
+    size_t content_length;
+} qg_message;
+
+/// What the model says at one position.
+typedef struct qg_verdict {
+    /// The most probable level: `QG_RISK_`.
+    int32_t risk;
+    /// Index of the most probable category, or -1 while the risk is `QG_RISK_SAFE`. Its name is
+    /// `qg_guard_category_name`'s.
+    int32_t category;
+    /// Probability of each level, 0 to 1, by its `QG_RISK_` number. They sum to 1.
+    float risk_probabilities[3];
+    /// How many categories the model has.
+    uint32_t category_count;
+    /// Probability of each category, 0 to 1. They sum to 1 whatever the risk, and mean nothing while it is
+    /// `QG_RISK_SAFE`. Those from `category_count` on are 0.
+    float category_probabilities[16];
+    /// 0.
+    uint32_t reserved[2];
+} qg_verdict;
+
+/// The verdict on a prompt.
+typedef struct qg_prompt_check {
+    /// What the policy makes of it: `QG_DECISION_`.
+    int32_t decision;
+    /// 1 if a rule of the policy applies, else 0 and the four fields that follow are 0.
+    uint32_t has_finding;
+    /// What is to be done about it: `QG_ACTION_FLAG` or `QG_ACTION_STOP`.
+    int32_t action;
+    /// The level that it counts as: `QG_RISK_`.
+    int32_t risk;
+    /// Index of the category, among those of `QG_HEADS_PROMPT`.
+    int32_t category;
+    /// Probability of the level, 0 to 1.
+    float probability;
+    /// What the model says about the last user turn, in the light of all before it.
+    struct qg_verdict verdict;
+    /// 0.
+    uint64_t reserved[2];
+} qg_prompt_check;
+
+/// Where an answer turned. Bytes and tokens count from the start of the answer, tags and thinking included.
+typedef struct qg_violation {
+    /// What is to be done about it: `QG_ACTION_FLAG` or `QG_ACTION_STOP`.
+    int32_t action;
+    /// Whether it is in the thinking: `QG_CHANNEL_`.
+    int32_t channel;
+    /// The level that it counts as: `QG_RISK_`.
+    int32_t risk;
+    /// Index of the category, among those of `QG_HEADS_ANSWER`.
+    int32_t category;
+    /// Where the first token that counts begins, in bytes.
+    uint64_t byte_start;
+    /// Where the token that confirmed it ends, in bytes.
+    uint64_t byte_end;
+    /// The first token that counts.
+    uint64_t first_token;
+    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    uint64_t confirming_token;
+    /// Probability of the level, 0 to 1.
+    float probability;
+    /// 0.
+    uint32_t reserved[3];
+} qg_violation;
+
+/// The result of a push.
+typedef struct qg_update {
+    /// Whether the answer may go on: `QG_DECISION_`. Once it is `QG_DECISION_STOP` it stays so, until the answer is cut
+    /// back.
+    int32_t decision;
+    /// 1 if `violation` says something, else 0 and it is all 0.
+    uint32_t has_violation;
+    /// How many bytes of the answer may be shown: whole characters only, and none of a violation. For an answer that
+    /// grows it never moves back.
+    uint64_t horizon;
+    /// How many tokens of the answer are within the horizon.
+    uint64_t horizon_tokens;
+    /// How many bytes of the answer were pushed so far.
+    uint64_t received;
+    /// For a host that shows text as it comes: how many of those bytes it has to take back. 0 while the answer may go
+    /// on.
+    uint64_t excess;
+    /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them.
+    uint64_t final_tokens;
+    /// How many tokens were judged now: `qg_stream_tokens` copies their verdicts.
+    uint64_t token_count;
+    /// How many places rules of the policy flag, found now: `qg_stream_flags` copies them.
+    uint64_t flag_count;
+    /// Where the answer must stop, found now or in an earlier push.
+    struct qg_violation violation;
+    /// 0.
+    uint64_t reserved[4];
+} qg_update;
+
+/// One judged token of an answer.
+typedef struct qg_token_verdict {
+    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
+    uint64_t index;
+    /// Where the bytes of the answer begin that it stands for.
+    uint64_t byte_start;
+    /// Where they end.
+    uint64_t byte_end;
+    /// Its id in the guard's vocabulary.
+    uint32_t token_id;
+    /// Whether it is thinking: `QG_CHANNEL_`.
+    int32_t channel;
+    /// 1 if no later text can change it. A provisional token (0) moves neither the horizon nor the decision.
+    uint32_t is_final;
+    /// 0.
+    uint32_t reserved;
+    /// What the model says about the answer up to here. Categories are those of `QG_HEADS_ANSWER`.
+    struct qg_verdict verdict;
+} qg_token_verdict;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/// The version of the library that is loaded, such as "0.1.0": a constant text that ends with a NUL.
+const char *qg_version(void);
+
+/// The version of the library that is loaded, counted as `QG_VERSION_NUMBER`.
+uint32_t qg_version_number(void);
+
+/// The binary interface of the library that is loaded. A program that finds the library at run time compares it with
+/// `QG_ABI_VERSION` before any other call.
+uint32_t qg_abi_version(void);
+
+/// The status that the failed call returned; `QG_OK` for NULL.
+int32_t qg_error_status(const struct qg_error *error);
+
+/// What went wrong, for people: UTF-8 that ends with a NUL, never NULL, and empty for a NULL error. It lives as long as the
+/// error.
+const char *qg_error_message(const struct qg_error *error);
+
+/// Frees an error. NULL is fine.
+void qg_error_free(struct qg_error *error);
+
+/// The name of a status, such as "QG_ERROR_BUSY": a constant text that ends with a NUL. NULL if there is no such status.
+const char *qg_status_name(int32_t status);
+
+/// The text: UTF-8 that ends with a NUL and has no other, never NULL, and empty for a NULL text. It lives as long as the
+/// `qg_text`.
+const char *qg_text_data(const struct qg_text *text);
+
+/// Its length in bytes, without the NUL at the end; 0 for NULL.
+size_t qg_text_length(const struct qg_text *text);
+
+/// Frees a text. NULL is fine.
+void qg_text_free(struct qg_text *text);
+
+/// The name of a level, such as "Unsafe": a constant text that ends with a NUL. NULL if there is no such level.
+const char *qg_risk_name(int32_t risk);
+
+/// Fills options with the defaults. `struct_size` is sizeof(qg_guard_options): no more than that is written.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had.
+qg_status qg_guard_options_init(struct qg_guard_options *options,
+                                uint32_t struct_size,
+                                struct qg_error **error);
+
+/// Opens the bundle in a folder, and gives a guard that is yours to free. `options` may be NULL: the defaults.
+///
+/// It takes as long as reading the weights and making the session do: seconds, for a large model.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG; QG_ERROR_RUNTIME_NOT_FOUND or QG_ERROR_RUNTIME_UNUSABLE if
+/// there is no ONNX Runtime to run it; QG_ERROR_BUNDLE_FILE, QG_ERROR_BUNDLE_FIELD or QG_ERROR_BUNDLE_FORMAT if the bundle
+/// is damaged, newer than this library or of an unknown kind; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
+qg_status qg_guard_open(const char *bundle,
+                        size_t bundle_length,
+                        const struct qg_guard_options *options,
+                        struct qg_guard **guard,
+                        struct qg_error **error);
+
+/// Opens the demonstration guard that is built into the library, and gives a guard that is yours to free. It is small and
+/// only tells the obvious apart: for trying things and for tests. `options` may be NULL: the defaults.
+///
+/// Errors: as `qg_guard_open`.
+qg_status qg_guard_open_nano(const struct qg_guard_options *options,
+                             struct qg_guard **guard,
+                             struct qg_error **error);
+
+/// Frees a guard. NULL is fine, and so are streams that still use it: they keep what they need.
+void qg_guard_free(struct qg_guard *guard);
+
+/// Tells what a guard is made of, as a JSON object: bundle, checkpoint, precision, dimensions, labels, ONNX Runtime. The
+/// text is yours to free.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_guard_info(const struct qg_guard *guard,
+                        struct qg_text **json,
+                        struct qg_error **error);
+
+/// Tells how many categories there are for prompts or for answers. `heads` is one of `QG_HEADS_`.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM.
+qg_status qg_guard_category_count(const struct qg_guard *guard,
+                                  uint32_t heads,
+                                  uint32_t *count,
+                                  struct qg_error **error);
+
+/// Gives the name of a category, exactly as the checkpoint spells it: UTF-8 that ends with a NUL. It lives as long as this
+/// guard is not freed. `heads` is one of `QG_HEADS_`, `category` an index as verdicts have it.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if there is no such category.
+qg_status qg_guard_category_name(const struct qg_guard *guard,
+                                 uint32_t heads,
+                                 uint32_t category,
+                                 const char **name,
+                                 struct qg_error **error);
+
+/// Gives the tokens of a text (UTF-8), as `qg_stream_push_tokens` wants them: their ids, and the bytes of the text that each
+/// stands for. Special tokens that the text spells are text.
+///
+/// `ids` and `spans` are arrays with room for `capacity` each; one that is NULL is not wanted. `*count` becomes the number
+/// of tokens; if it is more than `capacity`, only the first were written.
+///
+/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8 or the
+/// tokenizer cannot encode it.
+qg_status qg_guard_encode(const struct qg_guard *guard,
+                          const char *text,
+                          size_t text_length,
+                          uint32_t *ids,
+                          struct qg_span *spans,
+                          size_t capacity,
+                          size_t *count,
+                          struct qg_error **error);
+
+/// Gives the bytes that a token stands for: often not whole characters, and without a NUL at the end. They live as long as
+/// this guard is not freed.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such token.
+qg_status qg_guard_token_bytes(const struct qg_guard *guard,
+                               uint32_t token,
+                               const uint8_t **bytes,
+                               size_t *length,
+                               struct qg_error **error);
+
+/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
+/// 0 mean the policy of the guard's configuration. Everything about it that is not given is strict, whatever the guard's
+/// policy says.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG if the policy is wrong or names a category that the model does
+/// not have; QG_ERROR_BUSY if as many streams are open as the configuration allows.
+qg_status qg_stream_open(const struct qg_guard *guard,
+                         const char *policy,
+                         size_t policy_length,
+                         struct qg_stream **stream,
+                         struct qg_error **error);
+
+/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before.
+void qg_stream_free(struct qg_stream *stream);
+
+/// Gives the conversation up to the user's last turn, and judges that turn.
+///
+/// The conversation is rendered by the checkpoint's own template, thinking off. A message of the assistant at the end is the
+/// beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next turn;
+/// only what differs from the conversation so far is computed.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
+/// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_prompt(struct qg_stream *stream,
+                           const struct qg_message *messages,
+                           size_t message_count,
+                           struct qg_prompt_check *check,
+                           struct qg_error **error);
+
+/// Goes on with the conversation after `qg_stream_finish`: the messages so far, the answer as it was pushed, and these
+/// messages, of which the user's last is judged.
+///
+/// Errors: QG_ERROR_WRONG_STATE before the end of the answer; QG_ERROR_CONVERSATION also if the answer came as tokens and is
+/// not UTF-8; and as `qg_stream_prompt`.
+qg_status qg_stream_next_turn(struct qg_stream *stream,
+                              const struct qg_message *messages,
+                              size_t message_count,
+                              struct qg_prompt_check *check,
+                              struct qg_error **error);
+
+/// Gives the next piece of the answer's text, and judges its tokens. The piece may begin and end anywhere, even inside a
+/// character. After `QG_DECISION_STOP` further text is still judged: stopping is yours to do.
+///
+/// A think block between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
+/// thinking.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more
+/// than 1 MiB, or the bundle's tokenizer cannot take text in pieces; QG_ERROR_WRONG_STATE before the prompt, after tokens or
+/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the text does not fit the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_push_text(struct qg_stream *stream,
+                              const char *text,
+                              size_t text_length,
+                              struct qg_update *update,
+                              struct qg_error **error);
+
+/// As `qg_stream_push_text`, for a piece of thinking from a host that knows it as such: no tag in it means anything. The first
+/// `qg_stream_push_text` ends the thinking.
+///
+/// Errors: as `qg_stream_push_text`; QG_ERROR_WRONG_STATE also if the answer has begun already or the template has no place
+/// for thinking.
+qg_status qg_stream_push_thinking(struct qg_stream *stream,
+                                  const char *text,
+                                  size_t text_length,
+                                  struct qg_update *update,
+                                  struct qg_error **error);
+
+/// Gives the next tokens of the answer, from a model with the guard's own vocabulary, and judges each of them. None of them is
+/// provisional. If the first is the tokenizer's <think>, thinking goes up to its </think>; the two tags and newlines right
+/// after them are not judged.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
+/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_push_tokens(struct qg_stream *stream,
+                                const uint32_t *ids,
+                                size_t id_count,
+                                struct qg_update *update,
+                                struct qg_error **error);
+
+/// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE before the prompt or after the end of the answer; QG_ERROR_ARGUMENT if the text
+/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY;
+/// QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_finish(struct qg_stream *stream,
+                           struct qg_update *update,
+                           struct qg_error **error);
+
+/// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them is
+/// forgotten. For a host that lets its model try again from there.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
+/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE;
+/// QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_truncate(struct qg_stream *stream,
+                             size_t bytes,
+                             struct qg_update *update,
+                             struct qg_error **error);
+
+/// As `qg_stream_truncate`, to the answer's first `tokens` tokens, as `qg_token_verdict.index` counts them.
+///
+/// Errors: as `qg_stream_truncate`; QG_ERROR_ARGUMENT also if its text has no place between characters there.
+qg_status qg_stream_truncate_tokens(struct qg_stream *stream,
+                                    size_t tokens,
+                                    struct qg_update *update,
+                                    struct qg_error **error);
+
+/// Gives another stream with the same conversation so far, which goes its own way from here and is yours to free. It shares
+/// the cache of what is common, so that several drafts of an answer cost their own tokens only.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_BUSY if as many streams are open as the configuration allows; QG_ERROR_IN_USE;
+/// QG_ERROR_ENGINE_STOPPED.
+qg_status qg_stream_fork(const struct qg_stream *stream,
+                         struct qg_stream **fork,
+                         struct qg_error **error);
+
+/// Tells how many tokens of the model's context the conversation uses so far, those of the template included.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+qg_status qg_stream_context_used(const struct qg_stream *stream,
+                                 size_t *tokens,
+                                 struct qg_error **error);
+
+/// Copies the tokens that the last update judged, in order: as many as `capacity` allows. `*count` becomes how many there are,
+/// which is `qg_update.token_count`, and 0 if the last call that succeeded was not one with an update. `tokens` may be NULL if
+/// `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+qg_status qg_stream_tokens(const struct qg_stream *stream,
+                           struct qg_token_verdict *tokens,
+                           size_t capacity,
+                           size_t *count,
+                           struct qg_error **error);
+
+/// Copies the places that the last update found flagged, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.flag_count`. `flags` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+qg_status qg_stream_flags(const struct qg_stream *stream,
+                          struct qg_violation *flags,
+                          size_t capacity,
+                          size_t *count,
+                          struct qg_error **error);
+
+/// Gives the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
+/// violation of the last update, or for what the last prompt's verdict found. The text is yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE if the last call that succeeded found nothing; QG_ERROR_IN_USE.
+qg_status qg_stream_rule(const struct qg_stream *stream,
+                         struct qg_text **rule,
+                         struct qg_error **error);
+
+/// As `qg_stream_rule`, for one of the flags of the last update, in the order of `qg_stream_flags`.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such flag; QG_ERROR_IN_USE.
+qg_status qg_stream_flag_rule(const struct qg_stream *stream,
+                              size_t flag,
+                              struct qg_text **rule,
+                              struct qg_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* QWENGUARD_H */

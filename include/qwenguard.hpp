@@ -1,0 +1,624 @@
+/*
+ * libqwenguard for C++17: the functions of qwenguard.h as classes. Header-only; link the library as for C.
+ *
+ *     qwenguard::Guard guard = qwenguard::Guard::open("Qwen3Guard-Stream-0.6B-bundle");
+ *     qwenguard::Stream stream = guard.stream();
+ *     stream.prompt({qwenguard::Message::user("How do I clean the kitchen?")});
+ *     qwenguard::Update update = stream.push_text("Wipe the counters.");
+ *
+ * Guard and Stream own what they hold, can be moved and not copied, and may be destroyed in any order. One that was moved
+ * from fails with Status::Null. A Guard is for any number of threads at once, a Stream for one at a time: member functions
+ * that are const follow the rule of qwenguard.h for pointers to const.
+ *
+ * Errors are exceptions of type qwenguard::Error. Where QWENGUARD_NO_EXCEPTIONS is defined, which needs no support for
+ * exceptions, they are results instead: what is said here to return T returns a Result<T>, which is true if it holds a T:
+ *
+ *     auto stream = guard->stream();
+ *     if (!stream) return log(stream.error().message());
+ *     auto update = stream->push_text("Wipe the counters.");
+ *
+ * Every function fails as the function of qwenguard.h does that it is named like; lengths and places are bytes,
+ * probabilities 0 to 1. Text is UTF-8.
+ */
+#ifndef QWENGUARD_HPP
+#define QWENGUARD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <qwenguard.h>
+
+#ifndef QWENGUARD_NO_EXCEPTIONS
+#include <stdexcept>
+#endif
+
+namespace qwenguard {
+
+/* Parts of one program may choose differently: their functions have different names. */
+#ifdef QWENGUARD_NO_EXCEPTIONS
+inline namespace results {
+#else
+inline namespace exceptions {
+#endif
+
+/// How a call ended: see `qg_status`.
+enum class Status : std::int32_t {
+    Ok = QG_OK,
+    RuntimeNotFound = QG_ERROR_RUNTIME_NOT_FOUND,
+    RuntimeUnusable = QG_ERROR_RUNTIME_UNUSABLE,
+    Provider = QG_ERROR_PROVIDER,
+    Config = QG_ERROR_CONFIG,
+    BundleFile = QG_ERROR_BUNDLE_FILE,
+    BundleField = QG_ERROR_BUNDLE_FIELD,
+    BundleFormat = QG_ERROR_BUNDLE_FORMAT,
+    Conversation = QG_ERROR_CONVERSATION,
+    Argument = QG_ERROR_ARGUMENT,
+    WrongState = QG_ERROR_WRONG_STATE,
+    ContextFull = QG_ERROR_CONTEXT_FULL,
+    Busy = QG_ERROR_BUSY,
+    OutOfMemory = QG_ERROR_OUT_OF_MEMORY,
+    Inference = QG_ERROR_INFERENCE,
+    EngineStopped = QG_ERROR_ENGINE_STOPPED,
+    DeadlineExceeded = QG_ERROR_DEADLINE_EXCEEDED,
+    Expired = QG_ERROR_EXPIRED,
+    Null = QG_ERROR_NULL,
+    Enum = QG_ERROR_ENUM,
+    InUse = QG_ERROR_IN_USE,
+    Panic = QG_ERROR_PANIC,
+};
+
+/// What a host should do with a conversation.
+enum class Decision : std::int32_t { Continue = QG_DECISION_CONTINUE, Stop = QG_DECISION_STOP };
+
+/// How bad a text is.
+enum class Risk : std::int32_t {
+    Safe = QG_RISK_SAFE,
+    Controversial = QG_RISK_CONTROVERSIAL,
+    Unsafe = QG_RISK_UNSAFE,
+};
+
+/// What is to be done where a rule of the policy applies.
+enum class Action : std::int32_t { Ignore = QG_ACTION_IGNORE, Flag = QG_ACTION_FLAG, Stop = QG_ACTION_STOP };
+
+/// What an answer says, or the thinking before it.
+enum class Channel : std::int32_t { Answer = QG_CHANNEL_ANSWER, Thinking = QG_CHANNEL_THINKING };
+
+/// The model's heads that judge prompts, or answers.
+enum class Heads : std::uint32_t { Prompt = QG_HEADS_PROMPT, Answer = QG_HEADS_ANSWER };
+
+/// Why a call failed.
+#ifdef QWENGUARD_NO_EXCEPTIONS
+class Error {
+public:
+    Error(Status status, std::string message) : status_(status), message_(std::move(message)) {}
+    const std::string &message() const noexcept { return message_; }
+    Status status() const noexcept { return status_; }
+
+private:
+    Status status_;
+    std::string message_;
+};
+
+/// A value, or why there is none. Asking for what is not there ends the program.
+template <class T> class [[nodiscard]] Result {
+public:
+    Result(T value) : value_(std::move(value)) {}
+    Result(Error error) : error_(std::move(error)) {}
+    explicit operator bool() const noexcept { return value_.has_value(); }
+    T &value() & { return check(), *value_; }
+    const T &value() const & { return check(), *value_; }
+    T value() && { return check(), std::move(*value_); }
+    T &operator*() & { return value(); }
+    const T &operator*() const & { return value(); }
+    T *operator->() { return &value(); }
+    const T *operator->() const { return &value(); }
+    const Error &error() const {
+        if (!error_)
+            std::abort();
+        return *error_;
+    }
+
+private:
+    void check() const {
+        if (!value_)
+            std::abort();
+    }
+    std::optional<T> value_;
+    std::optional<Error> error_;
+};
+#else
+class Error : public std::runtime_error {
+public:
+    Error(Status status, const std::string &message) : std::runtime_error(message), status_(status) {}
+    std::string message() const { return what(); }
+    Status status() const noexcept { return status_; }
+
+private:
+    Status status_;
+};
+
+template <class T> using Result = T;
+#endif
+
+/// A view of values that somebody else owns, as std::span in C++20.
+template <class T> class Span {
+public:
+    Span() noexcept = default;
+    Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /// Of anything with data() and size().
+    template <class C, class = std::enable_if_t<std::is_convertible_v<decltype(std::declval<C &>().data()), T *>>>
+    Span(C &&container) noexcept : data_(container.data()), size_(container.size()) {}
+    T *data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+    bool empty() const noexcept { return size_ == 0; }
+    T &operator[](std::size_t index) const noexcept { return data_[index]; }
+    T *begin() const noexcept { return data_; }
+    T *end() const noexcept { return data_ + size_; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// A part of an answer, in bytes: [start, end).
+struct Bytes {
+    std::size_t start = 0;
+    std::size_t end = 0;
+    std::size_t size() const noexcept { return end - start; }
+};
+
+/// What the model says at one position.
+class Verdict {
+public:
+    explicit Verdict(const qg_verdict &raw) noexcept : raw_(raw) {}
+    /// The most probable level.
+    Risk risk() const noexcept { return static_cast<Risk>(raw_.risk); }
+    /// Index of the most probable category; none where the risk is Safe.
+    std::optional<std::uint32_t> category() const noexcept {
+        return raw_.category < 0 ? std::nullopt : std::optional(static_cast<std::uint32_t>(raw_.category));
+    }
+    float probability(Risk risk) const noexcept { return raw_.risk_probabilities[static_cast<std::size_t>(risk)]; }
+    /// By index. They sum to 1 whatever the risk, and mean nothing where it is Safe. The view is as long as the verdict.
+    Span<const float> category_probabilities() const noexcept {
+        return {raw_.category_probabilities, raw_.category_count};
+    }
+
+private:
+    qg_verdict raw_;
+};
+
+/// What a policy found in a prompt.
+struct Finding {
+    Action action;
+    Risk risk;
+    /// Index among the categories of Heads::Prompt.
+    std::uint32_t category;
+    float probability;
+};
+
+/// The verdict on a prompt.
+struct PromptCheck {
+    Decision decision;
+    std::optional<Finding> finding;
+    Verdict verdict;
+};
+
+/// Where an answer turned.
+struct Violation {
+    Action action;
+    Channel channel;
+    Risk risk;
+    /// Index among the categories of Heads::Answer.
+    std::uint32_t category;
+    float probability;
+    Bytes bytes;
+    std::size_t first_token;
+    std::size_t confirming_token;
+};
+
+/// The result of a push: see `qg_update`.
+struct Update {
+    Decision decision;
+    /// How many bytes of the answer may be shown.
+    std::size_t horizon;
+    std::size_t horizon_tokens;
+    /// How many bytes of the answer were pushed so far.
+    std::size_t received;
+    /// How many of those a host that showed them has to take back.
+    std::size_t excess;
+    std::size_t final_tokens;
+    /// How many tokens were judged now: Stream::tokens.
+    std::size_t token_count;
+    /// How many places were flagged now: Stream::flags.
+    std::size_t flag_count;
+    std::optional<Violation> violation;
+};
+
+/// One judged token of an answer.
+struct TokenVerdict {
+    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
+    std::size_t index;
+    Bytes bytes;
+    std::uint32_t id;
+    Channel channel;
+    /// Whether no later text can change it.
+    bool is_final;
+    Verdict verdict;
+};
+
+/// A token of a text.
+struct TextToken {
+    std::uint32_t id;
+    Bytes bytes;
+};
+
+/// A message of a conversation. It only looks at the texts.
+struct Message {
+    std::string_view role;
+    std::string_view content;
+    static Message system(std::string_view content) noexcept { return {"system", content}; }
+    static Message user(std::string_view content) noexcept { return {"user", content}; }
+    static Message assistant(std::string_view content) noexcept { return {"assistant", content}; }
+};
+
+/// How a guard is opened. 0 and empty: as the configuration says, else the default.
+struct Options {
+    /// Threads that compute one step.
+    std::uint32_t threads = 0;
+    /// Memory for keys and values of all streams together, in MiB.
+    std::uint64_t cache_mib = 0;
+    /// The configuration, a TOML document.
+    std::string config_toml;
+    /// Path of the ONNX Runtime library or of its folder.
+    std::string runtime_library;
+};
+
+/// The version of the library that is loaded, such as "0.1.0".
+inline std::string_view version() noexcept { return qg_version(); }
+
+/// Whether the library that is loaded has the binary interface of this header.
+inline bool is_compatible() noexcept { return qg_abi_version() == QG_ABI_VERSION; }
+
+/// "Safe", "Controversial" or "Unsafe".
+inline std::string_view name(Risk risk) noexcept {
+    const char *found = qg_risk_name(static_cast<std::int32_t>(risk));
+    return found ? found : "";
+}
+
+/// The name of a status, such as "QG_ERROR_BUSY".
+inline std::string_view name(Status status) noexcept {
+    const char *found = qg_status_name(static_cast<std::int32_t>(status));
+    return found ? found : "";
+}
+
+namespace detail {
+
+struct Free {
+    void operator()(qg_guard *guard) const noexcept { qg_guard_free(guard); }
+    void operator()(qg_stream *stream) const noexcept { qg_stream_free(stream); }
+    void operator()(qg_text *text) const noexcept { qg_text_free(text); }
+    void operator()(qg_error *error) const noexcept { qg_error_free(error); }
+};
+
+template <class T> using Owned = std::unique_ptr<T, Free>;
+
+/// Makes a call that takes a place for an error; its value is made only if it succeeds.
+template <class Call, class Value> auto result(Call call, Value value) -> Result<decltype(value())> {
+    qg_error *raw = nullptr;
+    const qg_status status = call(&raw);
+    const Owned<qg_error> error(raw);
+    if (status != QG_OK) {
+        Error failure(static_cast<Status>(status), qg_error_message(raw));
+#ifdef QWENGUARD_NO_EXCEPTIONS
+        return failure;
+#else
+        throw failure;
+#endif
+    }
+    return value();
+}
+
+inline std::string text(qg_text *raw) {
+    const Owned<qg_text> owned(raw);
+    return {qg_text_data(raw), qg_text_length(raw)};
+}
+
+inline Violation violation(const qg_violation &raw) noexcept {
+    return {static_cast<Action>(raw.action),
+            static_cast<Channel>(raw.channel),
+            static_cast<Risk>(raw.risk),
+            static_cast<std::uint32_t>(raw.category),
+            raw.probability,
+            {static_cast<std::size_t>(raw.byte_start), static_cast<std::size_t>(raw.byte_end)},
+            static_cast<std::size_t>(raw.first_token),
+            static_cast<std::size_t>(raw.confirming_token)};
+}
+
+inline Update update(const qg_update &raw) noexcept {
+    return {static_cast<Decision>(raw.decision),
+            static_cast<std::size_t>(raw.horizon),
+            static_cast<std::size_t>(raw.horizon_tokens),
+            static_cast<std::size_t>(raw.received),
+            static_cast<std::size_t>(raw.excess),
+            static_cast<std::size_t>(raw.final_tokens),
+            static_cast<std::size_t>(raw.token_count),
+            static_cast<std::size_t>(raw.flag_count),
+            raw.has_violation ? std::optional(violation(raw.violation)) : std::nullopt};
+}
+
+inline PromptCheck check(const qg_prompt_check &raw) noexcept {
+    std::optional<Finding> finding;
+    if (raw.has_finding)
+        finding = Finding{static_cast<Action>(raw.action), static_cast<Risk>(raw.risk),
+                          static_cast<std::uint32_t>(raw.category), raw.probability};
+    return {static_cast<Decision>(raw.decision), finding, Verdict(raw.verdict)};
+}
+
+} // namespace detail
+
+/// One conversation being moderated.
+class Stream {
+public:
+    /// Takes a stream of the C functions over.
+    explicit Stream(qg_stream *raw) noexcept : raw_(raw) {}
+    /// For the C functions. It stays this object's.
+    qg_stream *get() const noexcept { return raw_.get(); }
+    qg_stream *release() noexcept { return raw_.release(); }
+
+    /// Gives the conversation up to the user's last turn, and judges that turn.
+    Result<PromptCheck> prompt(Span<const Message> messages) { return check(qg_stream_prompt, messages); }
+    Result<PromptCheck> prompt(std::initializer_list<Message> messages) {
+        return prompt(Span<const Message>(messages.begin(), messages.size()));
+    }
+    /// Goes on with the conversation after finish().
+    Result<PromptCheck> next_turn(Span<const Message> messages) { return check(qg_stream_next_turn, messages); }
+    Result<PromptCheck> next_turn(std::initializer_list<Message> messages) {
+        return next_turn(Span<const Message>(messages.begin(), messages.size()));
+    }
+    /// Gives the next piece of the answer, which may begin and end anywhere, and judges its tokens.
+    Result<Update> push_text(std::string_view text) { return update(qg_stream_push_text, text.data(), text.size()); }
+    /// As push_text, for a piece of thinking.
+    Result<Update> push_thinking(std::string_view text) {
+        return update(qg_stream_push_thinking, text.data(), text.size());
+    }
+    /// Gives the next tokens of the answer, from a model with the guard's own vocabulary.
+    Result<Update> push_tokens(Span<const std::uint32_t> ids) {
+        return update(qg_stream_push_tokens, ids.data(), ids.size());
+    }
+    Result<Update> push_tokens(std::initializer_list<std::uint32_t> ids) {
+        return update(qg_stream_push_tokens, ids.begin(), ids.size());
+    }
+    /// Says that the answer is complete.
+    Result<Update> finish() { return update(qg_stream_finish); }
+    /// Cuts the answer back to its first bytes.
+    Result<Update> truncate(std::size_t bytes) { return update(qg_stream_truncate, bytes); }
+    /// Cuts the answer back to its first tokens.
+    Result<Update> truncate_tokens(std::size_t tokens) { return update(qg_stream_truncate_tokens, tokens); }
+    /// Another stream with the same conversation so far.
+    Result<Stream> fork() const {
+        qg_stream *made = nullptr;
+        return detail::result([&](qg_error **error) { return qg_stream_fork(get(), &made, error); },
+                              [&] { return Stream(made); });
+    }
+    /// Tokens of the model's context that the conversation uses so far.
+    Result<std::size_t> context_used() const {
+        std::size_t tokens = 0;
+        return detail::result([&](qg_error **error) { return qg_stream_context_used(get(), &tokens, error); },
+                              [&] { return tokens; });
+    }
+
+    /// The tokens that the last update judged. The view is good until the next call of tokens().
+    Result<Span<const TokenVerdict>> tokens() {
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status = qg_stream_tokens(get(), raw_tokens_.data(), raw_tokens_.size(), &count, error);
+                if (status == QG_OK && count > raw_tokens_.size()) {
+                    raw_tokens_.resize(count);
+                    status = qg_stream_tokens(get(), raw_tokens_.data(), count, &count, error);
+                }
+                return status;
+            },
+            [&] {
+                tokens_.clear();
+                for (std::size_t index = 0; index < count; index++) {
+                    const qg_token_verdict &raw = raw_tokens_[index];
+                    tokens_.push_back({static_cast<std::size_t>(raw.index),
+                                       {static_cast<std::size_t>(raw.byte_start), static_cast<std::size_t>(raw.byte_end)},
+                                       raw.token_id,
+                                       static_cast<Channel>(raw.channel),
+                                       raw.is_final != 0,
+                                       Verdict(raw.verdict)});
+                }
+                return Span<const TokenVerdict>(tokens_.data(), tokens_.size());
+            });
+    }
+    /// The places that the last update found flagged.
+    Result<std::vector<Violation>> flags() const {
+        std::vector<qg_violation> raw;
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status = qg_stream_flags(get(), nullptr, 0, &count, error);
+                if (status == QG_OK && count > 0) {
+                    raw.resize(count);
+                    status = qg_stream_flags(get(), raw.data(), count, &count, error);
+                }
+                return status;
+            },
+            [&] {
+                std::vector<Violation> flags;
+                for (const qg_violation &flag : raw)
+                    flags.push_back(detail::violation(flag));
+                return flags;
+            });
+    }
+    /// The rule behind the violation of the last update, or behind what the last prompt's verdict found.
+    Result<std::string> rule() const {
+        qg_text *text = nullptr;
+        return detail::result([&](qg_error **error) { return qg_stream_rule(get(), &text, error); },
+                              [&] { return detail::text(text); });
+    }
+    /// The rule behind one of the flags of the last update.
+    Result<std::string> flag_rule(std::size_t flag) const {
+        qg_text *text = nullptr;
+        return detail::result([&](qg_error **error) { return qg_stream_flag_rule(get(), flag, &text, error); },
+                              [&] { return detail::text(text); });
+    }
+
+private:
+    template <class Function, class... Arguments> Result<Update> update(Function function, Arguments... arguments) {
+        qg_update raw;
+        return detail::result([&](qg_error **error) { return function(get(), arguments..., &raw, error); },
+                              [&] { return detail::update(raw); });
+    }
+    template <class Function> Result<PromptCheck> check(Function function, Span<const Message> messages) {
+        std::vector<qg_message> raw_messages;
+        raw_messages.reserve(messages.size());
+        for (const Message &message : messages)
+            raw_messages.push_back(
+                {message.role.data(), message.role.size(), message.content.data(), message.content.size()});
+        qg_prompt_check raw;
+        return detail::result(
+            [&](qg_error **error) { return function(get(), raw_messages.data(), raw_messages.size(), &raw, error); },
+            [&] { return detail::check(raw); });
+    }
+
+    detail::Owned<qg_stream> raw_;
+    std::vector<qg_token_verdict> raw_tokens_;
+    std::vector<TokenVerdict> tokens_;
+};
+
+/// An opened bundle.
+class Guard {
+public:
+    /// Takes a guard of the C functions over.
+    explicit Guard(qg_guard *raw) noexcept : raw_(raw) {}
+    /// For the C functions. It stays this object's.
+    qg_guard *get() const noexcept { return raw_.get(); }
+    qg_guard *release() noexcept { return raw_.release(); }
+
+    /// Opens the bundle in a folder.
+    static Result<Guard> open(std::string_view bundle, const Options &options = {}) {
+        return make(options, [bundle](const qg_guard_options *raw, qg_guard **guard, qg_error **error) {
+            return qg_guard_open(bundle.data(), bundle.size(), raw, guard, error);
+        });
+    }
+    /// Opens the demonstration guard that is built in.
+    static Result<Guard> nano(const Options &options = {}) { return make(options, qg_guard_open_nano); }
+
+    /// Opens a stream with the guard's policy.
+    Result<Stream> stream() const { return open_stream(nullptr, 0); }
+    /// Opens a stream with a policy of its own, a TOML document.
+    Result<Stream> stream(std::string_view policy_toml) const {
+        return open_stream(policy_toml.data() ? policy_toml.data() : "", policy_toml.size());
+    }
+    /// What the guard is made of, as a JSON object.
+    Result<std::string> info() const {
+        qg_text *json = nullptr;
+        return detail::result([&](qg_error **error) { return qg_guard_info(get(), &json, error); },
+                              [&] { return detail::text(json); });
+    }
+    /// The names of categories by their index, exactly as the checkpoint spells them. They live as long as the guard.
+    Result<std::vector<std::string_view>> categories(Heads heads) const {
+        std::vector<std::string_view> names;
+        return detail::result(
+            [&](qg_error **error) {
+                std::uint32_t count = 0;
+                const auto raw = static_cast<std::uint32_t>(heads);
+                qg_status status = qg_guard_category_count(get(), raw, &count, error);
+                for (std::uint32_t index = 0; status == QG_OK && index < count; index++) {
+                    const char *name = nullptr;
+                    status = qg_guard_category_name(get(), raw, index, &name, error);
+                    if (status == QG_OK)
+                        names.emplace_back(name);
+                }
+                return status;
+            },
+            [&] { return std::move(names); });
+    }
+    /// The name of one category. It lives as long as the guard.
+    Result<std::string_view> category(Heads heads, std::uint32_t index) const {
+        const char *name = nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_guard_category_name(get(), static_cast<std::uint32_t>(heads), index, &name, error);
+            },
+            [&] { return std::string_view(name); });
+    }
+    /// The tokens of a text.
+    Result<std::vector<TextToken>> encode(std::string_view text) const {
+        std::vector<std::uint32_t> ids;
+        std::vector<qg_span> spans;
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status;
+                count = text.size() / 2 + 8;
+                do {
+                    ids.resize(count);
+                    spans.resize(count);
+                    status = qg_guard_encode(get(), text.data(), text.size(), ids.data(), spans.data(), ids.size(),
+                                             &count, error);
+                } while (status == QG_OK && count > ids.size());
+                return status;
+            },
+            [&] {
+                std::vector<TextToken> tokens(count);
+                for (std::size_t index = 0; index < count; index++)
+                    tokens[index] = {ids[index],
+                                     {static_cast<std::size_t>(spans[index].start),
+                                      static_cast<std::size_t>(spans[index].end)}};
+                return tokens;
+            });
+    }
+    /// The bytes that a token stands for. They live as long as the guard.
+    Result<std::string_view> token_bytes(std::uint32_t token) const {
+        const std::uint8_t *bytes = nullptr;
+        std::size_t length = 0;
+        return detail::result(
+            [&](qg_error **error) { return qg_guard_token_bytes(get(), token, &bytes, &length, error); },
+            [&] { return std::string_view(reinterpret_cast<const char *>(bytes), length); });
+    }
+
+private:
+    template <class Open> static Result<Guard> make(const Options &options, Open open) {
+        qg_guard *made = nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_guard_options raw;
+                const qg_status status = qg_guard_options_init(&raw, sizeof raw, error);
+                if (status != QG_OK)
+                    return status;
+                raw.threads = options.threads;
+                raw.cache_mib = options.cache_mib;
+                raw.config_toml = options.config_toml.data();
+                raw.config_toml_length = options.config_toml.size();
+                raw.runtime_library = options.runtime_library.data();
+                raw.runtime_library_length = options.runtime_library.size();
+                return open(&raw, &made, error);
+            },
+            [&] { return Guard(made); });
+    }
+    Result<Stream> open_stream(const char *policy, std::size_t length) const {
+        qg_stream *made = nullptr;
+        return detail::result([&](qg_error **error) { return qg_stream_open(get(), policy, length, &made, error); },
+                              [&] { return Stream(made); });
+    }
+
+    detail::Owned<qg_guard> raw_;
+};
+
+} // inline namespace
+} // namespace qwenguard
+
+#endif

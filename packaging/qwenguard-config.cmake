@@ -1,0 +1,36 @@
+# find_package(qwenguard): the targets qwenguard::qwenguard (shared) and qwenguard::static. Finds everything relative to
+# this file, in <prefix>/share/cmake/qwenguard, so that the prefix can be moved.
+
+get_filename_component(_qwenguard_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+set(_qwenguard_folders "${_qwenguard_prefix}/lib" "${_qwenguard_prefix}/lib64"
+    "${_qwenguard_prefix}/lib/${CMAKE_LIBRARY_ARCHITECTURE}")
+find_library(QWENGUARD_SHARED NAMES qwenguard PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
+find_library(QWENGUARD_STATIC NAMES libqwenguard.a PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
+mark_as_advanced(QWENGUARD_SHARED QWENGUARD_STATIC)
+
+if(QWENGUARD_SHARED AND NOT TARGET qwenguard::qwenguard)
+  add_library(qwenguard::qwenguard SHARED IMPORTED)
+  get_filename_component(_qwenguard_file "${QWENGUARD_SHARED}" REALPATH)
+  set_target_properties(qwenguard::qwenguard PROPERTIES
+    IMPORTED_LOCATION "${_qwenguard_file}"
+    INTERFACE_INCLUDE_DIRECTORIES "${_qwenguard_prefix}/include")
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    set_target_properties(qwenguard::qwenguard PROPERTIES IMPORTED_SONAME "libqwenguard.so.0.1")
+  endif()
+endif()
+
+if(QWENGUARD_STATIC AND NOT TARGET qwenguard::static)
+  add_library(qwenguard::static STATIC IMPORTED)
+  set_target_properties(qwenguard::static PROPERTIES
+    IMPORTED_LOCATION "${QWENGUARD_STATIC}"
+    INTERFACE_INCLUDE_DIRECTORIES "${_qwenguard_prefix}/include")
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    set_target_properties(qwenguard::static PROPERTIES
+      INTERFACE_LINK_LIBRARIES "gcc_s;util;rt;pthread;m;dl;c")
+  endif()
+endif()
+
+if(NOT QWENGUARD_SHARED AND NOT QWENGUARD_STATIC)
+  set(qwenguard_FOUND FALSE)
+  set(qwenguard_NOT_FOUND_MESSAGE "there is no libqwenguard in ${_qwenguard_folders}")
+endif()

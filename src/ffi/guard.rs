@@ -1,0 +1,397 @@
+//! `qg_guard`: an opened bundle.
+
+use std::{
+    ffi::{CString, c_char},
+    mem::offset_of,
+};
+
+use safer_ffi::derive_ReprC;
+use serde_json::{Map, Value, json};
+
+use super::{
+    boundary,
+    cast::{Out, OutArray, borrow, c_string, free, give, text},
+    error::qg_error,
+    result::{QG_HEADS_ANSWER, QG_HEADS_PROMPT, QG_MAX_CATEGORIES, qg_span},
+    status::{Failure, qg_status},
+    text::qg_text,
+    unload::keep_loaded,
+};
+use crate::{Config, Error, Guard, Info, Labels};
+
+/// An opened bundle: heavy, shared, for any number of threads at once.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct qg_guard {
+    pub(super) guard: Guard,
+    /// Names of categories, by the number of the heads.
+    categories: [Vec<CString>; 2],
+}
+
+/// How a guard is opened. Fill it with `qg_guard_options_init`, or with zeros and its size; then set what you want
+/// differently.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct qg_guard_options {
+    /// sizeof(qg_guard_options). It tells which version of this struct the program was built with.
+    pub struct_size: u32,
+    /// Threads that compute one step. 0: as the configuration says, else one per core.
+    pub threads: u32,
+    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's memory. Pages are
+    /// taken from the system as they are first used.
+    pub cache_mib: u64,
+    /// The configuration, a TOML document, in UTF-8: policies, limits, everything else. It need not end with a NUL. NULL: the
+    /// default. The fields above and below go before it.
+    pub config_toml: *const c_char,
+    /// Its length in bytes.
+    pub config_toml_length: usize,
+    /// Path of the ONNX Runtime library or of the folder it is in, in UTF-8. It need not end with a NUL. NULL: the variable
+    /// ORT_DYLIB_PATH, then beside this library, then the system's folders.
+    pub runtime_library: *const c_char,
+    /// Its length in bytes.
+    pub runtime_library_length: usize,
+}
+
+/// The size of the options in the first version of this ABI.
+const FIRST_OPTIONS: usize = offset_of!(qg_guard_options, runtime_library_length) + size_of::<usize>();
+
+impl Default for qg_guard_options {
+    fn default() -> Self {
+        qg_guard_options {
+            struct_size: size_of::<qg_guard_options>() as u32,
+            threads: 0,
+            cache_mib: 0,
+            config_toml: std::ptr::null(),
+            config_toml_length: 0,
+            runtime_library: std::ptr::null(),
+            runtime_library_length: 0,
+        }
+    }
+}
+
+/// Fills options with the defaults. `struct_size` is sizeof(qg_guard_options): no more than that is written.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_options_init(
+    options: *mut qg_guard_options,
+    struct_size: u32,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        if options.is_null() {
+            return Err(Failure::Null { argument: "options" });
+        }
+        check_size(struct_size)?;
+        // SAFETY: the header wants a pointer to so many bytes. All fields may be 0, those of later versions too.
+        unsafe {
+            options.cast::<u8>().write_bytes(0, struct_size as usize);
+            (&raw mut (*options).struct_size).write(struct_size);
+        }
+        Ok(())
+    })
+}
+
+fn check_size(size: u32) -> Result<(), Failure> {
+    match size as usize >= FIRST_OPTIONS {
+        true => Ok(()),
+        false => Err(Failure::argument(
+            "struct_size",
+            format!("{size} is less than the {FIRST_OPTIONS} bytes of the options"),
+        )),
+    }
+}
+
+/// The options as this version knows them. A program with a newer header may give more, if it asks for nothing there.
+unsafe fn read_options(options: *const qg_guard_options) -> Result<qg_guard_options, Failure> {
+    let mut known = qg_guard_options::default();
+    if options.is_null() {
+        return Ok(known);
+    }
+    // SAFETY: the struct has begun with its size in every version.
+    let size = unsafe { (&raw const (*options).struct_size).read() };
+    check_size(size)?;
+    let size = size as usize;
+    let common = size.min(size_of::<qg_guard_options>());
+    // SAFETY: the header wants as many bytes there as `struct_size` says, and `known` has at least `common`.
+    unsafe { options.cast::<u8>().copy_to_nonoverlapping((&raw mut known).cast::<u8>(), common) };
+    // SAFETY: as above.
+    let rest = unsafe { std::slice::from_raw_parts(options.cast::<u8>().add(common), size - common) };
+    match rest.iter().all(|byte| *byte == 0) {
+        true => Ok(known),
+        false => Err(Failure::argument("options", "they set something that this version of the library does not know")),
+    }
+}
+
+unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failure> {
+    // SAFETY: as the caller's.
+    let options = unsafe { read_options(options) }?;
+    // SAFETY: the header wants texts in the options.
+    let toml = unsafe { text(options.config_toml, options.config_toml_length, "options.config_toml") }?;
+    let library =
+        // SAFETY: as above.
+        unsafe { text(options.runtime_library, options.runtime_library_length, "options.runtime_library") }?;
+    let mut config = Config::from_toml(toml)?;
+    if options.threads > 0 {
+        config.runtime.threads = options.threads as usize;
+    }
+    if options.cache_mib > 0 {
+        config.cache.mib = usize::try_from(options.cache_mib)
+            .ok()
+            .filter(|mib| *mib <= usize::MAX >> 20)
+            .ok_or_else(|| Failure::argument("options.cache_mib", "more than there can be"))?;
+    }
+    if !library.is_empty() {
+        config.runtime.library = Some(library.into());
+    }
+    Ok(config)
+}
+
+impl qg_guard {
+    fn new(guard: Guard) -> Result<Self, Failure> {
+        let names = |labels: &Labels, field: &str| {
+            let count = labels.categories().len();
+            if count > QG_MAX_CATEGORIES {
+                let reason = format!("{count} categories, the C interface carries {QG_MAX_CATEGORIES}");
+                let bundle = guard.info().bundle.clone();
+                return Err(Failure::from(Error::BundleField { bundle, field: field.to_owned(), reason }));
+            }
+            Ok(labels.categories().iter().map(c_string).collect())
+        };
+        let categories = [
+            names(guard.query_labels(), "labels.query_category")?,
+            names(guard.response_labels(), "labels.response_category")?,
+        ];
+        Ok(qg_guard { guard, categories })
+    }
+
+    fn categories(&self, heads: u32) -> Result<&[CString], Failure> {
+        match heads {
+            QG_HEADS_PROMPT | QG_HEADS_ANSWER => Ok(&self.categories[heads as usize]),
+            _ => Err(Failure::Enum { argument: "heads", value: heads.into() }),
+        }
+    }
+}
+
+/// Opens the bundle in a folder, and gives a guard that is yours to free. `options` may be NULL: the defaults.
+///
+/// It takes as long as reading the weights and making the session do: seconds, for a large model.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG; QG_ERROR_RUNTIME_NOT_FOUND or QG_ERROR_RUNTIME_UNUSABLE if
+/// there is no ONNX Runtime to run it; QG_ERROR_BUNDLE_FILE, QG_ERROR_BUNDLE_FIELD or QG_ERROR_BUNDLE_FORMAT if the bundle
+/// is damaged, newer than this library or of an unknown kind; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_open(
+    bundle: *const c_char,
+    bundle_length: usize,
+    options: *const qg_guard_options,
+    guard: *mut *mut qg_guard,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (bundle, config, guard) = unsafe {
+            let out = Out::new(guard, "guard")?;
+            if bundle.is_null() {
+                return Err(Failure::Null { argument: "bundle" });
+            }
+            (text(bundle, bundle_length, "bundle")?, read_config(options)?, out)
+        };
+        keep_loaded();
+        guard.write(give(qg_guard::new(Guard::open_with(bundle, &config)?)?));
+        Ok(())
+    })
+}
+
+/// Opens the demonstration guard that is built into the library, and gives a guard that is yours to free. It is small and
+/// only tells the obvious apart: for trying things and for tests. `options` may be NULL: the defaults.
+///
+/// Errors: as `qg_guard_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_open_nano(
+    options: *const qg_guard_options,
+    guard: *mut *mut qg_guard,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (config, guard) = unsafe { (read_config(options)?, Out::new(guard, "guard")?) };
+        keep_loaded();
+        guard.write(give(qg_guard::new(Guard::nano(&config)?)?));
+        Ok(())
+    })
+}
+
+/// Frees a guard. NULL is fine, and so are streams that still use it: they keep what they need.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_free(guard: *mut qg_guard) {
+    // SAFETY: the header wants a guard or NULL.
+    boundary::value((), || unsafe { free(guard) })
+}
+
+/// Tells what a guard is made of, as a JSON object: bundle, checkpoint, precision, dimensions, labels, ONNX Runtime. The
+/// text is yours to free.
+///
+/// Errors: QG_ERROR_NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_info(
+    guard: *const qg_guard,
+    json: *mut *mut qg_text,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, json) = unsafe { (borrow(guard, "guard")?, Out::new(json, "json")?) };
+        json.write(qg_text::allocate(info(&guard.guard).to_string()));
+        Ok(())
+    })
+}
+
+fn info(guard: &Guard) -> Value {
+    let labels = |labels: &Labels| {
+        let risks: Vec<String> = labels.risks().iter().map(ToString::to_string).collect();
+        json!({ "risks": risks, "categories": labels.categories() })
+    };
+    let Info {
+        bundle,
+        source,
+        source_sha256,
+        exporter,
+        architecture,
+        weights,
+        cache,
+        layers,
+        hidden_size,
+        heads,
+        kv_heads,
+        head_dim,
+        vocab_size,
+        context,
+        cache_bytes_per_token,
+        runtime,
+        provider,
+    } = guard.info();
+    let digests: Map<String, Value> =
+        source_sha256.iter().map(|(file, digest)| (file.clone(), digest.as_str().into())).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "bundle": bundle,
+        "source": source,
+        "source_sha256": digests,
+        "exporter": exporter,
+        "architecture": architecture,
+        "weights": weights,
+        "cache": cache,
+        "layers": layers,
+        "hidden_size": hidden_size,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "vocab_size": vocab_size,
+        "context": context,
+        "cache_bytes_per_token": cache_bytes_per_token,
+        "prompt_labels": labels(guard.query_labels()),
+        "answer_labels": labels(guard.response_labels()),
+        "runtime": runtime,
+        "provider": provider,
+    })
+}
+
+/// Tells how many categories there are for prompts or for answers. `heads` is one of `QG_HEADS_`.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_category_count(
+    guard: *const qg_guard,
+    heads: u32,
+    count: *mut u32,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, count) = unsafe { (borrow(guard, "guard")?, Out::new(count, "count")?) };
+        count.write(guard.categories(heads)?.len() as u32);
+        Ok(())
+    })
+}
+
+/// Gives the name of a category, exactly as the checkpoint spells it: UTF-8 that ends with a NUL. It lives as long as this
+/// guard is not freed. `heads` is one of `QG_HEADS_`, `category` an index as verdicts have it.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if there is no such category.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_category_name(
+    guard: *const qg_guard,
+    heads: u32,
+    category: u32,
+    name: *mut *const c_char,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, name) = unsafe { (borrow(guard, "guard")?, Out::new(name, "name")?) };
+        let names = guard.categories(heads)?;
+        let found = names.get(category as usize);
+        let missing = || Failure::argument("category", format!("{category} is not below {}", names.len()));
+        name.write(found.ok_or_else(missing)?.as_ptr());
+        Ok(())
+    })
+}
+
+/// Gives the tokens of a text (UTF-8), as `qg_stream_push_tokens` wants them: their ids, and the bytes of the text that each
+/// stands for. Special tokens that the text spells are text.
+///
+/// `ids` and `spans` are arrays with room for `capacity` each; one that is NULL is not wanted. `*count` becomes the number
+/// of tokens; if it is more than `capacity`, only the first were written.
+///
+/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8 or the
+/// tokenizer cannot encode it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_encode(
+    guard: *const qg_guard,
+    text: *const c_char,
+    text_length: usize,
+    ids: *mut u32,
+    spans: *mut qg_span,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, text, count) =
+            unsafe { (borrow(guard, "guard")?, self::text(text, text_length, "text")?, Out::new(count, "count")?) };
+        // SAFETY: as above.
+        let (ids, spans) = unsafe { (OutArray::optional(ids, capacity), OutArray::optional(spans, capacity)) };
+        let tokens = guard.guard.encode(text)?;
+        ids.write(tokens.iter().map(|token| token.id));
+        spans
+            .write(tokens.iter().map(|token| qg_span { start: token.bytes.start as u64, end: token.bytes.end as u64 }));
+        count.write(tokens.len());
+        Ok(())
+    })
+}
+
+/// Gives the bytes that a token stands for: often not whole characters, and without a NUL at the end. They live as long as
+/// this guard is not freed.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such token.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_token_bytes(
+    guard: *const qg_guard,
+    token: u32,
+    bytes: *mut *const u8,
+    length: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, bytes, length) =
+            unsafe { (borrow(guard, "guard")?, Out::new(bytes, "bytes")?, Out::new(length, "length")?) };
+        let found = guard.guard.token_bytes(token)?;
+        bytes.write(found.as_ptr());
+        length.write(found.len());
+        Ok(())
+    })
+}

@@ -1,0 +1,21 @@
+//! The C ABI, one file per C object: `include/qwenguard.h` is generated from here and is its documentation, so comments
+//! on exported items are written for C.
+//!
+//! An exported function has one statement, a call of [`boundary::status`] or [`boundary::value`], which keep panics in.
+//! Its types are those of `safer-ffi`'s `ReprC`: see `signatures`. Numbers that name something arrive as integers and are
+//! checked. What a function gives is written when it has succeeded, and only then.
+
+#![allow(non_camel_case_types, reason = "the names are those of the header")]
+#![allow(unreachable_pub, reason = "exported to C, not to Rust")]
+
+mod boundary;
+mod cast;
+mod error;
+mod guard;
+mod result;
+mod signatures;
+mod status;
+mod stream;
+mod text;
+mod unload;
+mod version;

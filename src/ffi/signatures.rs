@@ -1,0 +1,94 @@
+//! Proof that every exported function takes and gives what C can: its type is one that `safer-ffi` knows as `ReprC`,
+//! down to the fields of structs. A test compares this list with the functions in the source.
+
+use safer_ffi::layout::ReprC;
+
+use super::{error::*, guard::*, result::*, stream::*, text::*, version::*};
+
+const fn is_repr_c<F: ReprC + Copy>(_: F) {}
+
+macro_rules! prove {
+    ($($function:ident ( $($argument:tt),* );)*) => {
+        $(const _: () = is_repr_c($function as unsafe extern "C" fn($($argument),*) -> _);)*
+    };
+}
+
+prove! {
+    qg_version();
+    qg_version_number();
+    qg_abi_version();
+    qg_status_name(_);
+    qg_risk_name(_);
+    qg_error_status(_);
+    qg_error_message(_);
+    qg_error_free(_);
+    qg_text_data(_);
+    qg_text_length(_);
+    qg_text_free(_);
+    qg_guard_options_init(_, _, _);
+    qg_guard_open(_, _, _, _, _);
+    qg_guard_open_nano(_, _, _);
+    qg_guard_free(_);
+    qg_guard_info(_, _, _);
+    qg_guard_category_count(_, _, _, _);
+    qg_guard_category_name(_, _, _, _, _);
+    qg_guard_encode(_, _, _, _, _, _, _, _);
+    qg_guard_token_bytes(_, _, _, _, _);
+    qg_stream_open(_, _, _, _, _);
+    qg_stream_free(_);
+    qg_stream_prompt(_, _, _, _, _);
+    qg_stream_next_turn(_, _, _, _, _);
+    qg_stream_push_text(_, _, _, _, _);
+    qg_stream_push_thinking(_, _, _, _, _);
+    qg_stream_push_tokens(_, _, _, _, _);
+    qg_stream_finish(_, _, _);
+    qg_stream_truncate(_, _, _, _);
+    qg_stream_truncate_tokens(_, _, _, _);
+    qg_stream_fork(_, _, _);
+    qg_stream_context_used(_, _, _);
+    qg_stream_tokens(_, _, _, _, _);
+    qg_stream_flags(_, _, _, _, _);
+    qg_stream_rule(_, _, _);
+    qg_stream_flag_rule(_, _, _, _);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write, mem::offset_of};
+
+    use super::*;
+
+    macro_rules! layout {
+        ($($name:ident { $($field:ident),* })*) => {{
+            let mut layout = String::new();
+            $(
+                // Names every field.
+                let _ = |$name { $($field: _),* }: $name| ();
+                writeln!(layout, "{} {}", stringify!($name), size_of::<$name>()).unwrap();
+                $(
+                    let offset = offset_of!($name, $field);
+                    writeln!(layout, "{}.{} {offset}", stringify!($name), stringify!($field)).unwrap();
+                )*
+            )*
+            layout
+        }};
+    }
+
+    /// tests/c/layout.txt is what a C compiler says of the header on a 64-bit machine: see tests/ffi.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn layouts_are_those_of_the_header() {
+        let layout = layout! {
+            qg_guard_options { struct_size, threads, cache_mib, config_toml, config_toml_length, runtime_library, runtime_library_length }
+            qg_span { start, end }
+            qg_message { role, role_length, content, content_length }
+            qg_verdict { risk, category, risk_probabilities, category_count, category_probabilities, reserved }
+            qg_prompt_check { decision, has_finding, action, risk, category, probability, verdict, reserved }
+            qg_violation { action, channel, risk, category, byte_start, byte_end, first_token, confirming_token, probability, reserved }
+            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, reserved }
+            qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
+        };
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/layout.txt");
+        assert_eq!(layout, std::fs::read_to_string(file).unwrap());
+    }
+}

@@ -1,0 +1,475 @@
+//! `qg_stream`: one conversation being moderated.
+
+use std::{
+    ffi::c_char,
+    sync::{RwLock, TryLockError},
+};
+
+use safer_ffi::derive_ReprC;
+
+use super::{
+    boundary,
+    cast::{Out, OutArray, borrow, free, give, slice, text},
+    error::qg_error,
+    guard::qg_guard,
+    result::{qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
+    status::{Failure, qg_status},
+    text::qg_text,
+};
+use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update};
+
+/// One conversation being moderated: light, one user at a time.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct qg_stream {
+    guard: Guard,
+    /// Its readers are the functions of `const qg_stream *`, its writers the others. Nobody waits for it.
+    held: RwLock<Held>,
+}
+
+struct Held {
+    stream: Stream,
+    last: Last,
+}
+
+/// What the last call that succeeded answered, for those who ask for details.
+#[derive(Clone)]
+enum Last {
+    Nothing,
+    Check(PromptCheck),
+    Update(Update),
+}
+
+/// A message of a conversation.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct qg_message {
+    /// "system", "user", "assistant" or what else the model's template knows, in UTF-8. It need not end with a NUL.
+    pub role: *const c_char,
+    /// Its length in bytes.
+    pub role_length: usize,
+    /// The text, in UTF-8. It need not end with a NUL. Special tokens in it, such as <|im_end|>, are text: nobody can close
+    /// their own turn.
+    pub content: *const c_char,
+    /// Its length in bytes.
+    pub content_length: usize,
+}
+
+impl qg_stream {
+    fn allocate(guard: Guard, stream: Stream, last: Last) -> *mut qg_stream {
+        give(qg_stream { guard, held: RwLock::new(Held { stream, last }) })
+    }
+
+    fn read<T>(&self, body: impl FnOnce(&Held) -> Result<T, Failure>) -> Result<T, Failure> {
+        body(&*self.held.try_read().map_err(locked)?)
+    }
+
+    fn write<T>(&self, body: impl FnOnce(&mut Held) -> Result<T, Failure>) -> Result<T, Failure> {
+        body(&mut *self.held.try_write().map_err(locked)?)
+    }
+
+    /// Makes a call that answers with an update.
+    fn update(&self, call: impl FnOnce(&mut Stream) -> Result<Update>) -> Result<qg_update, Failure> {
+        self.write(|held| {
+            let update = call(&mut held.stream)?;
+            let result = qg_update::new(&update, &self.guard);
+            held.last = Last::Update(update);
+            Ok(result)
+        })
+    }
+
+    /// Makes a call that answers with a prompt's verdict.
+    fn check(&self, call: impl FnOnce(&mut Stream) -> Result<PromptCheck>) -> Result<qg_prompt_check, Failure> {
+        self.write(|held| {
+            let check = call(&mut held.stream)?;
+            let result = qg_prompt_check::new(&check, &self.guard);
+            held.last = Last::Check(check);
+            Ok(result)
+        })
+    }
+}
+
+impl Last {
+    fn update(&self) -> Option<&Update> {
+        match self {
+            Last::Update(update) => Some(update),
+            Last::Nothing | Last::Check(_) => None,
+        }
+    }
+}
+
+fn locked<T>(error: TryLockError<T>) -> Failure {
+    match error {
+        TryLockError::WouldBlock => Failure::InUse,
+        TryLockError::Poisoned(_) => Failure::Panic("an earlier call on this stream did not come to its end".into()),
+    }
+}
+
+unsafe fn read_messages(messages: *const qg_message, count: usize) -> Result<Vec<Message>, Failure> {
+    // SAFETY: as the caller's.
+    let messages = unsafe { slice(messages, count, "messages") }?;
+    let read = messages.iter().map(|message| {
+        // SAFETY: the header wants texts in messages.
+        let (role, content) = unsafe {
+            (
+                text(message.role, message.role_length, "messages.role")?,
+                text(message.content, message.content_length, "messages.content")?,
+            )
+        };
+        Ok(Message::new(role, content))
+    });
+    read.collect()
+}
+
+/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
+/// 0 mean the policy of the guard's configuration. Everything about it that is not given is strict, whatever the guard's
+/// policy says.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG if the policy is wrong or names a category that the model does
+/// not have; QG_ERROR_BUSY if as many streams are open as the configuration allows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_open(
+    guard: *const qg_guard,
+    policy: *const c_char,
+    policy_length: usize,
+    stream: *mut *mut qg_stream,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, toml, out) =
+            unsafe { (borrow(guard, "guard")?, text(policy, policy_length, "policy")?, Out::new(stream, "stream")?) };
+        let stream = match policy.is_null() {
+            true => guard.guard.stream()?,
+            false => guard.guard.stream_with(Policy::from_toml(toml)?)?,
+        };
+        out.write(qg_stream::allocate(guard.guard.clone(), stream, Last::Nothing));
+        Ok(())
+    })
+}
+
+/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
+    // SAFETY: the header wants a stream or NULL.
+    boundary::value((), || unsafe { free(stream) })
+}
+
+/// Gives the conversation up to the user's last turn, and judges that turn.
+///
+/// The conversation is rendered by the checkpoint's own template, thinking off. A message of the assistant at the end is the
+/// beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next turn;
+/// only what differs from the conversation so far is computed.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
+/// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_prompt(
+    stream: *mut qg_stream,
+    messages: *const qg_message,
+    message_count: usize,
+    check: *mut qg_prompt_check,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, messages, check) =
+            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        check.write(stream.check(|stream| stream.prompt(&messages))?);
+        Ok(())
+    })
+}
+
+/// Goes on with the conversation after `qg_stream_finish`: the messages so far, the answer as it was pushed, and these
+/// messages, of which the user's last is judged.
+///
+/// Errors: QG_ERROR_WRONG_STATE before the end of the answer; QG_ERROR_CONVERSATION also if the answer came as tokens and is
+/// not UTF-8; and as `qg_stream_prompt`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_next_turn(
+    stream: *mut qg_stream,
+    messages: *const qg_message,
+    message_count: usize,
+    check: *mut qg_prompt_check,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, messages, check) =
+            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        check.write(stream.check(|stream| stream.next_turn(&messages))?);
+        Ok(())
+    })
+}
+
+/// Gives the next piece of the answer's text, and judges its tokens. The piece may begin and end anywhere, even inside a
+/// character. After `QG_DECISION_STOP` further text is still judged: stopping is yours to do.
+///
+/// A think block between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
+/// thinking.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more
+/// than 1 MiB, or the bundle's tokenizer cannot take text in pieces; QG_ERROR_WRONG_STATE before the prompt, after tokens or
+/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the text does not fit the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_push_text(
+    stream: *mut qg_stream,
+    text: *const c_char,
+    text_length: usize,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, text, update) = unsafe {
+            (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
+        };
+        update.write(stream.update(|stream| stream.push_text(text))?);
+        Ok(())
+    })
+}
+
+/// As `qg_stream_push_text`, for a piece of thinking from a host that knows it as such: no tag in it means anything. The first
+/// `qg_stream_push_text` ends the thinking.
+///
+/// Errors: as `qg_stream_push_text`; QG_ERROR_WRONG_STATE also if the answer has begun already or the template has no place
+/// for thinking.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_push_thinking(
+    stream: *mut qg_stream,
+    text: *const c_char,
+    text_length: usize,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, text, update) = unsafe {
+            (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
+        };
+        update.write(stream.update(|stream| stream.push_thinking(text))?);
+        Ok(())
+    })
+}
+
+/// Gives the next tokens of the answer, from a model with the guard's own vocabulary, and judges each of them. None of them is
+/// provisional. If the first is the tokenizer's <think>, thinking goes up to its </think>; the two tags and newlines right
+/// after them are not judged.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
+/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_push_tokens(
+    stream: *mut qg_stream,
+    ids: *const u32,
+    id_count: usize,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, ids, update) =
+            unsafe { (borrow(stream, "stream")?, slice(ids, id_count, "ids")?, Out::new(update, "update")?) };
+        update.write(stream.update(|stream| stream.push_tokens(ids))?);
+        Ok(())
+    })
+}
+
+/// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE before the prompt or after the end of the answer; QG_ERROR_ARGUMENT if the text
+/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY;
+/// QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_finish(
+    stream: *mut qg_stream,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        update.write(stream.update(Stream::finish)?);
+        Ok(())
+    })
+}
+
+/// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them is
+/// forgotten. For a host that lets its model try again from there.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
+/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE;
+/// QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_truncate(
+    stream: *mut qg_stream,
+    bytes: usize,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        update.write(stream.update(|stream| stream.truncate(bytes))?);
+        Ok(())
+    })
+}
+
+/// As `qg_stream_truncate`, to the answer's first `tokens` tokens, as `qg_token_verdict.index` counts them.
+///
+/// Errors: as `qg_stream_truncate`; QG_ERROR_ARGUMENT also if its text has no place between characters there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_truncate_tokens(
+    stream: *mut qg_stream,
+    tokens: usize,
+    update: *mut qg_update,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        update.write(stream.update(|stream| stream.truncate_tokens(tokens))?);
+        Ok(())
+    })
+}
+
+/// Gives another stream with the same conversation so far, which goes its own way from here and is yours to free. It shares
+/// the cache of what is common, so that several drafts of an answer cost their own tokens only.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_BUSY if as many streams are open as the configuration allows; QG_ERROR_IN_USE;
+/// QG_ERROR_ENGINE_STOPPED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_fork(
+    stream: *const qg_stream,
+    fork: *mut *mut qg_stream,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, fork) = unsafe { (borrow(stream, "stream")?, Out::new(fork, "fork")?) };
+        let (forked, last) = stream.read(|held| Ok((held.stream.fork()?, held.last.clone())))?;
+        fork.write(qg_stream::allocate(stream.guard.clone(), forked, last));
+        Ok(())
+    })
+}
+
+/// Tells how many tokens of the model's context the conversation uses so far, those of the template included.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_context_used(
+    stream: *const qg_stream,
+    tokens: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, tokens) = unsafe { (borrow(stream, "stream")?, Out::new(tokens, "tokens")?) };
+        tokens.write(stream.read(|held| Ok(held.stream.context_used()))?);
+        Ok(())
+    })
+}
+
+/// Copies the tokens that the last update judged, in order: as many as `capacity` allows. `*count` becomes how many there are,
+/// which is `qg_update.token_count`, and 0 if the last call that succeeded was not one with an update. `tokens` may be NULL if
+/// `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_tokens(
+    stream: *const qg_stream,
+    tokens: *mut qg_token_verdict,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, tokens, count) = unsafe {
+            (borrow(stream, "stream")?, OutArray::new(tokens, capacity, "tokens")?, Out::new(count, "count")?)
+        };
+        stream.read(|held| {
+            let judged = held.last.update().map_or(&[][..], |update| &update.tokens);
+            tokens.write(judged.iter().map(|token| qg_token_verdict::new(token, &stream.guard)));
+            count.write(judged.len());
+            Ok(())
+        })
+    })
+}
+
+/// Copies the places that the last update found flagged, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.flag_count`. `flags` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_flags(
+    stream: *const qg_stream,
+    flags: *mut qg_violation,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, flags, count) =
+            unsafe { (borrow(stream, "stream")?, OutArray::new(flags, capacity, "flags")?, Out::new(count, "count")?) };
+        stream.read(|held| {
+            let found = held.last.update().map_or(&[][..], |update| &update.flags);
+            flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.guard)));
+            count.write(found.len());
+            Ok(())
+        })
+    })
+}
+
+/// Gives the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
+/// violation of the last update, or for what the last prompt's verdict found. The text is yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE if the last call that succeeded found nothing; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_rule(
+    stream: *const qg_stream,
+    rule: *mut *mut qg_text,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
+        stream.read(|held| {
+            let found = match &held.last {
+                Last::Nothing => None,
+                Last::Check(check) => check.finding.as_ref().map(|finding| &finding.rule),
+                Last::Update(update) => update.violation.as_ref().map(|violation| &violation.rule),
+            };
+            let nothing = Error::WrongState { call: "rule", state: "where no rule applies" };
+            rule.write(qg_text::allocate(found.ok_or(nothing)?));
+            Ok(())
+        })
+    })
+}
+
+/// As `qg_stream_rule`, for one of the flags of the last update, in the order of `qg_stream_flags`.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such flag; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_flag_rule(
+    stream: *const qg_stream,
+    flag: usize,
+    rule: *mut *mut qg_text,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
+        stream.read(|held| {
+            let flags = held.last.update().map_or(&[][..], |update| &update.flags);
+            let missing = || Failure::argument("flag", format!("{flag} is not below {}", flags.len()));
+            rule.write(qg_text::allocate(flags.get(flag).map(|flag| &flag.rule).ok_or_else(missing)?));
+            Ok(())
+        })
+    })
+}

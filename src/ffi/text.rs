@@ -1,0 +1,45 @@
+//! `qg_text`: a text that the library gives away.
+
+use std::ffi::{CString, c_char};
+
+use safer_ffi::derive_ReprC;
+
+use super::{
+    boundary,
+    cast::{c_string, free, give},
+};
+
+/// A text that the library made for you: UTF-8. Yours to free.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct qg_text {
+    text: CString,
+}
+
+impl qg_text {
+    pub(super) fn allocate(text: impl Into<String>) -> *mut qg_text {
+        give(qg_text { text: c_string(text) })
+    }
+}
+
+/// The text: UTF-8 that ends with a NUL and has no other, never NULL, and empty for a NULL text. It lives as long as the
+/// `qg_text`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_text_data(text: *const qg_text) -> *const c_char {
+    // SAFETY: the header wants a text or NULL.
+    boundary::value(c"".as_ptr(), || unsafe { text.as_ref() }.map_or(c"", |text| &text.text).as_ptr())
+}
+
+/// Its length in bytes, without the NUL at the end; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_text_length(text: *const qg_text) -> usize {
+    // SAFETY: the header wants a text or NULL.
+    boundary::value(0, || unsafe { text.as_ref() }.map_or(0, |text| text.text.count_bytes()))
+}
+
+/// Frees a text. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_text_free(text: *mut qg_text) {
+    // SAFETY: the header wants a text or NULL.
+    boundary::value((), || unsafe { free(text) })
+}

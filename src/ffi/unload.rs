@@ -1,0 +1,22 @@
+//! Staying in memory. ONNX Runtime is never unloaded and knows functions of ours, so that a host's `dlclose` must not
+//! unload the module that this code is in: our own shared library, or the host's that it was linked into.
+
+/// Keeps this code in memory for good. Where that cannot be had the host must not unload it, as the header says.
+#[cfg(unix)]
+pub(super) fn keep_loaded() {
+    use std::{ffi::CString, os::unix::ffi::OsStrExt, sync::Once};
+
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let module = process_path::get_dylib_path();
+        let Some(path) = module.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()) else { return };
+        // SAFETY: a path that ends with a NUL. The module is loaded already, so nothing of it is run.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
+        if handle.is_null() {
+            tracing::debug!(module = ?path, "cannot be kept in memory");
+        }
+    });
+}
+
+#[cfg(not(unix))]
+pub(super) fn keep_loaded() {}

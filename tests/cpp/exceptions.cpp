@@ -1,0 +1,95 @@
+// The classes with exceptions. Linked with results.cpp, which has chosen otherwise, and both include the header twice.
+#include <qwenguard.hpp>
+#include <qwenguard.hpp>
+
+#include <string>
+#include <type_traits>
+
+#include "check.hpp"
+
+int results();
+
+static_assert(!std::is_copy_constructible_v<qwenguard::Guard> && !std::is_copy_constructible_v<qwenguard::Stream>);
+static_assert(std::is_nothrow_move_constructible_v<qwenguard::Guard>);
+static_assert(std::is_nothrow_move_constructible_v<qwenguard::Stream>);
+
+namespace {
+
+template <class Call> void fails(qwenguard::Status status, const std::string &part, Call call) {
+    try {
+        call();
+    } catch (const qwenguard::Error &error) {
+        CHECK(error.status() == status);
+        CHECK(error.message().find(part) != std::string::npos);
+        return;
+    }
+    CHECK(!"it failed");
+}
+
+void moves() {
+    qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    qwenguard::Guard other = std::move(guard);
+    fails(qwenguard::Status::Null, "guard", [&] { guard.stream(); });
+    qwenguard::Stream stream = other.stream();
+    {
+        const qwenguard::Guard gone = std::move(other);
+        CHECK(gone.info().find("\"provider\":\"CPU\"") != std::string::npos);
+    }
+    qwenguard::Stream moved = std::move(stream);
+    fails(qwenguard::Status::Null, "stream", [&] { stream.push_text("x"); });
+    CHECK(moved.prompt({qwenguard::Message::user("Hello")}).decision == qwenguard::Decision::Continue);
+    stream = moved.fork();
+    CHECK(stream.push_text("Hi.").received == 3);
+    CHECK(stream.context_used() > moved.context_used());
+    qwenguard::Stream raw(moved.release());
+    CHECK(moved.get() == nullptr);
+    CHECK(raw.push_text("Hello you").received == 9);
+}
+
+void errors() {
+    fails(qwenguard::Status::BundleFile, "/nowhere", [] { qwenguard::Guard::open("/nowhere"); });
+    fails(qwenguard::Status::Config, "threads", [] { qwenguard::Guard::nano({0, 0, "threads = 2", {}}); });
+    const qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    fails(qwenguard::Status::Config, "Spam", [&] { guard.stream("answer.categories.Spam.at = 0.5"); });
+    fails(qwenguard::Status::Enum, "heads", [&] { guard.categories(static_cast<qwenguard::Heads>(7)); });
+    fails(qwenguard::Status::Argument, "there is no token", [&] { guard.token_bytes(4000000000u); });
+    qwenguard::Stream stream = guard.stream("");
+    fails(qwenguard::Status::WrongState, "before the prompt", [&] { stream.finish(); });
+    fails(qwenguard::Status::Conversation, "user", [&] { stream.prompt({}); });
+}
+
+void views() {
+    const qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    CHECK(guard.categories(qwenguard::Heads::Prompt).size() == 9);
+    CHECK(guard.category(qwenguard::Heads::Answer, 0) == "Violent");
+    std::string text, rebuilt;
+    for (int round = 0; round < 40; round++)
+        text += "\xe0\xa5\x98 is longer when it is normalised. ";
+    for (const qwenguard::TextToken &token : guard.encode(text))
+        rebuilt += guard.token_bytes(token.id);
+    CHECK(rebuilt.size() >= text.size());
+    qwenguard::Stream stream = guard.stream();
+    stream.prompt({qwenguard::Message::user("Hello")});
+    CHECK(stream.tokens().empty());
+    const qwenguard::Update update = stream.push_text("Hello to you and to all the others.");
+    std::size_t count = 0;
+    for (const qwenguard::TokenVerdict &token : stream.tokens()) {
+        CHECK(token.verdict.risk() == qwenguard::Risk::Safe && !token.verdict.category());
+        CHECK(token.verdict.probability(qwenguard::Risk::Safe) > 0.3f);
+        CHECK(token.verdict.category_probabilities().size() == 8);
+        CHECK(token.bytes.size() > 0);
+        count++;
+    }
+    CHECK(count == update.token_count && count > 5);
+    CHECK(qwenguard::name(qwenguard::Status::Busy) == "QG_ERROR_BUSY");
+    CHECK(qwenguard::is_compatible() && qwenguard::version() == qg_version());
+}
+
+} // namespace
+
+int main() {
+    moves();
+    errors();
+    views();
+    return results();
+}

@@ -1,0 +1,251 @@
+// tests/vectors through the C++ classes, and so through the C ABI. The argument is the file.
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include <qwenguard.hpp>
+
+#include "json.hpp"
+
+namespace {
+
+std::string place;
+
+[[noreturn]] void differs(const std::string &what, const std::string &wanted, const std::string &found) {
+    std::cerr << place << ": " << what << " is " << found << ", not " << wanted << '\n';
+    std::exit(1);
+}
+
+void same(const char *what, const Json &wanted, std::uint64_t found) {
+    if (wanted.kind != Json::Number || wanted.whole() != found)
+        differs(what, wanted.text, std::to_string(found));
+}
+
+void same(const char *what, const Json &wanted, std::string_view found) {
+    if (wanted.kind != Json::Text || wanted.text != found)
+        differs(what, wanted.text, std::string(found));
+}
+
+void near(const char *what, const Json &wanted, float found) {
+    if (wanted.kind != Json::Number || !(std::fabs(wanted.real() - found) <= 1e-3))
+        differs(what, wanted.text, std::to_string(found));
+}
+
+std::string_view name(qwenguard::Decision decision) {
+    return decision == qwenguard::Decision::Stop ? "stop" : "continue";
+}
+
+std::string_view name(qwenguard::Action action) { return action == qwenguard::Action::Stop ? "stop" : "flag"; }
+
+std::string_view name(qwenguard::Channel channel) {
+    return channel == qwenguard::Channel::Thinking ? "thinking" : "answer";
+}
+
+class Runner {
+public:
+    explicit Runner(const Json &vectors)
+        : guard_(qwenguard::Guard::nano({0, 0, vectors["config"].text, {}})),
+          prompt_(guard_.categories(qwenguard::Heads::Prompt)), answer_(guard_.categories(qwenguard::Heads::Answer)) {
+        categories("prompt", vectors["categories"]["prompt"], prompt_);
+        categories("answer", vectors["categories"]["answer"], answer_);
+    }
+
+    void run(const Json &step) {
+        const Json &expect = step["expect"];
+        try {
+            call(step["call"].text, step, expect);
+        } catch (const qwenguard::Error &error) {
+            if (!expect.has("error"))
+                differs("the outcome", "a success", error.what());
+            same("status", expect["error"]["status"], qwenguard::name(error.status()));
+            same("message", expect["error"]["message"], std::string_view(error.what()));
+            return;
+        }
+        if (expect.has("error"))
+            differs("the outcome", expect["error"]["message"].text, "a success");
+    }
+
+    void clear() { streams_.clear(); }
+
+private:
+    using Names = std::vector<std::string_view>;
+
+    void categories(const char *what, const Json &wanted, const Names &found) {
+        same(what, Json{Json::Number, false, std::to_string(wanted.items.size()), {}, {}}, found.size());
+        for (std::size_t index = 0; index < found.size(); index++)
+            same(what, wanted.items[index], found[index]);
+    }
+
+    void call(const std::string &call, const Json &step, const Json &expect) {
+        const std::size_t index = step.has("stream") ? step["stream"].whole() : 0;
+        if (call == "open") {
+            streams_.push_back(step.has("policy") ? guard_.stream(step["policy"].text) : guard_.stream());
+        } else if (call == "encode") {
+            encode(step["text"].text, expect);
+        } else {
+            CHECK(index < streams_.size());
+            qwenguard::Stream &stream = streams_[index];
+            if (call == "fork")
+                streams_.push_back(stream.fork());
+            else if (call == "context_used")
+                same("tokens", expect["tokens"], stream.context_used());
+            else if (call == "prompt")
+                check(stream, stream.prompt(messages(step)), expect);
+            else if (call == "next_turn")
+                check(stream, stream.next_turn(messages(step)), expect);
+            else if (call == "push_text")
+                update(stream, stream.push_text(bytes(step)), expect);
+            else if (call == "push_thinking")
+                update(stream, stream.push_thinking(bytes(step)), expect);
+            else if (call == "push_tokens")
+                update(stream, stream.push_tokens(ids(step)), expect);
+            else if (call == "finish")
+                update(stream, stream.finish(), expect);
+            else if (call == "truncate")
+                update(stream, stream.truncate(step["bytes"].whole()), expect);
+            else if (call == "truncate_tokens")
+                update(stream, stream.truncate_tokens(step["tokens"].whole()), expect);
+            else
+                CHECK(!"a call that is known");
+        }
+    }
+
+    static std::vector<qwenguard::Message> messages(const Json &step) {
+        std::vector<qwenguard::Message> messages;
+        for (const Json &message : step["messages"].items)
+            messages.push_back({message["role"].text, message["content"].text});
+        return messages;
+    }
+
+    static std::vector<std::uint32_t> ids(const Json &step) {
+        std::vector<std::uint32_t> ids;
+        for (const Json &id : step["ids"].items)
+            ids.push_back(static_cast<std::uint32_t>(id.whole()));
+        return ids;
+    }
+
+    static std::string bytes(const Json &step) {
+        std::string piece, all;
+        if (step.has("hex")) {
+            const std::string &hex = step["hex"].text;
+            for (std::size_t at = 0; at < hex.size(); at += 2)
+                piece += static_cast<char>(std::stoi(hex.substr(at, 2), nullptr, 16));
+        } else {
+            piece = step["text"].text;
+        }
+        for (std::uint64_t count = step.has("repeat") ? step["repeat"].whole() : 1; count > 0; count--)
+            all += piece;
+        return all;
+    }
+
+    void encode(const std::string &text, const Json &expect) {
+        const std::vector<qwenguard::TextToken> tokens = guard_.encode(text);
+        CHECK(expect["ids"].items.size() == tokens.size());
+        for (std::size_t index = 0; index < tokens.size(); index++) {
+            same("id", expect["ids"].items[index], tokens[index].id);
+            same("span", expect["spans"].items[index].items[0], tokens[index].bytes.start);
+            same("span", expect["spans"].items[index].items[1], tokens[index].bytes.end);
+        }
+    }
+
+    void verdict(const qwenguard::Verdict &found, const Json &expect, const Names &names) {
+        same("risk", expect["risk"], qwenguard::name(found.risk()));
+        if (expect.has("category") != found.category().has_value())
+            differs("category", expect["category"].text, "there or not");
+        if (found.category())
+            same("category", expect["category"], names[*found.category()]);
+        const Json &risks = expect["risk_probs"], &categories = expect["category_probs"];
+        for (std::size_t level = 0; level < 3; level++)
+            near("risk_probs", risks.items[level], found.probability(static_cast<qwenguard::Risk>(level)));
+        CHECK(categories.items.size() == found.category_probabilities().size());
+        for (std::size_t index = 0; index < categories.items.size(); index++)
+            near("category_probs", categories.items[index], found.category_probabilities()[index]);
+    }
+
+    void check(const qwenguard::Stream &stream, const qwenguard::PromptCheck &found, const Json &expect) {
+        same("decision", expect["decision"], name(found.decision));
+        verdict(found.verdict, expect["verdict"], prompt_);
+        if (expect.has("finding") != found.finding.has_value())
+            differs("finding", "there or not", "the other");
+        if (found.finding) {
+            const Json &finding = expect["finding"];
+            same("action", finding["action"], name(found.finding->action));
+            same("risk", finding["risk"], qwenguard::name(found.finding->risk));
+            same("category", finding["category"], prompt_[found.finding->category]);
+            near("probability", finding["probability"], found.finding->probability);
+            same("rule", finding["rule"], stream.rule());
+        }
+    }
+
+    void violation(const qwenguard::Violation &found, const Json &expect, const std::string &rule) {
+        same("action", expect["action"], name(found.action));
+        same("channel", expect["channel"], name(found.channel));
+        same("byte_start", expect["byte_start"], found.bytes.start);
+        same("byte_end", expect["byte_end"], found.bytes.end);
+        same("first_token", expect["first_token"], found.first_token);
+        same("confirming_token", expect["confirming_token"], found.confirming_token);
+        same("risk", expect["risk"], qwenguard::name(found.risk));
+        same("category", expect["category"], answer_[found.category]);
+        near("probability", expect["probability"], found.probability);
+        same("rule", expect["rule"], rule);
+    }
+
+    void update(qwenguard::Stream &stream, const qwenguard::Update &found, const Json &expect) {
+        same("decision", expect["decision"], name(found.decision));
+        same("horizon", expect["horizon"], found.horizon);
+        same("horizon_tokens", expect["horizon_tokens"], found.horizon_tokens);
+        same("received", expect["received"], found.received);
+        same("excess", expect["excess"], found.excess);
+        same("final_tokens", expect["final_tokens"], found.final_tokens);
+        if (expect.has("violation") != found.violation.has_value())
+            differs("violation", "there or not", "the other");
+        if (found.violation)
+            violation(*found.violation, expect["violation"], stream.rule());
+
+        const std::vector<qwenguard::Violation> flags = stream.flags();
+        CHECK(flags.size() == found.flag_count && flags.size() == expect["flags"].items.size());
+        for (std::size_t index = 0; index < flags.size(); index++)
+            violation(flags[index], expect["flags"].items[index], stream.flag_rule(index));
+
+        const qwenguard::Span<const qwenguard::TokenVerdict> tokens = stream.tokens();
+        CHECK(tokens.size() == found.token_count && tokens.size() == expect["tokens"].items.size());
+        for (std::size_t index = 0; index < tokens.size(); index++) {
+            const Json &token = expect["tokens"].items[index];
+            same("index", token["index"], tokens[index].index);
+            same("id", token["id"], tokens[index].id);
+            same("byte_start", token["byte_start"], tokens[index].bytes.start);
+            same("byte_end", token["byte_end"], tokens[index].bytes.end);
+            same("channel", token["channel"], name(tokens[index].channel));
+            CHECK(token["final"].boolean == tokens[index].is_final);
+            verdict(tokens[index].verdict, token["verdict"], answer_);
+        }
+    }
+
+    qwenguard::Guard guard_;
+    Names prompt_, answer_;
+    std::vector<qwenguard::Stream> streams_;
+};
+
+} // namespace
+
+int main(int count, char **arguments) {
+    CHECK(count == 2);
+    std::ostringstream text;
+    text << std::ifstream(arguments[1]).rdbuf();
+    const std::string document = text.str();
+    const Json vectors = JsonReader(document).read();
+    CHECK(vectors["format"].whole() == 1);
+    Runner runner(vectors);
+    std::size_t steps = 0;
+    for (const Json &test : vectors["cases"].items) {
+        for (const Json &step : test["steps"].items) {
+            place = test["name"].text + ", step " + std::to_string(&step - test["steps"].items.data());
+            runner.run(step);
+            steps++;
+        }
+        runner.clear();
+    }
+    std::cout << vectors["cases"].items.size() << " cases, " << steps << " steps\n";
+    return 0;
+}

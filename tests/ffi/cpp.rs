@@ -1,0 +1,106 @@
+//! The C++ classes.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use super::native::{Build, have, root, run, scratch};
+
+const FLAGS: [&str; 5] = ["-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+
+fn program(source: PathBuf, name: &str, flags: &[&str]) -> PathBuf {
+    Build { source, name, compiler: "c++", flags, shared: true }.program()
+}
+
+/// With exceptions and without in one program, under sanitizers.
+#[test]
+fn exceptions_and_results() {
+    if !have("c++") {
+        return;
+    }
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let object = scratch("bin").join("results.o");
+    let mut command = Command::new("c++");
+    command.args(FLAGS).args(sanitizers).args(["-g", "-fno-exceptions", "-fno-rtti", "-I"]).arg(root().join("include"));
+    run(command.arg("-c").arg(root().join("tests/cpp/results.cpp")).arg("-o").arg(&object));
+    let flags: Vec<&str> = FLAGS.into_iter().chain(sanitizers).chain([object.to_str().unwrap()]).collect();
+    run(&mut Command::new(program(root().join("tests/cpp/exceptions.cpp"), "exceptions", &flags)));
+}
+
+#[test]
+fn the_header_is_also_cpp20() {
+    if have("c++") {
+        for flags in [&[][..], &["-DQWENGUARD_NO_EXCEPTIONS", "-fno-exceptions"]] {
+            let mut command = Command::new("c++");
+            command.args([
+                "-std=c++20",
+                "-Wall",
+                "-Wextra",
+                "-pedantic",
+                "-Werror",
+                "-fsyntax-only",
+                "-x",
+                "c++",
+                "-I",
+            ]);
+            run(command.arg(root().join("include")).args(flags).arg(root().join("include/qwenguard.hpp")));
+        }
+    }
+}
+
+#[test]
+fn the_vectors() {
+    if have("c++") {
+        let vectors = program(root().join("tests/cpp/vectors.cpp"), "vectors", &FLAGS);
+        let said = run(Command::new(vectors).arg(root().join("tests/vectors/vectors.json")));
+        assert!(said.contains(" steps"), "{said}");
+    }
+}
+
+/// The first example of the page works as it stands there.
+#[test]
+fn the_page() {
+    if have("c++") {
+        let page = fs::read_to_string(root().join("bindings/cpp/README.md")).unwrap();
+        let code = page.split_once("```cpp\n").unwrap().1.split_once("```").unwrap().0;
+        let source = scratch("src").join("page.cpp");
+        fs::write(&source, code).unwrap();
+        let said = run(&mut Command::new(program(source, "page", &FLAGS)));
+        assert!(
+            said.starts_with("may be shown: ") && said.contains("cut: Unsafe, answer.strict: 2 consecutive"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_example_cuts_the_answer() {
+    if have("c++") {
+        let source = root().join("bindings/cpp/examples/chat_server_tick.cpp");
+        let said = run(&mut Command::new(program(source, "chat_server_tick", &FLAGS)));
+        for line in [
+            "bad-prompt: prompt refused, prompt.strict",
+            "turns: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe",
+            "fine: complete, 233 bytes",
+        ] {
+            assert!(said.contains(line), "{said}");
+        }
+    }
+}
+
+/// Every number and every function of the C header is in the C++ header.
+#[test]
+fn nothing_is_missing() {
+    let (c, cpp) = (
+        fs::read_to_string(root().join("include/qwenguard.h")),
+        fs::read_to_string(root().join("include/qwenguard.hpp")),
+    );
+    let (c, cpp) = (c.unwrap(), cpp.unwrap());
+    let numbers = c.lines().filter_map(|line| line.strip_prefix("#define QG_")?.split(' ').next());
+    let elsewhere = ["MAX_CATEGORIES", "VERSION_MAJOR", "VERSION_MINOR", "VERSION_PATCH", "VERSION_NUMBER"];
+    for name in numbers.filter(|name| !elsewhere.contains(name)) {
+        assert!(cpp.contains(&format!("QG_{name}")), "QG_{name} is not in qwenguard.hpp");
+    }
+    for name in super::header::functions() {
+        let elsewhere = ["qg_error_status", "qg_version_number"].contains(&name.as_str());
+        assert!(elsewhere || cpp.contains(&name), "{name} is not in qwenguard.hpp");
+    }
+}

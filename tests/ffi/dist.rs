@@ -1,0 +1,79 @@
+//! The folder that `make dist` gives, moved to another place and used from there.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::native::{SYSTEM_LIBRARIES, have, make, root, run, scratch};
+
+fn prefix() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let (made, moved) = (scratch("made"), scratch("dist").join("moved to a place with spaces"));
+        make(&["dist", "profile=dev", &format!("dist={}", made.join("qwenguard").display())]);
+        let _ = fs::remove_dir_all(&moved);
+        fs::rename(made.join("qwenguard"), &moved).unwrap();
+        moved
+    })
+}
+
+/// A program of the folder, which finds ONNX Runtime there.
+fn alone(program: &Path) -> String {
+    run(Command::new(program).env_remove("ORT_DYLIB_PATH").env_remove("LD_LIBRARY_PATH").current_dir("/"))
+}
+
+#[test]
+fn a_program_with_pkg_config() {
+    if !(have("cc") && have("pkg-config")) {
+        return;
+    }
+    let pkg_config = |flags: &[&str]| -> Vec<String> {
+        let mut command = Command::new("pkg-config");
+        let said = run(command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")).args(flags).arg("qwenguard"));
+        // The folder has spaces, which pkg-config escapes.
+        let said = said.trim().replace("\\ ", "\u{1}");
+        said.split(' ').map(|flag| flag.replace('\u{1}', " ")).filter(|flag| !flag.is_empty()).collect()
+    };
+    assert_eq!(pkg_config(&["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+    let program = scratch("bin").join("pkg-config");
+    let mut command = Command::new("cc");
+    command.args(["-std=c11", "-D_GNU_SOURCE"]).arg(root().join("tests/c/conversation.c"));
+    command.args(pkg_config(&["--cflags", "--libs"]));
+    run(command.arg(format!("-Wl,-rpath,{}", prefix().join("lib").display())).arg("-o").arg(&program));
+    alone(&program);
+    let private = pkg_config(&["--static", "--libs-only-l"]);
+    assert_eq!(private[1..].join(" "), SYSTEM_LIBRARIES);
+}
+
+#[test]
+fn a_program_with_cmake() {
+    if !(have("cc") && have("c++") && have("cmake")) {
+        return;
+    }
+    let folder = scratch("cmake");
+    fs::remove_dir_all(&folder).unwrap();
+    let mut command = Command::new("cmake");
+    command.arg("-S").arg(root().join("tests/c/cmake")).arg("-B").arg(&folder);
+    run(command.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix().display())));
+    run(Command::new("cmake").arg("--build").arg(&folder));
+    alone(&folder.join("consumer-qwenguard"));
+    assert!(alone(&folder.join("consumer-cpp")).contains("turns: cut at byte 160"));
+    // It looks for ONNX Runtime beside itself.
+    fs::copy(prefix().join("lib/libonnxruntime.so"), folder.join("libonnxruntime.so")).unwrap();
+    alone(&folder.join("consumer-static"));
+}
+
+#[test]
+fn versions_are_those_of_the_package() {
+    let version = env!("CARGO_PKG_VERSION");
+    let packaging = |file: &str| fs::read_to_string(root().join("packaging").join(file)).unwrap();
+    assert!(packaging("qwenguard-config-version.cmake").contains(&format!("PACKAGE_VERSION \"{version}\"")));
+    assert!(packaging("qwenguard.pc").contains(&format!("Version: {version}\n")));
+    let (minor, _) = version.rsplit_once('.').unwrap();
+    assert!(packaging("qwenguard-config.cmake").contains(&format!("libqwenguard.so.{minor}\"")));
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    assert!(makefile.contains(&format!("-soname,libqwenguard.so.{minor}\n")));
+}

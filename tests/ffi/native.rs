@@ -1,0 +1,227 @@
+//! Programs in C and C++ that use the library, compiled and run. What a machine lacks is left out, aloud; with
+//! QWENGUARD_REQUIRE_TOOLCHAINS=1 it is a failure.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::header::functions;
+
+const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+const C_TESTS: [&str; 4] = ["conversation", "arguments", "lifetime", "threads"];
+/// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
+pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder for what these tests make.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ffi").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Whether there is such a program.
+pub(crate) fn have(program: &str) -> bool {
+    let have = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !have {
+        let required = env::var("QWENGUARD_REQUIRE_TOOLCHAINS").is_ok_and(|value| value == "1");
+        assert!(!required, "{program} is missing");
+        println!("LEFT OUT: {program} is missing");
+        eprintln!("LEFT OUT: {program} is missing");
+    }
+    have
+}
+
+/// Runs a command that must succeed; gives what it printed.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+pub(crate) fn make(arguments: &[&str]) {
+    run(Command::new("make").current_dir(root()).env_remove("MAKEFLAGS").args(arguments));
+}
+
+/// The folder with libqwenguard.so and libqwenguard.a, built from this source.
+pub(crate) fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        make(&["lib", "profile=dev"]);
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
+        let folder = scratch("lib");
+        for (name, file) in [
+            ("libqwenguard.so", "libqwenguard.so"),
+            ("libqwenguard.so.0.1", "libqwenguard.so"),
+            ("libqwenguard.a", "libqwenguard.a"),
+        ] {
+            let link = folder.join(name);
+            let _ = fs::remove_file(&link);
+            fs::hard_link(built.join(file), link).unwrap();
+        }
+        folder
+    })
+}
+
+/// How to make a program.
+pub(crate) struct Build<'a> {
+    pub(crate) source: PathBuf,
+    pub(crate) name: &'a str,
+    pub(crate) compiler: &'a str,
+    pub(crate) flags: &'a [&'a str],
+    pub(crate) shared: bool,
+}
+
+impl Build<'_> {
+    pub(crate) fn program(&self) -> PathBuf {
+        let library = library();
+        let program = scratch("bin").join(self.name);
+        let mut command = Command::new(self.compiler);
+        command.args(self.flags).args(["-g", "-D_GNU_SOURCE", "-I"]).arg(root().join("include")).arg(&self.source);
+        if self.shared {
+            command.args(["-x", "none", "-L"]).arg(library).arg("-lqwenguard");
+            command.arg(format!("-Wl,-rpath,{}", library.display()));
+        } else {
+            command.args(["-x", "none"]).arg(library.join("libqwenguard.a"));
+            command.args(SYSTEM_LIBRARIES.split(' '));
+        }
+        run(command.args(["-lpthread", "-o"]).arg(&program));
+        program
+    }
+}
+
+fn c_test(test: &str, kind: &str, compiler: &str, flags: &[&str]) -> PathBuf {
+    let source = root().join(format!("tests/c/{test}.c"));
+    Build { source, name: &format!("{test}-{kind}"), compiler, flags, shared: true }.program()
+}
+
+#[test]
+fn c_programs() {
+    if have("cc") {
+        for test in C_TESTS {
+            run(&mut Command::new(c_test(test, "c", "cc", &C)));
+        }
+    }
+}
+
+#[test]
+fn c_programs_as_cpp() {
+    if have("c++") {
+        for test in C_TESTS {
+            run(&mut Command::new(c_test(test, "cpp", "c++", &CPP)));
+        }
+    }
+}
+
+#[test]
+fn c_programs_under_sanitizers() {
+    if have("cc") {
+        let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let flags: Vec<&str> = C.iter().chain(&sanitizers).copied().collect();
+        for test in C_TESTS {
+            let program = c_test(test, "asan", "cc", &flags);
+            assert!(run(Command::new("nm").arg(&program)).contains("__asan_init"), "{test} has no sanitizer");
+            run(Command::new(program).env("ASAN_OPTIONS", "detect_leaks=1"));
+        }
+    }
+}
+
+/// "Possibly lost" is left out: the tables of Rust's hash maps are known by pointers into their middle.
+#[test]
+fn c_programs_under_valgrind() {
+    if have("cc") && have("valgrind") {
+        for test in ["lifetime", "conversation"] {
+            let program = c_test(test, "valgrind", "cc", &C);
+            let mut command = Command::new("valgrind");
+            command.args(["-q", "--error-exitcode=9", "--leak-check=full"]);
+            command.args(["--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect"]);
+            command.arg(format!("--suppressions={}", root().join("tests/c/valgrind.supp").display()));
+            run(command.arg(program));
+        }
+    }
+}
+
+#[test]
+fn a_c_program_with_the_static_library() {
+    if have("cc") {
+        let source = root().join("tests/c/conversation.c");
+        let build = Build { source, name: "conversation-static", compiler: "cc", flags: &C, shared: false };
+        let program = build.program();
+        assert!(!run(Command::new("ldd").arg(&program)).contains("qwenguard"));
+        run(&mut Command::new(program));
+    }
+}
+
+#[test]
+fn the_library_is_opened_and_closed_in_a_loop() {
+    if have("cc") {
+        let program = scratch("bin").join("unload");
+        let mut command = Command::new("cc");
+        command.args(C).args(["-D_GNU_SOURCE", "-I"]).arg(root().join("include"));
+        run(command.arg(root().join("tests/c/unload.c")).args(["-ldl", "-o"]).arg(&program));
+        run(Command::new(program).arg(library().join("libqwenguard.so")));
+    }
+}
+
+/// The program at the top of the header works as it stands there.
+#[test]
+fn the_example_in_the_header() {
+    if have("cc") {
+        let header = fs::read_to_string(root().join("include/qwenguard.h")).unwrap();
+        let page = header.split_once("*/").unwrap().0;
+        let code: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(" *     ")).collect();
+        let source = scratch("src").join("header.c");
+        fs::write(&source, code.join("\n") + "\n").unwrap();
+        let program = Build { source, name: "header", compiler: "cc", flags: &C, shared: true }.program();
+        assert_eq!(run(&mut Command::new(program)), "Wipe the counters.\n");
+    }
+}
+
+#[test]
+fn the_shared_library_exports_the_functions_of_the_header_and_nothing_else() {
+    if have("nm") && have("readelf") {
+        let library = library().join("libqwenguard.so");
+        let symbols = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
+        let exported: Vec<&str> = symbols.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+        assert_eq!(exported, functions().iter().map(String::as_str).collect::<Vec<_>>());
+        let dynamic = run(Command::new("readelf").arg("-d").arg(&library));
+        assert!(dynamic.contains("soname: [libqwenguard.so.0.1]"), "{dynamic}");
+        assert!(!dynamic.contains("onnxruntime"), "ONNX Runtime is found at run time, not linked");
+    }
+}
+
+/// Sizes and offsets as a C compiler sees them are those that Rust sees: `layout` in src/ffi compares with the same
+/// file.
+#[test]
+fn c_and_rust_agree_on_layouts() {
+    if have("cc") {
+        let expected = fs::read_to_string(root().join("tests/c/layout.txt")).unwrap();
+        let mut code = "#include <qwenguard.h>\n#include <stdio.h>\nint main(void) {\n".to_owned();
+        for line in expected.lines() {
+            let (what, _) = line.rsplit_once(' ').unwrap();
+            let value = match what.split_once('.') {
+                None => format!("sizeof({what})"),
+                Some((name, field)) => format!("offsetof({name}, {field})"),
+            };
+            code += &format!("printf(\"{what} %zu\\n\", {value});\n");
+        }
+        let source = scratch("src").join("layout.c");
+        fs::write(&source, code + "return 0;\n}\n").unwrap();
+        let program = Build { source, name: "layout", compiler: "cc", flags: &C, shared: true }.program();
+        assert_eq!(run(&mut Command::new(program)), expected);
+    }
+}

@@ -1,0 +1,263 @@
+//! tests/vectors through the Rust API: they are what this source gives. With QWENGUARD_UPDATE_VECTORS=1 the expectations
+//! are written anew.
+
+use std::{fmt::Write, fs, path::Path};
+
+use qwenguard::{Channel, Config, Decision, Error, Guard, Message, Policy, PromptCheck, Risk, Stream, Update, Verdict};
+use serde_json::{Map, Value, json};
+
+const TOLERANCE: f64 = 1e-3;
+
+fn status(error: &Error) -> &'static str {
+    match error {
+        Error::Config { .. } => "QG_ERROR_CONFIG",
+        Error::Conversation(_) => "QG_ERROR_CONVERSATION",
+        Error::Argument { .. } => "QG_ERROR_ARGUMENT",
+        Error::WrongState { .. } => "QG_ERROR_WRONG_STATE",
+        Error::ContextFull { .. } => "QG_ERROR_CONTEXT_FULL",
+        Error::Busy { .. } => "QG_ERROR_BUSY",
+        other => panic!("not in the vectors: {other}"),
+    }
+}
+
+/// Four decimals say enough for the tolerance.
+fn rounded(probability: f32) -> Value {
+    json!((f64::from(probability) * 1e4).round() / 1e4)
+}
+
+fn decision(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Continue => "continue",
+        Decision::Stop => "stop",
+    }
+}
+
+fn verdict(verdict: &Verdict) -> Value {
+    let risks = [Risk::Safe, Risk::Controversial, Risk::Unsafe].map(|risk| rounded(verdict.probability(risk)));
+    let categories: Vec<Value> = verdict.category_probabilities().map(|(_, p)| rounded(p)).collect();
+    json!({
+        "risk": verdict.risk().to_string(),
+        "category": verdict.category(),
+        "risk_probs": risks,
+        "category_probs": categories,
+    })
+}
+
+fn check(check: &PromptCheck) -> Value {
+    let finding = check.finding.as_ref().map(|finding| {
+        json!({
+            "action": finding.action,
+            "risk": finding.risk.to_string(),
+            "category": finding.category,
+            "probability": rounded(finding.probability),
+            "rule": finding.rule,
+        })
+    });
+    json!({ "decision": decision(check.decision), "finding": finding, "verdict": verdict(&check.verdict) })
+}
+
+fn channel(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Answer => "answer",
+        Channel::Thinking => "thinking",
+    }
+}
+
+fn update(update: &Update) -> Value {
+    let violation = |found: &qwenguard::Violation| {
+        json!({
+            "action": found.action,
+            "channel": channel(found.channel),
+            "byte_start": found.bytes.start,
+            "byte_end": found.bytes.end,
+            "first_token": found.first_token,
+            "confirming_token": found.confirming_token,
+            "risk": found.risk.to_string(),
+            "category": found.category,
+            "probability": rounded(found.probability),
+            "rule": found.rule,
+        })
+    };
+    let tokens = update.tokens.iter().map(|token| {
+        json!({
+            "index": token.index,
+            "id": token.token_id,
+            "byte_start": token.bytes.start,
+            "byte_end": token.bytes.end,
+            "channel": channel(token.channel),
+            "final": token.is_final,
+            "verdict": verdict(&token.verdict),
+        })
+    });
+    json!({
+        "decision": decision(update.decision),
+        "horizon": update.horizon,
+        "horizon_tokens": update.horizon_tokens,
+        "received": update.received,
+        "excess": update.excess(),
+        "final_tokens": update.final_tokens,
+        "violation": update.violation.as_ref().map(violation),
+        "flags": update.flags.iter().map(violation).collect::<Vec<_>>(),
+        "tokens": tokens.collect::<Vec<_>>(),
+    })
+}
+
+fn number(step: &Value, name: &str) -> usize {
+    step[name].as_u64().unwrap_or(0) as usize
+}
+
+fn messages(step: &Value) -> Vec<Message> {
+    let text = |message: &Value, field: &str| message[field].as_str().unwrap().to_owned();
+    let messages = step["messages"].as_array().unwrap().iter();
+    messages.map(|message| Message::new(text(message, "role"), text(message, "content"))).collect()
+}
+
+/// A piece of text, or bytes in hexadecimal digits, repeated if the step says so.
+fn bytes(step: &Value) -> Vec<u8> {
+    let piece = match (step["text"].as_str(), step["hex"].as_str()) {
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(hex)) => {
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        }
+        _ => panic!("{step} has no text"),
+    };
+    piece.repeat(step["repeat"].as_u64().unwrap_or(1) as usize)
+}
+
+/// What a step gives.
+fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value {
+    let index = number(step, "stream");
+    let call = step["call"].as_str().unwrap();
+    let result = match call {
+        "open" => {
+            let opened = match step["policy"].as_str() {
+                Some(toml) => Policy::from_toml(toml).and_then(|policy| guard.stream_with(policy)),
+                None => guard.stream(),
+            };
+            opened.map(|stream| {
+                streams.push(stream);
+                json!({})
+            })
+        }
+        "fork" => streams[index].fork().map(|fork| {
+            streams.push(fork);
+            json!({})
+        }),
+        "encode" => guard.encode(step["text"].as_str().unwrap()).map(|tokens| {
+            let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+            let spans: Vec<[usize; 2]> = tokens.iter().map(|token| [token.bytes.start, token.bytes.end]).collect();
+            json!({ "ids": ids, "spans": spans })
+        }),
+        "context_used" => Ok(json!({ "tokens": streams[index].context_used() })),
+        "prompt" => streams[index].prompt(&messages(step)).map(|result| check(&result)),
+        "next_turn" => streams[index].next_turn(&messages(step)).map(|result| check(&result)),
+        _ => {
+            let stream = &mut streams[index];
+            let result = match call {
+                "push_text" => stream.push_text(&bytes(step)),
+                "push_thinking" => stream.push_thinking(&bytes(step)),
+                "push_tokens" => {
+                    let ids = step["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32);
+                    stream.push_tokens(&ids.collect::<Vec<_>>())
+                }
+                "finish" => stream.finish(),
+                "truncate" => stream.truncate(number(step, "bytes")),
+                "truncate_tokens" => stream.truncate_tokens(number(step, "tokens")),
+                other => panic!("no call {other}"),
+            };
+            result.map(|result| update(&result))
+        }
+    };
+    result.unwrap_or_else(|error| json!({ "error": { "status": status(&error), "message": error.to_string() } }))
+}
+
+/// Numbers with a point are probabilities. All else is equal or not.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
+            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= TOLERANCE
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// Labels must not hang on less than the tolerance.
+fn far_from_ties(value: &Value, place: &str) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| far_from_ties(value, place)),
+        Value::Object(fields) => {
+            let mut lists = vec!["risk_probs"];
+            if fields.get("risk").is_some_and(|risk| risk != "Safe") {
+                lists.push("category_probs");
+            }
+            for list in lists {
+                let Some(values) = fields.get(list).and_then(Value::as_array) else { continue };
+                let mut values: Vec<f64> = values.iter().map(|p| p.as_f64().unwrap()).collect();
+                values.sort_by(f64::total_cmp);
+                let gap = values[values.len() - 1] - values[values.len() - 2];
+                assert!(gap > 2.0 * TOLERANCE, "{place}: {list} is almost a tie, choose another text: {fields:?}");
+            }
+            fields.values().for_each(|value| far_from_ties(value, place));
+        }
+        _ => {}
+    }
+}
+
+/// One step a line, so that changes can be read.
+fn write(document: &Map<String, Value>) -> String {
+    let mut text = "{\n".to_owned();
+    for (name, value) in document {
+        if name == "cases" {
+            continue;
+        }
+        writeln!(text, "  {}: {value},", json!(name)).unwrap();
+    }
+    text += "  \"cases\": [\n";
+    let cases = document["cases"].as_array().unwrap();
+    for (index, case) in cases.iter().enumerate() {
+        write!(text, "    {{\"name\": {}, \"steps\": [", case["name"]).unwrap();
+        let steps: Vec<String> =
+            case["steps"].as_array().unwrap().iter().map(|step| format!("\n      {step}")).collect();
+        let comma = if index + 1 < cases.len() { "," } else { "" };
+        writeln!(text, "{}\n    ]}}{comma}", steps.join(",")).unwrap();
+    }
+    text + "  ]\n}\n"
+}
+
+#[test]
+fn vectors_are_up_to_date() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/vectors.json");
+    let Value::Object(mut document) = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap() else {
+        panic!("not an object")
+    };
+    let writes = std::env::var_os("QWENGUARD_UPDATE_VECTORS").is_some();
+    let guard = Guard::nano(&Config::from_toml(document["config"].as_str().unwrap()).unwrap()).unwrap();
+    let labels = json!({
+        "prompt": guard.query_labels().categories(),
+        "answer": guard.response_labels().categories(),
+    });
+    let mut wrong = Vec::new();
+    for case in document["cases"].as_array_mut().unwrap() {
+        let name = case["name"].as_str().unwrap().to_owned();
+        let mut streams = Vec::new();
+        for (index, step) in case["steps"].as_array_mut().unwrap().iter_mut().enumerate() {
+            let found = expectation(&guard, &mut streams, step);
+            far_from_ties(&found, &format!("{name}, step {index}"));
+            if !same(&found, &step["expect"]) {
+                wrong.push(format!("{name}, step {index}: {} instead of {found}", step["expect"]));
+                step["expect"] = found;
+            }
+        }
+    }
+    if writes {
+        document["categories"] = labels;
+        fs::write(&file, write(&document)).unwrap();
+    } else {
+        assert_eq!(document["categories"], labels);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
