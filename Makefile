@@ -4,6 +4,7 @@ PYTHON ?= python3
 ORT_VERSION := 1.31.1
 TOKENIZER_VERSION := 3.7.2
 
+host = $(shell rustc -vV | sed -n 's/^host: //p')
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
 runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
@@ -27,6 +28,7 @@ named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
 endif
 
 .PHONY: demo test test-data test-export test-rust lib dist example-cpp header bench fuzz clean
+.PHONY: demo test test-data test-export test-rust tsan bench clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -114,6 +116,10 @@ $(qwen3):
 target/golden/qwen3-tiny: $(venv) $(qwen3)
 	mkdir -p target/golden
 	$(exporter) --random tiny $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity --force
+# The engine's unit tests under ThreadSanitizer, the standard library included. Needs a nightly toolchain with rust-src.
+tsan:
+	RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target $(host) --target-dir target/tsan --locked \
+		--lib engine
 
 # The true shape of the 0.6B model with random weights, and what a token of it costs.
 bench: $(runtime) target/bench/0.6B-int8
