@@ -1,7 +1,7 @@
-"""llama.cpp as an engine for table.py: llamacpp.py MODEL.gguf q8_0|q4_0 [plain]. Writes the model if it is not there:
-random weights in the shape of Qwen3-0.6B. Its vocabulary has 1,024 tokens, so that the output layer, which llama.cpp
-cannot leave out, costs as much as the guard's four heads instead of a quarter of the step. `plain` leaves weights as
-they are in the file, which leaves out AMX."""
+"""llama.cpp as an engine for table.py: llamacpp.py MODEL.gguf q8_0|q4_0 [plain] [no-flash]. Writes the model if it is
+not there: random weights in the shape of Qwen3-0.6B. Its vocabulary has 1,024 tokens, so that the output layer, which
+llama.cpp cannot leave out, costs as much as the guard's four heads instead of a quarter of the step. `plain` leaves the
+weights as they are in the file, and with that AMX out; `no-flash` switches flash attention off."""
 
 import ctypes
 import os
@@ -70,7 +70,8 @@ def log_errors(level, text, _):
 
 
 class Engine:
-    def __init__(self, path, plain):
+    def __init__(self, path, plain, flash):
+        self.flash = flash
         self.log = llama.llama_log_callback(log_errors)
         llama.llama_log_set(self.log, ctypes.c_void_p(0))
         llama.llama_backend_init()
@@ -90,11 +91,9 @@ class Engine:
         params.n_seq_max = count
         params.n_batch = params.n_ubatch = 512
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
-        # What is not set is as the library has it; the variables are for trying the alternatives.
-        if "KV_UNIFIED" in os.environ:
-            params.kv_unified = os.environ["KV_UNIFIED"] == "1"
-        if "FLASH_ATTENTION" in os.environ:
-            params.flash_attn_type = int(os.environ["FLASH_ATTENTION"])
+        # All else is as the library has it: keys and values in f16, flash attention wherever it can be used.
+        if not self.flash:
+            params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama.llama_init_from_model(self.model, params)
         self.memory = llama.llama_get_memory(self.context)
         self.batch = llama.llama_batch_init(512, 0, 1)
@@ -131,7 +130,7 @@ def main():
     path, kind, *options = sys.argv[1:]
     if not os.path.exists(path):
         write_model(path, kind)
-    engine = Engine(path, "plain" in options)
+    engine = Engine(path, "plain" in options, "no-flash" not in options)
     serve(engine.info, engine.prepare, engine.step, engine.roll_back)
 
 

@@ -69,6 +69,7 @@ def commands(peers_python):
         "ours int4": ours(OUT / "0.6B-int4"),
         BASE: llamacpp("q8_0"),
         "llama.cpp q8_0 plain": llamacpp("q8_0", "plain"),
+        "llama.cpp q8_0 no flash": llamacpp("q8_0", "no-flash"),
         "llama.cpp q4_0": llamacpp("q4_0"),
         "PyTorch bf16": [peers_python, PEERS / "pytorch.py", "cached"],
         "official": [peers_python, PEERS / "pytorch.py", "official"],
@@ -205,7 +206,8 @@ def load_average():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = "ours int8,llama.cpp q8_0,llama.cpp q8_0 plain,llama.cpp q4_0,PyTorch bf16,official"
+    default = "ours int8,llama.cpp q8_0,llama.cpp q8_0 plain,llama.cpp q8_0 no flash,"
+    default += "llama.cpp q4_0,PyTorch bf16,official"
     parser.add_argument("--engines", default=default, help="also: ours int8 block 128, ours int4")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)
