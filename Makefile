@@ -3,6 +3,9 @@
 PYTHON ?= python3
 ORT_VERSION := 1.31.1
 TOKENIZER_VERSION := 3.7.2
+LLAMA_VERSION := 0.3.36
+TORCH_VERSION := 2.15.0
+TRANSFORMERS_VERSION := 5.23.0
 
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
@@ -12,6 +15,9 @@ qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 exporter := target/venv/bin/qwenguard-export
+peers := target/bench/venv/.installed
+# PEERS_PYTHON names an interpreter that has torch and transformers already.
+compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
 
 # The C library: its profile, and the folder that is given away.
 profile := release
@@ -27,8 +33,8 @@ shared := libqwenguard.so.$(version) libqwenguard.so.0.1 libqwenguard.so
 named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
 endif
 
-.PHONY: demo test test-data test-export test-rust lib dist example-cpp header bench fuzz clean
-.PHONY: demo test test-data test-export test-rust tsan bench clean
+.PHONY: demo test test-data test-export test-rust lib dist example-cpp header tsan fuzz \
+	bench bench-pieces bench-peers bench-weights bench-memory bench-load clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -116,18 +122,53 @@ $(qwen3):
 target/golden/qwen3-tiny: $(venv) $(qwen3)
 	mkdir -p target/golden
 	$(exporter) --random tiny $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity --force
+
 # The engine's unit tests under ThreadSanitizer, the standard library included. Needs a nightly toolchain with rust-src.
 tsan:
 	RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target $(host) --target-dir target/tsan --locked \
 		--lib engine
 
-# The true shape of the 0.6B model with random weights, and what a token of it costs.
-bench: $(runtime) target/bench/0.6B-int8
-	cargo bench --locked --bench step
+# What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
+bench: bench-pieces bench-peers bench-weights bench-memory bench-load
 
-target/bench/0.6B-int8: $(venv) $(qwen3)
+bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
+	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
+
+bench-peers: $(runtime) target/bench/0.6B-int8 $(peers)
+	$(compare)
+
+bench-weights: $(runtime) $(addprefix target/bench/0.6B-,int8 int8-128 int4) $(peers)
+	$(compare) --name weights --engines "ours int8,ours int8 block 128,ours int4,llama.cpp q8_0" \
+		--cases 1x1@128,1x16@128,16x1@128
+
+bench-memory: $(runtime) target/bench/0.6B-int8
+	$(PYTHON) benches/peers/table.py --memory
+
+bench-load: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench load -- target/bench/0.6B-int8
+	cargo bench --locked --bench load -- export/nano/bundle
+
+# The true shape of the 0.6B model with random weights.
+target/bench/0.6B-int8: block := 32
+target/bench/0.6B-int8-128: block := 128
+target/bench/0.6B-int4: block := 32
+target/bench/0.6B-int8 target/bench/0.6B-int8-128 target/bench/0.6B-int4: | $(venv) $(qwen3)
 	mkdir -p target/bench
-	$(exporter) --random 0.6B $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity
+	$(exporter) --random 0.6B $@ --precision $(word 2,$(subst -, ,$(@F))) --block $(block) \
+		--tokenizer target/test-data/qwen3 --no-parity
+
+# The other engines. llama.cpp is built for this processor, which takes minutes. What cannot be had is missing in the
+# table, which says so.
+$(peers):
+	mkdir -p target/bench
+	$(PYTHON) -m venv target/bench/venv
+	target/bench/venv/bin/pip install -q gguf matplotlib numpy
+	-CMAKE_ARGS=-DGGML_NATIVE=ON target/bench/venv/bin/pip install -q --no-binary llama-cpp-python \
+		llama-cpp-python==$(LLAMA_VERSION)
+ifndef PEERS_PYTHON
+	-target/bench/venv/bin/pip install -q torch==$(TORCH_VERSION) transformers==$(TRANSFORMERS_VERSION)
+endif
+	touch $@
 
 clean:
 	cargo clean
