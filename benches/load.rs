@@ -123,7 +123,10 @@ fn main() {
     config.cache.mib = 8192;
     let guard = Guard::open_with(folder, &config).unwrap();
     let mut tokens = RandomTokens::new(&guard);
-    println!("{folder}, contexts from {CONTEXT} to {} tokens", CONTEXT + (RATE * (WARM + MEASURED).as_secs_f64()) as usize);
+    println!(
+        "{folder}, contexts from {CONTEXT} to {} tokens",
+        CONTEXT + (RATE * (WARM + MEASURED).as_secs_f64()) as usize
+    );
     println!("streams  offered/s  judged/s  tokens a step   p50 ms   p95 ms   p99 ms");
     loop {
         let outcome = run(&guard, &mut tokens, count);
