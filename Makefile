@@ -47,7 +47,7 @@ test-export: $(venv)
 	target/venv/bin/pytest -q export/tests
 
 test-rust: $(runtime) test-data
-	cargo test --locked --features cli
+	cargo test --locked --features cli,capi
 
 test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 

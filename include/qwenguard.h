@@ -226,8 +226,8 @@ typedef struct qg_guard_options {
     uint32_t struct_size;
     /// Threads that compute one step. 0: as the configuration says, else one per core.
     uint32_t threads;
-    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's memory. Pages are
-    /// taken from the system as they are first used.
+    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's
+    /// memory. Pages are taken from the system as they are first used.
     uint64_t cache_mib;
     /// The configuration, a TOML document, in UTF-8: policies, limits, everything else. It need not end with a NUL. NULL: the
     /// default. The fields above and below go before it.

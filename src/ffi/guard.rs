@@ -38,8 +38,8 @@ pub struct qg_guard_options {
     pub struct_size: u32,
     /// Threads that compute one step. 0: as the configuration says, else one per core.
     pub threads: u32,
-    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's memory. Pages are
-    /// taken from the system as they are first used.
+    /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's
+    /// memory. Pages are taken from the system as they are first used.
     pub cache_mib: u64,
     /// The configuration, a TOML document, in UTF-8: policies, limits, everything else. It need not end with a NUL. NULL: the
     /// default. The fields above and below go before it.
