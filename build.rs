@@ -11,7 +11,8 @@ mod capi {
     use std::{env, path::PathBuf};
 
     /// The order of the functions in the header.
-    const SOURCES: [&str; 7] = ["version", "status", "error", "text", "result", "guard", "stream"];
+    const SOURCES: [&str; 10] =
+        ["version", "status", "error", "text", "result", "guard", "stats", "stream", "call", "queue"];
 
     /// Writes the header to the folder of build outputs. A test compares it with include/qwenguard.h, and `make header`
     /// puts it there.

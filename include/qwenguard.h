@@ -39,21 +39,26 @@
  * NULL unless its function says so. A call that fails changes nothing: a stream stays as it was.
  * No failure ends the process, and a NULL where none may be is an error as any other.
  *
- * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_text
- * or qg_error is yours: free it with the function of its name, once. Freeing NULL does nothing.
- * Objects can be freed in any order, a guard before its streams too: each keeps what it needs. What
- * you give is read during the call and not kept. A const pointer that you are given belongs to the
+ * Those of the engine, which any call that computes can have: QG_ERROR_BUSY if too many tokens wait,
+ * QG_ERROR_EXPIRED if the stream was idle for too long, QG_ERROR_OUT_OF_MEMORY, QG_ERROR_INFERENCE
+ * and QG_ERROR_ENGINE_STOPPED.
+ *
+ * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_queue,
+ * qg_text or qg_error is yours: free it with the function of its name, once. So are the errors in
+ * replies. Freeing NULL does nothing. Objects can be freed in any order, a guard before its streams
+ * too: each keeps what it needs. What you give is read during the call and not kept. A const pointer that you are given belongs to the
  * object that it was asked of and lives as long as that.
  *
  * TEXT is UTF-8, given as pointer and length in bytes, so it may hold NUL characters and need not
  * end with one. NULL is fine where the length is 0. Texts that the library gives do end with a NUL.
  *
- * THREADS. What is done with a pointer to const may be done by several threads at once: a guard is
- * for all threads. A stream may move between threads, but functions that take it without const must
+ * THREADS. What is done with a pointer to const may be done by several threads at once: guards and
+ * queues are for all threads. A stream may move between threads, but functions that take it without const must
  * have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
  * Freeing needs the object for itself: nothing checks that. Calls that compute wait for it: a push
  * takes as long as the model does, together with the pushes of other threads to other streams of
- * the guard. There is nothing to start or to shut down.
+ * the guard. A program that has many streams gives them together to qg_streams_call, or to a queue,
+ * which does not wait. There is nothing to start or to shut down.
  *
  * UNITS. Lengths and places in answers are bytes, ends are exclusive, and both count from the start
  * of the answer with everything that was pushed. Probabilities are 0 to 1.
@@ -152,13 +157,16 @@
 /// The stream was idle for longer than the configuration allows. Open a new one and give it the conversation again.
 #define QG_ERROR_EXPIRED 17
 
+/// The call was given up by `qg_queue_cancel`. Nothing was added.
+#define QG_ERROR_CANCELLED 18
+
 /// A pointer is NULL that must not be; the message names the argument.
 #define QG_ERROR_NULL 100
 
 /// A number is none of the values that the argument can have; the message names the argument.
 #define QG_ERROR_ENUM 101
 
-/// Another thread is using the stream: a stream has one user at a time.
+/// Another thread is using the stream, or it is in a queue: a stream has one user at a time.
 #define QG_ERROR_IN_USE 102
 
 /// A bug of the library. The stream that it happened on stays unusable and gives this status from then on; free it.
@@ -203,11 +211,35 @@
 /// The most categories that a verdict can carry. A bundle with more is refused.
 #define QG_MAX_CATEGORIES 16
 
+/// `qg_stream_prompt`: `data` is an array of `qg_message`.
+#define QG_CALL_PROMPT 0
+
+/// `qg_stream_next_turn`: `data` is an array of `qg_message`.
+#define QG_CALL_NEXT_TURN 1
+
+/// `qg_stream_push_text`: `data` is text.
+#define QG_CALL_PUSH_TEXT 2
+
+/// `qg_stream_push_thinking`: `data` is text.
+#define QG_CALL_PUSH_THINKING 3
+
+/// `qg_stream_push_tokens`: `data` is an array of uint32_t.
+#define QG_CALL_PUSH_TOKENS 4
+
+/// `qg_stream_finish`: `data` is not used.
+#define QG_CALL_FINISH 5
+
+/// For as long as it takes.
+#define QG_NO_TIMEOUT UINT64_MAX
+
 /// Why a call failed: a status and a message. Yours to free.
 typedef struct qg_error qg_error;
 
 /// An opened bundle: heavy, shared, for any number of threads at once.
 typedef struct qg_guard qg_guard;
+
+/// Calls of streams that go on while the program does other things. For any number of threads at once.
+typedef struct qg_queue qg_queue;
 
 /// One conversation being moderated: light, one user at a time.
 typedef struct qg_stream qg_stream;
@@ -248,6 +280,43 @@ typedef struct qg_span {
     /// Where it ends: the first byte after it.
     uint64_t end;
 } qg_span;
+
+/// What a guard has done since it was opened, and how it is now. It is healthy while `oldest_wait_seconds` stays small: that
+/// grows if steps hang, even when nothing else shows it.
+typedef struct qg_stats {
+    /// Streams that are open.
+    uint64_t open_streams;
+    /// Streams that wait for an answer.
+    uint64_t waiting_streams;
+    /// Tokens that were given and are not computed.
+    uint64_t queued_tokens;
+    /// For how long the stream that waits longest has waited, in seconds. 0 if none waits.
+    double oldest_wait_seconds;
+    /// Steps: runs of the model over the new tokens of one or more streams.
+    uint64_t steps;
+    /// Steps that failed.
+    uint64_t failed_steps;
+    /// Time of all steps, in seconds.
+    double step_seconds;
+    /// Tokens in all steps.
+    uint64_t tokens;
+    /// Of those, tokens whose stream had computed them before and lost them to others.
+    uint64_t recomputed_tokens;
+    /// Tokens that were not computed because the cache had them from an equal prefix.
+    uint64_t prefix_hit_tokens;
+    /// How often a stream lost its part of the cache to others.
+    uint64_t evictions;
+    /// Streams that expired because they were idle.
+    uint64_t expired_streams;
+    /// The most bytes that keys and values may take.
+    uint64_t cache_bytes;
+    /// Bytes of the cache that open streams use.
+    uint64_t cache_used_bytes;
+    /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
+    uint64_t cache_unused_bytes;
+    /// 0.
+    uint64_t reserved[9];
+} qg_stats;
 
 /// A message of a conversation.
 typedef struct qg_message {
@@ -373,6 +442,44 @@ typedef struct qg_token_verdict {
     struct qg_verdict verdict;
 } qg_token_verdict;
 
+/// One call of a stream.
+typedef struct qg_call {
+    /// The stream, which the call needs for itself.
+    struct qg_stream *stream;
+    /// What to do: `QG_CALL_`.
+    uint32_t kind;
+    /// 0.
+    uint32_t reserved;
+    /// What the call takes, by its kind. NULL is fine if `length` is 0.
+    const void *data;
+    /// How much: bytes of text, messages or tokens.
+    size_t length;
+} qg_call;
+
+/// What a call answers.
+typedef struct qg_reply {
+    /// How the call ended.
+    qg_status status;
+    /// 1 if `check` holds the answer, 0 if `update` does.
+    uint32_t is_check;
+    /// Why it failed: yours to free. NULL if it did not.
+    struct qg_error *error;
+    /// For a prompt or a next turn that worked; else all 0.
+    struct qg_prompt_check check;
+    /// For any other call that worked; else all 0.
+    struct qg_update update;
+} qg_reply;
+
+/// A call that is done.
+typedef struct qg_completion {
+    /// What the call was submitted with.
+    uint64_t tag;
+    /// The stream that was submitted, which is free for its next call.
+    struct qg_stream *stream;
+    /// What the call answers.
+    struct qg_reply reply;
+} qg_completion;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -497,6 +604,21 @@ qg_status qg_guard_token_bytes(const struct qg_guard *guard,
                                size_t *length,
                                struct qg_error **error);
 
+/// Tells what the guard has done and how it is.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_guard_stats(const struct qg_guard *guard,
+                         struct qg_stats *stats,
+                         struct qg_error **error);
+
+/// Gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes. All names start
+/// with `qwenguard_`. The text is yours to free.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_guard_metrics(const struct qg_guard *guard,
+                           struct qg_text **metrics,
+                           struct qg_error **error);
+
 /// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
 /// 0 mean the policy of the guard's configuration. Everything about it that is not given is strict, whatever the guard's
 /// policy says.
@@ -509,7 +631,8 @@ qg_status qg_stream_open(const struct qg_guard *guard,
                          struct qg_stream **stream,
                          struct qg_error **error);
 
-/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before.
+/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
+/// in a queue is given up and never comes back.
 void qg_stream_free(struct qg_stream *stream);
 
 /// Gives the conversation up to the user's last turn, and judges that turn.
@@ -520,7 +643,7 @@ void qg_stream_free(struct qg_stream *stream);
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
 /// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 qg_status qg_stream_prompt(struct qg_stream *stream,
                            const struct qg_message *messages,
                            size_t message_count,
@@ -547,7 +670,7 @@ qg_status qg_stream_next_turn(struct qg_stream *stream,
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more
 /// than 1 MiB, or the bundle's tokenizer cannot take text in pieces; QG_ERROR_WRONG_STATE before the prompt, after tokens or
 /// after the end of the answer; QG_ERROR_CONTEXT_FULL if the text does not fit the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 qg_status qg_stream_push_text(struct qg_stream *stream,
                               const char *text,
                               size_t text_length,
@@ -571,7 +694,7 @@ qg_status qg_stream_push_thinking(struct qg_stream *stream,
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
 /// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 qg_status qg_stream_push_tokens(struct qg_stream *stream,
                                 const uint32_t *ids,
                                 size_t id_count,
@@ -581,8 +704,7 @@ qg_status qg_stream_push_tokens(struct qg_stream *stream,
 /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE before the prompt or after the end of the answer; QG_ERROR_ARGUMENT if the text
-/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY;
-/// QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; those of the engine.
 qg_status qg_stream_finish(struct qg_stream *stream,
                            struct qg_update *update,
                            struct qg_error **error);
@@ -591,8 +713,7 @@ qg_status qg_stream_finish(struct qg_stream *stream,
 /// forgotten. For a host that lets its model try again from there.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
-/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE;
-/// QG_ERROR_ENGINE_STOPPED.
+/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; those of the engine.
 qg_status qg_stream_truncate(struct qg_stream *stream,
                              size_t bytes,
                              struct qg_update *update,
@@ -658,6 +779,68 @@ qg_status qg_stream_flag_rule(const struct qg_stream *stream,
                               size_t flag,
                               struct qg_text **rule,
                               struct qg_error **error);
+
+/// Makes a call of each of many streams and waits for all of them. The model takes them together, which is much faster than
+/// one after the other.
+///
+/// `replies` is an array with room for as many as there are calls, and in their order. One call that fails leaves the others
+/// alone: `qg_reply.status` tells, and the error is yours to free. A second call of the same stream fails with
+/// QG_ERROR_IN_USE.
+///
+/// Errors: QG_ERROR_NULL for an array of some length. Everything else is the error of a call.
+qg_status qg_streams_call(const struct qg_call *calls,
+                          size_t call_count,
+                          struct qg_reply *replies,
+                          struct qg_error **error);
+
+/// Makes an empty queue, which is yours to free. One queue can serve all streams of all guards.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_queue_open(struct qg_queue **queue, struct qg_error **error);
+
+/// Frees a queue. NULL is fine. Calls in it are given up, and their streams can be used again. No thread may be in a
+/// function of the queue.
+void qg_queue_free(struct qg_queue *queue);
+
+/// Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all functions of
+/// its stream but `qg_stream_free` return QG_ERROR_IN_USE. `tag` is yours, to know the call by.
+///
+/// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
+/// it the time it takes.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8; QG_ERROR_IN_USE. Everything
+/// else is the error of the call.
+qg_status qg_queue_submit(const struct qg_queue *queue,
+                          const struct qg_call *call,
+                          uint64_t tag,
+                          uint64_t timeout_ms,
+                          struct qg_error **error);
+
+/// Waits up to `timeout_ms` milliseconds for a call that is done, then takes all that are, as many as `capacity` allows.
+/// `*count` becomes how many: 0 if the time passed. A timeout of 0 only looks; with QG_NO_TIMEOUT it waits even while the
+/// queue is empty, for what another thread may submit. Errors of calls are in their replies and yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `capacity` is 0.
+qg_status qg_queue_wait(const struct qg_queue *queue,
+                        uint64_t timeout_ms,
+                        struct qg_completion *completions,
+                        size_t capacity,
+                        size_t *count,
+                        struct qg_error **error);
+
+/// Gives up the calls with this tag that are not done, also while the model computes them. They come back from the queue as
+/// all calls do, with QG_ERROR_CANCELLED. `*count` becomes how many there were.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_queue_cancel(const struct qg_queue *queue,
+                          uint64_t tag,
+                          size_t *count,
+                          struct qg_error **error);
+
+/// Tells how many calls the queue has not given back yet.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_queue_length(const struct qg_queue *queue, size_t *calls, struct qg_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -70,6 +70,7 @@ enum class Status : std::int32_t {
     EngineStopped = QG_ERROR_ENGINE_STOPPED,
     DeadlineExceeded = QG_ERROR_DEADLINE_EXCEEDED,
     Expired = QG_ERROR_EXPIRED,
+    Cancelled = QG_ERROR_CANCELLED,
     Null = QG_ERROR_NULL,
     Enum = QG_ERROR_ENUM,
     InUse = QG_ERROR_IN_USE,

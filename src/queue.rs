@@ -143,15 +143,35 @@ impl CompletionQueue {
         self.len() == 0
     }
 
-    /// Gives up the calls with this tag, also in the middle of a step, and returns their streams as they were before.
-    /// A call that another thread is just taking out of the queue is not found.
-    pub fn cancel(&self, tag: u64) -> Vec<Stream> {
+    /// Gives up the calls with this tag that are not done, also in the middle of a step. They come back as the others do,
+    /// with [`Error::Cancelled`] and the stream as it was before. Returns how many there were.
+    pub fn cancel(&self, tag: u64) -> usize {
+        let mut cancelled = Vec::new();
+        let mut given_up = Vec::new();
+        let mut jobs = self.lock();
+        for (ticket, job) in &mut jobs.by_ticket {
+            if job.tag == tag && !job.is_ready() {
+                given_up.push(std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
+                cancelled.push(*ticket);
+            }
+        }
+        drop(jobs);
+        // Outside of the lock: dropping a call tells the engine.
+        drop(given_up);
+        cancelled.iter().for_each(|ticket| self.inbox.put(*ticket));
+        cancelled.len()
+    }
+
+    /// Takes the calls with this tag out of the queue, done or not, and returns their streams. What was not done is given
+    /// up. A call that another thread is just taking out is not found.
+    #[cfg(feature = "capi")]
+    pub(crate) fn withdraw(&self, tag: u64) -> Vec<Stream> {
         let mut jobs = self.lock();
         let tickets = jobs.by_ticket.iter().filter(|(_, job)| job.tag == tag).map(|(ticket, _)| *ticket);
         let tickets: Vec<u64> = tickets.collect();
-        let cancelled: Vec<Job> = tickets.into_iter().filter_map(|ticket| jobs.take(ticket)).collect();
+        let withdrawn: Vec<Job> = tickets.into_iter().filter_map(|ticket| jobs.take(ticket)).collect();
         drop(jobs);
-        cancelled
+        withdrawn
             .into_iter()
             .map(|Job { stream, begun, .. }| {
                 drop(begun);

@@ -142,20 +142,19 @@ fn a_call_that_is_given_up_changes_nothing() {
     let used = stream.context_used();
     for tag in 0..20 {
         queue.submit(stream, Call::Text(b"where the ships are."), tag, Some(past));
-        stream = if tag % 2 == 0 {
-            let Some(stream) = queue.cancel(tag).pop() else { panic!("call {tag} is gone") };
-            stream
-        } else {
-            let done = queue.wait(LONG).expect("nothing hangs");
-            assert_eq!(done.tag, tag);
-            let mut stream = done.stream;
-            match done.result {
-                Err(Error::DeadlineExceeded) => {}
-                Ok(_) => drop(stream.truncate(first.received).unwrap()),
-                Err(error) => panic!("{error}"),
-            }
-            stream
-        };
+        if tag % 2 == 0 {
+            // It may be done already; then it is not cancelled.
+            assert!(queue.cancel(tag) <= 1);
+        }
+        let done = queue.wait(LONG).expect("nothing hangs");
+        assert_eq!(done.tag, tag);
+        stream = done.stream;
+        match done.result {
+            Err(Error::DeadlineExceeded) => {}
+            Err(Error::Cancelled) => assert_eq!(tag % 2, 0),
+            Ok(_) => drop(stream.truncate(first.received).unwrap()),
+            Err(error) => panic!("{error}"),
+        }
         assert!(stream.context_used() <= used);
     }
     assert!(queue.is_empty() && queue.poll().is_none());
@@ -186,6 +185,33 @@ fn long_pushes_go_through_the_queue_too() {
         let done = queue.wait(LONG).expect("nothing hangs");
         assert_same(&done.result.unwrap().update().unwrap(), &expected);
     }
+}
+
+#[test]
+fn a_cancelled_call_comes_back() {
+    let guard = guard();
+    let queue = CompletionQueue::new();
+    assert_eq!(queue.cancel(1), 0);
+    let long = [Message::user("Where is the harbour? ".repeat(60))];
+    for tag in 0..12 {
+        queue.submit(guard.stream().unwrap(), Call::Prompt(&long), tag, None);
+    }
+    let cancelled: usize = (0..12).map(|tag| queue.cancel(tag)).sum();
+    assert!(cancelled > 0, "twelve long prompts take longer than this");
+    let mut came = 0;
+    for _ in 0..12 {
+        let done = queue.wait(LONG).expect("nothing hangs");
+        match done.result {
+            Ok(_) => {}
+            Err(Error::Cancelled) => {
+                came += 1;
+                assert_eq!(done.stream.context_used(), 0);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(came, cancelled);
+    assert!(queue.is_empty() && queue.poll().is_none());
 }
 
 #[test]

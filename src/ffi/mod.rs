@@ -9,11 +9,14 @@
 #![allow(unreachable_pub, reason = "exported to C, not to Rust")]
 
 mod boundary;
+mod call;
 mod cast;
 mod error;
 mod guard;
+mod queue;
 mod result;
 mod signatures;
+mod stats;
 mod status;
 mod stream;
 mod text;

@@ -3,7 +3,7 @@
 
 use safer_ffi::layout::ReprC;
 
-use super::{error::*, guard::*, result::*, stream::*, text::*, version::*};
+use super::{call::*, error::*, guard::*, queue::*, result::*, stats::*, stream::*, text::*, version::*};
 
 const fn is_repr_c<F: ReprC + Copy>(_: F) {}
 
@@ -30,6 +30,8 @@ prove! {
     qg_guard_open_nano(_, _, _);
     qg_guard_free(_);
     qg_guard_info(_, _, _);
+    qg_guard_stats(_, _, _);
+    qg_guard_metrics(_, _, _);
     qg_guard_category_count(_, _, _, _);
     qg_guard_category_name(_, _, _, _, _);
     qg_guard_encode(_, _, _, _, _, _, _, _);
@@ -50,6 +52,13 @@ prove! {
     qg_stream_flags(_, _, _, _, _);
     qg_stream_rule(_, _, _);
     qg_stream_flag_rule(_, _, _, _);
+    qg_streams_call(_, _, _, _);
+    qg_queue_open(_, _);
+    qg_queue_free(_);
+    qg_queue_submit(_, _, _, _, _);
+    qg_queue_wait(_, _, _, _, _, _);
+    qg_queue_cancel(_, _, _, _);
+    qg_queue_length(_, _, _);
 }
 
 #[cfg(test)]
@@ -87,6 +96,10 @@ mod tests {
             qg_violation { action, channel, risk, category, byte_start, byte_end, first_token, confirming_token, probability, reserved }
             qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, reserved }
             qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
+            qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, reserved }
+            qg_call { stream, kind, reserved, data, length }
+            qg_reply { status, is_check, error, check, update }
+            qg_completion { tag, stream, reply }
         };
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/layout.txt");
         assert_eq!(layout, std::fs::read_to_string(file).unwrap());

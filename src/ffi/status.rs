@@ -47,14 +47,15 @@ pub const QG_ERROR_INFERENCE: i32 = 14;
 pub const QG_ERROR_ENGINE_STOPPED: i32 = 15;
 /// The deadline of the call passed before its tokens were computed. Nothing was added; try again with more time.
 pub const QG_ERROR_DEADLINE_EXCEEDED: i32 = 16;
-
 /// The stream was idle for longer than the configuration allows. Open a new one and give it the conversation again.
 pub const QG_ERROR_EXPIRED: i32 = 17;
+/// The call was given up by `qg_queue_cancel`. Nothing was added.
+pub const QG_ERROR_CANCELLED: i32 = 18;
 /// A pointer is NULL that must not be; the message names the argument.
 pub const QG_ERROR_NULL: i32 = 100;
 /// A number is none of the values that the argument can have; the message names the argument.
 pub const QG_ERROR_ENUM: i32 = 101;
-/// Another thread is using the stream: a stream has one user at a time.
+/// Another thread is using the stream, or it is in a queue: a stream has one user at a time.
 pub const QG_ERROR_IN_USE: i32 = 102;
 /// A bug of the library. The stream that it happened on stays unusable and gives this status from then on; free it.
 pub const QG_ERROR_PANIC: i32 = 103;
@@ -79,6 +80,7 @@ const NAMES: &[(i32, &std::ffi::CStr)] = &[
     (QG_ERROR_ENGINE_STOPPED, c"QG_ERROR_ENGINE_STOPPED"),
     (QG_ERROR_DEADLINE_EXCEEDED, c"QG_ERROR_DEADLINE_EXCEEDED"),
     (QG_ERROR_EXPIRED, c"QG_ERROR_EXPIRED"),
+    (QG_ERROR_CANCELLED, c"QG_ERROR_CANCELLED"),
     (QG_ERROR_NULL, c"QG_ERROR_NULL"),
     (QG_ERROR_ENUM, c"QG_ERROR_ENUM"),
     (QG_ERROR_IN_USE, c"QG_ERROR_IN_USE"),
@@ -134,6 +136,7 @@ impl Failure {
                 Error::EngineStopped => QG_ERROR_ENGINE_STOPPED,
                 Error::DeadlineExceeded => QG_ERROR_DEADLINE_EXCEEDED,
                 Error::Expired { .. } => QG_ERROR_EXPIRED,
+                Error::Cancelled => QG_ERROR_CANCELLED,
             },
             Failure::Null { .. } => QG_ERROR_NULL,
             Failure::Enum { .. } => QG_ERROR_ENUM,
@@ -149,7 +152,7 @@ impl std::fmt::Display for Failure {
             Failure::Library(error) => error.fmt(f),
             Failure::Null { argument } => write!(f, "argument {argument}: NULL"),
             Failure::Enum { argument, value } => write!(f, "argument {argument}: {value} is none of its values"),
-            Failure::InUse => write!(f, "another thread is using the stream"),
+            Failure::InUse => write!(f, "the stream is in use, by another thread or in a queue"),
             Failure::Panic(reason) => write!(f, "a bug of libqwenguard: {reason}"),
         }
     }

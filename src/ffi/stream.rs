@@ -2,7 +2,7 @@
 
 use std::{
     ffi::c_char,
-    sync::{RwLock, TryLockError},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, TryLockError, Weak},
 };
 
 use safer_ffi::derive_ReprC;
@@ -12,6 +12,7 @@ use super::{
     cast::{Out, OutArray, borrow, free, give, slice, text},
     error::qg_error,
     guard::qg_guard,
+    queue::Submitted,
     result::{qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
     status::{Failure, qg_status},
     text::qg_text,
@@ -22,14 +23,25 @@ use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update};
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct qg_stream {
-    guard: Guard,
+    pub(super) conversation: Arc<Conversation>,
+}
+
+/// What a handle stands for. A queue that has the stream knows it too.
+pub(super) struct Conversation {
+    pub(super) guard: Guard,
     /// Its readers are the functions of `const qg_stream *`, its writers the others. Nobody waits for it.
     held: RwLock<Held>,
 }
 
 struct Held {
-    stream: Stream,
+    place: Place,
     last: Last,
+}
+
+enum Place {
+    Here(Stream),
+    /// A queue has it, for the call of this ticket.
+    Queued(Weak<Submitted>, u64),
 }
 
 /// What the last call that succeeded answered, for those who ask for details.
@@ -58,35 +70,100 @@ pub struct qg_message {
 
 impl qg_stream {
     fn allocate(guard: Guard, stream: Stream, last: Last) -> *mut qg_stream {
-        give(qg_stream { guard, held: RwLock::new(Held { stream, last }) })
+        let held = RwLock::new(Held { place: Place::Here(stream), last });
+        give(qg_stream { conversation: Arc::new(Conversation { guard, held }) })
+    }
+}
+
+impl Drop for qg_stream {
+    fn drop(&mut self) {
+        if let Place::Queued(queue, ticket) = &self.conversation.held_at_last().place
+            && let Some(queue) = queue.upgrade()
+        {
+            drop(queue.withdraw(*ticket));
+        }
+    }
+}
+
+impl Conversation {
+    fn read<T>(&self, body: impl FnOnce(&Stream, &Last) -> Result<T, Failure>) -> Result<T, Failure> {
+        match &*self.held.try_read().map_err(locked)? {
+            Held { place: Place::Here(stream), last } => body(stream, last),
+            Held { place: Place::Queued(..), .. } => Err(Failure::InUse),
+        }
     }
 
-    fn read<T>(&self, body: impl FnOnce(&Held) -> Result<T, Failure>) -> Result<T, Failure> {
-        body(&*self.held.try_read().map_err(locked)?)
+    /// Takes the stream for itself.
+    pub(super) fn hold(&self) -> Result<Holding<'_>, Failure> {
+        let held = self.held.try_write().map_err(locked)?;
+        match held.place {
+            Place::Here(_) => Ok(Holding { guard: &self.guard, held }),
+            Place::Queued(..) => Err(Failure::InUse),
+        }
     }
 
-    fn write<T>(&self, body: impl FnOnce(&mut Held) -> Result<T, Failure>) -> Result<T, Failure> {
-        body(&mut *self.held.try_write().map_err(locked)?)
+    /// Waits, which is for moments: for those that look at a stream that is in a queue.
+    fn held_at_last(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the stream to a queue.
+    pub(super) fn lend(&self, queue: Weak<Submitted>, ticket: u64) -> Result<Stream, Failure> {
+        let mut holding = self.hold()?;
+        match std::mem::replace(&mut holding.held.place, Place::Queued(queue, ticket)) {
+            Place::Here(stream) => Ok(stream),
+            Place::Queued(..) => Err(Failure::InUse),
+        }
+    }
+
+    /// Takes the stream back from a queue.
+    pub(super) fn take_back(&self, stream: Stream) -> Holding<'_> {
+        let mut held = self.held_at_last();
+        held.place = Place::Here(stream);
+        Holding { guard: &self.guard, held }
     }
 
     /// Makes a call that answers with an update.
     fn update(&self, call: impl FnOnce(&mut Stream) -> Result<Update>) -> Result<qg_update, Failure> {
-        self.write(|held| {
-            let update = call(&mut held.stream)?;
-            let result = qg_update::new(&update, &self.guard);
-            held.last = Last::Update(update);
-            Ok(result)
-        })
+        let mut holding = self.hold()?;
+        let update = call(holding.stream())?;
+        Ok(holding.updated(update))
     }
 
     /// Makes a call that answers with a prompt's verdict.
     fn check(&self, call: impl FnOnce(&mut Stream) -> Result<PromptCheck>) -> Result<qg_prompt_check, Failure> {
-        self.write(|held| {
-            let check = call(&mut held.stream)?;
-            let result = qg_prompt_check::new(&check, &self.guard);
-            held.last = Last::Check(check);
-            Ok(result)
-        })
+        let mut holding = self.hold()?;
+        let check = call(holding.stream())?;
+        Ok(holding.checked(check))
+    }
+}
+
+/// A stream that nobody else can use now.
+pub(super) struct Holding<'a> {
+    guard: &'a Guard,
+    held: RwLockWriteGuard<'a, Held>,
+}
+
+impl Holding<'_> {
+    pub(super) fn stream(&mut self) -> &mut Stream {
+        match &mut self.held.place {
+            Place::Here(stream) => stream,
+            Place::Queued(..) => unreachable!("a stream that is held is in no queue"),
+        }
+    }
+
+    /// Keeps what the last call answered, and gives it as C has it.
+    pub(super) fn updated(&mut self, update: Update) -> qg_update {
+        let result = qg_update::new(&update, self.guard);
+        self.held.last = Last::Update(update);
+        result
+    }
+
+    /// As `updated`.
+    pub(super) fn checked(&mut self, check: PromptCheck) -> qg_prompt_check {
+        let result = qg_prompt_check::new(&check, self.guard);
+        self.held.last = Last::Check(check);
+        result
     }
 }
 
@@ -106,7 +183,7 @@ fn locked<T>(error: TryLockError<T>) -> Failure {
     }
 }
 
-unsafe fn read_messages(messages: *const qg_message, count: usize) -> Result<Vec<Message>, Failure> {
+pub(super) unsafe fn read_messages(messages: *const qg_message, count: usize) -> Result<Vec<Message>, Failure> {
     // SAFETY: as the caller's.
     let messages = unsafe { slice(messages, count, "messages") }?;
     let read = messages.iter().map(|message| {
@@ -149,7 +226,8 @@ pub unsafe extern "C" fn qg_stream_open(
     })
 }
 
-/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before.
+/// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
+/// in a queue is given up and never comes back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
     // SAFETY: the header wants a stream or NULL.
@@ -164,7 +242,7 @@ pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
 /// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_prompt(
     stream: *mut qg_stream,
@@ -177,7 +255,7 @@ pub unsafe extern "C" fn qg_stream_prompt(
         // SAFETY: the header wants what these read and write.
         let (stream, messages, check) =
             unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
-        check.write(stream.check(|stream| stream.prompt(&messages))?);
+        check.write(stream.conversation.check(|stream| stream.prompt(&messages))?);
         Ok(())
     })
 }
@@ -199,7 +277,7 @@ pub unsafe extern "C" fn qg_stream_next_turn(
         // SAFETY: the header wants what these read and write.
         let (stream, messages, check) =
             unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
-        check.write(stream.check(|stream| stream.next_turn(&messages))?);
+        check.write(stream.conversation.check(|stream| stream.next_turn(&messages))?);
         Ok(())
     })
 }
@@ -213,7 +291,7 @@ pub unsafe extern "C" fn qg_stream_next_turn(
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more
 /// than 1 MiB, or the bundle's tokenizer cannot take text in pieces; QG_ERROR_WRONG_STATE before the prompt, after tokens or
 /// after the end of the answer; QG_ERROR_CONTEXT_FULL if the text does not fit the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_push_text(
     stream: *mut qg_stream,
@@ -227,7 +305,7 @@ pub unsafe extern "C" fn qg_stream_push_text(
         let (stream, text, update) = unsafe {
             (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
         };
-        update.write(stream.update(|stream| stream.push_text(text))?);
+        update.write(stream.conversation.update(|stream| stream.push_text(text))?);
         Ok(())
     })
 }
@@ -250,7 +328,7 @@ pub unsafe extern "C" fn qg_stream_push_thinking(
         let (stream, text, update) = unsafe {
             (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
         };
-        update.write(stream.update(|stream| stream.push_thinking(text))?);
+        update.write(stream.conversation.update(|stream| stream.push_thinking(text))?);
         Ok(())
     })
 }
@@ -261,7 +339,7 @@ pub unsafe extern "C" fn qg_stream_push_thinking(
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
 /// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
-/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_push_tokens(
     stream: *mut qg_stream,
@@ -274,7 +352,7 @@ pub unsafe extern "C" fn qg_stream_push_tokens(
         // SAFETY: the header wants what these read and write.
         let (stream, ids, update) =
             unsafe { (borrow(stream, "stream")?, slice(ids, id_count, "ids")?, Out::new(update, "update")?) };
-        update.write(stream.update(|stream| stream.push_tokens(ids))?);
+        update.write(stream.conversation.update(|stream| stream.push_tokens(ids))?);
         Ok(())
     })
 }
@@ -282,8 +360,7 @@ pub unsafe extern "C" fn qg_stream_push_tokens(
 /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE before the prompt or after the end of the answer; QG_ERROR_ARGUMENT if the text
-/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY;
-/// QG_ERROR_INFERENCE; QG_ERROR_ENGINE_STOPPED.
+/// ends inside a character (the message says at which byte); QG_ERROR_CONTEXT_FULL; QG_ERROR_IN_USE; those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_finish(
     stream: *mut qg_stream,
@@ -293,7 +370,7 @@ pub unsafe extern "C" fn qg_stream_finish(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
-        update.write(stream.update(Stream::finish)?);
+        update.write(stream.conversation.update(Stream::finish)?);
         Ok(())
     })
 }
@@ -302,8 +379,7 @@ pub unsafe extern "C" fn qg_stream_finish(
 /// forgotten. For a host that lets its model try again from there.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
-/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE;
-/// QG_ERROR_ENGINE_STOPPED.
+/// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_truncate(
     stream: *mut qg_stream,
@@ -314,7 +390,7 @@ pub unsafe extern "C" fn qg_stream_truncate(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
-        update.write(stream.update(|stream| stream.truncate(bytes))?);
+        update.write(stream.conversation.update(|stream| stream.truncate(bytes))?);
         Ok(())
     })
 }
@@ -332,7 +408,7 @@ pub unsafe extern "C" fn qg_stream_truncate_tokens(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
-        update.write(stream.update(|stream| stream.truncate_tokens(tokens))?);
+        update.write(stream.conversation.update(|stream| stream.truncate_tokens(tokens))?);
         Ok(())
     })
 }
@@ -351,8 +427,8 @@ pub unsafe extern "C" fn qg_stream_fork(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, fork) = unsafe { (borrow(stream, "stream")?, Out::new(fork, "fork")?) };
-        let (forked, last) = stream.read(|held| Ok((held.stream.fork()?, held.last.clone())))?;
-        fork.write(qg_stream::allocate(stream.guard.clone(), forked, last));
+        let (forked, last) = stream.conversation.read(|stream, last| Ok((stream.fork()?, last.clone())))?;
+        fork.write(qg_stream::allocate(stream.conversation.guard.clone(), forked, last));
         Ok(())
     })
 }
@@ -369,7 +445,7 @@ pub unsafe extern "C" fn qg_stream_context_used(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, tokens) = unsafe { (borrow(stream, "stream")?, Out::new(tokens, "tokens")?) };
-        tokens.write(stream.read(|held| Ok(held.stream.context_used()))?);
+        tokens.write(stream.conversation.read(|stream, _| Ok(stream.context_used()))?);
         Ok(())
     })
 }
@@ -392,9 +468,9 @@ pub unsafe extern "C" fn qg_stream_tokens(
         let (stream, tokens, count) = unsafe {
             (borrow(stream, "stream")?, OutArray::new(tokens, capacity, "tokens")?, Out::new(count, "count")?)
         };
-        stream.read(|held| {
-            let judged = held.last.update().map_or(&[][..], |update| &update.tokens);
-            tokens.write(judged.iter().map(|token| qg_token_verdict::new(token, &stream.guard)));
+        stream.conversation.read(|_, last| {
+            let judged = last.update().map_or(&[][..], |update| &update.tokens);
+            tokens.write(judged.iter().map(|token| qg_token_verdict::new(token, &stream.conversation.guard)));
             count.write(judged.len());
             Ok(())
         })
@@ -417,9 +493,9 @@ pub unsafe extern "C" fn qg_stream_flags(
         // SAFETY: the header wants what these read and write.
         let (stream, flags, count) =
             unsafe { (borrow(stream, "stream")?, OutArray::new(flags, capacity, "flags")?, Out::new(count, "count")?) };
-        stream.read(|held| {
-            let found = held.last.update().map_or(&[][..], |update| &update.flags);
-            flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.guard)));
+        stream.conversation.read(|_, last| {
+            let found = last.update().map_or(&[][..], |update| &update.flags);
+            flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.conversation.guard)));
             count.write(found.len());
             Ok(())
         })
@@ -439,8 +515,8 @@ pub unsafe extern "C" fn qg_stream_rule(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
-        stream.read(|held| {
-            let found = match &held.last {
+        stream.conversation.read(|_, last| {
+            let found = match last {
                 Last::Nothing => None,
                 Last::Check(check) => check.finding.as_ref().map(|finding| &finding.rule),
                 Last::Update(update) => update.violation.as_ref().map(|violation| &violation.rule),
@@ -465,8 +541,8 @@ pub unsafe extern "C" fn qg_stream_flag_rule(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
-        stream.read(|held| {
-            let flags = held.last.update().map_or(&[][..], |update| &update.flags);
+        stream.conversation.read(|_, last| {
+            let flags = last.update().map_or(&[][..], |update| &update.flags);
             let missing = || Failure::argument("flag", format!("{flag} is not below {}", flags.len()));
             rule.write(qg_text::allocate(flags.get(flag).map(|flag| &flag.rule).ok_or_else(missing)?));
             Ok(())

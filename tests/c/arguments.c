@@ -148,12 +148,12 @@ static void without_errors(const qg_guard *guard, qg_stream *stream) {
 }
 
 static void numbers(const qg_guard *guard) {
-    static const int32_t out_of_range[] = {-1, 3, 18, 99, 104, INT_MAX, INT_MIN};
+    static const int32_t out_of_range[] = {-1, 3, 19, 99, 104, INT_MAX, INT_MIN};
     static const int32_t statuses[] = {QG_OK, QG_ERROR_RUNTIME_NOT_FOUND, QG_ERROR_RUNTIME_UNUSABLE, QG_ERROR_PROVIDER,
         QG_ERROR_CONFIG, QG_ERROR_BUNDLE_FILE, QG_ERROR_BUNDLE_FIELD, QG_ERROR_BUNDLE_FORMAT, QG_ERROR_CONVERSATION,
         QG_ERROR_ARGUMENT, QG_ERROR_WRONG_STATE, QG_ERROR_CONTEXT_FULL, QG_ERROR_BUSY, QG_ERROR_OUT_OF_MEMORY,
-        QG_ERROR_INFERENCE, QG_ERROR_ENGINE_STOPPED, QG_ERROR_DEADLINE_EXCEEDED, QG_ERROR_EXPIRED, QG_ERROR_NULL, QG_ERROR_ENUM,
-        QG_ERROR_IN_USE, QG_ERROR_PANIC};
+        QG_ERROR_INFERENCE, QG_ERROR_ENGINE_STOPPED, QG_ERROR_DEADLINE_EXCEEDED, QG_ERROR_EXPIRED, QG_ERROR_CANCELLED, QG_ERROR_NULL,
+        QG_ERROR_ENUM, QG_ERROR_IN_USE, QG_ERROR_PANIC};
     const char *name = NULL;
     uint32_t count = 77;
     size_t index;

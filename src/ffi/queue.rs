@@ -1,0 +1,249 @@
+//! `qg_queue`: calls of streams without waiting for them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use safer_ffi::derive_ReprC;
+
+use super::{
+    boundary,
+    call::{Input, qg_call, qg_reply},
+    cast::{Out, OutArray, borrow, free, give},
+    error::qg_error,
+    status::{Failure, qg_status},
+    stream::{Conversation, qg_stream},
+};
+use crate::{Completion, CompletionQueue, Stream};
+
+/// For as long as it takes.
+pub const QG_NO_TIMEOUT: u64 = u64::MAX;
+
+/// Calls of streams that go on while the program does other things. For any number of threads at once.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct qg_queue {
+    submitted: Arc<Submitted>,
+}
+
+/// A call that is done.
+#[derive_ReprC]
+#[repr(C)]
+pub struct qg_completion {
+    /// What the call was submitted with.
+    pub tag: u64,
+    /// The stream that was submitted, which is free for its next call.
+    pub stream: *mut qg_stream,
+    /// What the call answers.
+    pub reply: qg_reply,
+}
+
+/// The calls in a queue. The library's own queue knows each by a ticket.
+pub(super) struct Submitted {
+    queue: CompletionQueue,
+    jobs: Mutex<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    next: u64,
+    by_ticket: HashMap<u64, Job>,
+}
+
+struct Job {
+    tag: u64,
+    handle: Handle,
+    conversation: Arc<Conversation>,
+}
+
+struct Handle(*mut qg_stream);
+
+// SAFETY: the pointer is only given back to the caller, never followed.
+unsafe impl Send for Handle {}
+
+impl Submitted {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(self: &Arc<Self>, job: Job, input: &Input, deadline: Option<Instant>) -> Result<(), Failure> {
+        let mut jobs = self.lock();
+        let ticket = jobs.next;
+        let stream = job.conversation.lend(Arc::downgrade(self), ticket)?;
+        jobs.next += 1;
+        jobs.by_ticket.insert(ticket, job);
+        drop(jobs);
+        self.queue.submit(stream, input.call(), ticket, deadline);
+        Ok(())
+    }
+
+    /// Waits for a call that is done.
+    fn wait(&self, until: Option<Instant>) -> Option<(Job, Completion)> {
+        loop {
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            let done = self.queue.wait(left)?;
+            let job = self.lock().by_ticket.remove(&done.tag);
+            // The streams of others were freed.
+            if let Some(job) = job {
+                return Some((job, done));
+            }
+        }
+    }
+
+    fn cancel(&self, tag: u64) -> usize {
+        let jobs = self.lock();
+        let tickets: Vec<u64> =
+            jobs.by_ticket.iter().filter(|(_, job)| job.tag == tag).map(|(ticket, _)| *ticket).collect();
+        drop(jobs);
+        tickets.into_iter().map(|ticket| self.queue.cancel(ticket)).sum()
+    }
+
+    /// Takes a call out of the queue and gives its stream.
+    pub(super) fn withdraw(&self, ticket: u64) -> Option<Stream> {
+        self.lock().by_ticket.remove(&ticket);
+        self.queue.withdraw(ticket).pop()
+    }
+}
+
+/// Streams whose calls are given up can be used again.
+impl Drop for qg_queue {
+    fn drop(&mut self) {
+        let jobs = std::mem::take(&mut self.submitted.lock().by_ticket);
+        for (ticket, job) in jobs {
+            if let Some(stream) = self.submitted.queue.withdraw(ticket).pop() {
+                job.conversation.take_back(stream);
+            }
+        }
+    }
+}
+
+fn completion(job: Job, done: Completion) -> qg_completion {
+    let reply = qg_reply::new(job.conversation.take_back(done.stream), done.result);
+    qg_completion { tag: job.tag, stream: job.handle.0, reply }
+}
+
+fn until(timeout_ms: u64) -> Option<Instant> {
+    match timeout_ms {
+        QG_NO_TIMEOUT => None,
+        milliseconds => Instant::now().checked_add(Duration::from_millis(milliseconds)),
+    }
+}
+
+/// Makes an empty queue, which is yours to free. One queue can serve all streams of all guards.
+///
+/// Errors: QG_ERROR_NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_open(queue: *mut *mut qg_queue, error: *mut *mut qg_error) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what this writes.
+        let queue = unsafe { Out::new(queue, "queue")? };
+        let submitted = Submitted { queue: CompletionQueue::new(), jobs: Mutex::default() };
+        queue.write(give(qg_queue { submitted: Arc::new(submitted) }));
+        Ok(())
+    })
+}
+
+/// Frees a queue. NULL is fine. Calls in it are given up, and their streams can be used again. No thread may be in a
+/// function of the queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
+    // SAFETY: the header wants a queue or NULL.
+    boundary::value((), || unsafe { free(queue) })
+}
+
+/// Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all functions of
+/// its stream but `qg_stream_free` return QG_ERROR_IN_USE. `tag` is yours, to know the call by.
+///
+/// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
+/// it the time it takes.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8; QG_ERROR_IN_USE. Everything
+/// else is the error of the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_submit(
+    queue: *const qg_queue,
+    call: *const qg_call,
+    tag: u64,
+    timeout_ms: u64,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read.
+        let (queue, call) = unsafe { (borrow(queue, "queue")?, borrow(call, "call")?) };
+        // SAFETY: as above.
+        let (stream, input) = unsafe { call.read() }?;
+        let job = Job { tag, handle: Handle(call.stream), conversation: stream.conversation.clone() };
+        queue.submitted.submit(job, &input, until(timeout_ms))
+    })
+}
+
+/// Waits up to `timeout_ms` milliseconds for a call that is done, then takes all that are, as many as `capacity` allows.
+/// `*count` becomes how many: 0 if the time passed. A timeout of 0 only looks; with QG_NO_TIMEOUT it waits even while the
+/// queue is empty, for what another thread may submit. Errors of calls are in their replies and yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `capacity` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_wait(
+    queue: *const qg_queue,
+    timeout_ms: u64,
+    completions: *mut qg_completion,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (queue, completions, count) = unsafe {
+            (borrow(queue, "queue")?, OutArray::new(completions, capacity, "completions")?, Out::new(count, "count")?)
+        };
+        if capacity == 0 {
+            return Err(Failure::argument("capacity", "0 leaves no room for a call"));
+        }
+        let queue = &queue.submitted;
+        let first = queue.wait(until(timeout_ms));
+        let more = first.is_some().then(|| std::iter::from_fn(|| queue.wait(Some(Instant::now()))));
+        let done = first.into_iter().chain(more.into_iter().flatten());
+        let done: Vec<qg_completion> = done.take(capacity).map(|(job, done)| completion(job, done)).collect();
+        count.write(done.len());
+        completions.write(done.into_iter());
+        Ok(())
+    })
+}
+
+/// Gives up the calls with this tag that are not done, also while the model computes them. They come back from the queue as
+/// all calls do, with QG_ERROR_CANCELLED. `*count` becomes how many there were.
+///
+/// Errors: QG_ERROR_NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_cancel(
+    queue: *const qg_queue,
+    tag: u64,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (queue, count) = unsafe { (borrow(queue, "queue")?, Out::new(count, "count")?) };
+        count.write(queue.submitted.cancel(tag));
+        Ok(())
+    })
+}
+
+/// Tells how many calls the queue has not given back yet.
+///
+/// Errors: QG_ERROR_NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_length(
+    queue: *const qg_queue,
+    calls: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (queue, calls) = unsafe { (borrow(queue, "queue")?, Out::new(calls, "calls")?) };
+        calls.write(queue.submitted.lock().by_ticket.len());
+        Ok(())
+    })
+}
