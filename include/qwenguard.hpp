@@ -6,9 +6,9 @@
  *     stream.prompt({qwenguard::Message::user("How do I clean the kitchen?")});
  *     qwenguard::Update update = stream.push_text("Wipe the counters.");
  *
- * Guard and Stream own what they hold, can be moved and not copied, and may be destroyed in any order. One that was moved
- * from fails with Status::Null. A Guard is for any number of threads at once, a Stream for one at a time: member functions
- * that are const follow the rule of qwenguard.h for pointers to const.
+ * Guard, Stream and Queue own what they hold, can be moved and not copied, and may be destroyed in any order. One that was
+ * moved from fails with Status::Null. A Guard or a Queue is for any number of threads at once, a Stream for one at a time:
+ * member functions that are const follow the rule of qwenguard.h for pointers to const.
  *
  * Errors are exceptions of type qwenguard::Error. Where QWENGUARD_NO_EXCEPTIONS is defined, which needs no support for
  * exceptions, they are results instead: what is said here to return T returns a Result<T>, which is true if it holds a T:
@@ -23,6 +23,7 @@
 #ifndef QWENGUARD_HPP
 #define QWENGUARD_HPP
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -33,6 +34,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <qwenguard.h>
@@ -262,6 +264,9 @@ struct TextToken {
     Bytes bytes;
 };
 
+/// What a guard has done, and how it is: see `qg_stats`.
+using Stats = qg_stats;
+
 /// A message of a conversation. It only looks at the texts.
 struct Message {
     std::string_view role;
@@ -306,26 +311,37 @@ namespace detail {
 struct Free {
     void operator()(qg_guard *guard) const noexcept { qg_guard_free(guard); }
     void operator()(qg_stream *stream) const noexcept { qg_stream_free(stream); }
+    void operator()(qg_queue *queue) const noexcept { qg_queue_free(queue); }
     void operator()(qg_text *text) const noexcept { qg_text_free(text); }
     void operator()(qg_error *error) const noexcept { qg_error_free(error); }
 };
 
 template <class T> using Owned = std::unique_ptr<T, Free>;
 
+template <class T> Result<T> failed(const Error &error) {
+#ifdef QWENGUARD_NO_EXCEPTIONS
+    return error;
+#else
+    throw error;
+#endif
+}
+
 /// Makes a call that takes a place for an error; its value is made only if it succeeds.
 template <class Call, class Value> auto result(Call call, Value value) -> Result<decltype(value())> {
     qg_error *raw = nullptr;
     const qg_status status = call(&raw);
     const Owned<qg_error> error(raw);
-    if (status != QG_OK) {
-        Error failure(static_cast<Status>(status), qg_error_message(raw));
-#ifdef QWENGUARD_NO_EXCEPTIONS
-        return failure;
-#else
-        throw failure;
-#endif
-    }
+    if (status != QG_OK)
+        return failed<decltype(value())>(Error(static_cast<Status>(status), qg_error_message(raw)));
     return value();
+}
+
+inline std::vector<qg_message> messages(Span<const Message> messages) {
+    std::vector<qg_message> raw;
+    raw.reserve(messages.size());
+    for (const Message &message : messages)
+        raw.push_back({message.role.data(), message.role.size(), message.content.data(), message.content.size()});
+    return raw;
 }
 
 inline std::string text(qg_text *raw) {
@@ -483,11 +499,7 @@ private:
                               [&] { return detail::update(raw); });
     }
     template <class Function> Result<PromptCheck> check(Function function, Span<const Message> messages) {
-        std::vector<qg_message> raw_messages;
-        raw_messages.reserve(messages.size());
-        for (const Message &message : messages)
-            raw_messages.push_back(
-                {message.role.data(), message.role.size(), message.content.data(), message.content.size()});
+        const std::vector<qg_message> raw_messages = detail::messages(messages);
         qg_prompt_check raw;
         return detail::result(
             [&](qg_error **error) { return function(get(), raw_messages.data(), raw_messages.size(), &raw, error); },
@@ -497,6 +509,164 @@ private:
     detail::Owned<qg_stream> raw_;
     std::vector<qg_token_verdict> raw_tokens_;
     std::vector<TokenVerdict> tokens_;
+};
+
+/// One call of a stream, for call_all and Queue. It only looks at texts, tokens and what messages say.
+class Call {
+public:
+    static Call prompt(Stream &stream, Span<const Message> messages) { return {stream, QG_CALL_PROMPT, messages}; }
+    static Call next_turn(Stream &stream, Span<const Message> messages) {
+        return {stream, QG_CALL_NEXT_TURN, messages};
+    }
+    static Call push_text(Stream &stream, std::string_view text) {
+        return {stream, QG_CALL_PUSH_TEXT, text.data(), text.size()};
+    }
+    static Call push_thinking(Stream &stream, std::string_view text) {
+        return {stream, QG_CALL_PUSH_THINKING, text.data(), text.size()};
+    }
+    static Call push_tokens(Stream &stream, Span<const std::uint32_t> ids) {
+        return {stream, QG_CALL_PUSH_TOKENS, ids.data(), ids.size()};
+    }
+    static Call finish(Stream &stream) { return {stream, QG_CALL_FINISH, nullptr, 0}; }
+    /// For the C functions. It is good as long as the call.
+    qg_call raw() const noexcept {
+        qg_call raw = raw_;
+        if (!messages_.empty())
+            raw.data = messages_.data();
+        return raw;
+    }
+
+private:
+    Call(Stream &stream, std::uint32_t kind, const void *data, std::size_t length)
+        : raw_{stream.get(), kind, 0, data, length} {}
+    Call(Stream &stream, std::uint32_t kind, Span<const Message> messages)
+        : raw_{stream.get(), kind, 0, nullptr, messages.size()}, messages_(detail::messages(messages)) {}
+
+    qg_call raw_;
+    std::vector<qg_message> messages_;
+};
+
+/// What a call answers. It fails as the call did, or with Status::WrongState if the call answers otherwise.
+class Reply {
+public:
+    /// Takes the error of the C functions over.
+    explicit Reply(const qg_reply &raw) : raw_(raw) {
+        const detail::Owned<qg_error> error(raw.error);
+        if (error)
+            message_ = qg_error_message(raw.error);
+        raw_.error = nullptr;
+    }
+    Status status() const noexcept { return static_cast<Status>(raw_.status); }
+    /// Why it failed; empty if it did not.
+    const std::string &message() const noexcept { return message_; }
+    /// To a prompt or a next turn.
+    Result<PromptCheck> check() const {
+        if (!answers(1))
+            return detail::failed<PromptCheck>(error());
+        return detail::check(raw_.check);
+    }
+    /// To all other calls.
+    Result<Update> update() const {
+        if (!answers(0))
+            return detail::failed<Update>(error());
+        return detail::update(raw_.update);
+    }
+
+private:
+    bool answers(std::uint32_t is_check) const noexcept { return raw_.status == QG_OK && raw_.is_check == is_check; }
+    Error error() const {
+        return raw_.status == QG_OK ? Error(Status::WrongState, "the call has another kind of answer")
+                                    : Error(status(), message_);
+    }
+
+    qg_reply raw_;
+    std::string message_;
+};
+
+/// Makes a call of each of many streams, which the model takes together, and waits for all of them. Replies are in the
+/// order of the calls; one that fails leaves the others alone.
+inline Result<std::vector<Reply>> call_all(Span<const Call> calls) {
+    std::vector<qg_call> raw_calls;
+    raw_calls.reserve(calls.size());
+    for (const Call &call : calls)
+        raw_calls.push_back(call.raw());
+    std::vector<qg_reply> raw(calls.size());
+    return detail::result(
+        [&](qg_error **error) { return qg_streams_call(raw_calls.data(), raw_calls.size(), raw.data(), error); },
+        [&] { return std::vector<Reply>(raw.begin(), raw.end()); });
+}
+
+/// A call that is done.
+struct Completion {
+    /// What the call was submitted with.
+    std::uint64_t tag;
+    /// Stream::get() of the stream, which is free for its next call.
+    qg_stream *stream;
+    Reply reply;
+};
+
+/// Calls of streams that go on while the program does other things.
+class Queue {
+public:
+    /// For as long as it takes.
+    static constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::max();
+
+    /// Takes a queue of the C functions over.
+    explicit Queue(qg_queue *raw) noexcept : raw_(raw) {}
+    /// For the C functions. It stays this object's.
+    qg_queue *get() const noexcept { return raw_.get(); }
+    qg_queue *release() noexcept { return raw_.release(); }
+
+    static Result<Queue> open() {
+        qg_queue *made = nullptr;
+        return detail::result([&](qg_error **error) { return qg_queue_open(&made, error); },
+                              [&] { return Queue(made); });
+    }
+    /// Begins a call, which is given up if it is not done in time. Until it comes back its stream is in use.
+    Result<std::monostate> submit(const Call &call, std::uint64_t tag,
+                                  std::chrono::milliseconds timeout = forever) const {
+        const qg_call raw = call.raw();
+        return detail::result(
+            [&](qg_error **error) { return qg_queue_submit(get(), &raw, tag, milliseconds(timeout), error); },
+            [] { return std::monostate(); });
+    }
+    /// Waits for a call that is done, then takes all that are, but no more than `capacity`. None if the time passed.
+    Result<std::vector<Completion>> wait(std::chrono::milliseconds timeout, std::size_t capacity = 64) const {
+        std::vector<qg_completion> raw(capacity);
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_queue_wait(get(), milliseconds(timeout), raw.data(), capacity, &count, error);
+            },
+            [&] {
+                std::vector<Completion> done;
+                done.reserve(count);
+                for (std::size_t index = 0; index < count; index++)
+                    done.push_back({raw[index].tag, raw[index].stream, Reply(raw[index].reply)});
+                return done;
+            });
+    }
+    /// Gives up the calls with this tag that are not done; they come back with Status::Cancelled. How many there were.
+    Result<std::size_t> cancel(std::uint64_t tag) const {
+        std::size_t count = 0;
+        return detail::result([&](qg_error **error) { return qg_queue_cancel(get(), tag, &count, error); },
+                              [&] { return count; });
+    }
+    /// How many calls are not given back yet.
+    Result<std::size_t> size() const {
+        std::size_t calls = 0;
+        return detail::result([&](qg_error **error) { return qg_queue_length(get(), &calls, error); },
+                              [&] { return calls; });
+    }
+
+private:
+    static std::uint64_t milliseconds(std::chrono::milliseconds timeout) noexcept {
+        if (timeout == forever)
+            return QG_NO_TIMEOUT;
+        return timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count());
+    }
+
+    detail::Owned<qg_queue> raw_;
 };
 
 /// An opened bundle.
@@ -522,6 +692,18 @@ public:
     /// Opens a stream with a policy of its own, a TOML document.
     Result<Stream> stream(std::string_view policy_toml) const {
         return open_stream(policy_toml.data() ? policy_toml.data() : "", policy_toml.size());
+    }
+    /// What the guard has done, and how it is.
+    Result<Stats> stats() const {
+        Stats stats;
+        return detail::result([&](qg_error **error) { return qg_guard_stats(get(), &stats, error); },
+                              [&] { return stats; });
+    }
+    /// The same, with histograms, in the text format of Prometheus.
+    Result<std::string> metrics() const {
+        qg_text *text = nullptr;
+        return detail::result([&](qg_error **error) { return qg_guard_metrics(get(), &text, error); },
+                              [&] { return detail::text(text); });
     }
     /// What the guard is made of, as a JSON object.
     Result<std::string> info() const {

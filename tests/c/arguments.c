@@ -105,6 +105,65 @@ static void nulls(const qg_guard *guard, qg_stream *stream) {
     CHECK(new_stream == NULL && text == NULL);
 }
 
+/* The same of what takes many streams. */
+static void nulls_of_many(const qg_guard *guard, qg_stream *stream) {
+    qg_message no_role = message("user", "Hello");
+    qg_call call = {NULL, QG_CALL_PUSH_TEXT, 0, "x", 1};
+    qg_reply reply;
+    qg_queue *queue = NULL;
+    qg_completion completion;
+    qg_stats stats;
+    qg_text *text = NULL;
+    size_t count = 0;
+    no_role.role = NULL;
+    qg_queue_free(NULL);
+    NULLS(qg_guard_stats(NULL, &stats, &error), "guard");
+    NULLS(qg_guard_stats(guard, NULL, &error), "stats");
+    NULLS(qg_guard_metrics(NULL, &text, &error), "guard");
+    NULLS(qg_guard_metrics(guard, NULL, &error), "metrics");
+    NULLS(qg_streams_call(NULL, 1, &reply, &error), "calls");
+    NULLS(qg_streams_call(&call, 1, NULL, &error), "replies");
+    WORKS(qg_streams_call(NULL, 0, NULL, &error));
+    NULLS(qg_queue_open(NULL, &error), "queue");
+    WORKS(qg_queue_open(&queue, &error));
+    NULLS(qg_queue_submit(NULL, &call, 1, 0, &error), "queue");
+    NULLS(qg_queue_submit(queue, NULL, 1, 0, &error), "call");
+    NULLS(qg_queue_submit(queue, &call, 1, 0, &error), "call.stream");
+    NULLS(qg_queue_wait(NULL, 0, &completion, 1, &count, &error), "queue");
+    NULLS(qg_queue_wait(queue, 0, NULL, 1, &count, &error), "completions");
+    NULLS(qg_queue_wait(queue, 0, &completion, 1, NULL, &error), "count");
+    NULLS(qg_queue_cancel(NULL, 1, &count, &error), "queue");
+    NULLS(qg_queue_cancel(queue, 1, NULL, &error), "count");
+    NULLS(qg_queue_length(NULL, &count, &error), "queue");
+    NULLS(qg_queue_length(queue, NULL, &error), "calls");
+    WORKS(qg_streams_call(&call, 1, &reply, &error));
+    FAILED(reply, QG_ERROR_NULL, "argument call.stream: NULL");
+    call.stream = stream;
+    for (call.kind = QG_CALL_PROMPT; call.kind < QG_CALL_FINISH; call.kind++) {
+        const char *argument = call.kind <= QG_CALL_NEXT_TURN ? "argument messages: NULL" : "argument call.data: NULL";
+        call.data = NULL;
+        WORKS(qg_streams_call(&call, 1, &reply, &error));
+        FAILED(reply, QG_ERROR_NULL, argument);
+        FAILS(qg_queue_submit(queue, &call, 1, 0, &error), QG_ERROR_NULL, argument);
+    }
+    for (call.kind = QG_CALL_PROMPT; call.kind <= QG_CALL_NEXT_TURN; call.kind++) {
+        call.data = &no_role;
+        WORKS(qg_streams_call(&call, 1, &reply, &error));
+        FAILED(reply, QG_ERROR_NULL, "argument messages.role: NULL");
+    }
+    for (count = 0; count < 3; count++) {
+        static const uint32_t kinds[] = {QG_CALL_FINISH + 1, INT32_MAX, UINT32_MAX};
+        call.kind = kinds[count];
+        WORKS(qg_streams_call(&call, 1, &reply, &error));
+        FAILED(reply, QG_ERROR_ENUM, "argument call.kind");
+        FAILS(qg_queue_submit(queue, &call, 1, 0, &error), QG_ERROR_ENUM, "argument call.kind");
+    }
+    FAILS(qg_queue_wait(queue, 0, NULL, 0, &count, &error), QG_ERROR_ARGUMENT, "argument capacity");
+    WORKS(qg_queue_length(queue, &count, &error));
+    CHECK(count == 0);
+    qg_queue_free(queue);
+}
+
 /* The place for an error may be NULL, for failures and successes. */
 static void without_errors(const qg_guard *guard, qg_stream *stream) {
     qg_guard_options options;
@@ -280,6 +339,7 @@ int main(void) {
     qg_guard *guard = open_nano();
     qg_stream *stream = open_stream(guard);
     nulls(guard, stream);
+    nulls_of_many(guard, stream);
     without_errors(guard, stream);
     qg_stream_free(stream);
     numbers(guard);

@@ -40,6 +40,18 @@
         }                                                                       \
     } while (0)
 
+/* A reply says so too. */
+#define FAILED(reply, wanted, part)                                             \
+    do {                                                                        \
+        if ((reply).status != (wanted) || qg_error_status((reply).error) != (wanted) \
+            || strstr(qg_error_message((reply).error), (part)) == NULL) {       \
+            fprintf(stderr, "%s:%d: %d %s\n", __FILE__, __LINE__,               \
+                    (int)(reply).status, qg_error_message((reply).error));      \
+            exit(1);                                                            \
+        }                                                                       \
+        qg_error_free((reply).error);                                           \
+    } while (0)
+
 static inline qg_guard *open_nano(void) {
     qg_guard_options options;
     qg_guard *guard = NULL;

@@ -85,11 +85,36 @@ void views() {
     CHECK(qwenguard::is_compatible() && qwenguard::version() == qg_version());
 }
 
+void many() {
+    const qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    qwenguard::Stream one = guard.stream(), other = guard.stream();
+    const qwenguard::Message messages[] = {qwenguard::Message::user("Hello")};
+    const qwenguard::Call prompts[] = {qwenguard::Call::prompt(one, {messages, 1}), qwenguard::Call::finish(other)};
+    const std::vector<qwenguard::Reply> replies = qwenguard::call_all({prompts, 2});
+    CHECK(replies.size() == 2 && replies[0].check().decision == qwenguard::Decision::Continue);
+    CHECK(replies[0].status() == qwenguard::Status::Ok && replies[0].message().empty());
+    fails(qwenguard::Status::WrongState, "another kind", [&] { replies[0].update(); });
+    fails(qwenguard::Status::WrongState, "before the prompt", [&] { replies[1].update(); });
+    CHECK(qwenguard::call_all({}).empty());
+
+    const qwenguard::Queue queue = qwenguard::Queue::open();
+    queue.submit(qwenguard::Call::push_text(one, "Hi."), 7);
+    CHECK(queue.size() == 1);
+    const std::vector<qwenguard::Completion> done = queue.wait(qwenguard::Queue::forever);
+    CHECK(done.size() == 1 && done[0].tag == 7 && done[0].stream == one.get());
+    CHECK(done[0].reply.update().received == 3 && one.tokens().size() > 0);
+    CHECK(queue.wait(std::chrono::milliseconds(0)).empty() && queue.cancel(7) == 0 && queue.size() == 0);
+    fails(qwenguard::Status::Argument, "capacity", [&] { queue.wait(qwenguard::Queue::forever, 0); });
+    CHECK(guard.stats().open_streams == 2 && guard.stats().tokens > 0);
+    CHECK(guard.metrics().find("qwenguard_open_streams 2\n") != std::string::npos);
+}
+
 } // namespace
 
 int main() {
     moves();
     errors();
     views();
+    many();
     return results();
 }

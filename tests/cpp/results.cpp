@@ -23,6 +23,16 @@ int results() {
     CHECK(update && update->received == 3 && (*update).final_tokens == 1);
     auto tokens = stream->tokens();
     CHECK(tokens && tokens->size() == update->token_count);
+    const qwenguard::Call calls[] = {qwenguard::Call::push_text(*stream, " You"), qwenguard::Call::finish(*stream)};
+    auto replies = qwenguard::call_all({calls, 2});
+    CHECK(replies && replies->size() == 2 && (*replies)[0].update()->received == 7);
+    CHECK(!(*replies)[1].update() && (*replies)[1].update().error().status() == qwenguard::Status::InUse);
+    auto queue = qwenguard::Queue::open();
+    CHECK(queue && queue->submit(qwenguard::Call::finish(*stream), 1));
+    auto busy = stream->finish();
+    CHECK(!busy && busy.error().status() == qwenguard::Status::InUse);
+    auto done = queue->wait(qwenguard::Queue::forever);
+    CHECK(done && done->size() == 1 && (*done)[0].reply.update()->horizon == 7);
     qwenguard::Guard taken = std::move(guard).value();
     CHECK(taken.encode("Hello").value().size() > 0);
     return 0;

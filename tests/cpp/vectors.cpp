@@ -2,6 +2,7 @@
 #include <cmath>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <sstream>
 
 #include <qwenguard.hpp>
@@ -56,14 +57,9 @@ public:
         try {
             call(step["call"].text, step, expect);
         } catch (const qwenguard::Error &error) {
-            if (!expect.has("error"))
-                differs("the outcome", "a success", error.what());
-            same("status", expect["error"]["status"], qwenguard::name(error.status()));
-            same("message", expect["error"]["message"], std::string_view(error.what()));
-            return;
+            return failure(error.status(), error.what(), expect);
         }
-        if (expect.has("error"))
-            differs("the outcome", expect["error"]["message"].text, "a success");
+        success(expect);
     }
 
     void clear() { streams_.clear(); }
@@ -77,12 +73,29 @@ private:
             same(what, wanted.items[index], found[index]);
     }
 
+    static void success(const Json &expect) {
+        if (expect.has("error"))
+            differs("the outcome", expect["error"]["message"].text, "a success");
+    }
+
+    static void failure(qwenguard::Status status, std::string_view message, const Json &expect) {
+        if (!expect.has("error"))
+            differs("the outcome", "a success", std::string(message));
+        same("status", expect["error"]["status"], qwenguard::name(status));
+        same("message", expect["error"]["message"], message);
+    }
+
     void call(const std::string &call, const Json &step, const Json &expect) {
         const std::size_t index = step.has("stream") ? step["stream"].whole() : 0;
         if (call == "open") {
             streams_.push_back(step.has("policy") ? guard_.stream(step["policy"].text) : guard_.stream());
         } else if (call == "encode") {
             encode(step["text"].text, expect);
+        } else if (call == "call_all") {
+            const Inputs inputs(step["calls"], streams_);
+            replies(qwenguard::call_all(inputs.calls), step["calls"], expect["replies"]);
+        } else if (call == "queue") {
+            replies(queued(Inputs(step["calls"], streams_)), step["calls"], expect["replies"]);
         } else {
             CHECK(index < streams_.size());
             qwenguard::Stream &stream = streams_[index];
@@ -108,6 +121,70 @@ private:
                 update(stream, stream.truncate_tokens(step["tokens"].whole()), expect);
             else
                 CHECK(!"a call that is known");
+        }
+    }
+
+    /// Calls of many streams, and what they look at.
+    struct Inputs {
+        Inputs(const Json &steps, std::vector<qwenguard::Stream> &streams) {
+            for (const Json &step : steps.items)
+                texts.push_back(step.has("text") || step.has("hex") ? bytes(step) : std::string());
+            for (const Json &step : steps.items)
+                tokens.push_back(step.has("ids") ? ids(step) : std::vector<std::uint32_t>());
+            for (std::size_t index = 0; index < steps.items.size(); index++) {
+                const Json &step = steps.items[index];
+                const std::string &call = step["call"].text;
+                qwenguard::Stream &stream = streams.at(step["stream"].whole());
+                if (call == "prompt")
+                    calls.push_back(qwenguard::Call::prompt(stream, messages(step)));
+                else if (call == "next_turn")
+                    calls.push_back(qwenguard::Call::next_turn(stream, messages(step)));
+                else if (call == "push_text")
+                    calls.push_back(qwenguard::Call::push_text(stream, texts[index]));
+                else if (call == "push_thinking")
+                    calls.push_back(qwenguard::Call::push_thinking(stream, texts[index]));
+                else if (call == "push_tokens")
+                    calls.push_back(qwenguard::Call::push_tokens(stream, tokens[index]));
+                else if (call == "finish")
+                    calls.push_back(qwenguard::Call::finish(stream));
+                else
+                    CHECK(!"a call that is known");
+            }
+        }
+        std::vector<std::string> texts;
+        std::vector<std::vector<std::uint32_t>> tokens;
+        std::vector<qwenguard::Call> calls;
+    };
+
+    static std::vector<qwenguard::Reply> queued(const Inputs &inputs) {
+        const qwenguard::Queue queue = qwenguard::Queue::open();
+        std::map<std::uint64_t, qwenguard::Reply> done;
+        for (std::size_t tag = 0; tag < inputs.calls.size(); tag++)
+            queue.submit(inputs.calls[tag], tag);
+        while (queue.size() > 0)
+            for (const qwenguard::Completion &completion : queue.wait(qwenguard::Queue::forever))
+                done.emplace(completion.tag, completion.reply);
+        std::vector<qwenguard::Reply> replies;
+        for (const auto &[tag, reply] : done)
+            replies.push_back(reply);
+        return replies;
+    }
+
+    void replies(const std::vector<qwenguard::Reply> &found, const Json &steps, const Json &expect) {
+        CHECK(found.size() == steps.items.size() && found.size() == expect.items.size());
+        for (std::size_t index = 0; index < found.size(); index++) {
+            const qwenguard::Reply &reply = found[index];
+            const Json &wanted = expect.items[index];
+            qwenguard::Stream &stream = streams_[steps.items[index]["stream"].whole()];
+            if (reply.status() != qwenguard::Status::Ok) {
+                failure(reply.status(), reply.message(), wanted);
+                continue;
+            }
+            success(wanted);
+            if (wanted.has("tokens"))
+                update(stream, reply.update(), wanted);
+            else
+                check(stream, reply.check(), wanted);
         }
     }
 

@@ -12,7 +12,7 @@ use super::header::functions;
 
 const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
-const C_TESTS: [&str; 4] = ["conversation", "arguments", "lifetime", "threads"];
+const C_TESTS: [&str; 5] = ["conversation", "arguments", "lifetime", "threads", "many"];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
 pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
 
@@ -144,7 +144,7 @@ fn c_programs_under_sanitizers() {
 #[test]
 fn c_programs_under_valgrind() {
     if have("cc") && have("valgrind") {
-        for test in ["lifetime", "conversation"] {
+        for test in ["lifetime", "conversation", "many"] {
             let program = c_test(test, "valgrind", "cc", &C);
             let mut command = Command::new("valgrind");
             command.args(["-q", "--error-exitcode=9", "--leak-check=full"]);

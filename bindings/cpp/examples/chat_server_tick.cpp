@@ -1,5 +1,5 @@
 // A chat server whose language models write many answers at once. On every tick it takes what each model wrote since the
-// last one, has it moderated, sends on what is cleared, and cuts the answers that turn.
+// last one, has all of it moderated in one call, sends on what is cleared, and cuts the answers that turn.
 //
 //     chat_server_tick [BUNDLE]      without a bundle: the built-in demonstration guard
 
@@ -49,19 +49,36 @@ void send(Chat &chat, const qwenguard::Update &update) {
     }
 }
 
+// Moderates what all live chats said.
+void moderate(const std::vector<Chat *> &chats, const std::vector<qwenguard::Call> &calls) {
+    const std::vector<qwenguard::Reply> replies = qwenguard::call_all(calls);
+    for (std::size_t index = 0; index < chats.size(); index++)
+        send(*chats[index], replies[index].update());
+}
+
 void tick(std::vector<Chat> &chats) {
+    std::vector<Chat *> live, done;
+    std::vector<qwenguard::Call> pushes, finishes;
     for (Chat &chat : chats) {
         if (!chat.live)
             continue;
         const std::string_view piece = chat.model.next();
         chat.written += piece;
-        send(chat, chat.stream.push_text(piece));
-        if (chat.live && chat.model.done()) {
-            send(chat, chat.stream.finish());
-            if (chat.live)
-                std::cout << chat.name << ": complete, " << chat.sent << " bytes\n";
-            chat.live = false;
+        live.push_back(&chat);
+        pushes.push_back(qwenguard::Call::push_text(chat.stream, piece));
+    }
+    moderate(live, pushes);
+    for (Chat *chat : live) {
+        if (chat->live && chat->model.done()) {
+            done.push_back(chat);
+            finishes.push_back(qwenguard::Call::finish(chat->stream));
         }
+    }
+    moderate(done, finishes);
+    for (Chat *chat : done) {
+        if (chat->live)
+            std::cout << chat->name << ": complete, " << chat->sent << " bytes\n";
+        chat->live = false;
     }
 }
 
