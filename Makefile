@@ -19,6 +19,10 @@ peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
 compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
 
+# Weights that are compared: bits, and inputs that share a scale where those are not 32.
+weights := int8 int8-128 int4 int4-128
+conversations := tests/golden/conversations.jsonl
+
 # The C library: its profile, and the folder that is given away.
 profile := release
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -34,7 +38,7 @@ named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
 endif
 
 .PHONY: demo test test-data test-export test-rust lib dist example-cpp header tsan fuzz \
-	bench bench-pieces bench-peers bench-weights bench-memory bench-load clean
+	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -129,7 +133,7 @@ tsan:
 		--lib engine
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
-bench: bench-pieces bench-peers bench-weights bench-memory bench-load
+bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
@@ -137,25 +141,33 @@ bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 bench-peers: $(runtime) target/bench/0.6B-int8 $(peers)
 	$(compare)
 
-bench-weights: $(runtime) $(addprefix target/bench/0.6B-,int8 int8-128 int4) $(peers)
-	$(compare) --name weights --engines "ours int8,ours int8 block 128,ours int4,llama.cpp q8_0" \
-		--cases 1x1@128,1x16@128,16x1@128
+bench-weights: $(runtime) $(addprefix target/bench/0.6B-,$(weights)) $(peers)
+	$(compare) --name weights --cases 1x1@128,1x16@128,16x1@128 \
+		--engines "ours int8,ours int8 block 128,ours int4,ours int4 block 128,llama.cpp q8_0"
+
+# The nano guard is the only trained model here. `conversations` is a file of them, as `qwenguard moderate` takes it.
+bench-agreement: $(runtime) $(addprefix target/bench/nano-,fp32 $(weights))
+	cargo bench --locked --bench agreement -- $(conversations) $(addprefix target/bench/nano-,fp32 $(weights))
 
 bench-memory: $(runtime) target/bench/0.6B-int8
 	$(PYTHON) benches/peers/table.py --memory
+
+bench-step-tokens: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench step_tokens -- target/bench/0.6B-int8
 
 bench-load: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench load -- target/bench/0.6B-int8
 	cargo bench --locked --bench load -- export/nano/bundle
 
-# The true shape of the 0.6B model with random weights.
-target/bench/0.6B-int8: block := 32
-target/bench/0.6B-int8-128: block := 128
-target/bench/0.6B-int4: block := 32
-target/bench/0.6B-int8 target/bench/0.6B-int8-128 target/bench/0.6B-int4: | $(venv) $(qwen3)
+# The true shape of the 0.6B model with random weights, and the nano guard, with weights of one kind: see `weights`.
+kind = --precision $(firstword $(subst -, ,$*)) $(if $(findstring -128,$*),--block 128)
+target/bench/0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
-	$(exporter) --random 0.6B $@ --precision $(word 2,$(subst -, ,$(@F))) --block $(block) \
-		--tokenizer target/test-data/qwen3 --no-parity
+	$(exporter) --random 0.6B $@ $(kind) --tokenizer target/test-data/qwen3 --no-parity
+
+target/bench/nano-%: | $(venv)
+	mkdir -p target/bench
+	$(exporter) export/nano/checkpoint $@ $(kind) --no-parity
 
 # The other engines. llama.cpp is built for this processor, which takes minutes. What cannot be had is missing in the
 # table, which says so.

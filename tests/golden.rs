@@ -3,7 +3,7 @@
 mod common;
 
 use common::{CHECKPOINTS, bundle, conversations, root};
-use qwenguard::{CacheConfig, CachePrecision, Config, Guard, Message, PromptCheck, Stream, Verdict};
+use qwenguard::{CacheConfig, CachePrecision, Call, Config, Guard, Message, PromptCheck, Stream, Verdict};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::Deserialize;
 
@@ -141,6 +141,54 @@ fn streams_at_the_same_time_get_what_they_get_alone() {
             });
         }
     });
+}
+
+/// Company is of all kinds: a lone token, a batch of lone tokens, and one beside a long piece.
+#[test]
+fn verdicts_have_the_same_bits_alone_and_in_company() {
+    for checkpoint in CHECKPOINTS {
+        let guard = open(checkpoint, "int8", CachePrecision::Auto);
+        let expected = golden(checkpoint).conversations;
+        let conversations = conversations();
+        let answers: Vec<&[u32]> = expected.iter().map(|expected| &expected.answer_ids[..]).collect();
+        let prompted = || -> Vec<Stream> {
+            let streams = conversations.iter().map(|conversation| {
+                let mut stream = guard.stream().unwrap();
+                stream.prompt(conversation.split().0).unwrap();
+                stream
+            });
+            streams.collect()
+        };
+        let push = |stream: &mut Stream, ids: &[u32]| -> Vec<Verdict> {
+            stream.push_tokens(ids).unwrap().tokens.into_iter().map(|token| token.verdict).collect()
+        };
+        let alone: Vec<Vec<Verdict>> = prompted()
+            .iter_mut()
+            .zip(&answers)
+            .map(|(stream, answer)| answer.iter().flat_map(|id| push(stream, &[*id])).collect())
+            .collect();
+        let mut streams = prompted();
+        let mut together: Vec<Vec<Verdict>> = vec![Vec::new(); streams.len()];
+        for round in 0..answers.iter().map(|answer| answer.len()).max().unwrap() {
+            // Every stream has a piece of another length.
+            let pieces: Vec<&[u32]> = answers
+                .iter()
+                .zip(&together)
+                .enumerate()
+                .map(|(index, (answer, done))| &answer[done.len()..answer.len().min(done.len() + (index + round) % 4)])
+                .collect();
+            let calls = streams.iter_mut().zip(&pieces).map(|(stream, piece)| (stream, Call::Tokens(piece)));
+            for (done, reply) in together.iter_mut().zip(Stream::call_all(calls)) {
+                done.extend(reply.unwrap().update().unwrap().tokens.into_iter().map(|token| token.verdict));
+            }
+        }
+        for ((expected, alone), together) in expected.iter().zip(&alone).zip(&together) {
+            assert_eq!(together.len(), expected.answer_ids.len());
+            for (index, (alone, together)) in alone.iter().zip(together).enumerate() {
+                assert_eq!(alone, together, "{checkpoint}, {}, token {index}", expected.id);
+            }
+        }
+    }
 }
 
 /// Share of verdicts with the same risk, and of those with the same most probable category.

@@ -1,8 +1,9 @@
 """Runs an exported graph on stock ONNX Runtime, one layer at a time.
 
 ONNX Runtime does not know our operators. Here they are given as model-local functions of standard operators, added to a
-copy of the graph in memory: attention of one sequence from its beginning, without a cache, and multiplication by
-unpacked weights. The real one also rounds activations, to 15 bits, which is far less than what the weights lost.
+copy of the graph in memory: attention of one sequence from its beginning, without a cache, the gate of a feed-forward
+layer, and multiplication by unpacked weights. The real one also rounds activations, to 15 bits, which is far less than
+what the weights lost.
 """
 
 from __future__ import annotations
@@ -145,9 +146,21 @@ MatMulInt8 <K, N, block> (a, packed, scales) => (y)
 """
 
 
+_SWIGLU = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+SwiGlu (both) => (gated)
+{
+    gate, values = Split <axis = 1, num_outputs = 2> (both)
+    sigmoid = Sigmoid (gate)
+    swish = Mul (gate, sigmoid)
+    gated = Mul (swish, values)
+}
+"""
+
+
 def operators() -> list[FunctionProto]:
     """Our operators as functions of standard ones."""
-    return [parse_function(_PAGED_ATTENTION), parse_function(_MATMUL_INT8)]
+    return [parse_function(text) for text in (_PAGED_ATTENTION, _MATMUL_INT8, _SWIGLU)]
 
 
 @dataclass(frozen=True)

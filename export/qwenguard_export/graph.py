@@ -133,11 +133,7 @@ class _Builder:
         both = self._projection(
             f"{name}/gate_up", normed, f"{weights}.gate_up", [f"{source}.gate_proj.weight", f"{source}.up_proj.weight"]
         )
-        gate, up = f"{name}/split/gate", f"{name}/split/up"
-        self.nodes.append(helper.make_node("Split", [both], [gate, up], name=f"{name}/split", axis=1, num_outputs=2))
-        sigmoid = self._node("Sigmoid", f"{name}/sigmoid", [gate])
-        swish = self._node("Mul", f"{name}/swish", [gate, sigmoid])
-        gated = self._node("Mul", f"{name}/gated", [swish, up])
+        gated = self._node("SwiGlu", f"{name}/gated", [both], domain=OWN_DOMAIN)
         return self._projection(f"{name}/down_proj", gated, f"{weights}.down_proj", [f"{source}.down_proj.weight"])
 
     def _heads(self, normed: str) -> None:

@@ -2,10 +2,12 @@
 //! is, nothing here knows what a stream says.
 
 pub(crate) mod attention;
+mod float;
 pub(crate) mod matmul;
 mod operator;
 pub(crate) mod paged;
 mod pool;
+mod swiglu;
 
 use ndarray::Array2;
 

@@ -8,7 +8,9 @@ use ort::{
     value::Tensor,
 };
 
-use super::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, pool::Pool};
+use super::{
+    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, pool::Pool, swiglu::SwiGlu,
+};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions},
@@ -129,7 +131,7 @@ pub(crate) fn operators(
 ) -> ort::Result<OperatorDomain> {
     let attention = attention::operator::PagedAttention { kernel: attention };
     let matmul = matmul::operator::MatMulInt8 { kernel: matmul };
-    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)
+    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(SwiGlu)
 }
 
 /// Bytes that one block of tokens takes in all layers together.

@@ -1,10 +1,9 @@
 //! Values rounded to integers: each becomes `unit * level`, with levels up to a limit either way.
 
+use crate::model::float::ROUNDER;
+
 /// Sets with no magnitude above count as zero: their units would not be normal numbers.
 const TINY: f32 = f32::MIN_POSITIVE * (1 << 20) as f32;
-
-/// Added to a float below 2^22, leaves it rounded to the nearest integer, ties to even, in the low bits.
-pub(super) const ROUNDER: f32 = (3 << 22) as f32;
 
 /// The unit that gives the largest magnitude the level `limit`, and the factor that turns values into levels. A value
 /// that is not finite makes the unit not a number, so that everything computed from it is not a number either.

@@ -14,11 +14,6 @@
 //! Attributes: layer, num_heads, kv_num_heads, head_dim (int), scale, epsilon (float). The record size tells the cache
 //! format, so that one graph serves every format.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-};
-
 use ort::{
     operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
     value::{DynValue, TensorElementType, ValueRef},
@@ -29,7 +24,7 @@ use super::{
     cache::CacheFormat,
     kernel::{CachePools, Kernel, OutputRows},
 };
-use crate::model::operator::{output_pointer, panic_message};
+use crate::model::operator::{guarded, input, output_pointer, run_tasks, tensor};
 
 pub(crate) struct PagedAttention {
     pub(crate) kernel: Kernel,
@@ -81,10 +76,7 @@ pub(crate) struct PagedAttentionNode {
 
 impl OrtKernel for PagedAttentionNode {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        // A panic must not unwind into ONNX Runtime's frames.
-        catch_unwind(AssertUnwindSafe(|| self.run(context)))
-            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
-            .map_err(|reason| ort::Error::new(format!("PagedAttention of layer {}: {reason}", self.layer)))
+        guarded(|| format!("PagedAttention of layer {}", self.layer), || self.run(context))
     }
 }
 
@@ -128,22 +120,12 @@ impl PagedAttentionNode {
             return Err("the caches are not bound in place".to_owned());
         }
 
-        let failure = Mutex::new(None);
-        context
-            .par_for(Kernel::tasks(&attention), 0, |task| {
-                // SAFETY: the batch is validated; ONNX Runtime allocated the output for its shape; the caches have the
-                // documented shape, belong to this run (their owner runs one step at a time) and no reference to their
-                // contents is held; `par_for` runs each task once.
-                let work = || unsafe { self.kernel.run_task(&attention, pools, output, task) };
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic_message(&*panic));
-                }
-            })
-            .map_err(|error| error.message().to_owned())?;
-        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            None => Ok(()),
-            Some(reason) => Err(reason),
-        }
+        run_tasks(context, Kernel::tasks(&attention), |task| {
+            // SAFETY: the batch is validated; ONNX Runtime allocated the output for its shape; the caches have the
+            // documented shape, belong to this run (their owner runs one step at a time) and no reference to their
+            // contents is held; `run_tasks` runs each task once.
+            unsafe { self.kernel.run_task(&attention, pools, output, task) }
+        })
     }
 }
 
@@ -152,30 +134,19 @@ struct Inputs<'a>(Vec<ValueRef<'a>>);
 
 impl<'a> Inputs<'a> {
     fn of(context: &'a ComputeContext) -> Result<Self, String> {
-        let input = |index| match context.input(index) {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(format!("input {index} is absent")),
-            Err(error) => Err(error.message().to_owned()),
-        };
-        (0..10).map(input).collect::<Result<_, _>>().map(Inputs)
-    }
-
-    fn tensor<T: ort::value::PrimitiveTensorElementType>(&self, index: usize) -> Result<(&[i64], &[T]), String> {
-        let tensor = self.0[index].try_extract_tensor::<T>();
-        let (shape, data) = tensor.map_err(|error| format!("input {index}: {}", error.message()))?;
-        Ok((shape, data))
+        (0..10).map(|index| input(context, index)).collect::<Result<_, _>>().map(Inputs)
     }
 
     fn floats(&self, index: usize) -> Result<&[f32], String> {
-        Ok(self.tensor(index)?.1)
+        Ok(tensor(&self.0[index], index)?.1)
     }
 
     fn ints(&self, index: usize) -> Result<&[i32], String> {
-        Ok(self.tensor(index)?.1)
+        Ok(tensor(&self.0[index], index)?.1)
     }
 
     fn bytes(&self, index: usize) -> Result<*const u8, String> {
-        Ok(self.tensor::<u8>(index)?.1.as_ptr())
+        Ok(tensor::<u8>(&self.0[index], index)?.1.as_ptr())
     }
 
     fn shape(&self, index: usize) -> Result<Vec<i64>, String> {

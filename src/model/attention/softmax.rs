@@ -4,10 +4,8 @@
 //! Written over arrays, without branches: compilers turn it into vector instructions, and each instruction set gives the
 //! same bits.
 
-use super::{
-    cache::{BLOCK, LANES},
-    levels::ROUNDER,
-};
+use super::cache::{BLOCK, LANES};
+use crate::model::float::exp2;
 
 /// A row's largest score and sum of weights so far.
 #[derive(Clone, Copy)]
@@ -44,22 +42,6 @@ impl Softmax {
     pub(super) fn total(&self) -> f32 {
         reduce(&self.totals, |a, b| a + b)
     }
-}
-
-/// 2 to the power of `x`, for `x` of at most 0; zero below -126.5. Off by at most 2 units in the last place.
-#[inline(always)]
-fn exp2(x: f32) -> f32 {
-    // The order of operands keeps what is not a number.
-    let x = if x < -127.0 { -127.0 } else { x };
-    let rounded = x + ROUNDER;
-    let rest = x - (rounded - ROUNDER);
-    // Cephes, exp2f: for a rest of at most a half either way.
-    let mut power = 1.535_336_2e-4;
-    for coefficient in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0] {
-        power = power * rest + coefficient;
-    }
-    let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127);
-    power * f32::from_bits(exponent << 23)
 }
 
 #[inline(always)]
@@ -103,18 +85,6 @@ pub(super) fn mask(seen: usize) -> &'static [u32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn powers_of_two_are_right_within_two_units() {
-        for step in 0..=1_260_000 {
-            let x = -(step as f32) * 1e-4;
-            let (found, wanted) = (f64::from(exp2(x)), f64::from(x).exp2());
-            assert!((found - wanted).abs() <= 2.0 * f64::from(f32::EPSILON) * wanted, "2^{x} is not {found}");
-        }
-        assert_eq!(exp2(0.0), 1.0);
-        assert_eq!([exp2(-127.0), exp2(-1e30), exp2(f32::NEG_INFINITY)], [0.0; 3]);
-        assert!(exp2(f32::NAN).is_nan());
-    }
 
     #[test]
     fn unseen_scores_have_no_weight() {

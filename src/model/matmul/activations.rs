@@ -3,6 +3,7 @@
 //! Kernels with 8-bit dot products take a level as two 8-bit terms, `high * 128 + low`; the others take it as it is.
 
 use super::{QUAD, Shape};
+use crate::model::float::ROUNDER;
 
 /// The level of a block's largest magnitude: 127 in the high term, 0 in the low.
 const LEVELS: f32 = (127 << LOW_BITS) as f32;
@@ -15,9 +16,6 @@ pub(super) const GROUP: usize = 32;
 
 /// Blocks with no magnitude above count as zero: their units would not be normal numbers.
 const TINY: f32 = f32::MIN_POSITIVE * (1 << 20) as f32;
-
-/// Added to a float below 2^22, leaves it rounded to the nearest integer, ties to even, in the low bits.
-const ROUNDER: f32 = (3 << 22) as f32;
 
 /// The levels of [`GROUP`] values, in one of the [`Terms`] forms.
 #[derive(Clone, Copy)]

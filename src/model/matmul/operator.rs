@@ -9,15 +9,11 @@
 //! Output: float32 `[T, N]`. Attributes: K, N, block (32, 64 or 128), int. What the weights' elements are is in
 //! [`super`].
 
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-};
+use std::cell::RefCell;
 
 use ort::{
     operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
-    value::{PrimitiveTensorElementType, TensorElementType, ValueRef},
+    value::TensorElementType,
 };
 
 use super::{
@@ -25,7 +21,7 @@ use super::{
     activations::Activations,
     kernel::{Kernel, Output},
 };
-use crate::model::operator::{output_pointer, panic_message};
+use crate::model::operator::{guarded, input, output_pointer, run_tasks, tensor};
 
 /// From how many activations on they are rounded by several threads. Starting those costs what rounding a few thousand
 /// values does.
@@ -79,10 +75,7 @@ thread_local! {
 
 impl OrtKernel for MatMulInt8Node {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        // A panic must not unwind into ONNX Runtime's frames.
-        catch_unwind(AssertUnwindSafe(|| self.run(context)))
-            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
-            .map_err(|reason| ort::Error::new(format!("MatMulInt8 {}: {reason}", self.name)))
+        guarded(|| format!("MatMulInt8 {}", self.name), || self.run(context))
     }
 }
 
@@ -90,13 +83,13 @@ impl MatMulInt8Node {
     fn run(&self, context: &ComputeContext) -> Result<(), String> {
         let Shape { inputs: columns, outputs, .. } = self.shape;
         let inputs = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
-        let (dims, activations) = tensor::<f32>(&inputs, 0)?;
+        let (dims, activations) = tensor::<f32>(&inputs[0], 0)?;
         let rows = match *dims {
             [rows, found] if rows > 0 && found == columns as i64 => rows as usize,
             _ => return Err(format!("activations have the shape {dims:?}, expected [1 or more, {columns}]")),
         };
-        let (values_dims, values) = tensor::<u8>(&inputs, 1)?;
-        let (scales_dims, scales) = tensor::<f32>(&inputs, 2)?;
+        let (values_dims, values) = tensor::<u8>(&inputs[1], 1)?;
+        let (scales_dims, scales) = tensor::<f32>(&inputs[2], 2)?;
         let fits = same(values_dims, &self.shape.values_dims()) && same(scales_dims, &self.shape.scales_dims());
         if !fits {
             return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {:?}", self.shape));
@@ -128,40 +121,6 @@ impl MatMulInt8Node {
         }
         run_tasks(context, rows, round)
     }
-}
-
-/// Runs the tasks `0..count` on the session's threads.
-fn run_tasks(context: &ComputeContext, count: usize, task: impl Fn(usize) + Sync + Send) -> Result<(), String> {
-    let failure = Mutex::new(None);
-    context
-        .par_for(count, 0, |index| {
-            // Nor must a panic unwind into the frames of ONNX Runtime's threads.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(index))) {
-                *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(panic_message(&*panic));
-            }
-        })
-        .map_err(|error| error.message().to_owned())?;
-    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        None => Ok(()),
-        Some(reason) => Err(reason),
-    }
-}
-
-fn input(context: &ComputeContext, index: usize) -> Result<ValueRef<'_>, String> {
-    match context.input(index) {
-        Ok(Some(value)) => Ok(value),
-        Ok(None) => Err(format!("input {index} is absent")),
-        Err(error) => Err(error.message().to_owned()),
-    }
-}
-
-fn tensor<'a, T: PrimitiveTensorElementType>(
-    inputs: &'a [ValueRef<'_>],
-    index: usize,
-) -> Result<(&'a [i64], &'a [T]), String> {
-    let tensor = inputs[index].try_extract_tensor::<T>();
-    let (dims, values) = tensor.map_err(|error| format!("input {index}: {}", error.message()))?;
-    Ok((dims, values))
 }
 
 fn same(found: &[i64], wanted: &[usize]) -> bool {
