@@ -1,0 +1,115 @@
+package qwenguard
+
+import "context"
+
+// Call is one call of a stream as a value, for [CallAll] and [Queue]. The methods of Stream that begin with Call make it. What
+// it is made of must not change until it was made.
+type Call struct {
+	stream   *Stream
+	kind     uint32
+	text     string
+	ids      []uint32
+	messages []Message
+}
+
+// CallPrompt is a call of Prompt.
+func (s *Stream) CallPrompt(messages ...Message) Call {
+	return Call{stream: s, kind: callPrompt, messages: messages}
+}
+
+// CallNextTurn is a call of NextTurn.
+func (s *Stream) CallNextTurn(messages ...Message) Call {
+	return Call{stream: s, kind: callNextTurn, messages: messages}
+}
+
+// CallPushText is a call of PushText.
+func (s *Stream) CallPushText(text string) Call {
+	return Call{stream: s, kind: callPushText, text: text}
+}
+
+// CallPushThinking is a call of PushThinking.
+func (s *Stream) CallPushThinking(text string) Call {
+	return Call{stream: s, kind: callPushThinking, text: text}
+}
+
+// CallPushTokens is a call of PushTokens.
+func (s *Stream) CallPushTokens(ids []uint32) Call {
+	return Call{stream: s, kind: callPushTokens, ids: ids}
+}
+
+// CallFinish is a call of Finish.
+func (s *Stream) CallFinish() Call { return Call{stream: s, kind: callFinish} }
+
+// Reply is what a call answers. One of its fields is there.
+type Reply struct {
+	// Err is why the call failed.
+	Err error
+	// Check is for Prompt and NextTurn.
+	Check *PromptCheck
+	// Update is for all others.
+	Update *Update
+}
+
+// CallAll makes a call of each of many streams and waits for all of them. The model takes them together, which is much faster
+// than one after the other. Replies are in the order of the calls; one that fails leaves the others alone, and a second call
+// of the same stream fails with ErrInUse. For calls that can be given up there is [Queue].
+func CallAll(calls ...Call) ([]Reply, error) {
+	raw := make([]rawStream, len(calls))
+	refused := make(map[int]error)
+	for index := range calls {
+		stream := calls[index].stream
+		if err := usable(stream); err != nil {
+			refused[index] = err
+			continue
+		}
+		defer stream.release()
+		raw[index] = stream.handle.raw
+	}
+	replies, err := streamsCall(raw, calls)
+	if err != nil {
+		return nil, err
+	}
+	for index, err := range refused {
+		replies[index] = Reply{Err: err}
+	}
+	return replies, nil
+}
+
+func usable(stream *Stream) error {
+	if stream == nil {
+		return noStream()
+	}
+	return stream.acquire()
+}
+
+func noStream() error { return &Error{ErrNull, "argument call: it has no stream"} }
+
+// await makes the call and waits for it while the context lasts. It keeps no thread waiting.
+func (c *Call) await(ctx context.Context) Reply {
+	if ctx.Err() != nil {
+		return Reply{Err: ended(ctx)}
+	}
+	if c.stream.queued.Load() {
+		return Reply{Err: inUse()}
+	}
+	calls, err := sharedCalls()
+	if err != nil {
+		return Reply{Err: err}
+	}
+	done := make(chan Reply, 1)
+	submission, err := calls.submit(c, 0, NoTimeout, func(reply Reply) { done <- reply })
+	if err != nil {
+		return Reply{Err: err}
+	}
+	select {
+	case reply := <-done:
+		return reply
+	case <-ctx.Done():
+		submission.cancel()
+	}
+	reply := <-done
+	if failure, ok := reply.Err.(*Error); ok && failure.Status == ErrCancelled {
+		reply.Err = ended(ctx)
+	}
+	return reply
+}

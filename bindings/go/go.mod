@@ -1,0 +1,3 @@
+module github.com/libqwenguard/libqwenguard/bindings/go
+
+go 1.24
