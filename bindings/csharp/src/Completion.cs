@@ -1,0 +1,22 @@
+namespace Qwenguard
+{
+    /// <summary>A call of a queue that is done.</summary>
+    public sealed class Completion
+    {
+        internal Completion(ulong tag, GuardStream stream, Reply reply)
+        {
+            Tag = tag;
+            Stream = stream;
+            Reply = reply;
+        }
+
+        /// <summary>What the call was submitted with.</summary>
+        public ulong Tag { get; }
+
+        /// <summary>The stream of the call, which is free for its next one.</summary>
+        public GuardStream Stream { get; }
+
+        /// <summary>What the call answers.</summary>
+        public Reply Reply { get; }
+    }
+}

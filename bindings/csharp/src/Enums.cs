@@ -1,0 +1,112 @@
+namespace Qwenguard
+{
+    /// <summary>How a call ended. Later libraries may have more.</summary>
+    public enum Status
+    {
+        /// <summary>It worked.</summary>
+        Ok = 0,
+        /// <summary>The ONNX Runtime library was found nowhere; the message lists where.</summary>
+        RuntimeNotFound = 1,
+        /// <summary>An ONNX Runtime library was found but cannot be used.</summary>
+        RuntimeUnusable = 2,
+        /// <summary>The execution provider that was asked for cannot be had here.</summary>
+        Provider = 3,
+        /// <summary>A setting of the configuration or of a policy is wrong; the message names it.</summary>
+        Config = 4,
+        /// <summary>A file of the bundle is missing, unreadable or damaged.</summary>
+        BundleFile = 5,
+        /// <summary>The bundle's guard.toml says something that the library cannot accept.</summary>
+        BundleField = 6,
+        /// <summary>The bundle was made in a format that this version does not read.</summary>
+        BundleFormat = 7,
+        /// <summary>The conversation cannot be rendered, or there is nothing in it to judge.</summary>
+        Conversation = 8,
+        /// <summary>An argument is out of its documented range; the message names it.</summary>
+        Argument = 9,
+        /// <summary>The call has no meaning at this moment, such as an answer before its prompt.</summary>
+        WrongState = 10,
+        /// <summary>The conversation does not fit the model's context. Nothing was added.</summary>
+        ContextFull = 11,
+        /// <summary>A limit is reached that passes with time. Try again later, or dispose of streams.</summary>
+        Busy = 12,
+        /// <summary>Memory could not be had.</summary>
+        OutOfMemory = 13,
+        /// <summary>ONNX Runtime failed to load or run the graph.</summary>
+        Inference = 14,
+        /// <summary>The guard's engine has stopped after a failure. Open the guard again.</summary>
+        EngineStopped = 15,
+        /// <summary>The deadline passed before the tokens were computed. Nothing was added.</summary>
+        DeadlineExceeded = 16,
+        /// <summary>The stream was idle for longer than the configuration allows. Open a new one.</summary>
+        Expired = 17,
+        /// <summary>The call was given up. Nothing was added.</summary>
+        Cancelled = 18,
+        /// <summary>A pointer is NULL that must not be.</summary>
+        Null = 100,
+        /// <summary>A number is none of the values that the argument can have.</summary>
+        Enum = 101,
+        /// <summary>Another call of the stream is going on: a stream has one user at a time.</summary>
+        InUse = 102,
+        /// <summary>A bug of the library. The stream that it happened on stays unusable; dispose of it.</summary>
+        Panic = 103,
+    }
+
+    /// <summary>What a host should do with a conversation.</summary>
+    public enum Decision
+    {
+        /// <summary>It may go on.</summary>
+        Continue = 0,
+        /// <summary>Stop writing, and show nothing past the horizon.</summary>
+        Stop = 1,
+    }
+
+    /// <summary>How bad a text is.</summary>
+    public enum Risk
+    {
+        /// <summary>Harmless.</summary>
+        Safe = 0,
+        /// <summary>Harmful in some contexts or to some readers.</summary>
+        Controversial = 1,
+        /// <summary>Harmful.</summary>
+        Unsafe = 2,
+    }
+
+    /// <summary>What is to be done where a rule of the policy applies.</summary>
+    public enum PolicyAction
+    {
+        /// <summary>Nothing.</summary>
+        Ignore = 0,
+        /// <summary>Report it and go on.</summary>
+        Flag = 1,
+        /// <summary>Stop.</summary>
+        Stop = 2,
+    }
+
+    /// <summary>A part of an answer with rules of its own.</summary>
+    public enum Channel
+    {
+        /// <summary>What the answer says.</summary>
+        Answer = 0,
+        /// <summary>The thinking before it.</summary>
+        Thinking = 1,
+    }
+
+    /// <summary>The model's heads, each with categories of its own.</summary>
+    public enum Heads
+    {
+        /// <summary>Those that judge prompts.</summary>
+        Prompt = 0,
+        /// <summary>Those that judge answers, thinking included.</summary>
+        Answer = 1,
+    }
+
+    internal enum CallKind : uint
+    {
+        Prompt = 0,
+        NextTurn = 1,
+        PushText = 2,
+        PushThinking = 3,
+        PushTokens = 4,
+        Finish = 5,
+    }
+}

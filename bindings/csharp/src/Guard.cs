@@ -1,0 +1,219 @@
+using System;
+using System.Collections.Generic;
+using System.Runtime.CompilerServices;
+using Qwenguard.Native;
+
+namespace Qwenguard
+{
+    /// <summary>
+    /// An opened bundle: heavy, and for any number of threads at once. It may be disposed of before its streams, which keep
+    /// what they need.
+    /// </summary>
+    public sealed class Guard : IDisposable
+    {
+        private readonly GuardHandle handle;
+        private readonly IReadOnlyList<string> promptCategories, answerCategories;
+
+        private Guard(IntPtr pointer)
+        {
+            handle = new GuardHandle(pointer);
+            promptCategories = ReadCategories(Heads.Prompt);
+            answerCategories = ReadCategories(Heads.Answer);
+        }
+
+        private GuardHandle Handle
+        {
+            get
+            {
+                handle.ThrowIfDisposed(nameof(Guard));
+                return handle;
+            }
+        }
+
+        /// <summary>Opens the bundle in a folder. It takes as long as reading the weights does.</summary>
+        /// <exception cref="QwenguardException">The bundle, the options or ONNX Runtime cannot be used.</exception>
+        /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
+        public static Guard Open(string bundle, GuardOptions options = null)
+        {
+            byte[] path = Utf8.Encode(bundle, nameof(bundle));
+            LibraryLoader.EnsureLoaded();
+            return OpenBundle(path, options);
+        }
+
+        /// <summary>Opens the demonstration guard that is built into the library. It only tells the obvious apart: for
+        /// trying things and for tests.</summary>
+        /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
+        /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
+        public static Guard OpenNano(GuardOptions options = null)
+        {
+            LibraryLoader.EnsureLoaded();
+            return OpenBundle(null, options);
+        }
+
+        /// <summary>Opens a stream for one conversation.</summary>
+        /// <param name="policyToml">Rules for this conversation, a TOML document: what it does not say is strict, whatever
+        /// the guard's policy says. Null: the guard's policy.</param>
+        /// <exception cref="QwenguardException">Config: the policy is wrong. Busy: as many streams are open as the
+        /// configuration allows.</exception>
+        public unsafe GuardStream OpenStream(string policyToml = null)
+        {
+            // Not NULL for an empty policy, which is another one than none.
+            byte[] policy = policyToml == null ? null : Utf8.Encode(policyToml + "\n", nameof(policyToml));
+            IntPtr stream, error;
+            fixed (byte* bytes = policy)
+                QwenguardException.ThrowIfFailed(
+                    NativeMethods.qg_stream_open(
+                        Handle, bytes, (UIntPtr)(policy == null ? 0 : policy.Length - 1), out stream, out error),
+                    error);
+            return new GuardStream(stream);
+        }
+
+        /// <summary>The names of categories by their index, as the checkpoint spells them. Also after Dispose.</summary>
+        public IReadOnlyList<string> GetCategories(Heads heads)
+        {
+            switch (heads)
+            {
+                case Heads.Prompt: return promptCategories;
+                case Heads.Answer: return answerCategories;
+                default: throw new ArgumentOutOfRangeException(nameof(heads));
+            }
+        }
+
+        /// <summary>The tokens of a text, as <see cref="GuardStream.PushTokens(uint[])"/> takes them. Special tokens that
+        /// the text spells are text.</summary>
+        /// <exception cref="QwenguardException">Argument: the tokenizer cannot encode the text.</exception>
+        public unsafe TextToken[] Encode(string text)
+        {
+            byte[] bytes = Utf8.Encode(text, nameof(text));
+            uint[] ids;
+            qg_span[] spans;
+            int count = bytes.Length / 2 + 8;
+            do
+            {
+                ids = new uint[count];
+                spans = new qg_span[count];
+                UIntPtr found;
+                IntPtr error;
+                fixed (byte* textBytes = bytes)
+                fixed (uint* idPointer = ids)
+                fixed (qg_span* spanPointer = spans)
+                    QwenguardException.ThrowIfFailed(
+                        NativeMethods.qg_guard_encode(
+                            Handle, textBytes, (UIntPtr)bytes.Length, idPointer, spanPointer, (UIntPtr)count, &found,
+                            out error),
+                        error);
+                count = (int)found;
+            }
+            while (count > ids.Length);
+            var tokens = new TextToken[count];
+            for (int index = 0; index < count; index++)
+                tokens[index] = new TextToken(ids[index], new ByteRange(spans[index].start, spans[index].end));
+            return tokens;
+        }
+
+        /// <summary>The bytes that a token stands for: often not whole characters.</summary>
+        /// <exception cref="QwenguardException">Argument: there is no such token.</exception>
+        public unsafe byte[] GetTokenBytes(uint token)
+        {
+            bool held = false;
+            try
+            {
+                // They live as long as the guard.
+                Handle.DangerousAddRef(ref held);
+                byte* bytes;
+                UIntPtr length;
+                IntPtr error;
+                QwenguardException.ThrowIfFailed(
+                    NativeMethods.qg_guard_token_bytes(handle, token, &bytes, &length, out error), error);
+                var copy = new byte[(int)length];
+                for (int index = 0; index < copy.Length; index++)
+                    copy[index] = bytes[index];
+                return copy;
+            }
+            finally
+            {
+                if (held)
+                    handle.DangerousRelease();
+            }
+        }
+
+        /// <summary>What the guard is made of, as a JSON object: bundle, checkpoint, precision, dimensions, labels, ONNX
+        /// Runtime.</summary>
+        public string GetInfo()
+        {
+            IntPtr json, error;
+            QwenguardException.ThrowIfFailed(NativeMethods.qg_guard_info(Handle, out json, out error), error);
+            return TextHandle.Take(json);
+        }
+
+        /// <summary>What the guard has done, and how it is.</summary>
+        public unsafe GuardStats GetStats()
+        {
+            qg_stats stats;
+            IntPtr error;
+            QwenguardException.ThrowIfFailed(NativeMethods.qg_guard_stats(Handle, &stats, out error), error);
+            return new GuardStats(stats);
+        }
+
+        /// <summary>The same in the text format of Prometheus, version 0.0.4, with histograms.</summary>
+        public string GetMetrics()
+        {
+            IntPtr metrics, error;
+            QwenguardException.ThrowIfFailed(NativeMethods.qg_guard_metrics(Handle, out metrics, out error), error);
+            return TextHandle.Take(metrics);
+        }
+
+        /// <summary>Gives the guard back, when no call uses it any more. Streams go on.</summary>
+        public void Dispose()
+        {
+            handle.Dispose();
+        }
+
+        /// <summary>Null opens the built-in bundle.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        private static unsafe Guard OpenBundle(byte[] bundle, GuardOptions options)
+        {
+            options = options ?? new GuardOptions();
+            if (options.Threads < 0)
+                throw new ArgumentOutOfRangeException(nameof(options), "Threads is negative");
+            if (options.CacheMib < 0)
+                throw new ArgumentOutOfRangeException(nameof(options), "CacheMib is negative");
+            byte[] config = Utf8.Encode(options.ConfigToml ?? "", nameof(options.ConfigToml));
+            byte[] runtime = Utf8.Encode(options.RuntimeLibrary ?? "", nameof(options.RuntimeLibrary));
+            qg_guard_options raw;
+            IntPtr guard, error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_guard_options_init(&raw, (uint)sizeof(qg_guard_options), out error), error);
+            raw.threads = (uint)options.Threads;
+            raw.cache_mib = (ulong)options.CacheMib;
+            fixed (byte* bundleBytes = bundle, configBytes = config, runtimeBytes = runtime)
+            {
+                raw.config_toml = configBytes;
+                raw.config_toml_length = (UIntPtr)config.Length;
+                raw.runtime_library = runtimeBytes;
+                raw.runtime_library_length = (UIntPtr)runtime.Length;
+                int status = bundle == null ? NativeMethods.qg_guard_open_nano(&raw, out guard, out error)
+                    : NativeMethods.qg_guard_open(bundleBytes, (UIntPtr)bundle.Length, &raw, out guard, out error);
+                QwenguardException.ThrowIfFailed(status, error);
+            }
+            return new Guard(guard);
+        }
+
+        private unsafe string[] ReadCategories(Heads heads)
+        {
+            uint count;
+            IntPtr error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_guard_category_count(handle, (uint)heads, &count, out error), error);
+            var names = new string[count];
+            for (uint index = 0; index < count; index++)
+            {
+                byte* name;
+                QwenguardException.ThrowIfFailed(
+                    NativeMethods.qg_guard_category_name(handle, (uint)heads, index, &name, out error), error);
+                names[index] = Utf8.Decode(name);
+            }
+            return names;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+package io.github.libqwenguard;
+
+/** Why a call failed. The object that was called is as it was before. */
+public final class QwenguardException extends RuntimeException {
+    private static final long serialVersionUID = 1;
+
+    private final int statusNumber;
+
+    QwenguardException(int statusNumber, String message) {
+        super(message);
+        this.statusNumber = statusNumber;
+    }
+
+    QwenguardException(Status status, String message) {
+        this(status.number(), message);
+    }
+
+    /** {@link Status#UNKNOWN} if a later library has a status that this version does not know. */
+    public Status status() {
+        return Status.of(statusNumber);
+    }
+
+    /** The number of the status, also of one that this version does not know. */
+    public int statusNumber() {
+        return statusNumber;
+    }
+}

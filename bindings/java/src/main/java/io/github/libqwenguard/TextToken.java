@@ -1,0 +1,27 @@
+package io.github.libqwenguard;
+
+/** A token of a text. */
+public final class TextToken {
+    private final int id;
+    private final ByteRange bytes;
+
+    TextToken(int id, ByteRange bytes) {
+        this.id = id;
+        this.bytes = bytes;
+    }
+
+    /** Its id in the guard's vocabulary, as {@link GuardStream#pushTokens} takes it. */
+    public int id() {
+        return id;
+    }
+
+    /** The bytes of the text that it stands for. */
+    public ByteRange bytes() {
+        return bytes;
+    }
+
+    @Override
+    public String toString() {
+        return id + " in bytes " + bytes;
+    }
+}

@@ -1,0 +1,162 @@
+package io.github.libqwenguard;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayInputStream;
+import java.io.File;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class LibraryFinderTest {
+    private static final String RESOURCES = "/io/github/libqwenguard/native/linux-x86_64/";
+
+    @TempDir
+    private Path folder;
+
+    private final Map<String, String> properties = new HashMap<>();
+    private final Map<String, String> resources = new HashMap<>();
+
+    @BeforeEach
+    void linux() {
+        properties.put("os.name", "Linux");
+        properties.put("os.arch", "amd64");
+        properties.put("user.home", folder.resolve("home").toString());
+        properties.put("java.library.path", "");
+    }
+
+    private Path find(String name) {
+        return new LibraryFinder(properties::get, path -> {
+            String text = resources.get(path);
+            return text == null ? null : new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8));
+        }).find(name);
+    }
+
+    private void packed(String checksum, String... names) {
+        StringBuilder index = new StringBuilder();
+        for (String name : names) {
+            String text = "contents of " + name;
+            index.append(checksum).append(' ').append(text.length()).append(' ').append(name).append('\n');
+            resources.put(RESOURCES + name, text);
+        }
+        resources.put(RESOURCES + "index", index.toString());
+    }
+
+    private Path file(String path) throws IOException {
+        Path file = folder.resolve(path);
+        Files.createDirectories(file.getParent());
+        return Files.writeString(file, "library");
+    }
+
+    private String failure(String name) {
+        return assertThrows(UnsatisfiedLinkError.class, () -> find(name)).getMessage();
+    }
+
+    @Test
+    void explicitComesFirst() throws IOException {
+        packed("1", "libqwenguard.so.0.1", "libqwenguard_jni.so");
+        Path chosen = file("given/libqwenguard.so");
+        properties.put(LibraryFinder.PATH, chosen.getParent().toString());
+        assertEquals(chosen, find("qwenguard"));
+        properties.put(LibraryFinder.PATH, file("given/mine.so").toString());
+        assertEquals(folder.resolve("given/mine.so"), find("qwenguard"));
+        assertTrue(find("qwenguard_jni").startsWith(folder.resolve("home/.cache/qwenguard")));
+    }
+
+    @Test
+    void explicitIsNotReplaced() {
+        packed("1", "libqwenguard.so.0.1");
+        properties.put(LibraryFinder.PATH, folder.resolve("nowhere").toString());
+        assertTrue(failure("qwenguard").contains("qwenguard.library.path is " + folder.resolve("nowhere")));
+    }
+
+    @Test
+    void theJarComesBeforeTheSystem() throws IOException {
+        file("system/libqwenguard.so");
+        properties.put("java.library.path", folder.resolve("empty") + File.pathSeparator + folder.resolve("system"));
+        assertEquals(folder.resolve("system/libqwenguard.so"), find("qwenguard"));
+        packed("1", "libqwenguard.so.0.1", "libonnxruntime.so");
+        Path found = find("qwenguard");
+        assertTrue(found.startsWith(folder.resolve("home/.cache/qwenguard")), found::toString);
+        assertEquals("contents of libqwenguard.so.0.1", Files.readString(found));
+        assertTrue(Files.exists(found.resolveSibling("libonnxruntime.so")));
+    }
+
+    @Test
+    void theErrorListsWhatWasTried() {
+        properties.put("java.library.path", "/one:/two");
+        String message = failure("qwenguard");
+        for (String part : List.of("libqwenguard.so", "/one", "/two", RESOURCES.replaceAll("/$", ""), "linux-x86_64")) {
+            assertTrue(message.contains(part), message);
+        }
+    }
+
+    @Test
+    void filesOfOtherSystems() throws IOException {
+        properties.put("java.library.path", folder.toString());
+        properties.put("os.name", "Windows 11");
+        assertEquals(file("qwenguard.dll"), find("qwenguard"));
+        properties.put("os.name", "Mac OS X");
+        assertEquals(file("libqwenguard.0.1.dylib"), find("qwenguard"));
+        assertEquals(file("libqwenguard.dylib"), find("qwenguard"));
+    }
+
+    @Test
+    void theCacheIsRepairedAndVersioned() throws IOException {
+        properties.put(Extractor.CACHE, folder.resolve("cache").toString());
+        packed("1", "libqwenguard.so.0.1");
+        Path first = find("qwenguard");
+        assertTrue(first.startsWith(folder.resolve("cache")));
+        Files.writeString(first, "cut");
+        assertEquals(first, find("qwenguard"));
+        assertEquals("contents of libqwenguard.so.0.1", Files.readString(first));
+        packed("2", "libqwenguard.so.0.1");
+        assertFalse(first.equals(find("qwenguard")));
+        try (Stream<Path> files = Files.list(first.getParent())) {
+            assertEquals(1, files.count(), "nothing is left over");
+        }
+    }
+
+    @Test
+    void aCacheThatCannotBeWritten() throws IOException {
+        packed("1", "libqwenguard.so.0.1");
+        properties.put(Extractor.CACHE, file("a file").resolve("below").toString());
+        String message = failure("qwenguard");
+        assertTrue(message.contains("Set qwenguard.cache") && message.contains("a file"), message);
+        resources.remove(RESOURCES + "libqwenguard.so.0.1");
+        properties.put(Extractor.CACHE, folder.toString());
+        assertTrue(failure("qwenguard").contains("the jar lacks libqwenguard.so.0.1"));
+    }
+
+    @Test
+    void manyProcessesAtOnce() throws Exception {
+        packed("1", "libqwenguard.so.0.1", "libonnxruntime.so");
+        ExecutorService threads = Executors.newFixedThreadPool(8);
+        try {
+            List<Future<Path>> found = new ArrayList<>();
+            for (int count = 0; count < 32; count++) {
+                found.add(threads.submit(() -> find("qwenguard")));
+            }
+            for (Future<Path> one : found) {
+                assertEquals("contents of libqwenguard.so.0.1", Files.readString(one.get()));
+            }
+        } finally {
+            threads.shutdown();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+package io.github.libqwenguard;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+
+/** The programs that people see first, and what they see if something is missing. */
+class ProgramsTest {
+    private static final String VERSION = """
+            import io.github.libqwenguard.Qwenguard;
+            public class Version {
+                public static void main(String[] arguments) {
+                    System.out.println(Qwenguard.provider() + " " + Qwenguard.version());
+                }
+            }
+            """;
+
+    private static void hasLine(String output, String pattern) {
+        assertTrue(Pattern.compile("(?m)^" + pattern + "$").matcher(output).find(), output);
+    }
+
+    @Test
+    void example() throws Exception {
+        Path source = Fixtures.ROOT.resolve("bindings/java/examples/ModeratedPublisher.java");
+        String output = new Program(source).run(0, Program.JAR, Program.NATIVES);
+        hasLine(output, "bad-prompt: prompt refused, prompt\\.strict.*");
+        hasLine(output, "turns: cut at byte 160 of \\d+, answer\\.strict: 2 consecutive: Unsafe");
+        hasLine(output, "fine: complete, 233 bytes");
+    }
+
+    @Test
+    void readme() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        Matcher code = Pattern.compile("(?s)```java\n(import .*?)```").matcher(page);
+        assertTrue(code.find(), "the page has a program");
+        String output = Program.of("Chat", code.group(1)).run(0, Program.JAR, Program.NATIVES);
+        hasLine(output, "may be shown: \\d+ bytes");
+        hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
+    }
+
+    @Test
+    void withoutTheNatives() throws Exception {
+        String output = Program.of("Version", VERSION).run(1, Program.JAR);
+        assertTrue(output.contains("cannot load libqwenguard: there is no libqwenguard.so"), output);
+        assertTrue(output.contains("add the jar with the classifier"), output);
+    }
+
+    @Test
+    void aFolderOfLibraries() throws Exception {
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        for (String property : List.of("qwenguard.library.path", "java.library.path")) {
+            if (Qwenguard.provider().equals("ffm")) {
+                Program program = Program.of("Version", VERSION)
+                        .option(property, Fixtures.DIST.resolve("lib").toString());
+                assertEquals(version, program.run(0, Program.JAR));
+            }
+        }
+        Program program = Program.of("Version", VERSION)
+                .option("qwenguard.library.path", Fixtures.DIST.resolve("lib").toString());
+        assertEquals(version, program.run(0, Program.JAR, Program.NATIVES));
+    }
+
+    @Test
+    void wrongProperties() throws Exception {
+        String output = Program.of("Version", VERSION).option("qwenguard.provider", "jna").run(1, Program.JAR);
+        assertTrue(output.contains("qwenguard.provider is jna, neither jni nor ffm"), output);
+        output = Program.of("Version", VERSION).option("qwenguard.library.path", "/nowhere").run(1, Program.JAR);
+        assertTrue(output.contains("qwenguard.library.path is /nowhere"), output);
+        output = Program.of("Version", VERSION)
+                .option("qwenguard.library.path", Fixtures.ROOT.resolve("README.md").toString())
+                .run(1, Program.JAR);
+        assertTrue(output.contains("cannot load libqwenguard: ") && output.contains("README.md"), output);
+        if (Qwenguard.provider().equals("jni") && Runtime.version().feature() < 22) {
+            output = Program.of("Version", VERSION).option("qwenguard.provider", "ffm").run(1, Program.JAR);
+            assertTrue(output.contains("qwenguard.provider=ffm needs Java 22 or newer"), output);
+        }
+    }
+
+    @Test
+    void anotherBinaryInterface() throws Exception {
+        Path work = Files.createDirectories(Path.of(System.getProperty("test.work"), Qwenguard.provider()));
+        StringBuilder source = new StringBuilder("const char *qg_version(void) { return \"9.8.7\"; }\n");
+        Matcher names = Pattern.compile("\\b(qg_\\w+)\\(").matcher(
+                Fixtures.read(Fixtures.ROOT.resolve("include/qwenguard.h")).replaceAll("(?s)/\\*.*?\\*/|//[^\n]*", ""));
+        for (String name : names.results().map(match -> match.group(1)).distinct().toList()) {
+            source.append(name.equals("qg_version") ? "" : "int " + name + "(void) { return 6; }\n");
+        }
+        Path library = work.resolve("libqwenguard.so");
+        int code = new ProcessBuilder("cc", "-shared", "-fPIC", "-Wl,-soname,libqwenguard.so.0.1", "-o", library.toString(),
+                        Files.writeString(work.resolve("other.c"), source).toString())
+                .inheritIO()
+                .start()
+                .waitFor();
+        assertEquals(0, code);
+        String output = Program.of("Version", VERSION)
+                .option("qwenguard.library.path", library.toString())
+                .run(1, Program.JAR, Program.NATIVES);
+        assertTrue(output.contains("libqwenguard 9.8.7 has binary interface 6, this program needs 1"), output);
+    }
+}
