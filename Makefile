@@ -37,21 +37,41 @@ shared := libqwenguard.so.$(version) libqwenguard.so.0.1 libqwenguard.so
 named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
 endif
 
-.PHONY: demo test test-data test-export test-rust lib dist example-cpp header tsan fuzz \
-	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load clean
+# For what needs a toolchain: without it, it is left out aloud; with QWENGUARD_REQUIRE_TOOLCHAINS=1 that is a failure.
+need = command -v $(1) >/dev/null || { echo "LEFT OUT: $(1) is missing"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }
+# How programs in other languages find the library.
+go = cd bindings/go && export PKG_CONFIG_PATH=$(abspath $(dist))/lib/pkgconfig LD_LIBRARY_PATH=$(abspath $(dist))/lib
+java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
+jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
+csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
+
+.PHONY: demo test test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri fuzz \
+	example-c example-cpp example-go example-java example-csharp \
+	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load \
+	bench-crossing clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 
-test: test-export test-rust
+test: test-export test-rust test-go test-java test-csharp
 
 test-export: $(venv)
 	target/venv/bin/pytest -q export/tests
 
 test-rust: $(runtime) test-data
 	cargo test --locked --features cli,capi
+
+test-go: dist
+	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \
+		&& GOEXPERIMENT=cgocheck2 GODEBUG=cgocheck=1 go test -race ./...
+
+test-java: dist
+	@$(call need,mvn); $(call need,javac); $(call need,cc); $(java) verify
+
+test-csharp: dist
+	@$(call need,mcs); $(csharp) test
 
 test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
@@ -75,11 +95,26 @@ dist: lib $(runtime)
 	cp packaging/*.cmake $(dist)/share/cmake/qwenguard/
 	cp LICENSE README.md CHANGELOG.md $(wildcard target/onnxruntime/onnxruntime-*.txt) $(dist)/share/doc/qwenguard/
 
-# The C++ example, with the built-in guard.
+# The examples, with the built-in guard. All of them cut the same answer at the same byte.
+linked = -I$(dist)/include -L$(dist)/lib -lqwenguard -Wl,-rpath,$(abspath $(dist)/lib)
+
+example-c: dist
+	cc -std=c11 -O2 bindings/c/examples/event_loop.c -o target/event_loop $(linked)
+	target/event_loop
+
 example-cpp: dist
-	c++ -std=c++17 -O2 bindings/cpp/examples/chat_server_tick.cpp -o target/chat_server_tick \
-		-I$(dist)/include -L$(dist)/lib -lqwenguard -Wl,-rpath,$(abspath $(dist)/lib)
+	c++ -std=c++17 -O2 bindings/cpp/examples/chat_server_tick.cpp -o target/chat_server_tick $(linked)
 	target/chat_server_tick
+
+example-go: dist
+	$(go) && go run ./examples/proxy -sample
+
+example-java: dist
+	$(java) -q package -DskipTests
+	java -Dqwenguard.cache=target/java/cache -cp $(jars) bindings/java/examples/ModeratedPublisher.java
+
+example-csharp: dist
+	$(csharp) example
 
 # The header of the C ABI, from the source: see build.rs.
 header:
@@ -132,8 +167,17 @@ tsan:
 	RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target $(host) --target-dir target/tsan --locked \
 		--lib engine
 
+# Under Miri: what calls neither ONNX Runtime nor the tokenizer's C code, and of the kernels the portable ones. Needs a
+# nightly toolchain with miri and rust-src.
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --features capi --target-dir target/miri -- \
+		ffi:: verdict:: stats:: policy:: stream::tape text::markup runtime::memory \
+		attention::softmax a_zero_key bad_batches extremes_do_not vector_kernels \
+		matmul::tests::a_row activations_lose random_products wrong_sizes zeros_and model::swiglu \
+		engine::tests::an_ a_failed_step cut_back_goes_on forks_share
+
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
-bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load
+bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load bench-crossing
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
@@ -154,6 +198,22 @@ bench-memory: $(runtime) target/bench/0.6B-int8
 
 bench-step-tokens: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench step_tokens -- target/bench/0.6B-int8
+
+# One push in every language. Without a JDK of 22 or newer there is no java-ffm.
+bench-crossing: dist
+	mkdir -p target/crossing
+	cc -std=c11 -O2 bindings/c/bench/crossing.c -o target/crossing/c $(linked)
+	c++ -std=c++17 -O2 bindings/cpp/bench/crossing.cpp -o target/crossing/cpp $(linked)
+	$(go) && go build -o ../../target/crossing/go ./bench
+	$(java) -q package -DskipTests
+	$(PYTHON) benches/crossing.py --run rust='cargo bench -q --locked --features nano --bench crossing' \
+		--run c=target/crossing/c --run c++=target/crossing/cpp \
+		--run go='env LD_LIBRARY_PATH=$(dist)/lib target/crossing/go' \
+		--run java-jni='java -Dqwenguard.provider=jni $(crossing_java)' \
+		$(and $(jdk),--run java-ffm='$(jdk)/bin/java -Dqwenguard.provider=ffm --enable-native-access=ALL-UNNAMED $(crossing_java)') \
+		--run c\#='env QWENGUARD_LIBRARY=$(abspath $(dist))/lib mono target/csharp/Crossing.exe'
+crossing_java := -Dqwenguard.cache=target/java/cache -cp $(jars) bindings/java/bench/Crossing.java
+jdk = $(shell bindings/java/jdks.sh)
 
 bench-load: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench load -- target/bench/0.6B-int8

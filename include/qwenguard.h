@@ -256,7 +256,7 @@ typedef int32_t qg_status;
 typedef struct qg_guard_options {
     /// sizeof(qg_guard_options). It tells which version of this struct the program was built with.
     uint32_t struct_size;
-    /// Threads that compute one step. 0: as the configuration says, else one per core.
+    /// Threads that compute one step, 1024 at most. 0: as the configuration says, else one per core.
     uint32_t threads;
     /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's
     /// memory. Pages are taken from the system as they are first used.
@@ -632,7 +632,7 @@ qg_status qg_stream_open(const struct qg_guard *guard,
                          struct qg_error **error);
 
 /// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
-/// in a queue is given up and never comes back.
+/// in a queue is given up and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
 void qg_stream_free(struct qg_stream *stream);
 
 /// Gives the conversation up to the user's last turn, and judges that turn.
@@ -808,8 +808,8 @@ void qg_queue_free(struct qg_queue *queue);
 /// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8; QG_ERROR_IN_USE. Everything
-/// else is the error of the call.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8 or `reserved` is not 0;
+/// QG_ERROR_IN_USE. Everything else is the error of the call.
 qg_status qg_queue_submit(const struct qg_queue *queue,
                           const struct qg_call *call,
                           uint64_t tag,

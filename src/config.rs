@@ -45,9 +45,12 @@ pub struct RuntimeConfig {
     /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then beside this
     /// library, then where the system keeps its libraries.
     pub library: Option<PathBuf>,
-    /// Threads that compute one step, the calling one included. Default 0: one per core.
+    /// Threads that compute one step, the calling one included, 1024 at most. Default 0: one per core.
     pub threads: usize,
 }
+
+/// More only wait for each other, and processors have no more.
+const MAX_THREADS: usize = 1024;
 
 /// Settings of the KV cache.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -130,6 +133,10 @@ impl Config {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
+        if self.runtime.threads > MAX_THREADS {
+            let reason = format!("{} is more than {MAX_THREADS}", self.runtime.threads);
+            return Err(Error::Config { field: "runtime.threads".into(), reason });
+        }
         let positive = [
             ("engine.step_tokens", self.engine.step_tokens),
             ("engine.max_streams", self.engine.max_streams),

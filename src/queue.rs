@@ -45,11 +45,19 @@ pub struct Completion {
     pub result: Result<Reply>,
 }
 
-/// Tickets of calls that can go on without waiting.
+/// What wakes those who wait.
 #[derive(Default)]
 struct Inbox {
-    tickets: Mutex<VecDeque<u64>>,
+    arrivals: Mutex<Arrivals>,
     arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Arrivals {
+    /// Of calls that can go on without waiting.
+    tickets: VecDeque<u64>,
+    /// Counts calls with a deadline: who waits looks at deadlines again.
+    deadlines: u64,
 }
 
 #[derive(Default)]
@@ -57,6 +65,13 @@ struct Jobs {
     next: u64,
     by_ticket: HashMap<u64, Job>,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// Calls that a thread is going on with.
+    away: HashMap<u64, Away>,
+}
+
+struct Away {
+    tag: u64,
+    cancelled: bool,
 }
 
 struct Job {
@@ -68,13 +83,18 @@ struct Job {
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, ticket: u64) {
-        self.lock().push_back(ticket);
+        self.lock().tickets.push_back(ticket);
         self.arrived.notify_one();
+    }
+
+    fn put_deadline(&self) {
+        self.lock().deadlines += 1;
+        self.arrived.notify_all();
     }
 }
 
@@ -115,13 +135,14 @@ impl CompletionQueue {
     pub fn wait(&self, timeout: Duration) -> Option<Completion> {
         let until = Instant::now().checked_add(timeout);
         loop {
+            let deadlines = self.inbox.lock().deadlines;
             let now = Instant::now();
             if let Some(job) = self.expired(now) {
                 // The call is given up by dropping it.
                 return Some(Completion { tag: job.tag, stream: job.stream, result: Err(Error::DeadlineExceeded) });
             }
             let next = self.lock().deadlines.first().map(|(deadline, _)| *deadline);
-            match self.take_ticket([until, next].into_iter().flatten().min()) {
+            match self.take_ticket([until, next].into_iter().flatten().min(), deadlines) {
                 Some(ticket) => {
                     if let Some(completion) = self.go_on(ticket) {
                         return Some(completion);
@@ -135,7 +156,8 @@ impl CompletionQueue {
 
     /// How many calls are not given back yet.
     pub fn len(&self) -> usize {
-        self.lock().by_ticket.len()
+        let jobs = self.lock();
+        jobs.by_ticket.len() + jobs.away.len()
     }
 
     /// Whether there are none.
@@ -149,6 +171,7 @@ impl CompletionQueue {
         let mut cancelled = Vec::new();
         let mut given_up = Vec::new();
         let mut jobs = self.lock();
+        let away = jobs.cancel_away(tag);
         for (ticket, job) in &mut jobs.by_ticket {
             if job.tag == tag && !job.is_ready() {
                 given_up.push(std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
@@ -159,14 +182,15 @@ impl CompletionQueue {
         // Outside of the lock: dropping a call tells the engine.
         drop(given_up);
         cancelled.iter().for_each(|ticket| self.inbox.put(*ticket));
-        cancelled.len()
+        cancelled.len() + away
     }
 
     /// Takes the calls with this tag out of the queue, done or not, and returns their streams. What was not done is given
-    /// up. A call that another thread is just taking out is not found.
+    /// up. A call that another thread is going on with is only cancelled.
     #[cfg(feature = "capi")]
     pub(crate) fn withdraw(&self, tag: u64) -> Vec<Stream> {
         let mut jobs = self.lock();
+        jobs.cancel_away(tag);
         let tickets = jobs.by_ticket.iter().filter(|(_, job)| job.tag == tag).map(|(ticket, _)| *ticket);
         let tickets: Vec<u64> = tickets.collect();
         let withdrawn: Vec<Job> = tickets.into_iter().filter_map(|ticket| jobs.take(ticket)).collect();
@@ -184,20 +208,22 @@ impl CompletionQueue {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, ticket: u64, job: Job) {
+    fn keep(&self, ticket: u64, mut job: Job) {
         let mut jobs = self.lock();
+        let given_up = jobs.came_back(ticket).then(|| std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
         if let Some(deadline) = job.deadline {
             jobs.deadlines.insert((deadline, ticket));
         }
+        let has_deadline = job.deadline.is_some();
         // It may have become ready while it was not in the queue, and nobody would hear of it.
         let ready = job.is_ready();
         jobs.by_ticket.insert(ticket, job);
         drop(jobs);
+        drop(given_up);
         if ready {
             self.inbox.put(ticket);
-        } else {
-            // Somebody may be waiting for a later deadline.
-            self.inbox.arrived.notify_one();
+        } else if has_deadline {
+            self.inbox.put_deadline();
         }
     }
 
@@ -209,26 +235,21 @@ impl CompletionQueue {
         if late { jobs.take(ticket) } else { None }
     }
 
-    /// The next ticket; waits for one until the given moment.
-    fn take_ticket(&self, until: Option<Instant>) -> Option<u64> {
-        let mut tickets = self.inbox.lock();
+    /// The next ticket; waits for one until the given moment, or until there are other deadlines than those seen.
+    fn take_ticket(&self, until: Option<Instant>, deadlines: u64) -> Option<u64> {
+        let mut arrivals = self.inbox.lock();
         loop {
-            if let Some(ticket) = tickets.pop_front() {
+            if let Some(ticket) = arrivals.tickets.pop_front() {
                 return Some(ticket);
             }
+            if arrivals.deadlines != deadlines {
+                return None;
+            }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            tickets = match left {
+            arrivals = match left {
                 Some(Duration::ZERO) => return None,
-                Some(left) => {
-                    let (tickets, timeout) =
-                        self.inbox.arrived.wait_timeout(tickets, left).unwrap_or_else(PoisonError::into_inner);
-                    if !timeout.timed_out() && tickets.is_empty() {
-                        // Woken without a ticket: a deadline may have come in.
-                        return None;
-                    }
-                    tickets
-                }
-                None => self.inbox.arrived.wait(tickets).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.inbox.arrived.wait_timeout(arrivals, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.inbox.arrived.wait(arrivals).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -236,25 +257,47 @@ impl CompletionQueue {
     /// Goes on with a call that does not have to wait. Returns it if it is done.
     fn go_on(&self, ticket: u64) -> Option<Completion> {
         // Given back or given up already, if it is not there.
-        let mut job = self.lock().take(ticket)?;
+        let mut job = self.lock().leave(ticket)?;
         let done = match &mut job.begun {
             Ok(begun) if begun.is_ready() => job.stream.advance(begun),
             Ok(_) => Ok(false),
             Err(error) => Err(error.clone()),
         };
-        let result = match done {
-            Ok(false) => {
-                self.keep(ticket, job);
-                return None;
+        if let Ok(false) = done {
+            self.keep(ticket, job);
+            return None;
+        }
+        let cancelled = self.lock().came_back(ticket);
+        let result = match (done, job.begun) {
+            (_, Ok(begun)) if cancelled => {
+                job.stream.give_up(begun);
+                Err(Error::Cancelled)
             }
-            Ok(true) => job.begun.and_then(|begun| job.stream.complete(begun)),
-            Err(error) => Err(error),
+            (Ok(_), Ok(begun)) => job.stream.complete(begun),
+            (Err(error), _) | (_, Err(error)) => Err(error),
         };
         Some(Completion { tag: job.tag, stream: job.stream, result })
     }
 }
 
 impl Jobs {
+    /// Takes a call out to go on with it.
+    fn leave(&mut self, ticket: u64) -> Option<Job> {
+        let job = self.take(ticket)?;
+        self.away.insert(ticket, Away { tag: job.tag, cancelled: false });
+        Some(job)
+    }
+
+    /// Whether a call was cancelled while it was away.
+    fn came_back(&mut self, ticket: u64) -> bool {
+        self.away.remove(&ticket).is_some_and(|away| away.cancelled)
+    }
+
+    fn cancel_away(&mut self, tag: u64) -> usize {
+        let found = self.away.values_mut().filter(|away| away.tag == tag && !away.cancelled);
+        found.map(|away| away.cancelled = true).count()
+    }
+
     fn take(&mut self, ticket: u64) -> Option<Job> {
         let job = self.by_ticket.remove(&ticket)?;
         if let Some(deadline) = job.deadline {

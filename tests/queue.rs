@@ -214,6 +214,38 @@ fn a_cancelled_call_comes_back() {
     assert!(queue.is_empty() && queue.poll().is_none());
 }
 
+/// Whether a call is being computed or gone on with by a thread that waits: it is cancelled once, or done.
+#[test]
+fn calls_are_cancelled_while_others_wait() {
+    let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
+    let guard = Guard::open_with(bundle("odd-bf16", "fp32"), &Config { engine, ..Config::default() }).unwrap();
+    let text = "The harbour lies in the north of the town, and it is old. ".repeat(45);
+    let queue = CompletionQueue::new();
+    let (mut cancelled, mut came) = (0, 0);
+    for round in 0..6 {
+        for tag in 0..8 {
+            let mut stream = guard.stream().unwrap();
+            stream.prompt(&[Message::user("Tell me a long story.")]).unwrap();
+            queue.submit(stream, Call::Text(text.as_bytes()), tag, None);
+        }
+        std::thread::scope(|scope| {
+            let wait = || (0..4).map(|_| queue.wait(LONG).expect("nothing hangs").result).collect::<Vec<_>>();
+            let waiting = [scope.spawn(wait), scope.spawn(wait)];
+            std::thread::sleep(Duration::from_millis(round));
+            cancelled += (0..8).map(|tag| queue.cancel(tag)).sum::<usize>();
+            for result in waiting.into_iter().flat_map(|thread| thread.join().unwrap()) {
+                match result {
+                    Ok(_) => {}
+                    Err(Error::Cancelled) => came += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        assert!(queue.is_empty() && queue.poll().is_none());
+    }
+    assert!(cancelled > 0 && came == cancelled, "{came} of {cancelled}");
+}
+
 #[test]
 fn a_queue_may_be_dropped_with_calls_in_it() {
     let guard = guard();

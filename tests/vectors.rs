@@ -1,9 +1,12 @@
 //! tests/vectors through the Rust API: they are what this source gives. With QWENGUARD_UPDATE_VECTORS=1 the expectations
 //! are written anew.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, fs, path::Path, time::Duration};
 
-use qwenguard::{Channel, Config, Decision, Error, Guard, Message, Policy, PromptCheck, Risk, Stream, Update, Verdict};
+use qwenguard::{
+    Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Policy, PromptCheck, Reply, Risk, Stream,
+    Update, Verdict,
+};
 use serde_json::{Map, Value, json};
 
 const TOLERANCE: f64 = 1e-3;
@@ -124,6 +127,83 @@ fn bytes(step: &Value) -> Vec<u8> {
     piece.repeat(step["repeat"].as_u64().unwrap_or(1) as usize)
 }
 
+fn ids(step: &Value) -> Vec<u32> {
+    step["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// What a call looks at.
+#[derive(Default)]
+struct Input {
+    messages: Vec<Message>,
+    bytes: Vec<u8>,
+    ids: Vec<u32>,
+}
+
+impl Input {
+    fn new(step: &Value) -> Self {
+        match step["call"].as_str().unwrap() {
+            "prompt" | "next_turn" => Input { messages: messages(step), ..Input::default() },
+            "push_text" | "push_thinking" => Input { bytes: bytes(step), ..Input::default() },
+            "push_tokens" => Input { ids: ids(step), ..Input::default() },
+            _ => Input::default(),
+        }
+    }
+
+    fn call(&self, step: &Value) -> Call<'_> {
+        match step["call"].as_str().unwrap() {
+            "prompt" => Call::Prompt(&self.messages),
+            "next_turn" => Call::NextTurn(&self.messages),
+            "push_text" => Call::Text(&self.bytes),
+            "push_thinking" => Call::Thinking(&self.bytes),
+            "push_tokens" => Call::Tokens(&self.ids),
+            "finish" => Call::Finish,
+            other => panic!("{other} is not for many streams"),
+        }
+    }
+}
+
+fn failure(error: &Error) -> Value {
+    json!({ "error": { "status": status(error), "message": error.to_string() } })
+}
+
+fn reply(result: qwenguard::Result<Reply>) -> Value {
+    match result {
+        Ok(Reply::Prompt(result)) => check(&result),
+        Ok(Reply::Update(result)) => update(&result),
+        Err(error) => failure(&error),
+    }
+}
+
+/// Calls of many streams at once.
+fn call_all(streams: &mut [Stream], calls: &[Value]) -> Vec<Value> {
+    let inputs: Vec<Input> = calls.iter().map(Input::new).collect();
+    let mut places: Vec<Option<&mut Stream>> = streams.iter_mut().map(Some).collect();
+    let made = calls.iter().zip(&inputs).map(|(step, input)| {
+        let stream = places[number(step, "stream")].take().expect("a stream has one call at a time");
+        (stream, input.call(step))
+    });
+    Stream::call_all(made).into_iter().map(reply).collect()
+}
+
+/// The same through a queue.
+fn queued(streams: &mut Vec<Stream>, calls: &[Value]) -> Vec<Value> {
+    let queue = CompletionQueue::new();
+    let mut places: Vec<Option<Stream>> = streams.drain(..).map(Some).collect();
+    for (tag, step) in calls.iter().enumerate() {
+        let stream = places[number(step, "stream")].take().expect("a stream has one call at a time");
+        queue.submit(stream, Input::new(step).call(step), tag as u64, None);
+    }
+    let mut replies = vec![Value::Null; calls.len()];
+    while !queue.is_empty() {
+        let done = queue.wait(Duration::MAX).unwrap();
+        let tag = done.tag as usize;
+        replies[tag] = reply(done.result);
+        places[number(&calls[tag], "stream")] = Some(done.stream);
+    }
+    streams.extend(places.into_iter().flatten());
+    replies
+}
+
 /// What a step gives.
 fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value {
     let index = number(step, "stream");
@@ -148,6 +228,8 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
             let spans: Vec<[usize; 2]> = tokens.iter().map(|token| [token.bytes.start, token.bytes.end]).collect();
             json!({ "ids": ids, "spans": spans })
         }),
+        "call_all" => Ok(json!({ "replies": call_all(streams, step["calls"].as_array().unwrap()) })),
+        "queue" => Ok(json!({ "replies": queued(streams, step["calls"].as_array().unwrap()) })),
         "context_used" => Ok(json!({ "tokens": streams[index].context_used() })),
         "prompt" => streams[index].prompt(&messages(step)).map(|result| check(&result)),
         "next_turn" => streams[index].next_turn(&messages(step)).map(|result| check(&result)),
@@ -156,10 +238,7 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
             let result = match call {
                 "push_text" => stream.push_text(&bytes(step)),
                 "push_thinking" => stream.push_thinking(&bytes(step)),
-                "push_tokens" => {
-                    let ids = step["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32);
-                    stream.push_tokens(&ids.collect::<Vec<_>>())
-                }
+                "push_tokens" => stream.push_tokens(&ids(step)),
                 "finish" => stream.finish(),
                 "truncate" => stream.truncate(number(step, "bytes")),
                 "truncate_tokens" => stream.truncate_tokens(number(step, "tokens")),
@@ -168,7 +247,7 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
             result.map(|result| update(&result))
         }
     };
-    result.unwrap_or_else(|error| json!({ "error": { "status": status(&error), "message": error.to_string() } }))
+    result.unwrap_or_else(|error| failure(&error))
 }
 
 /// Numbers with a point are probabilities. All else is equal or not.

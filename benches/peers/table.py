@@ -207,9 +207,9 @@ def load_average():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = "ours int8,llama.cpp q8_0,llama.cpp q8_0 plain,llama.cpp q8_0 no flash,"
-    default += "llama.cpp q4_0,PyTorch bf16,official"
-    parser.add_argument("--engines", default=default, help="also: ours int8 block 128, ours int4, ours int4 block 128")
+    default = "ours int8,llama.cpp q8_0,llama.cpp q4_0,PyTorch bf16,official"
+    also = "ours int8 block 128, ours int4, ours int4 block 128, llama.cpp q8_0 plain, llama.cpp q8_0 no flash"
+    parser.add_argument("--engines", default=default, help=f"also: {also}")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--times", type=int, default=3, help="steps of each engine in a round")

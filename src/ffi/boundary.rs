@@ -40,8 +40,10 @@ fn reason(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast::<String>().map(|text| *text);
     let text = text.or_else(|panic| panic.downcast::<&'static str>().map(|text| (*text).to_owned()));
     text.unwrap_or_else(|panic| {
-        // Dropping what is unknown could panic again.
-        std::mem::forget(panic);
+        // Dropping what is unknown may panic again.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
         "unknown".to_owned()
     })
 }

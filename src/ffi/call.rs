@@ -89,6 +89,9 @@ impl qg_call {
     pub(super) unsafe fn read(&self) -> Result<(&qg_stream, Input<'_>), Failure> {
         // SAFETY: as the caller's.
         let stream = unsafe { borrow(self.stream, "call.stream") }?;
+        if self.reserved != 0 {
+            return Err(Failure::argument("call.reserved", "it is not 0"));
+        }
         // SAFETY: as above.
         let text = || unsafe { slice(self.data.cast::<u8>(), self.length, "call.data") };
         // SAFETY: as above.
@@ -176,4 +179,40 @@ pub unsafe extern "C" fn qg_streams_call(
         replies.write(made.into_iter());
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::{
+        super::{
+            error::{qg_error_free, qg_error_status},
+            status::{QG_ERROR_NULL, QG_OK},
+        },
+        *,
+    };
+
+    #[test]
+    fn every_call_has_a_reply() {
+        let call = qg_call {
+            stream: std::ptr::null_mut(),
+            kind: QG_CALL_FINISH,
+            reserved: 0,
+            data: std::ptr::null(),
+            length: 0,
+        };
+        let mut replies = [const { MaybeUninit::<qg_reply>::uninit() }; 2];
+        // SAFETY: two calls, room for two replies, and errors that are freed once.
+        unsafe {
+            let made = qg_streams_call([call; 2].as_ptr(), 2, replies.as_mut_ptr().cast(), std::ptr::null_mut());
+            assert!(made.code() == QG_OK);
+            for reply in replies {
+                let reply = reply.assume_init();
+                assert_eq!((reply.status.code(), qg_error_status(reply.error)), (QG_ERROR_NULL, QG_ERROR_NULL));
+                assert!(reply.is_check == 0 && reply.update == Default::default());
+                qg_error_free(reply.error);
+            }
+        }
+    }
 }

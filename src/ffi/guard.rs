@@ -36,7 +36,7 @@ pub struct qg_guard {
 pub struct qg_guard_options {
     /// sizeof(qg_guard_options). It tells which version of this struct the program was built with.
     pub struct_size: u32,
-    /// Threads that compute one step. 0: as the configuration says, else one per core.
+    /// Threads that compute one step, 1024 at most. 0: as the configuration says, else one per core.
     pub threads: u32,
     /// Memory for keys and values of all streams together, in MiB. 0: as the configuration says, else by the machine's
     /// memory. Pages are taken from the system as they are first used.
@@ -394,4 +394,50 @@ pub unsafe extern "C" fn qg_guard_token_bytes(
         length.write(found.len());
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::status::QG_OK, *};
+
+    /// The options as a later version of the header may have them.
+    #[repr(C)]
+    struct Newer {
+        known: qg_guard_options,
+        unknown: [u64; 2],
+    }
+
+    #[test]
+    fn options_of_another_version_are_read_as_far_as_they_go() {
+        let mut options = Newer { known: qg_guard_options::default(), unknown: [7; 2] };
+        let pointer = (&raw mut options).cast::<qg_guard_options>();
+        let size = size_of::<Newer>() as u32;
+        // SAFETY: as many bytes as the size says.
+        unsafe {
+            assert!(qg_guard_options_init(pointer, size, std::ptr::null_mut()).code() == QG_OK);
+            assert_eq!((options.known.struct_size, options.unknown), (size, [0; 2]));
+            let pointer = (&raw mut options).cast::<qg_guard_options>();
+            (*pointer).threads = 3;
+            assert_eq!(read_options(pointer).unwrap().threads, 3);
+            options.unknown[1] = 1;
+            assert!(read_options((&raw const options).cast()).is_err());
+            options.known.struct_size = FIRST_OPTIONS as u32 - 1;
+            assert!(read_options((&raw const options).cast()).is_err());
+            assert_eq!(read_options(std::ptr::null()).unwrap().threads, 0);
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_read_from_texts() {
+        let toml = "runtime.threads = 2";
+        let options = qg_guard_options {
+            config_toml: toml.as_ptr().cast(),
+            config_toml_length: toml.len(),
+            cache_mib: 64,
+            ..Default::default()
+        };
+        // SAFETY: options with a text.
+        let config = unsafe { read_config(&options) }.unwrap();
+        assert_eq!((config.runtime.threads, config.cache.mib), (2, 64));
+    }
 }

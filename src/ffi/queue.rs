@@ -159,8 +159,8 @@ pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
 /// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8; QG_ERROR_IN_USE. Everything
-/// else is the error of the call.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8 or `reserved` is not 0;
+/// QG_ERROR_IN_USE. Everything else is the error of the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_queue_submit(
     queue: *const qg_queue,
@@ -246,4 +246,34 @@ pub unsafe extern "C" fn qg_queue_length(
         calls.write(queue.submitted.lock().by_ticket.len());
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::{
+        super::status::{QG_ERROR_NULL, QG_OK},
+        *,
+    };
+
+    #[test]
+    fn an_empty_queue_gives_nothing() {
+        let none: *mut *mut qg_error = std::ptr::null_mut();
+        let (mut queue, mut count) = (std::ptr::null_mut(), 77);
+        let mut done = MaybeUninit::<qg_completion>::uninit();
+        // SAFETY: places for results, and a queue that is freed once.
+        unsafe {
+            assert!(qg_queue_open(&mut queue, none).code() == QG_OK);
+            assert!(qg_queue_wait(queue, 0, done.as_mut_ptr(), 1, &mut count, none).code() == QG_OK);
+            assert_eq!(count, 0);
+            assert!(qg_queue_cancel(queue, 1, &mut count, none).code() == QG_OK);
+            assert_eq!(count, 0);
+            let call = qg_call { stream: none.cast(), kind: 0, reserved: 0, data: none.cast(), length: 0 };
+            assert!(qg_queue_submit(queue, &call, 1, 0, none).code() == QG_ERROR_NULL);
+            assert!(qg_queue_length(queue, &mut count, none).code() == QG_OK);
+            assert_eq!(count, 0);
+            qg_queue_free(queue);
+        }
+    }
 }

@@ -38,6 +38,7 @@ struct Held {
     last: Last,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for every stream, and it is mostly here")]
 enum Place {
     Here(Stream),
     /// A queue has it, for the call of this ticket.
@@ -227,7 +228,7 @@ pub unsafe extern "C" fn qg_stream_open(
 }
 
 /// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
-/// in a queue is given up and never comes back.
+/// in a queue is given up and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
     // SAFETY: the header wants a stream or NULL.

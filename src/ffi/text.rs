@@ -43,3 +43,23 @@ pub unsafe extern "C" fn qg_text_free(text: *mut qg_text) {
     // SAFETY: the header wants a text or NULL.
     boundary::value((), || unsafe { free(text) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_given_away_and_freed() {
+        let text = qg_text::allocate("Gr\u{fc}n\0");
+        // SAFETY: a text, freed once and not used afterwards.
+        unsafe {
+            assert_eq!(CStr::from_ptr(qg_text_data(text)).to_str(), Ok("Gr\u{fc}n\u{FFFD}"));
+            assert_eq!(qg_text_length(text), 8);
+            qg_text_free(text);
+            assert_eq!(*qg_text_data(std::ptr::null()), 0);
+            qg_text_free(std::ptr::null_mut());
+        }
+    }
+}

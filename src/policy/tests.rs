@@ -107,8 +107,8 @@ fn nothing_of_a_violation_was_ever_decided() {
         ["{ consecutive = 3 }", "'eval'", "{ window = { hits = 2, of = 4 } }", "{ window = { hits = 3, of = 6 } }"]
     {
         let rules = rules(&format!("debounce = {debounce}"));
-        // All texts of ten tokens.
-        for code in 0..3usize.pow(10) {
+        // All texts of ten tokens, or some of them.
+        for code in (0..3usize.pow(10)).step_by(if cfg!(miri) { 4001 } else { 1 }) {
             let levels = (0..10).map(|place| ['s', 'c', 'u'][code / 3usize.pow(place) % 3]);
             let mut watch = Watch::default();
             let mut decided = 0;

@@ -162,6 +162,15 @@ impl Stream {
         }
     }
 
+    /// Gives a call up of which the engine has computed a part, or all.
+    pub(crate) fn give_up(&mut self, begun: BegunCall) {
+        drop(begun);
+        if let Some(Turn { answer, .. }) = &mut self.turn {
+            // It fails if the engine has stopped, as the next call says.
+            let _ = answer.tape.cut(&mut self.sequence, answer.tokens.len());
+        }
+    }
+
     /// Begins a change of the answer.
     pub(super) fn begin_change(
         &mut self,

@@ -173,7 +173,7 @@ impl Tape {
     }
 
     /// Takes what follows the answer's first `keep` tokens out of the sequence.
-    fn cut(&mut self, sequence: &mut Sequence, keep: usize) -> Result<()> {
+    pub(super) fn cut(&mut self, sequence: &mut Sequence, keep: usize) -> Result<()> {
         match self.view {
             Some(view) if view.from <= keep && keep < self.fed => {
                 self.fed = keep;

@@ -158,7 +158,14 @@ static void nulls_of_many(const qg_guard *guard, qg_stream *stream) {
         FAILED(reply, QG_ERROR_ENUM, "argument call.kind");
         FAILS(qg_queue_submit(queue, &call, 1, 0, &error), QG_ERROR_ENUM, "argument call.kind");
     }
+    call.kind = QG_CALL_FINISH;
+    call.reserved = 1;
+    WORKS(qg_streams_call(&call, 1, &reply, &error));
+    FAILED(reply, QG_ERROR_ARGUMENT, "argument call.reserved");
+    FAILS(qg_queue_submit(queue, &call, 1, 0, &error), QG_ERROR_ARGUMENT, "argument call.reserved");
+    count = 77;
     FAILS(qg_queue_wait(queue, 0, NULL, 0, &count, &error), QG_ERROR_ARGUMENT, "argument capacity");
+    CHECK(count == 77);
     WORKS(qg_queue_length(queue, &count, &error));
     CHECK(count == 0);
     qg_queue_free(queue);
@@ -267,7 +274,12 @@ static void errors_of_guards(const qg_guard *opened) {
     options.runtime_library_length = 0;
     options.cache_mib = UINT64_MAX;
     FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_ARGUMENT, "cache_mib");
+    options.cache_mib = UINT32_MAX;
+    FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_OUT_OF_MEMORY, "bytes");
     options.cache_mib = 64;
+    options.threads = UINT32_MAX;
+    FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_CONFIG, "runtime.threads");
+    options.threads = 1;
     options.config_toml = wrong;
     options.config_toml_length = strlen(wrong);
     FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_CONFIG, "threads");
@@ -297,8 +309,8 @@ static void errors_of_streams(const qg_guard *guard) {
     qg_prompt_check check;
     qg_update update, again;
     uint32_t id = UINT32_MAX;
-    char *words = (char *)malloc(200001);
-    memset(words, 'a', 200000);
+    char *words = (char *)malloc((1 << 20) + 1);
+    memset(words, 'a', (1 << 20) + 1);
     memset(&update, 0x55, sizeof update);
     again = update;
     FAILS(qg_stream_push_text(stream, "x", 1, &update, &error), QG_ERROR_WRONG_STATE, "before the prompt");
@@ -322,6 +334,7 @@ static void errors_of_streams(const qg_guard *guard) {
     update = push(stream, "\xbc\xc3\x9f dich", 8);
     CHECK(update.received == 11);
     FAILS(qg_stream_push_text(stream, words, 200000, &again, &error), QG_ERROR_CONTEXT_FULL, "context full");
+    FAILS(qg_stream_push_text(stream, words, (1 << 20) + 1, &again, &error), QG_ERROR_ARGUMENT, "1048577");
     FAILS(qg_stream_truncate(stream, 3, &again, &error), QG_ERROR_ARGUMENT, "3");
     FAILS(qg_stream_truncate(stream, 12, &again, &error), QG_ERROR_ARGUMENT, "12");
     WORKS(qg_stream_finish(stream, &update, &error));

@@ -133,6 +133,93 @@ static void given_up(const qg_guard *guard) {
     qg_queue_free(queue);
 }
 
+/* What is in a queue is nobody else's, although its call may be done. */
+static void in_use(const qg_guard *guard) {
+    qg_message user = message("user", QUESTION);
+    qg_queue *queue = NULL, *other = NULL;
+    qg_stream *stream = open_stream(guard), *fork = NULL;
+    /* Data that a call has no use for is not looked at. */
+    qg_call finish = {stream, QG_CALL_FINISH, 0, NULL, SIZE_MAX}, call = text_call(stream, "x", 1);
+    qg_completion done;
+    qg_reply reply;
+    qg_prompt_check check;
+    qg_update update, before;
+    qg_text *rule = NULL;
+    uint32_t id = 1;
+    size_t count = 77;
+    memset(&update, 0x55, sizeof update);
+    before = update;
+    prompt(stream, QUESTION);
+    WORKS(qg_queue_open(&queue, &error));
+    WORKS(qg_queue_open(&other, &error));
+    WORKS(qg_queue_submit(queue, &finish, 1, QG_NO_TIMEOUT, &error));
+    FAILS(qg_stream_prompt(stream, &user, 1, &check, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_next_turn(stream, &user, 1, &check, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_push_text(stream, "x", 1, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_push_thinking(stream, "x", 1, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_push_tokens(stream, &id, 1, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_finish(stream, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_truncate(stream, 0, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_truncate_tokens(stream, 0, &update, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_fork(stream, &fork, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_context_used(stream, &count, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_tokens(stream, NULL, 0, &count, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_flags(stream, NULL, 0, &count, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_rule(stream, &rule, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_stream_flag_rule(stream, 0, &rule, &error), QG_ERROR_IN_USE, "in use");
+    FAILS(qg_queue_submit(other, &call, 2, QG_NO_TIMEOUT, &error), QG_ERROR_IN_USE, "in use");
+    WORKS(qg_streams_call(&call, 1, &reply, &error));
+    FAILED(reply, QG_ERROR_IN_USE, "in use");
+    CHECK(memcmp(&update, &before, sizeof update) == 0 && fork == NULL && rule == NULL && count == 77);
+    WORKS(qg_queue_wait(queue, QG_NO_TIMEOUT, &done, 1, &count, &error));
+    CHECK(count == 1 && done.stream == stream && done.reply.status == QG_OK);
+    WORKS(qg_queue_length(other, &count, &error));
+    CHECK(count == 0);
+    qg_queue_free(other);
+    qg_queue_free(queue);
+    qg_stream_free(stream);
+}
+
+/* One queue serves streams of two guards, and a tag may name many calls. */
+static void two_guards(const qg_guard *first) {
+    qg_guard *second = open_nano();
+    qg_queue *queue = NULL;
+    qg_stream *streams[STREAMS];
+    qg_completion done[STREAMS];
+    size_t index, count = 0, cancelled = 0, came = 0;
+    qg_update update;
+    WORKS(qg_queue_open(&queue, &error));
+    for (index = 0; index < STREAMS; index++) {
+        streams[index] = open_stream(index % 2 == 0 ? first : second);
+        prompt(streams[index], QUESTION);
+    }
+    for (index = 0; index < STREAMS; index++) {
+        qg_call call = text_call(streams[index], ANSWER, strlen(ANSWER));
+        WORKS(qg_queue_submit(queue, &call, index % 2, QG_NO_TIMEOUT, &error));
+    }
+    WORKS(qg_queue_cancel(queue, 2, &cancelled, &error));
+    CHECK(cancelled == 0);
+    WORKS(qg_queue_cancel(queue, 1, &cancelled, &error));
+    CHECK(cancelled <= STREAMS / 2);
+    /* The second guard lives on in its streams. */
+    qg_guard_free(second);
+    for (index = 0; index < STREAMS; index++) {
+        WORKS(qg_queue_wait(queue, QG_NO_TIMEOUT, &done[index], 1, &count, &error));
+        CHECK(count == 1);
+        if (done[index].reply.status != QG_OK) {
+            FAILED(done[index].reply, QG_ERROR_CANCELLED, "cancelled");
+            CHECK(done[index].tag == 1);
+            came++;
+            update = push(done[index].stream, ANSWER, strlen(ANSWER));
+            CHECK(update.decision == QG_DECISION_STOP);
+        }
+    }
+    CHECK(came == cancelled);
+    qg_queue_free(queue);
+    for (index = 0; index < STREAMS; index++)
+        qg_stream_free(streams[index]);
+}
+
 /* Streams and queues are freed in any order, also with calls under way. */
 static void freed_in_any_order(const qg_guard *guard) {
     qg_queue *queue = NULL;
@@ -174,6 +261,8 @@ int main(void) {
     together(guard, alone);
     queued(guard, alone);
     given_up(guard);
+    in_use(guard);
+    two_guards(guard);
     freed_in_any_order(guard);
     WORKS(qg_guard_metrics(guard, &metrics, &error));
     CHECK(strstr(qg_text_data(metrics), "\nqwenguard_open_streams 0\n") != NULL);

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use super::native::{Build, have, root, run, scratch};
+use super::native::{Build, first_program, have, moderates_the_samples, root, run, scratch};
 
 const FLAGS: [&str; 5] = ["-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 
@@ -55,14 +55,10 @@ fn the_vectors() {
     }
 }
 
-/// The first example of the page works as it stands there.
 #[test]
 fn the_page() {
     if have("c++") {
-        let page = fs::read_to_string(root().join("bindings/cpp/README.md")).unwrap();
-        let code = page.split_once("```cpp\n").unwrap().1.split_once("```").unwrap().0;
-        let source = scratch("src").join("page.cpp");
-        fs::write(&source, code).unwrap();
+        let source = first_program("bindings/cpp/README.md", "cpp");
         let said = run(&mut Command::new(program(source, "page", &FLAGS)));
         assert!(
             said.starts_with("may be shown: ") && said.contains("cut: Unsafe, answer.strict: 2 consecutive"),
@@ -72,17 +68,10 @@ fn the_page() {
 }
 
 #[test]
-fn the_example_cuts_the_answer() {
+fn the_example_moderates_the_samples() {
     if have("c++") {
         let source = root().join("bindings/cpp/examples/chat_server_tick.cpp");
-        let said = run(&mut Command::new(program(source, "chat_server_tick", &FLAGS)));
-        for line in [
-            "bad-prompt: prompt refused, prompt.strict",
-            "turns: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe",
-            "fine: complete, 233 bytes",
-        ] {
-            assert!(said.contains(line), "{said}");
-        }
+        moderates_the_samples(&run(&mut Command::new(program(source, "chat_server_tick", &FLAGS))));
     }
 }
 

@@ -25,27 +25,53 @@ fn alone(program: &Path) -> String {
     run(Command::new(program).env_remove("ORT_DYLIB_PATH").env_remove("LD_LIBRARY_PATH").current_dir("/"))
 }
 
-#[test]
-fn a_program_with_pkg_config() {
-    if !(have("cc") && have("pkg-config")) {
-        return;
-    }
-    let pkg_config = |flags: &[&str]| -> Vec<String> {
-        let mut command = Command::new("pkg-config");
-        let said = run(command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")).args(flags).arg("qwenguard"));
-        // The folder has spaces, which pkg-config escapes.
-        let said = said.trim().replace("\\ ", "\u{1}");
-        said.split(' ').map(|flag| flag.replace('\u{1}', " ")).filter(|flag| !flag.is_empty()).collect()
-    };
-    assert_eq!(pkg_config(&["--modversion"]), [env!("CARGO_PKG_VERSION")]);
-    let program = scratch("bin").join("pkg-config");
+/// What pkg-config says of the library in a folder.
+fn pkg_config(folder: &Path, flags: &[&str]) -> Vec<String> {
+    let mut command = Command::new("pkg-config");
+    let said = run(command.env("PKG_CONFIG_PATH", folder.join("lib/pkgconfig")).args(flags).arg("qwenguard"));
+    // The folder has spaces, which pkg-config escapes.
+    let said = said.trim().replace("\\ ", "\u{1}");
+    said.split(' ').map(|flag| flag.replace('\u{1}', " ")).filter(|flag| !flag.is_empty()).collect()
+}
+
+fn program_with_pkg_config(folder: &Path, name: &str) -> PathBuf {
+    let program = scratch("bin").join(name);
     let mut command = Command::new("cc");
     command.args(["-std=c11", "-D_GNU_SOURCE"]).arg(root().join("tests/c/conversation.c"));
-    command.args(pkg_config(&["--cflags", "--libs"]));
-    run(command.arg(format!("-Wl,-rpath,{}", prefix().join("lib").display())).arg("-o").arg(&program));
-    alone(&program);
-    let private = pkg_config(&["--static", "--libs-only-l"]);
-    assert_eq!(private[1..].join(" "), SYSTEM_LIBRARIES);
+    command.args(pkg_config(folder, &["--cflags", "--libs"]));
+    run(command.arg(format!("-Wl,-rpath,{}", folder.join("lib").display())).arg("-o").arg(&program));
+    program
+}
+
+#[test]
+fn a_program_with_pkg_config() {
+    if have("cc") && have("pkg-config") {
+        assert_eq!(pkg_config(prefix(), &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+        alone(&program_with_pkg_config(prefix(), "pkg-config"));
+        let private = pkg_config(prefix(), &["--static", "--libs-only-l"]);
+        assert_eq!(private[1..].join(" "), SYSTEM_LIBRARIES);
+    }
+}
+
+/// What cargo-c installs has no ONNX Runtime beside it: the program finds that of the tests.
+#[test]
+fn a_program_with_cargo_c() {
+    if !(have("cc") && have("pkg-config") && have("cargo-cinstall")) {
+        return;
+    }
+    let folder = scratch("cinstall").join("prefix");
+    let _ = fs::remove_dir_all(&folder);
+    let mut command = Command::new("cargo");
+    command.current_dir(root()).args(["cinstall", "--locked", "--profile", "dev", "--libdir", "lib", "--prefix"]);
+    run(command.arg(&folder));
+    assert_eq!(pkg_config(&folder, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+    for header in ["qwenguard.h", "qwenguard.hpp"] {
+        assert_eq!(
+            fs::read(folder.join("include").join(header)).unwrap(),
+            fs::read(root().join("include").join(header)).unwrap()
+        );
+    }
+    run(&mut Command::new(program_with_pkg_config(&folder, "cargo-c")));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::header::functions;
 
 const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
-const C_TESTS: [&str; 5] = ["conversation", "arguments", "lifetime", "threads", "many"];
+const C_TESTS: [&str; 6] = ["conversation", "arguments", "lifetime", "threads", "many", "vectors"];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
 pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
 
@@ -104,16 +104,43 @@ impl Build<'_> {
     }
 }
 
+/// What every example says of the conversations in export/nano/demo.jsonl.
+pub(crate) fn moderates_the_samples(said: &str) {
+    for line in [
+        "bad-prompt: prompt refused, prompt.strict\n",
+        "turns: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe\n",
+        "fine: complete, 233 bytes\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+/// The program that stands first on the page of a language, as a file.
+pub(crate) fn first_program(page: &str, language: &str) -> PathBuf {
+    let page = fs::read_to_string(root().join(page)).unwrap();
+    let code = page.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0;
+    let source = scratch("src").join(format!("page.{language}"));
+    fs::write(&source, code).unwrap();
+    source
+}
+
 fn c_test(test: &str, kind: &str, compiler: &str, flags: &[&str]) -> PathBuf {
     let source = root().join(format!("tests/c/{test}.c"));
     Build { source, name: &format!("{test}-{kind}"), compiler, flags, shared: true }.program()
+}
+
+/// The argument is for `vectors`.
+fn c_program(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(root().join("tests/vectors/vectors.json"));
+    command
 }
 
 #[test]
 fn c_programs() {
     if have("cc") {
         for test in C_TESTS {
-            run(&mut Command::new(c_test(test, "c", "cc", &C)));
+            run(&mut c_program(&c_test(test, "c", "cc", &C)));
         }
     }
 }
@@ -122,7 +149,7 @@ fn c_programs() {
 fn c_programs_as_cpp() {
     if have("c++") {
         for test in C_TESTS {
-            run(&mut Command::new(c_test(test, "cpp", "c++", &CPP)));
+            run(&mut c_program(&c_test(test, "cpp", "c++", &CPP)));
         }
     }
 }
@@ -135,7 +162,7 @@ fn c_programs_under_sanitizers() {
         for test in C_TESTS {
             let program = c_test(test, "asan", "cc", &flags);
             assert!(run(Command::new("nm").arg(&program)).contains("__asan_init"), "{test} has no sanitizer");
-            run(Command::new(program).env("ASAN_OPTIONS", "detect_leaks=1"));
+            run(c_program(&program).env("ASAN_OPTIONS", "detect_leaks=1"));
         }
     }
 }
@@ -188,6 +215,26 @@ fn the_example_in_the_header() {
         fs::write(&source, code.join("\n") + "\n").unwrap();
         let program = Build { source, name: "header", compiler: "cc", flags: &C, shared: true }.program();
         assert_eq!(run(&mut Command::new(program)), "Wipe the counters.\n");
+    }
+}
+
+#[test]
+fn the_page() {
+    if have("cc") {
+        let source = first_program("bindings/c/README.md", "c");
+        let program = Build { source, name: "page-c", compiler: "cc", flags: &C, shared: true }.program();
+        let said = run(&mut Command::new(program));
+        assert!(said.starts_with("may be shown: ") && said.ends_with("cut: Unsafe\n"), "{said}");
+    }
+}
+
+#[test]
+fn the_example_moderates_the_samples() {
+    if have("cc") {
+        let source = root().join("bindings/c/examples/event_loop.c");
+        let flags: Vec<&str> = C.into_iter().chain(["-fsanitize=address,undefined"]).collect();
+        let program = Build { source, name: "event_loop", compiler: "cc", flags: &flags, shared: true }.program();
+        moderates_the_samples(&run(&mut Command::new(program)));
     }
 }
 

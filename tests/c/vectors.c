@@ -1,0 +1,488 @@
+/* tests/vectors through the C functions. The argument is the file. */
+#include "json.h"
+
+enum { MOST = 8 };
+
+static qg_guard *guard;
+static qg_stream *streams[MOST];
+static size_t stream_count;
+static char place[200];
+
+static void differs(const char *what, const char *wanted) {
+    fprintf(stderr, "%s: %s is not ", place, what);
+    if (wanted != NULL)
+        fwrite(wanted, 1, (size_t)(past(wanted) - wanted), stderr);
+    fprintf(stderr, "%s\n", wanted == NULL ? "null" : "");
+    exit(1);
+}
+
+static void same_number(const char *object, const char *name, uint64_t found) {
+    const char *wanted = field(object, name);
+    if (wanted == NULL || whole(wanted) != found)
+        differs(name, wanted);
+}
+
+/* NULL is null. */
+static void same_text(const char *object, const char *name, const char *found) {
+    const char *wanted = field(object, name);
+    if (wanted == NULL ? found != NULL : found == NULL || !is(wanted, found))
+        differs(name, wanted);
+}
+
+static void near(const char *what, const char *wanted, float found) {
+    double difference = strtod(wanted, NULL) - found;
+    if (!(difference < 1e-3 && difference > -1e-3))
+        differs(what, wanted);
+}
+
+/* Whether a call worked, as it should; its error is freed. */
+static int worked(qg_status status, qg_error *error, const char *expect) {
+    const char *wanted = field(expect, "error");
+    CHECK(qg_error_status(error) == status);
+    if (status == QG_OK) {
+        if (wanted != NULL)
+            differs("success", wanted);
+        return 1;
+    }
+    if (wanted == NULL)
+        differs(qg_error_message(error), expect);
+    same_text(wanted, "status", qg_status_name(status));
+    same_text(wanted, "message", qg_error_message(error));
+    qg_error_free(error);
+    return 0;
+}
+
+static int is_zero(const void *data, size_t size) {
+    const char *byte = (const char *)data, *end = byte + size;
+    while (byte < end && *byte == 0)
+        byte++;
+    return byte == end;
+}
+
+static const char *decision(int32_t value) {
+    return value == QG_DECISION_STOP ? "stop" : value == QG_DECISION_CONTINUE ? "continue" : "?";
+}
+
+static const char *action(int32_t value) {
+    return value == QG_ACTION_STOP ? "stop" : value == QG_ACTION_FLAG ? "flag" : "?";
+}
+
+static const char *channel(int32_t value) {
+    return value == QG_CHANNEL_THINKING ? "thinking" : value == QG_CHANNEL_ANSWER ? "answer" : "?";
+}
+
+static const char *category(uint32_t heads, int32_t index) {
+    const char *name = NULL;
+    if (index >= 0)
+        WORKS(qg_guard_category_name(guard, heads, (uint32_t)index, &name, &error));
+    return name;
+}
+
+static void same_rule(const char *object, qg_text *rule) {
+    same_text(object, "rule", qg_text_data(rule));
+    qg_text_free(rule);
+}
+
+static void same_verdict(const qg_verdict *found, const char *expect, uint32_t heads) {
+    const char *wanted;
+    size_t index = 0;
+    same_text(expect, "risk", qg_risk_name(found->risk));
+    same_text(expect, "category", category(heads, found->category));
+    for (wanted = first(field(expect, "risk_probs")); wanted != NULL; wanted = next(wanted))
+        near("risk_probs", wanted, found->risk_probabilities[index++]);
+    CHECK(index == 3 && count(field(expect, "category_probs")) == found->category_count);
+    index = 0;
+    for (wanted = first(field(expect, "category_probs")); wanted != NULL; wanted = next(wanted))
+        near("category_probs", wanted, found->category_probabilities[index++]);
+    for (; index < QG_MAX_CATEGORIES; index++)
+        CHECK(found->category_probabilities[index] == 0);
+    CHECK(found->reserved[0] == 0 && found->reserved[1] == 0);
+}
+
+static void same_check(const qg_stream *stream, const qg_prompt_check *found, const char *expect) {
+    const char *finding = field(expect, "finding");
+    qg_text *rule = NULL;
+    same_text(expect, "decision", decision(found->decision));
+    same_verdict(&found->verdict, field(expect, "verdict"), QG_HEADS_PROMPT);
+    CHECK(found->has_finding == (finding != NULL) && found->reserved[0] == 0 && found->reserved[1] == 0);
+    if (finding == NULL) {
+        CHECK(found->action == 0 && found->risk == 0 && found->category == 0 && found->probability == 0);
+        FAILS(qg_stream_rule(stream, &rule, &error), QG_ERROR_WRONG_STATE, "rule");
+        return;
+    }
+    same_text(finding, "action", action(found->action));
+    same_text(finding, "risk", qg_risk_name(found->risk));
+    same_text(finding, "category", category(QG_HEADS_PROMPT, found->category));
+    near("probability", field(finding, "probability"), found->probability);
+    WORKS(qg_stream_rule(stream, &rule, &error));
+    same_rule(finding, rule);
+}
+
+static void same_violation(const qg_violation *found, const char *expect, qg_text *rule) {
+    same_text(expect, "action", action(found->action));
+    same_text(expect, "channel", channel(found->channel));
+    same_number(expect, "byte_start", found->byte_start);
+    same_number(expect, "byte_end", found->byte_end);
+    same_number(expect, "first_token", found->first_token);
+    same_number(expect, "confirming_token", found->confirming_token);
+    same_text(expect, "risk", qg_risk_name(found->risk));
+    same_text(expect, "category", category(QG_HEADS_ANSWER, found->category));
+    near("probability", field(expect, "probability"), found->probability);
+    CHECK(found->reserved[0] == 0 && found->reserved[1] == 0 && found->reserved[2] == 0);
+    same_rule(expect, rule);
+}
+
+static void same_tokens(const qg_stream *stream, size_t tokens, const char *list) {
+    qg_token_verdict *found = (qg_token_verdict *)calloc(tokens + 1, sizeof *found), *token = found;
+    const char *expect;
+    size_t copied = 0;
+    WORKS(qg_stream_tokens(stream, found, tokens, &copied, &error));
+    CHECK(copied == tokens && count(list) == tokens);
+    for (expect = first(list); expect != NULL; expect = next(expect), token++) {
+        same_number(expect, "index", token->index);
+        same_number(expect, "id", token->token_id);
+        same_number(expect, "byte_start", token->byte_start);
+        same_number(expect, "byte_end", token->byte_end);
+        same_text(expect, "channel", channel(token->channel));
+        CHECK(token->is_final == (*field(expect, "final") == 't') && token->reserved == 0);
+        same_verdict(&token->verdict, field(expect, "verdict"), QG_HEADS_ANSWER);
+    }
+    free(found);
+}
+
+static void same_flags(const qg_stream *stream, size_t flags, const char *list) {
+    qg_violation found[MOST];
+    const char *expect;
+    size_t copied = 0, index = 0;
+    WORKS(qg_stream_flags(stream, found, MOST, &copied, &error));
+    CHECK(copied == flags && flags <= MOST && count(list) == flags);
+    for (expect = first(list); expect != NULL; expect = next(expect), index++) {
+        qg_text *rule = NULL;
+        WORKS(qg_stream_flag_rule(stream, index, &rule, &error));
+        same_violation(&found[index], expect, rule);
+    }
+}
+
+static void same_update(const qg_stream *stream, const qg_update *found, const char *expect) {
+    const char *violation = field(expect, "violation");
+    qg_text *rule = NULL;
+    same_text(expect, "decision", decision(found->decision));
+    same_number(expect, "horizon", found->horizon);
+    same_number(expect, "horizon_tokens", found->horizon_tokens);
+    same_number(expect, "received", found->received);
+    same_number(expect, "excess", found->excess);
+    same_number(expect, "final_tokens", found->final_tokens);
+    CHECK(found->has_violation == (violation != NULL));
+    if (violation == NULL) {
+        CHECK(is_zero(&found->violation, sizeof found->violation));
+        FAILS(qg_stream_rule(stream, &rule, &error), QG_ERROR_WRONG_STATE, "rule");
+    } else {
+        WORKS(qg_stream_rule(stream, &rule, &error));
+        same_violation(&found->violation, violation, rule);
+    }
+    same_flags(stream, (size_t)found->flag_count, field(expect, "flags"));
+    same_tokens(stream, (size_t)found->token_count, field(expect, "tokens"));
+}
+
+/* The text of a step, repeated if it says so. */
+static text read_text(const char *step) {
+    const char *hex = field(step, "hex"), *repeat = field(step, "repeat");
+    text piece = text_of(hex != NULL ? hex : field(step, "text")), all;
+    size_t index, times = repeat == NULL ? 1 : (size_t)whole(repeat);
+    if (hex != NULL) {
+        piece.length /= 2;
+        for (index = 0; index < piece.length; index++) {
+            char digits[3] = {piece.data[2 * index], piece.data[2 * index + 1], '\0'};
+            piece.data[index] = (char)strtoul(digits, NULL, 16);
+        }
+    }
+    all.length = piece.length * times;
+    all.data = (char *)malloc(all.length + 1);
+    for (index = 0; index < times; index++)
+        memcpy(all.data + index * piece.length, piece.data, piece.length);
+    free(piece.data);
+    return all;
+}
+
+static qg_message *read_messages(const char *list) {
+    qg_message *messages = (qg_message *)calloc(count(list) + 1, sizeof *messages), *message = messages;
+    for (list = first(list); list != NULL; list = next(list), message++) {
+        text role = text_of(field(list, "role")), content = text_of(field(list, "content"));
+        message->role = role.data;
+        message->role_length = role.length;
+        message->content = content.data;
+        message->content_length = content.length;
+    }
+    return messages;
+}
+
+static uint32_t *read_ids(const char *list) {
+    uint32_t *ids = (uint32_t *)calloc(count(list) + 1, sizeof *ids), *id = ids;
+    for (list = first(list); list != NULL; list = next(list))
+        *id++ = (uint32_t)whole(list);
+    return ids;
+}
+
+static qg_stream *stream_of(const char *step) {
+    const char *number = field(step, "stream");
+    size_t index = number == NULL ? 0 : (size_t)whole(number);
+    CHECK(index < stream_count);
+    return streams[index];
+}
+
+/* A step as a call, which is to be released. */
+static qg_call read_call(const char *step) {
+    static const char *const names[] = {"prompt", "next_turn", "push_text", "push_thinking", "push_tokens", "finish"};
+    qg_call call = {NULL, 0, 0, NULL, 0};
+    call.stream = stream_of(step);
+    while (!is(field(step, "call"), names[call.kind])) {
+        call.kind++;
+        CHECK(call.kind <= QG_CALL_FINISH);
+    }
+    if (call.kind == QG_CALL_PUSH_TEXT || call.kind == QG_CALL_PUSH_THINKING) {
+        text read = read_text(step);
+        call.data = read.data;
+        call.length = read.length;
+    } else if (call.kind == QG_CALL_PUSH_TOKENS) {
+        call.data = read_ids(field(step, "ids"));
+        call.length = count(field(step, "ids"));
+    } else if (call.kind != QG_CALL_FINISH) {
+        call.data = read_messages(field(step, "messages"));
+        call.length = count(field(step, "messages"));
+    }
+    return call;
+}
+
+static void release(const qg_call *call) {
+    if (call->kind == QG_CALL_PROMPT || call->kind == QG_CALL_NEXT_TURN) {
+        const qg_message *messages = (const qg_message *)call->data;
+        size_t index;
+        for (index = 0; index < call->length; index++) {
+            free((void *)messages[index].role);
+            free((void *)messages[index].content);
+        }
+    }
+    free((void *)call->data);
+}
+
+static void run_prompt(const qg_call *call, const char *expect) {
+    qg_prompt_check check, before;
+    qg_error *error = NULL;
+    qg_status status;
+    memset(&check, 0x55, sizeof check);
+    before = check;
+    status = (call->kind == QG_CALL_PROMPT ? qg_stream_prompt : qg_stream_next_turn)(
+        call->stream, (const qg_message *)call->data, call->length, &check, &error);
+    if (worked(status, error, expect))
+        same_check(call->stream, &check, expect);
+    else
+        CHECK(memcmp(&check, &before, sizeof check) == 0);
+}
+
+static void run_change(const char *step, const char *expect) {
+    const char *name = field(step, "call");
+    qg_call call = {NULL, QG_CALL_FINISH, 0, NULL, 0};
+    qg_stream *stream = stream_of(step);
+    qg_update update, before;
+    qg_error *error = NULL;
+    qg_status status;
+    memset(&update, 0x55, sizeof update);
+    before = update;
+    if (is(name, "truncate")) {
+        status = qg_stream_truncate(stream, (size_t)whole(field(step, "bytes")), &update, &error);
+    } else if (is(name, "truncate_tokens")) {
+        status = qg_stream_truncate_tokens(stream, (size_t)whole(field(step, "tokens")), &update, &error);
+    } else {
+        call = read_call(step);
+        if (call.kind == QG_CALL_PUSH_TEXT)
+            status = qg_stream_push_text(stream, (const char *)call.data, call.length, &update, &error);
+        else if (call.kind == QG_CALL_PUSH_THINKING)
+            status = qg_stream_push_thinking(stream, (const char *)call.data, call.length, &update, &error);
+        else if (call.kind == QG_CALL_PUSH_TOKENS)
+            status = qg_stream_push_tokens(stream, (const uint32_t *)call.data, call.length, &update, &error);
+        else
+            status = qg_stream_finish(stream, &update, &error);
+    }
+    if (worked(status, error, expect))
+        same_update(stream, &update, expect);
+    else
+        CHECK(memcmp(&update, &before, sizeof update) == 0);
+    release(&call);
+}
+
+/* Gives the replies in the order of the calls, which are released as soon as the queue has them. */
+static void through_a_queue(const qg_call *calls, size_t call_count, qg_reply *replies) {
+    qg_queue *queue = NULL;
+    qg_completion done[2];
+    size_t index, length = 0;
+    WORKS(qg_queue_open(&queue, &error));
+    for (index = 0; index < call_count; index++) {
+        WORKS(qg_queue_submit(queue, &calls[index], index, QG_NO_TIMEOUT, &error));
+        release(&calls[index]);
+    }
+    WORKS(qg_queue_length(queue, &length, &error));
+    CHECK(length == call_count);
+    while (length > 0) {
+        size_t taken = 0;
+        WORKS(qg_queue_wait(queue, QG_NO_TIMEOUT, done, 2, &taken, &error));
+        for (index = 0; index < taken; index++) {
+            CHECK(done[index].stream == calls[done[index].tag].stream);
+            replies[done[index].tag] = done[index].reply;
+        }
+        WORKS(qg_queue_length(queue, &length, &error));
+    }
+    qg_queue_free(queue);
+}
+
+static void run_many(const char *steps, const char *expect, int queued) {
+    qg_call calls[MOST];
+    qg_reply replies[MOST];
+    size_t index = 0, call_count = count(steps);
+    const char *wanted;
+    CHECK(call_count <= MOST && count(expect) == call_count);
+    for (wanted = first(steps); wanted != NULL; wanted = next(wanted))
+        calls[index++] = read_call(wanted);
+    if (queued) {
+        through_a_queue(calls, call_count, replies);
+    } else {
+        WORKS(qg_streams_call(calls, call_count, replies, &error));
+        for (index = 0; index < call_count; index++)
+            release(&calls[index]);
+    }
+    wanted = first(expect);
+    for (index = 0; index < call_count; index++, wanted = next(wanted)) {
+        const qg_reply *reply = &replies[index];
+        int is_check = worked(reply->status, reply->error, wanted) && calls[index].kind <= QG_CALL_NEXT_TURN;
+        int is_update = reply->status == QG_OK && !is_check;
+        CHECK(reply->is_check == (uint32_t)is_check);
+        if (is_check)
+            same_check(calls[index].stream, &reply->check, wanted);
+        else
+            CHECK(is_zero(&reply->check, sizeof reply->check));
+        if (is_update)
+            same_update(calls[index].stream, &reply->update, wanted);
+        else
+            CHECK(is_zero(&reply->update, sizeof reply->update));
+    }
+}
+
+static void run_open(const char *step, const char *expect) {
+    const char *policy = field(step, "policy");
+    text toml = {NULL, 0};
+    qg_stream *stream = NULL;
+    qg_error *error = NULL;
+    qg_status status;
+    if (policy != NULL)
+        toml = text_of(policy);
+    status = qg_stream_open(guard, toml.data, toml.length, &stream, &error);
+    free(toml.data);
+    if (worked(status, error, expect)) {
+        CHECK(stream_count < MOST);
+        streams[stream_count++] = stream;
+    } else {
+        CHECK(stream == NULL);
+    }
+}
+
+static void run_encode(const char *step, const char *expect) {
+    text read = text_of(field(step, "text"));
+    uint32_t ids[500];
+    qg_span spans[500];
+    size_t tokens = 0, index = 0;
+    const char *id, *span;
+    WORKS(qg_guard_encode(guard, read.data, read.length, ids, spans, 500, &tokens, &error));
+    CHECK(tokens <= 500 && count(field(expect, "ids")) == tokens && count(field(expect, "spans")) == tokens);
+    span = first(field(expect, "spans"));
+    for (id = first(field(expect, "ids")); id != NULL; id = next(id), span = next(span), index++) {
+        CHECK(whole(id) == ids[index]);
+        CHECK(whole(first(span)) == spans[index].start && whole(next(first(span))) == spans[index].end);
+    }
+    free(read.data);
+}
+
+static void run(const char *step) {
+    const char *name = field(step, "call"), *expect = field(step, "expect");
+    if (is(name, "open")) {
+        run_open(step, expect);
+    } else if (is(name, "fork")) {
+        CHECK(stream_count < MOST);
+        WORKS(qg_stream_fork(stream_of(step), &streams[stream_count], &error));
+        stream_count++;
+    } else if (is(name, "encode")) {
+        run_encode(step, expect);
+    } else if (is(name, "context_used")) {
+        size_t tokens = 0;
+        WORKS(qg_stream_context_used(stream_of(step), &tokens, &error));
+        same_number(expect, "tokens", tokens);
+    } else if (is(name, "call_all") || is(name, "queue")) {
+        run_many(field(step, "calls"), field(expect, "replies"), is(name, "queue"));
+    } else if (is(name, "prompt") || is(name, "next_turn")) {
+        qg_call call = read_call(step);
+        run_prompt(&call, expect);
+        release(&call);
+    } else {
+        run_change(step, expect);
+    }
+}
+
+static void run_case(const char *test) {
+    const char *step = first(field(test, "steps"));
+    text name = text_of(field(test, "name"));
+    size_t index;
+    for (index = 0; step != NULL; step = next(step), index++) {
+        snprintf(place, sizeof place, "%s, step %u", name.data, (unsigned)index);
+        run(step);
+    }
+    for (index = 0; index < stream_count; index++)
+        qg_stream_free(streams[index]);
+    stream_count = 0;
+    free(name.data);
+}
+
+static void same_categories(const char *names, uint32_t heads) {
+    uint32_t found = 0;
+    int32_t index = 0;
+    WORKS(qg_guard_category_count(guard, heads, &found, &error));
+    CHECK(found == count(names));
+    for (names = first(names); names != NULL; names = next(names))
+        CHECK(is(names, category(heads, index++)));
+}
+
+static char *read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    char *document;
+    long size;
+    CHECK(file != NULL && fseek(file, 0, SEEK_END) == 0);
+    size = ftell(file);
+    CHECK(size > 0);
+    rewind(file);
+    document = (char *)malloc((size_t)size + 1);
+    CHECK(fread(document, 1, (size_t)size, file) == (size_t)size);
+    document[size] = '\0';
+    fclose(file);
+    return document;
+}
+
+int main(int argument_count, char **arguments) {
+    qg_guard_options options;
+    char *vectors;
+    const char *test;
+    text config;
+    CHECK(argument_count == 2);
+    vectors = read_file(arguments[1]);
+    CHECK(whole(field(vectors, "format")) == 1);
+    config = text_of(field(vectors, "config"));
+    WORKS(qg_guard_options_init(&options, sizeof options, &error));
+    options.config_toml = config.data;
+    options.config_toml_length = config.length;
+    WORKS(qg_guard_open_nano(&options, &guard, &error));
+    free(config.data);
+    same_categories(field(field(vectors, "categories"), "prompt"), QG_HEADS_PROMPT);
+    same_categories(field(field(vectors, "categories"), "answer"), QG_HEADS_ANSWER);
+    for (test = first(field(vectors, "cases")); test != NULL; test = next(test))
+        run_case(test);
+    CHECK(place[0] != '\0');
+    qg_guard_free(guard);
+    free(vectors);
+    return 0;
+}
