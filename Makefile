@@ -211,7 +211,7 @@ bench-crossing: dist
 		--run go='env LD_LIBRARY_PATH=$(dist)/lib target/crossing/go' \
 		--run java-jni='java -Dqwenguard.provider=jni $(crossing_java)' \
 		$(and $(jdk),--run java-ffm='$(jdk)/bin/java -Dqwenguard.provider=ffm --enable-native-access=ALL-UNNAMED $(crossing_java)') \
-		--run c\#='env QWENGUARD_LIBRARY=$(abspath $(dist))/lib mono target/csharp/Crossing.exe'
+		--run c\#='env $(csharp) bench'
 crossing_java := -Dqwenguard.cache=target/java/cache -cp $(jars) bindings/java/bench/Crossing.java
 jdk = $(shell bindings/java/jdks.sh)
 

@@ -84,7 +84,8 @@ pub enum CachePrecision {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// The most new tokens in one step, over all streams. Longer work is cut into slices. Default 256.
+    /// The most new tokens in one step, over all streams. Longer work is cut into slices. Default 64: with more, long
+    /// prompts are read no faster (measured, see docs/benchmarks.md), and short pushes wait longer for them.
     pub step_tokens: usize,
     /// The most open streams. Default 4096. Beyond it opening fails with [`Error::Busy`].
     pub max_streams: usize,
@@ -114,7 +115,7 @@ pub enum Overflow {
 impl Default for EngineConfig {
     fn default() -> Self {
         EngineConfig {
-            step_tokens: 256,
+            step_tokens: 64,
             max_streams: 4096,
             max_queued_tokens: 1 << 18,
             idle_seconds: 0,

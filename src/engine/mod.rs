@@ -9,6 +9,7 @@ mod sequence;
 mod worker;
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -131,12 +132,63 @@ impl Engine {
 
     fn send(&self, command: Command) -> Result<()> {
         let commands = self.commands.as_ref().ok_or(Error::EngineStopped)?;
+        let Some(command) = Together::keep(commands, std::ptr::from_ref(self), command) else { return Ok(()) };
         commands.send(command).map_err(|mpsc::SendError(command)| {
             if let Command::Append { reply, .. } = command {
                 reply.discard();
             }
             Error::EngineStopped
         })
+    }
+}
+
+/// Makes what `begin` begins one command to each engine, so that all of it is there for the next step. It must not wait for
+/// an engine meanwhile.
+pub(crate) fn together<T>(begin: impl FnOnce() -> T) -> T {
+    let _sent_at_the_end = Together::start();
+    begin()
+}
+
+/// Sends what was kept when it is dropped.
+struct Together;
+
+/// Commands to one engine.
+struct Kept {
+    engine: *const Engine,
+    to: mpsc::Sender<Command>,
+    commands: Vec<Command>,
+}
+
+thread_local! {
+    /// What this thread is going to send.
+    static KEPT: RefCell<Option<Vec<Kept>>> = const { RefCell::new(None) };
+}
+
+impl Together {
+    /// Starts keeping commands, unless the thread does so already.
+    fn start() -> Option<Self> {
+        KEPT.with_borrow_mut(|kept| kept.is_none().then(|| *kept = Some(Vec::new()))).map(|()| Together)
+    }
+
+    /// Keeps a command, or gives it back if it is to be sent at once.
+    fn keep(to: &mpsc::Sender<Command>, engine: *const Engine, command: Command) -> Option<Command> {
+        KEPT.with_borrow_mut(|kept| {
+            let Some(kept) = kept else { return Some(command) };
+            match kept.iter_mut().find(|kept| kept.engine == engine) {
+                Some(kept) => kept.commands.push(command),
+                None => kept.push(Kept { engine, to: to.clone(), commands: vec![command] }),
+            }
+            None
+        })
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        for Kept { to, commands, .. } in KEPT.take().into_iter().flatten() {
+            // Replies of an engine that has stopped say so when they are dropped.
+            let _ = to.send(Command::Together(commands));
+        }
     }
 }
 

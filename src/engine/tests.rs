@@ -615,6 +615,32 @@ fn a_long_prompt_delays_others_by_one_slice() {
 }
 
 #[test]
+fn what_is_begun_together_is_in_one_step() {
+    let (engine, gate) = gated_engine(64);
+    let mut streams: Vec<_> = (0..8).map(|_| engine.sequence().unwrap()).collect();
+    for _ in 0..20 {
+        let begun: Vec<_> = super::together(|| streams.iter_mut().map(|stream| begin(stream, &[5, 6])).collect());
+        assert_eq!(gate.enter(), [2; 8]);
+        gate.leave();
+        for (stream, pending) in streams.iter_mut().zip(begun) {
+            stream.complete(pending).unwrap();
+        }
+    }
+    // A panic sends what was begun before it, and keeps nothing.
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        super::together(|| {
+            drop(begin(&mut streams[0], &[1]));
+            panic!("in the middle");
+        })
+    }));
+    assert!(panicked.is_err());
+    let pending = begin(&mut streams[1], &[7]);
+    gate.enter();
+    gate.leave();
+    streams[1].complete(pending).unwrap();
+}
+
+#[test]
 fn a_steady_flow_of_short_work_does_not_starve_a_long_prompt() {
     for blocks in [64, 18] {
         let (engine, gate) = gated_engine(blocks);

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Close {
         id: u64,
     },
+    /// Commands that are to be known before the next step.
+    Together(Vec<Command>),
 }
 
 pub(crate) struct Worker {
@@ -148,6 +150,7 @@ impl Worker {
 
     fn apply(&mut self, command: Command) {
         match command {
+            Command::Together(commands) => commands.into_iter().for_each(|command| self.apply(command)),
             Command::Open { id, expired } => self.open(id, SequenceState::new(expired)),
             Command::Append { append, ids, read, place, reply } => {
                 self.cut_back(append.sequence, append.start);

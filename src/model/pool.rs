@@ -13,6 +13,11 @@ use ort::{
 
 use crate::{Error, Result};
 
+/// Pools of at least so many bytes are asked to be in huge pages: reading records from all over them is a third faster.
+/// Smaller ones are not, so that a small cache takes no more memory than it uses.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 32 << 20;
+
 /// One layer's keys or values: bytes `[blocks, kv heads, record]`. Must live as long as the binding it is bound to.
 ///
 /// Pages are taken from the system as they are first written. `ort`'s own tensors would be filled with zeros at once,
@@ -27,6 +32,12 @@ impl Pool {
         let bytes = shape.iter().product();
         let mut memory =
             MmapMut::map_anon(bytes).map_err(|_| Error::OutOfMemory { bytes, purpose: "a layer's KV cache" })?;
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE
+            && let Err(error) = memory.advise(memmap2::Advice::HugePage)
+        {
+            tracing::debug!(%error, "no huge pages for the KV cache");
+        }
         let shape = Shape::new(shape.map(|size| size as i64));
         // SAFETY: the mapping has exactly as many bytes as the shape and stays where it is; the caller keeps it alive.
         let tensor = unsafe { TensorRefMut::<u8>::from_raw(MemoryInfo::default(), memory.as_mut_ptr().cast(), shape)? };

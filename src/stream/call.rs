@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, Message, Result, Verdict,
-    engine::{Pending, Read},
+    engine::{self, Pending, Read},
     text::Frame,
 };
 
@@ -109,13 +109,12 @@ impl Stream {
     /// Makes calls of many streams, which the engine takes together, and waits for all of them. The results are in the
     /// order of the calls; one that fails leaves the others alone.
     pub fn call_all<'s, 'c>(calls: impl IntoIterator<Item = (&'s mut Stream, Call<'c>)>) -> Vec<Result<Reply>> {
-        let begun: Vec<_> = calls
-            .into_iter()
-            .map(|(stream, call)| {
-                let begun = stream.begin(call, None);
-                (stream, begun)
-            })
-            .collect();
+        let begin = |(stream, call): (&'s mut Stream, Call<'c>)| {
+            let begun = stream.begin(call, None);
+            (stream, begun)
+        };
+        let calls: Vec<_> = calls.into_iter().collect();
+        let begun: Vec<_> = engine::together(|| calls.into_iter().map(begin).collect());
         begun.into_iter().map(|(stream, begun)| stream.complete(begun?)).collect()
     }
 

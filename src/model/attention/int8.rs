@@ -138,6 +138,7 @@ impl<D: Dots> Arithmetic for Int8<D> {
                 }
             }
         }
+        prefetch_scales(ahead.keys, dim);
         // SAFETY: a record ends with its scales.
         let scales = unsafe { records.keys.add(BLOCK * dim).cast::<[f32; BLOCK]>().read_unaligned() };
         for (row, (scores, sums)) in scores.iter_mut().zip(&sums).enumerate() {
@@ -152,6 +153,7 @@ impl<D: Dots> Arithmetic for Int8<D> {
     #[inline(always)]
     unsafe fn add_values<const ROWS: usize>(strip: &Strip, weights: &[[f32; BLOCK]; ROWS], shrinks: &[f32; ROWS]) {
         let Strip { dim, seen, records, ahead, .. } = *strip;
+        prefetch_scales(ahead.values, dim);
         // SAFETY: a record ends with its scales.
         let scales = unsafe { records.values.add(BLOCK * dim).cast::<[f32; BLOCK]>().read_unaligned() };
         let mut units = [0.0; ROWS];
@@ -191,6 +193,14 @@ impl<D: Dots> Arithmetic for Int8<D> {
                 add_scaled::<D, ROWS, 1>(strip, channel, dots::<D, false, ROWS, 1>(side(channel)), shrinks, &units);
             }
         }
+    }
+}
+
+/// Fetches the scales that a record ends with.
+#[inline(always)]
+fn prefetch_scales(record: *const u8, dim: usize) {
+    for line in 0..BLOCK * size_of::<f32>() / 64 {
+        prefetch(record.wrapping_add(BLOCK * dim + line * 64));
     }
 }
 
