@@ -640,6 +640,25 @@ fn what_is_begun_together_is_in_one_step() {
     streams[1].complete(pending).unwrap();
 }
 
+/// A thread's own variables are dropped one after the other when it ends, ours before or after the host's.
+#[test]
+fn sequences_may_be_dropped_when_a_thread_ends() {
+    thread_local!(static HELD: std::cell::RefCell<Vec<Sequence>> = const { std::cell::RefCell::new(Vec::new()) });
+    let (engine, _) = engine(8, 50);
+    for ours_first in [true, false] {
+        let engine = engine.clone();
+        let thread = std::thread::spawn(move || {
+            if ours_first {
+                super::together(|| ());
+            }
+            HELD.with_borrow_mut(|held| held.push(engine.sequence().unwrap()));
+            super::together(|| HELD.with_borrow_mut(|held| drop(begin(&mut held[0], &[1]))));
+        });
+        thread.join().unwrap();
+    }
+    stats_when(&engine, |stats| stats.open_streams == 0 && stats.cache_used_bytes == 0);
+}
+
 #[test]
 fn a_steady_flow_of_short_work_does_not_starve_a_long_prompt() {
     for blocks in [64, 18] {
