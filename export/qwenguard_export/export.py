@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
@@ -54,9 +55,11 @@ class Report:
         return [*lines, f"wrote {self.out}, {_mib(self.bytes)} MiB"]
 
 
+# What overflows shows as a number that is not finite, and these are looked for.
+@np.errstate(all="ignore")
 def export(options: Options) -> Report:
     source = open_source(options.source)
-    with staging(options.out, options.force) as folder:
+    with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
         model = _build(source, options, folder, files)
         build_peak = peak_bytes()

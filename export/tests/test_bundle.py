@@ -45,7 +45,7 @@ def test_contents(export_spec, tmp_path):
         "num_layers": 3,
         "num_heads": 4,
         "num_kv_heads": 2,
-        "head_dim": 20,
+        "head_dim": 24,
         "intermediate_size": 104,
         "guard_inner_size": 24,
         "rms_norm_eps": 1e-6,
@@ -110,14 +110,14 @@ def test_graph_interface(export_spec, tmp_path):
     assert prefixes == {"embed", "layers.0", "layers.1", "layers.2", "norm", "heads"}
     attention = next(node for node in model.graph.node if node.op_type == "PagedAttention")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in attention.attribute}
-    assert attributes["scale"] == pytest.approx(20**-0.5)
-    assert (attributes["num_heads"], attributes["kv_num_heads"], attributes["head_dim"]) == (4, 2, 20)
+    assert attributes["scale"] == pytest.approx(24**-0.5)
+    assert (attributes["num_heads"], attributes["kv_num_heads"], attributes["head_dim"]) == (4, 2, 24)
     quantized = [node for node in model.graph.node if node.op_type == "MatMulInt8"]
     assert len(quantized) == 4 * 3
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in quantized[0].attribute}
-    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 20, "block": 32}
+    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 24, "block": 32}
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    assert [shapes[name] for name in quantized[0].input[1:]] == [[5, 64 // 4, 32, 4], [5, 2, 32]]
+    assert [shapes[name] for name in quantized[0].input[1:]] == [[6, 64 // 4, 32, 4], [6, 2, 32]]
 
 
 def test_int4_uses_the_runtimes_operator(export_spec, tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from checkpoints import TEMPLATE, Spec, labels, random_tensors, save, small_config, write_tokenizer
 
-from qwenguard_export import weights
+from qwenguard_export import files, weights
 from qwenguard_export.cli import main
 from qwenguard_export.errors import Interrupted, forget_interrupts, interrupt
 from qwenguard_export.weights import WeightWriter
@@ -59,7 +59,7 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., N
         ({"rope_theta": None}, ["rope_theta", "missing"]),
         ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config"]),
         ({"head_dim": None}, ["head_dim", "missing"]),
-        ({"head_dim": 15}, ["head_dim", "odd"]),
+        ({"head_dim": 20}, ["head_dim", "multiple of 8"]),
         ({"guard_inner_size": None}, ["guard_inner_size", "missing"]),
         ({"num_hidden_layers": "3"}, ["num_hidden_layers"]),
         ({"hidden_size": -1}, ["hidden_size"]),
@@ -183,13 +183,15 @@ def test_tokenizer_larger_than_model(fails):
 
 
 def test_disk_full(fails, monkeypatch):
+    created = files.create
+
     class FullDisk(io.FileIO):
         def write(self, data: object) -> int:
             if self.tell() > 20000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
-    monkeypatch.setattr(weights, "open", lambda path, mode: FullDisk(path, "x"), raising=False)
+    monkeypatch.setattr(weights, "create", lambda path: created(path) and FullDisk(path, "r+"))
     fails(Spec(), "weights.bin", "No space left on device")
 
 
