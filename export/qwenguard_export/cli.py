@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ _USAGE = """\
 
 
 def main(arguments: list[str] | None = None) -> int:
+    _open_streams()
     # nohup starts programs with SIGHUP ignored, and means it.
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     forget_interrupts()
@@ -39,6 +42,20 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _open_streams() -> None:
+    """Standard streams that are closed are opened: a file of the bundle must not get the number that messages go to."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str] | None) -> int:

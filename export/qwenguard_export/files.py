@@ -81,6 +81,11 @@ def is_plain_name(name: str) -> bool:
     )
 
 
+def printable(name: str) -> str:
+    """A file's name for a text: names may be no UTF-8, or hold control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def is_text(value: str) -> bool:
     """False for lone surrogates, which JSON can spell and UTF-8 cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
@@ -111,6 +116,13 @@ def forget_created(folder: Path) -> None:
 
 def identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to, or another takes its place."""
+    with naming("read", path):
+        status = path.stat()
+    return (*identity(status), status.st_size, status.st_mtime_ns)
 
 
 def _repr(value: object) -> str:

@@ -67,7 +67,7 @@ def staging(out: Path, force: bool, sources: Iterable[Path] = ()) -> Iterator[Pa
         _remove(partial, own, created_in(partial))
         forget_created(partial)
         if old is not None and not _remove(partial, old.identity, old.files):
-            print(f"qwenguard-export: {partial} is kept: not all of it is the old bundle's", file=sys.stderr)
+            print(f"qwenguard-export: {str(partial)!r} is kept: not all of it is the old bundle's", file=sys.stderr)
 
 
 def _absolute(out: Path) -> Path:

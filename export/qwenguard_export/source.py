@@ -9,7 +9,7 @@ from . import limits
 from .checkpoint import Checkpoint, SafetensorsCheckpoint, check_tensors
 from .config import ModelConfig, parse_config
 from .errors import ExportError
-from .files import is_text, parse_json, read_bytes, require_file
+from .files import is_text, parse_json, printable, read_bytes, require_file
 from .random_model import RandomCheckpoint, random_config
 from .samples import CONVERSATIONS
 from .text import TOKENIZER_FILE, Text, read_text
@@ -68,8 +68,7 @@ def _name(config: dict[str, object], folder: Path, path: Path) -> str:
     if not isinstance(name, str | None):
         raise ExportError(f"{path}: _name_or_path: expected a text")
     if not name or set(name) & set("/\\"):
-        # Folders may have names that are not UTF-8.
-        name = "".join(letter if letter.isprintable() else "?" for letter in folder.resolve().name)
+        name = printable(folder.resolve().name)
     if not is_text(name) or not name.isprintable() or len(name.encode()) > limits.FILE_NAME_BYTES:
         raise ExportError(f"{path}: _name_or_path: not a name on one line")
     return name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from pathlib import Path
 
 import onnx
@@ -225,3 +227,13 @@ def test_random_export(tmp_path, monkeypatch):
     guard = manifest(tmp_path / "bundle")
     assert guard["source"]["name"] == "random-0.6B"
     assert set(guard["source"]["sha256"]) == {"tokenizer.json", "chat_template.jinja"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
+def test_a_tokenizer_with_any_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size: parse_config(small_config()))
+    write_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    tokenizer = (tmp_path / "tokenizer.json").rename(tmp_path / os.fsdecode(b"t\xff\n.json"))
+    export(Options(RandomModel("0.6B", seed=5, tokenizer=tokenizer), tmp_path / "bundle", parity=False))
+    assert set(manifest(tmp_path / "bundle")["source"]["sha256"]) == {"t??.json", "chat_template.jinja"}

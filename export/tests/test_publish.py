@@ -257,7 +257,7 @@ def test_what_comes_into_the_old_bundle_after_that_is_kept(bundle, tmp_path, mon
     publish_bundle(bundle, b"new", force=True)
     (kept,) = tmp_path.glob("bundle.partial-*")
     assert tree(kept) == {"thesis.txt": b"precious"}
-    assert f"{kept} is kept" in capsys.readouterr().err
+    assert f"{str(kept)!r} is kept" in capsys.readouterr().err
     assert (bundle / "weights.bin").read_bytes() == b"new"
 
 
