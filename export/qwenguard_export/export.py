@@ -20,8 +20,7 @@ from .bundle import (
     staging,
     write_file,
 )
-from .errors import ExportError
-from .files import printable, stamp
+from .files import printable
 from .graph import build_model
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
@@ -61,7 +60,6 @@ class Report:
 @np.errstate(all="ignore")
 def export(options: Options) -> Report:
     source = open_source(options.source)
-    stamps = {path: stamp(path) for path in source.files}
     with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
         model = _build(source, options, folder, files)
@@ -72,7 +70,7 @@ def export(options: Options) -> Report:
             precision=options.precision,
             block=options.block if options.precision in BITS else None,
             source_name=source.name,
-            source_sha256=_hash_sources(stamps),
+            source_sha256=_hash_sources(source),
             tokens=source.text.tokens,
             files=files,
             parity=result,
@@ -117,13 +115,11 @@ def _measure(source: Source, options: Options, folder: Path, model: ModelProto) 
     return result
 
 
-def _hash_sources(stamps: dict[Path, tuple[int, ...]]) -> dict[str, str]:
-    """Digests of what was exported: of files that are still as they were."""
-    files = tqdm(stamps, desc="digests", disable=None, leave=False)
+def _hash_sources(source: Source) -> dict[str, str]:
+    files = tqdm(source.files, desc="digests", disable=None, leave=False)
     digests = {printable(path.name): sha256_file(path) for path in files}
-    for path, before in stamps.items():
-        if stamp(path) != before:
-            raise ExportError(f"{path} was changed during the export")
+    # They must be those of what was exported.
+    source.check_unchanged()
     return digests
 
 

@@ -47,6 +47,16 @@ class Parity:
         ]
 
 
+def _check_floor(parity: Parity, precision: str) -> None:
+    # Written so that what is not a number fails as well.
+    for kind, share in (("risk", parity.risk_agreement), ("category", parity.category_agreement)):
+        if not share >= FLOORS[precision]:
+            raise ExportError(
+                f"parity: the {precision} graph and the checkpoint agree on {share:.1%} of the {kind} labels, "
+                f"the least is {FLOORS[precision]:.0%}"
+            )
+
+
 def progress_steps(model: ModelProto, config: ModelConfig) -> int:
     return exported.count_parts(model) + config.num_layers
 
@@ -63,11 +73,13 @@ def measure(
     limit = min(_MAX_TOKENS, config.context)
     sequences = [np.array(ids[:limit], dtype=np.int64) for ids in samples]
     wanted = reference.evaluate(checkpoint, config, sequences, progress)
+    for labels, logits in wanted.items():
+        if not np.isfinite(logits).all():
+            raise ExportError(f"parity: the checkpoint gives {labels} logits that are not finite")
     found = exported.evaluate(model, folder, sequences, progress)
-    for whose, heads in (("the checkpoint", wanted), ("the exported graph", found)):
-        for labels, logits in heads.items():
-            if not np.isfinite(logits).all():
-                raise ExportError(f"parity: {whose} gives {labels} logits that are not finite")
+    for labels, logits in found.items():
+        if not np.isfinite(logits).all():
+            raise ExportError(f"parity: the exported graph gives {labels} logits that are not finite")
     return compare(wanted, found)
 
 
@@ -85,18 +97,13 @@ def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Pari
 
 
 def check(parity: Parity, precision: str) -> None:
+    """Fails if the graph is wrong."""
+    _check_floor(parity, precision)
     if precision == "fp32" and not parity.max_prob_diff <= _FP32_LIMIT:
         raise ExportError(
             f"parity: the fp32 graph differs from the checkpoint by {parity.max_prob_diff:.2e}, "
             f"more than {_FP32_LIMIT:.0e}"
         )
-    # Written so that what is not a number fails as well.
-    for kind, share in (("risk", parity.risk_agreement), ("category", parity.category_agreement)):
-        if not share >= FLOORS[precision]:
-            raise ExportError(
-                f"parity: the {precision} graph and the checkpoint agree on {share:.1%} of the {kind} labels, "
-                f"the least is {FLOORS[precision]:.0%}"
-            )
 
 
 def _agreement(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], kind: str) -> float:

@@ -9,7 +9,7 @@ from . import limits
 from .checkpoint import Checkpoint, SafetensorsCheckpoint, check_tensors
 from .config import ModelConfig, parse_config
 from .errors import ExportError
-from .files import is_text, parse_json, printable, read_bytes, require_file
+from .files import is_text, parse_json, printable, read_bytes, require_file, stamp
 from .random_model import RandomCheckpoint, random_config
 from .samples import CONVERSATIONS
 from .text import TOKENIZER_FILE, Text, read_text
@@ -24,6 +24,13 @@ class Source:
     checkpoint: Checkpoint
     text: Text
     files: list[Path]
+    # What the files were when they were opened.
+    stamps: list[tuple[int, ...]]
+
+    def check_unchanged(self) -> None:
+        for path, before in zip(self.files, self.stamps, strict=True):
+            if stamp(path) != before:
+                raise ExportError(f"{path} was changed during the export")
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,16 @@ def _open_checkpoint(folder: Path) -> Source:
     checkpoint = SafetensorsCheckpoint(folder)
     check_tensors(checkpoint, config)
     text = read_text(folder, tokenizer, config.vocab_size, CONVERSATIONS)
-    return Source(name, config, checkpoint, text, [config_path, *text.files, *checkpoint.files])
+    files = [config_path, *text.files, *checkpoint.files]
+    return Source(name, config, checkpoint, text, files, list(map(stamp, files)))
 
 
 def _open_random(wanted: RandomModel) -> Source:
     path = require_file(wanted.tokenizer / TOKENIZER_FILE if wanted.tokenizer.is_dir() else wanted.tokenizer)
     config = random_config(wanted.size)
     text = read_text(path.parent, path, config.vocab_size, CONVERSATIONS)
-    return Source(f"random-{wanted.size}", config, RandomCheckpoint(config, wanted.seed), text, text.files)
+    checkpoint = RandomCheckpoint(config, wanted.seed)
+    return Source(f"random-{wanted.size}", config, checkpoint, text, text.files, list(map(stamp, text.files)))
 
 
 def _name(config: dict[str, object], folder: Path, path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -68,7 +70,7 @@ def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision):
 
 @pytest.mark.parametrize(
     ("precision", "message"),
-    [("fp32", "fp32 graph differs"), ("int8", "agree on .* labels, the least is 90%"), ("int4", "the least is 60%")],
+    [("fp32", "the least is 99%"), ("int8", "agree on .* labels, the least is 90%"), ("int4", "the least is 60%")],
 )
 def test_a_wrong_graph_is_refused(export_spec, tmp_path, monkeypatch, precision, message):
     """Also with --force: the old bundle stays as it is."""
@@ -112,6 +114,14 @@ def test_weights_whose_logits_overflow_are_refused(tmp_path, capfd, precision):
     message = capfd.readouterr().err
     assert message == "qwenguard-export: parity: the checkpoint gives response_risk logits that are not finite\n"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_fp32_is_exact(export_spec):
+    report = export_spec(Spec())
+    differing = replace(report.parity, prob_diff={"query_risk": 0.002})
+    with pytest.raises(ExportError, match="fp32 graph differs from the checkpoint by 2.00e-03"):
+        parity.check(differing, "fp32")
+    parity.check(differing, "int8")
 
 
 def test_logits_of_the_graph_that_are_not_finite_are_refused(export_spec, monkeypatch):
