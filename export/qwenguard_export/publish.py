@@ -226,11 +226,12 @@ def _exchange(first: Path, second: Path) -> None:
     if _rename(first, second, _EXCHANGE):
         return
     aside = second.with_name(f"{second.name}.replaced-{secrets.token_hex(4)}")
-    _move(second, aside)
     try:
+        _move(second, aside)
         _move(first, second)
     except BaseException:
-        _move(aside, second)
+        if os.path.lexists(aside) and not os.path.lexists(second):
+            _move(aside, second)
         raise
     _move(aside, first)
 

@@ -398,6 +398,29 @@ def test_an_interrupt_while_publishing_leaves_a_bundle(bundle, tmp_path, monkeyp
     publish._own_files(bundle)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_between_two_renamings_keeps_the_old_bundle(bundle, tmp_path, monkeypatch, count, after):
+    monkeypatch.setattr(publish, "_rename", lambda *_: False)
+    move, calls = publish._move, []
+
+    def interrupted(first: Path, second: Path) -> None:
+        calls.append(second)
+        if len(calls) != count:
+            return move(first, second)
+        if after:
+            move(first, second)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publish, "_move", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish_bundle(bundle, b"new", force=True)
+    found = sorted((path / "weights.bin").read_bytes() for path in tmp_path.iterdir())
+    # Once the new one is in its place, the old one may lie beside it.
+    assert found == ([b"new", b"old"] if (count, after) == (2, True) else [b"old"])
+    publish._own_files(bundle)
+
+
 @pytest.mark.parametrize("call", ["_move", "_exchange"])
 def test_an_error_while_renaming_keeps_the_old_bundle(bundle, tmp_path, monkeypatch, call, capsys):
     def broken(first: Path, second: Path) -> None:
