@@ -1,29 +1,36 @@
-"""The bundle folder: written beside its final place, and moved there when complete."""
+"""The files of a bundle, and what guard.toml says of them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from . import __version__
+from . import __version__, limits
 from .config import ARCHITECTURE, ModelConfig
 from .errors import ExportError, naming
+from .files import create, open_regular
 from .parity import Parity
+from .publish import MANIFEST as MANIFEST
+from .publish import staging as staging
+from .text import TEMPLATE_FILE, TOKENIZER_FILE
 
-MANIFEST = "guard.toml"
 GRAPH_FILE = "paged.onnx"
 WEIGHTS_FILE = "weights.bin"
 
 _HASH_BYTES = 1024 * 1024
+
+# The library refuses larger ones.
+_MOST_BYTES = {
+    MANIFEST: limits.MANIFEST_BYTES,
+    GRAPH_FILE: limits.GRAPH_BYTES,
+    TOKENIZER_FILE: limits.TOKENIZER_BYTES,
+    TEMPLATE_FILE: limits.TEMPLATE_BYTES,
+}
 
 
 @dataclass(frozen=True)
@@ -32,26 +39,11 @@ class FileRecord:
     sha256: str
 
 
-@contextmanager
-def staging(out: Path, force: bool) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place if the block succeeds, and vanishes if it does not."""
-    # A name such as "." has no place beside it.
-    out = Path(os.path.abspath(out))
-    _check_target(out, force)
-    partial = out.with_name(f"{out.name}.partial-{secrets.token_hex(4)}")
-    try:
-        with naming("create", partial):
-            partial.mkdir()
-        yield partial
-        with naming("write", out):
-            _publish(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def write_file(path: Path, data: bytes) -> FileRecord:
-    with naming("write", path), open(path, "xb") as file:
+    most = _MOST_BYTES.get(path.name, len(data))
+    if len(data) > most:
+        raise ExportError(f"{path.name}: {len(data)} bytes, a bundle's has at most {most}")
+    with create(path) as file, naming("write", path):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -60,7 +52,7 @@ def write_file(path: Path, data: bytes) -> FileRecord:
 
 def sha256_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with naming("read", path), open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file, naming("read", path):
         while piece := file.read(_HASH_BYTES):
             digest.update(piece)
     return digest.hexdigest()
@@ -114,45 +106,3 @@ def _model_table(config: ModelConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "context": config.context,
     }
-
-
-def _check_target(out: Path, force: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not force:
-        raise ExportError(f"{out} already exists; --force replaces it")
-    # --force is for bundles: a mistyped path must not cost anyone a folder of other things.
-    if out.is_symlink() or not out.is_dir() or not (_is_bundle(out) or not any(out.iterdir())):
-        raise ExportError(f"{out} is not a bundle, it is left as it is")
-
-
-def _is_bundle(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file()
-
-
-def _publish(partial: Path, out: Path) -> None:
-    _sync_folder(partial)
-    replaced = out.with_name(f"{out.name}.replaced-{secrets.token_hex(4)}")
-    try:
-        if out.exists():
-            out.rename(replaced)
-        partial.rename(out)
-    except BaseException:
-        if replaced.exists() and not out.exists():
-            replaced.rename(out)
-        raise
-    finally:
-        if replaced.exists() and out.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-    _sync_folder(out.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable, where the system can open folders."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,8 @@ process, and a file that shrinks under a mapping kills it.
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
+from . import limits
 from .config import ModelConfig
 from .errors import ExportError, naming
+from .files import is_plain_name, open_regular, parse_json, read_bytes, read_up_to, require_file, shown
 
 DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -34,8 +36,7 @@ HEADS = {
     "query_category": "query_category_head.weight",
 }
 
-# The format's own limit; a larger header is a damaged length field.
-MAX_HEADER_BYTES = 100 * 1024 * 1024
+_METADATA = "__metadata__"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,12 @@ def check_tensors(checkpoint: Checkpoint, config: ModelConfig) -> None:
             raise ExportError(f"missing tensor {name}")
         if info.shape != shape:
             raise ExportError(f"tensor {name}: shape {list(info.shape)}, config.json asks for {list(shape)}")
+    if 4 * sum(math.prod(shape) for shape in expected.values()) > limits.BUNDLE_BYTES:
+        raise ExportError(f"the tensors have more than {limits.BUNDLE_BYTES} bytes in float32")
     for name in checkpoint.tensors:
         if name not in expected and not _is_unused(name):
             # A bias or an adapter that we silently left out would give wrong verdicts.
-            raise ExportError(f"unexpected tensor {name}")
+            raise ExportError(f"unexpected tensor {shown(name)}")
 
 
 def _is_unused(name: str) -> bool:
@@ -115,10 +118,10 @@ class SafetensorsCheckpoint:
         self.tensors: dict[str, TensorInfo] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         self.files: list[Path] = []
-        if (folder / SINGLE_FILE).is_file():
-            self._add_file(folder / SINGLE_FILE, wanted=None)
-        elif (folder / INDEX_FILE).is_file():
-            self._add_shards(folder / INDEX_FILE)
+        if os.path.lexists(folder / SINGLE_FILE):
+            self._add_file(require_file(folder / SINGLE_FILE), wanted=None)
+        elif os.path.lexists(folder / INDEX_FILE):
+            self._add_shards(require_file(folder / INDEX_FILE))
         else:
             raise ExportError(f"{folder}: neither {SINGLE_FILE} nor {INDEX_FILE} found")
 
@@ -128,57 +131,41 @@ class SafetensorsCheckpoint:
         row_shape = info.shape[1:]
         row_bytes = math.prod(row_shape) * info.dtype.itemsize
         raw = np.empty((stop - start) * row_bytes, dtype=np.uint8)
-        with naming("read", path), open(path, "rb", buffering=0) as file:
+        with open_regular(path) as file, naming("read", path):
             file.seek(offset + start * row_bytes)
             _read_exactly(file, raw, f"{path}: tensor {name}")
         return raw.view(info.dtype).reshape(stop - start, *row_shape)
 
     def _add_shards(self, index_path: Path) -> None:
-        index = read_json(index_path)
+        index = parse_json(read_bytes(index_path, limits.INDEX_BYTES), index_path)
         weight_map = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(weight_map, dict) or not weight_map:
             raise ExportError(f"{index_path}: weight_map: missing or empty")
         self.files.append(index_path)
         by_shard: dict[str, set[str]] = {}
         for tensor, shard in weight_map.items():
-            if not isinstance(shard, str) or Path(shard).name != shard:
-                raise ExportError(f"{index_path}: weight_map: {tensor}: {shard!r} is not a file name")
+            if not isinstance(shard, str) or not is_plain_name(shard):
+                raise ExportError(f"{index_path}: weight_map: {shown(tensor)}: {shown(repr(shard))} is not a file name")
             by_shard.setdefault(shard, set()).add(tensor)
         for shard, wanted in sorted(by_shard.items()):
             path = index_path.parent / shard
-            if not path.is_file():
+            if not os.path.lexists(path):
                 raise ExportError(f"missing shard {path}, named in {INDEX_FILE}")
-            self._add_file(path, wanted)
+            self._add_file(require_file(path), wanted)
 
     def _add_file(self, path: Path, wanted: set[str] | None) -> None:
         header, data_start = _read_header(path)
         self.files.append(path)
         for name in sorted((wanted or set()) - header.keys()):
-            raise ExportError(f"{path}: missing tensor {name}, which {INDEX_FILE} places there")
+            raise ExportError(f"{path}: missing tensor {shown(name)}, which {INDEX_FILE} places there")
         for name, entry in header.items():
-            if wanted is not None and name not in wanted:
-                continue
             if _is_unused(name):
                 continue
+            if wanted is not None and name not in wanted:
+                raise ExportError(f"{path}: tensor {shown(name)}: {INDEX_FILE} does not place it there")
             info, start = _tensor_entry(path, name, entry)
             self.tensors[name] = info
             self._places[name] = (path, data_start + start)
-
-
-def read_json(path: Path) -> Any:
-    return parse_json(read_bytes(path), path)
-
-
-def parse_json(data: bytes, path: Path) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise ExportError(f"{path}: not valid JSON: {error}") from error
-
-
-def read_bytes(path: Path) -> bytes:
-    with naming("read", path):
-        return path.read_bytes()
 
 
 def _read_exactly(file: Any, buffer: np.ndarray, what: str) -> None:
@@ -191,42 +178,62 @@ def _read_exactly(file: Any, buffer: np.ndarray, what: str) -> None:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    with naming("read", path), open(path, "rb") as file:
-        size = path.stat().st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > MAX_HEADER_BYTES:
+    with open_regular(path) as file, naming("read", path):
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(read_up_to(file, 8), "little")
+        if size < 8 or length > limits.HEADER_BYTES:
             raise ExportError(f"{path}: not a safetensors file")
         if 8 + length > size:
             raise ExportError(f"{path}: truncated inside its header")
-        header = parse_json(file.read(length), path)
+        header = parse_json(read_up_to(file, length), path)
     if not isinstance(header, dict):
         raise ExportError(f"{path}: the safetensors header is not an object")
-    header.pop("__metadata__", None)
+    metadata = header.pop(_METADATA, None)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ExportError(f"{path}: {_METADATA}: expected an object")
     data_start = 8 + length
-    ends = [_offsets(path, name, entry)[1] for name, entry in header.items()]
-    if data_start + max(ends, default=0) > size:
-        raise ExportError(f"{path}: truncated: {size} bytes, its header asks for {data_start + max(ends)}")
+    _check_places(path, header, size, data_start)
     return header, data_start
+
+
+def _check_places(path: Path, header: dict[str, Any], size: int, data_start: int) -> None:
+    """The format has tensors one after the other, without gaps, up to the file's end."""
+    end = 0
+    places = sorted((*_offsets(path, name, entry), name) for name, entry in header.items())
+    for start, stop, name in places:
+        if start != end:
+            problem = "overlaps the one before it" if start < end else f"{start - end} bytes before it are no tensor's"
+            raise ExportError(f"{path}: tensor {shown(name)}: data_offsets: {problem}")
+        end = stop
+    if data_start + end > size:
+        raise ExportError(f"{path}: truncated: {size} bytes, its header asks for {shown(data_start + end)}")
+    if data_start + end < size:
+        raise ExportError(f"{path}: {size - data_start - end} bytes after the last tensor are no tensor's")
 
 
 def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    match offsets:
-        case [int(start), int(stop)] if 0 <= start <= stop:
-            return start, stop
-    raise ExportError(f"{path}: tensor {name}: damaged data_offsets")
+    if isinstance(offsets, list) and len(offsets) == 2 and all(map(_is_size, offsets)) and offsets[0] <= offsets[1]:
+        return offsets[0], offsets[1]
+    raise ExportError(f"{path}: tensor {shown(name)}: damaged data_offsets")
 
 
 def _tensor_entry(path: Path, name: str, entry: dict[str, Any]) -> tuple[TensorInfo, int]:
-    dtype = DTYPES.get(str(entry.get("dtype")))
-    if dtype is None:
+    dtype = entry.get("dtype")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         known = ", ".join(DTYPES)
-        raise ExportError(f"{path}: tensor {name}: unexpected dtype {entry.get('dtype')}, expected one of {known}")
+        raise ExportError(f"{path}: tensor {shown(name)}: unexpected dtype {shown(dtype)}, expected one of {known}")
     shape = entry.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise ExportError(f"{path}: tensor {name}: damaged shape")
-    info = TensorInfo(tuple(shape), dtype)
+    if not isinstance(shape, list) or not 0 < len(shape) <= limits.DIMENSIONS or not all(map(_is_size, shape)):
+        raise ExportError(f"{path}: tensor {shown(name)}: damaged shape")
+    info = TensorInfo(tuple(shape), DTYPES[dtype])
     start, stop = _offsets(path, name, entry)
     if stop - start != info.nbytes:
-        raise ExportError(f"{path}: tensor {name}: {stop - start} bytes stored, its shape needs {info.nbytes}")
+        stored = f"{shown(stop - start)} bytes stored, its shape needs {shown(info.nbytes)}"
+        raise ExportError(f"{path}: tensor {shown(name)}: {stored}")
     return info, start
+
+
+def _is_size(value: Any) -> bool:
+    """No more than files can have: also what is computed with it stays small."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
+# The longest message, in characters.
+_LINE = 2000
+
 _USAGE = """\
 %(prog)s CHECKPOINT OUT [--precision fp32|int8|int4] [options]
        %(prog)s --random 0.6B|4B|8B|tiny OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
 
 
 def main(arguments: list[str] | None = None) -> int:
+    _open_streams()
     # nohup starts programs with SIGHUP ignored, and means it.
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     forget_interrupts()
@@ -38,6 +44,20 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(number, handler)
 
 
+def _open_streams() -> None:
+    """Standard streams that are closed are opened: a file of the bundle must not get the number that messages go to."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _run(arguments: list[str] | None) -> int:
     options = _parse(arguments)
     from .export import export
@@ -47,14 +67,36 @@ def _run(arguments: list[str] | None) -> int:
     except ExportError as error:
         return _fail(str(error), 1)
     except OSError as error:
-        return _fail(f"{error.filename or options.out}: {error.strerror}", 1)
-    print("\n".join(report.lines()))
+        return _fail(f"{error.filename or options.out}: {error.strerror or error}", 1)
+    except MemoryError:
+        return _fail("there is not enough memory", 1)
+    except Exception as error:
+        return _fail(f"this should not happen, please report it: {type(error).__name__}: {error}", 1)
+    return _report(report.lines())
+
+
+def _report(lines: list[str]) -> int:
+    try:
+        for line in lines:
+            print(_visible(line))
+        sys.stdout.flush()
+    except OSError as error:
+        # Else Python tries again when it ends, and complains.
+        sys.stdout = None
+        return _fail(f"the bundle is complete, but its report cannot be written: {error.strerror}", 1)
     return 0
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"qwenguard-export: {' '.join(message.split())}", file=sys.stderr)
+    print(f"qwenguard-export: {_visible(' '.join(message.split()))}"[:_LINE], file=sys.stderr)
     return code
+
+
+def _visible(text: str) -> str:
+    """Names in files may hold what a terminal obeys, or what is no character."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
+    )
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -95,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         "--no-parity", dest="parity", action="store_false", help="do not compare the result with the checkpoint"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
-    parser.add_argument("--random", choices=["0.6B", "4B", "8B", "tiny"], help="random weights in the shapes of this model")
+    parser.add_argument(
+        "--random", choices=["0.6B", "4B", "8B", "tiny"], help="random weights in the shapes of this model"
+    )
     parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import limits
 from .errors import ExportError
+from .files import is_text, shown
 
 ARCHITECTURE = "Qwen3ForGuardModel"
 
@@ -17,6 +20,10 @@ LABEL_KEYS = {
     "query_risk": ("num_query_risk_level", "query_risk_level_map"),
     "query_category": ("num_query_category", "query_category_map"),
 }
+
+# What float32 can compute with.
+_EPSILON = (1e-12, 1.0)
+_ROPE_THETA = (1.0, 1e12)
 
 
 @dataclass(frozen=True)
@@ -52,23 +59,28 @@ def parse_config(data: Any, file: str = "config.json") -> ModelConfig:
     keys = _Keys(data, file)
     _refuse_unsupported(keys)
     config = ModelConfig(
-        vocab_size=keys.size("vocab_size"),
-        hidden_size=keys.size("hidden_size"),
-        num_layers=keys.size("num_hidden_layers"),
-        num_heads=keys.size("num_attention_heads"),
-        num_kv_heads=keys.size("num_key_value_heads"),
-        head_dim=keys.size("head_dim"),
-        intermediate_size=keys.size("intermediate_size"),
-        guard_inner_size=keys.size("guard_inner_size"),
-        rms_norm_eps=keys.positive("rms_norm_eps"),
+        vocab_size=keys.size("vocab_size", limits.VOCABULARY),
+        hidden_size=keys.size("hidden_size", limits.HIDDEN_SIZE),
+        num_layers=keys.size("num_hidden_layers", limits.LAYERS),
+        num_heads=keys.size("num_attention_heads", limits.HEADS),
+        num_kv_heads=keys.size("num_key_value_heads", limits.HEADS),
+        head_dim=keys.size("head_dim", limits.HEAD_DIM),
+        # Its gate and its values lie side by side.
+        intermediate_size=keys.size("intermediate_size", limits.GRAPH_WIDTH // 2),
+        guard_inner_size=keys.size("guard_inner_size", limits.HIDDEN_SIZE),
+        rms_norm_eps=keys.number("rms_norm_eps", *_EPSILON),
         rope_theta=_rope_theta(keys),
-        context=keys.size("max_position_embeddings"),
-        labels={name: keys.labels(count, table) for name, (count, table) in LABEL_KEYS.items()},
+        context=keys.size("max_position_embeddings", limits.CONTEXT),
+        labels={
+            name: keys.labels(count, table, is_risk=name.endswith("risk"))
+            for name, (count, table) in LABEL_KEYS.items()
+        },
     )
+    _check_layer_types(keys, config.num_layers)
     if config.num_heads % config.num_kv_heads:
         keys.fail("num_key_value_heads", f"{config.num_kv_heads} does not divide {config.num_heads} heads")
-    if config.head_dim % 2:
-        keys.fail("head_dim", f"{config.head_dim} is odd, rotary embedding needs pairs")
+    if config.head_dim % limits.HEAD_DIM_MULTIPLE:
+        keys.fail("head_dim", f"{config.head_dim} is not a multiple of {limits.HEAD_DIM_MULTIPLE}")
     return config
 
 
@@ -87,29 +99,37 @@ class _Keys:
             self.fail(key, "missing")
         return self.data[key]
 
-    def size(self, key: str) -> int:
+    def size(self, key: str, most: int) -> int:
         value = self.required(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.fail(key, f"expected a positive integer, found {value!r}")
+            self.fail(key, f"expected a positive integer, found {shown(value)}")
+        if value > most:
+            self.fail(key, f"{shown(value)}, at most {most} is supported")
         return value
 
-    def positive(self, key: str) -> float:
+    def number(self, key: str, least: float, most: float) -> float:
         value = self.required(key)
         if not _is_number(value) or not 0 < value < float("inf"):
-            self.fail(key, f"expected a positive number, found {value!r}")
+            self.fail(key, f"expected a positive number, found {shown(value)}")
+        if not least <= value <= most:
+            self.fail(key, f"{shown(value)}, {least:g} to {most:g} is supported")
         return float(value)
 
     def expect(self, key: str, wanted: Any) -> None:
         value = self.required(key)
         if value != wanted:
-            self.fail(key, f"{value!r} is not supported, expected {wanted!r}")
+            self.fail(key, f"{shown(value)} is not supported, expected {wanted!r}")
 
-    def refuse_if_set(self, key: str) -> None:
-        if self.data.get(key):
-            self.fail(key, f"{self.data[key]!r} is not supported")
+    def flag(self, key: str, *allowed: bool) -> None:
+        """A key that may be missing."""
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.fail(key, f"expected true or false, found {shown(value)}")
+        if value is not None and value not in allowed:
+            self.fail(key, f"{value!r} is not supported")
 
-    def labels(self, count_key: str, map_key: str) -> list[str]:
-        count = self.size(count_key)
+    def labels(self, count_key: str, map_key: str, is_risk: bool) -> list[str]:
+        count = self.size(count_key, limits.CATEGORIES)
         table = self.required(map_key)
         if not isinstance(table, dict):
             self.fail(map_key, "expected an object from index to label")
@@ -120,9 +140,25 @@ class _Keys:
                 self.fail(map_key, f'no label for index "{index}"')
         labels = [table[str(index)] for index in range(count)]
         for index, label in enumerate(labels):
-            if not isinstance(label, str) or not label:
-                self.fail(map_key, f'label "{index}" is not a non-empty string')
+            self._check_label(map_key, index, label)
+        # Published checkpoints have quotes around some labels; of a level they do not matter.
+        names = [label.strip('"') for label in labels] if is_risk else labels
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                self.fail(map_key, f"{labels[index]!r} appears twice")
+            if is_risk and name not in limits.RISKS:
+                self.fail(map_key, f'label "{index}": {labels[index]!r} is not a known level')
+        if is_risk and (limits.RISKS[0] not in names or count < 2):
+            self.fail(map_key, f"expected {limits.RISKS[0]} and at least one level above it")
         return labels
+
+    def _check_label(self, key: str, index: int, label: Any) -> None:
+        if not isinstance(label, str) or not label.strip():
+            self.fail(key, f'label "{index}" is not a non-empty string')
+        if not is_text(label) or any(unicodedata.category(character) == "Cc" for character in label):
+            self.fail(key, f'label "{index}" has control characters or lone surrogates: {shown(ascii(label))}')
+        if len(label.encode()) > limits.LABEL_BYTES:
+            self.fail(key, f'label "{index}" has {len(label.encode())} bytes, at most {limits.LABEL_BYTES}')
 
 
 def _is_number(value: Any) -> bool:
@@ -133,17 +169,25 @@ def _refuse_unsupported(keys: _Keys) -> None:
     keys.expect("architectures", [ARCHITECTURE])
     keys.expect("model_type", "qwen3")
     keys.expect("hidden_act", "silu")
-    for key in ("attention_bias", "mlp_bias", "use_sliding_window", "quantization_config"):
-        keys.refuse_if_set(key)
+    for key in ("attention_bias", "mlp_bias", "use_sliding_window"):
+        keys.flag(key, False)
+    keys.flag("tie_word_embeddings", False, True)
+    if keys.data.get("quantization_config") is not None:
+        keys.fail("quantization_config", f"{shown(keys.data['quantization_config'])} is not supported")
     for key in ("rope_scaling", "rope_parameters"):
         _refuse_rope_variant(keys, key)
-    if keys.data.get("partial_rotary_factor", 1) != 1:
-        keys.fail("partial_rotary_factor", f"{keys.data['partial_rotary_factor']!r} is not supported")
-    layer_types = keys.data.get("layer_types") or []
-    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
+    if keys.data.get("partial_rotary_factor") is not None:
+        keys.number("partial_rotary_factor", 1, 1)
+
+
+def _check_layer_types(keys: _Keys, layers: int) -> None:
+    kinds = keys.data.get("layer_types")
+    if kinds is None:
+        return
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
         keys.fail("layer_types", "only full_attention is supported")
-    if not isinstance(keys.data.get("tie_word_embeddings", False), bool):
-        keys.fail("tie_word_embeddings", "expected true or false")
+    if len(kinds) != layers:
+        keys.fail("layer_types", f"{len(kinds)} entries for {layers} layers")
 
 
 def _refuse_rope_variant(keys: _Keys, key: str) -> None:
@@ -151,15 +195,26 @@ def _refuse_rope_variant(keys: _Keys, key: str) -> None:
     if rope is None:
         return
     if not isinstance(rope, dict):
-        keys.fail(key, f"expected an object, found {rope!r}")
+        keys.fail(key, f"expected an object, found {shown(rope)}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
-        keys.fail(key, f"rope type {kind!r} is not supported")
+        keys.fail(key, f"rope type {shown(kind)} is not supported")
+    # Of every kind of layer its own, or of a part of each head.
+    for name, value in rope.items():
+        if isinstance(value, (dict, list)) or (name == "partial_rotary_factor" and value != 1):
+            keys.fail(key, f"{shown(name)}: {shown(value)} is not supported")
 
 
 def _rope_theta(keys: _Keys) -> float:
     """Older files have rope_theta at the top, newer ones inside rope_parameters."""
-    if "rope_theta" in keys.data:
-        return keys.positive("rope_theta")
     nested = keys.data.get("rope_parameters") or {}
-    return _Keys(nested, f"{keys.file}: rope_parameters").positive("rope_theta")
+    found = [
+        place.number("rope_theta", *_ROPE_THETA)
+        for place in (keys, _Keys(nested, f"{keys.file}: rope_parameters"))
+        if "rope_theta" in place.data
+    ]
+    if not found:
+        keys.fail("rope_theta", "missing")
+    if found[0] != found[-1]:
+        keys.fail("rope_theta", f"{found[0]}, but rope_parameters has {found[-1]}")
+    return found[0]

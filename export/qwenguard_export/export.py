@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from .bundle import (
     staging,
     write_file,
 )
+from .files import printable
 from .graph import build_model
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
@@ -54,9 +56,11 @@ class Report:
         return [*lines, f"wrote {self.out}, {_mib(self.bytes)} MiB"]
 
 
+# What overflows shows as a number that is not finite, and these are looked for.
+@np.errstate(all="ignore")
 def export(options: Options) -> Report:
     source = open_source(options.source)
-    with staging(options.out, options.force) as folder:
+    with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
         model = _build(source, options, folder, files)
         build_peak = peak_bytes()
@@ -113,7 +117,10 @@ def _measure(source: Source, options: Options, folder: Path, model: ModelProto) 
 
 def _hash_sources(source: Source) -> dict[str, str]:
     files = tqdm(source.files, desc="digests", disable=None, leave=False)
-    return {path.name: sha256_file(path) for path in files}
+    digests = {printable(path.name): sha256_file(path) for path in files}
+    # They must be those of what was exported.
+    source.check_unchanged()
+    return digests
 
 
 def _mib(count: int) -> int:

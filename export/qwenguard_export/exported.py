@@ -21,7 +21,8 @@ from onnx.parser import parse_function
 from .errors import ExportError, check_interrupted
 from .graph import HEAD_OUTPUTS
 
-_LOG_ERRORS = 3
+# What fails is reported once, by us.
+_LOG_FATAL = 4
 
 _Values = dict[str, np.ndarray]
 
@@ -241,7 +242,7 @@ def _hidden(name: str) -> ValueInfoProto:
 def _open(model: ModelProto, folder: Path) -> ort.InferenceSession:
     check_interrupted()
     options = ort.SessionOptions()
-    options.log_severity_level = _LOG_ERRORS
+    options.log_severity_level = _LOG_FATAL
     options.enable_cpu_mem_arena = False
     # Weights are unpacked once, when the graph is loaded, and not for every sequence.
     options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -5,6 +5,8 @@ Node names start with /embed, /layers.{i}, /norm or /heads, so that the graph ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,12 +50,12 @@ def build_model(config: ModelConfig, store: WeightStore) -> ModelProto:
     )
 
 
-def rotary_tables(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine [context, head_dim / 2], in float32 all the way, as the original model computes them."""
+def rotary_rows(config: ModelConfig, function: Callable[[np.ndarray], np.ndarray], start: int, stop: int) -> np.ndarray:
+    """Rows of the table of cosines or sines, [context, head_dim / 2], in float32 all the way, as the original model
+    computes them."""
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** exponents
-    angles = np.arange(config.context, dtype=np.float32)[:, None] * frequencies
-    return np.cos(angles), np.sin(angles)
+    return function(np.arange(start, stop, dtype=np.float32)[:, None] * frequencies)
 
 
 class _Builder:
@@ -65,8 +67,9 @@ class _Builder:
     def build(self) -> GraphProto:
         # `stream` is the residual stream, `normed` its normalised copy, which each half layer starts from.
         stream = self._embedding()
-        for name, table in zip(("rope.cos", "rope.sin"), rotary_tables(self.config), strict=True):
-            self.store.table(name, table)
+        for name, function in (("rope.cos", np.cos), ("rope.sin", np.sin)):
+            shape = (self.config.context, self.config.head_dim // 2)
+            self.store.table(name, shape, partial(rotary_rows, self.config, function))
         normed = self._norm("/layers.0/attn/input_norm", stream, self._input_norm_weight(0))
         for layer in range(self.config.num_layers):
             attended = self._attention(layer, normed)

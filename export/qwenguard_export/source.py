@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import Checkpoint, SafetensorsCheckpoint, check_tensors, parse_json, read_bytes
+from . import limits
+from .checkpoint import Checkpoint, SafetensorsCheckpoint, check_tensors
 from .config import ModelConfig, parse_config
 from .errors import ExportError
+from .files import is_text, parse_json, printable, read_bytes, require_file, stamp
 from .random_model import RandomCheckpoint, random_config
 from .samples import CONVERSATIONS
 from .text import TOKENIZER_FILE, Text, read_text
@@ -22,6 +24,13 @@ class Source:
     checkpoint: Checkpoint
     text: Text
     files: list[Path]
+    # What the files were when they were opened.
+    stamps: list[tuple[int, ...]]
+
+    def check_unchanged(self) -> None:
+        for path, before in zip(self.files, self.stamps, strict=True):
+            if stamp(path) != before:
+                raise ExportError(f"{path} was changed during the export")
 
 
 @dataclass(frozen=True)
@@ -42,31 +51,33 @@ def open_source(wanted: Path | RandomModel) -> Source:
 def _open_checkpoint(folder: Path) -> Source:
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder")
-    config_path = _required(folder / CONFIG_FILE)
-    data = parse_json(read_bytes(config_path), config_path)
+    config_path = require_file(folder / CONFIG_FILE)
+    data = parse_json(read_bytes(config_path, limits.CONFIG_BYTES), config_path)
     config = parse_config(data, str(config_path))
-    text = read_text(folder, _required(folder / TOKENIZER_FILE), config.vocab_size, CONVERSATIONS)
+    name = _name(data, folder, config_path)
+    tokenizer = require_file(folder / TOKENIZER_FILE)
     checkpoint = SafetensorsCheckpoint(folder)
     check_tensors(checkpoint, config)
-    return Source(_name(data, folder), config, checkpoint, text, [config_path, *text.files, *checkpoint.files])
+    text = read_text(folder, tokenizer, config.vocab_size, CONVERSATIONS)
+    files = [config_path, *text.files, *checkpoint.files]
+    return Source(name, config, checkpoint, text, files, list(map(stamp, files)))
 
 
 def _open_random(wanted: RandomModel) -> Source:
-    path = _required(wanted.tokenizer / TOKENIZER_FILE if wanted.tokenizer.is_dir() else wanted.tokenizer)
+    path = require_file(wanted.tokenizer / TOKENIZER_FILE if wanted.tokenizer.is_dir() else wanted.tokenizer)
     config = random_config(wanted.size)
     text = read_text(path.parent, path, config.vocab_size, CONVERSATIONS)
-    return Source(f"random-{wanted.size}", config, RandomCheckpoint(config, wanted.seed), text, text.files)
+    checkpoint = RandomCheckpoint(config, wanted.seed)
+    return Source(f"random-{wanted.size}", config, checkpoint, text, text.files, list(map(stamp, text.files)))
 
 
-def _required(path: Path) -> Path:
-    if not path.is_file():
-        raise ExportError(f"{path}: missing")
-    return path
-
-
-def _name(config: dict[str, object], folder: Path) -> str:
+def _name(config: dict[str, object], folder: Path, path: Path) -> str:
     """The name in config.json, unless it is a path on the machine where the checkpoint was made."""
     name = config.get("_name_or_path")
-    if isinstance(name, str) and name and not set(name) & set("/\\"):
-        return name
-    return folder.resolve().name
+    if not isinstance(name, str | None):
+        raise ExportError(f"{path}: _name_or_path: expected a text")
+    if not name or set(name) & set("/\\"):
+        name = printable(folder.resolve().name)
+    if not is_text(name) or not name.isprintable() or len(name.encode()) > limits.FILE_NAME_BYTES:
+        raise ExportError(f"{path}: _name_or_path: not a name on one line")
+    return name

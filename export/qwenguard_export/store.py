@@ -65,8 +65,11 @@ class WeightStore:
         info = self._checkpoint.tensors[source]
         self._writer.add(name, _FLOAT32, info.shape, self._rows(source, _FLOAT32))
 
-    def table(self, name: str, values: np.ndarray) -> None:
-        self._writer.add(name, values.dtype, values.shape, [values])
+    def table(self, name: str, shape: tuple[int, int], function: Callable[[int, int], np.ndarray]) -> None:
+        """Stores a table that is computed: float32, the function gives the rows from one to another."""
+        step = max(1, _CHUNK_BYTES // (shape[1] * _FLOAT32.itemsize))
+        starts = range(0, shape[0], step)
+        self._writer.add(name, _FLOAT32, shape, (function(start, min(start + step, shape[0])) for start in starts))
 
     def transposed(self, name: str, sources: list[str]) -> None:
         """Stacks matrices [rows, columns] and stores them as one float32 [columns, rows], as MatMul wants it."""
@@ -106,9 +109,9 @@ class WeightStore:
         step = max(1, _CHUNK_BYTES // (rows * _FLOAT32.itemsize))
         for start in range(0, columns, step):
             slices = [matrix[:, start : start + step].T.astype(_FLOAT32) for matrix in matrices]
-            chunk = np.concatenate(slices, axis=1)
-            _require_finite(" or ".join(sources), chunk)
-            yield chunk
+            for source, values in zip(sources, slices, strict=True):
+                _require_finite(source, values)
+            yield np.concatenate(slices, axis=1)
         for matrix in matrices:
             self._progress(matrix.nbytes)
 

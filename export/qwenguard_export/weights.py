@@ -13,6 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .errors import check_interrupted, naming
+from .files import create
 
 # External tensors start on a page, so that the runtime can map them in place. A tensor smaller than that stays inline.
 ALIGNMENT = 4096
@@ -33,8 +34,7 @@ class WeightWriter:
         self.tensors: list[TensorProto] = []
         self._position = 0
         self._sha256 = hashlib.sha256()
-        with naming("write", path):
-            self._file = open(path, "xb")
+        self._file = create(path)
 
     def __enter__(self) -> WeightWriter:
         return self

@@ -36,7 +36,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 20,
+        "head_dim": 24,
         "intermediate_size": 104,
         "guard_inner_size": 24,
         "rms_norm_eps": 1e-6,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from pathlib import Path
 
 import onnx
@@ -45,7 +47,7 @@ def test_contents(export_spec, tmp_path):
         "num_layers": 3,
         "num_heads": 4,
         "num_kv_heads": 2,
-        "head_dim": 20,
+        "head_dim": 24,
         "intermediate_size": 104,
         "guard_inner_size": 24,
         "rms_norm_eps": 1e-6,
@@ -110,14 +112,14 @@ def test_graph_interface(export_spec, tmp_path):
     assert prefixes == {"embed", "layers.0", "layers.1", "layers.2", "norm", "heads"}
     attention = next(node for node in model.graph.node if node.op_type == "PagedAttention")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in attention.attribute}
-    assert attributes["scale"] == pytest.approx(20**-0.5)
-    assert (attributes["num_heads"], attributes["kv_num_heads"], attributes["head_dim"]) == (4, 2, 20)
+    assert attributes["scale"] == pytest.approx(24**-0.5)
+    assert (attributes["num_heads"], attributes["kv_num_heads"], attributes["head_dim"]) == (4, 2, 24)
     quantized = [node for node in model.graph.node if node.op_type == "MatMulInt8"]
     assert len(quantized) == 4 * 3
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in quantized[0].attribute}
-    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 20, "block": 32}
+    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 24, "block": 32}
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    assert [shapes[name] for name in quantized[0].input[1:]] == [[5, 64 // 4, 32, 4], [5, 2, 32]]
+    assert [shapes[name] for name in quantized[0].input[1:]] == [[6, 64 // 4, 32, 4], [6, 2, 32]]
 
 
 def test_int4_uses_the_runtimes_operator(export_spec, tmp_path):
@@ -225,3 +227,13 @@ def test_random_export(tmp_path, monkeypatch):
     guard = manifest(tmp_path / "bundle")
     assert guard["source"]["name"] == "random-0.6B"
     assert set(guard["source"]["sha256"]) == {"tokenizer.json", "chat_template.jinja"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
+def test_a_tokenizer_with_any_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size: parse_config(small_config()))
+    write_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    tokenizer = (tmp_path / "tokenizer.json").rename(tmp_path / os.fsdecode(b"t\xff\n.json"))
+    export(Options(RandomModel("0.6B", seed=5, tokenizer=tokenizer), tmp_path / "bundle", parity=False))
+    assert set(manifest(tmp_path / "bundle")["source"]["sha256"]) == {"t??.json", "chat_template.jinja"}

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from checkpoints import TEMPLATE, Spec, labels, random_tensors, save, small_config, write_tokenizer
 
-from qwenguard_export import weights
+from qwenguard_export import export, files, publish, weights
 from qwenguard_export.cli import main
 from qwenguard_export.errors import Interrupted, forget_interrupts, interrupt
 from qwenguard_export.weights import WeightWriter
@@ -59,7 +59,7 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., N
         ({"rope_theta": None}, ["rope_theta", "missing"]),
         ({"quantization_config": {"quant_method": "gptq"}}, ["quantization_config"]),
         ({"head_dim": None}, ["head_dim", "missing"]),
-        ({"head_dim": 15}, ["head_dim", "odd"]),
+        ({"head_dim": 20}, ["head_dim", "multiple of 8"]),
         ({"guard_inner_size": None}, ["guard_inner_size", "missing"]),
         ({"num_hidden_layers": "3"}, ["num_hidden_layers"]),
         ({"hidden_size": -1}, ["hidden_size"]),
@@ -183,13 +183,15 @@ def test_tokenizer_larger_than_model(fails):
 
 
 def test_disk_full(fails, monkeypatch):
+    created = files.create
+
     class FullDisk(io.FileIO):
         def write(self, data: object) -> int:
             if self.tell() > 20000:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
-    monkeypatch.setattr(weights, "open", lambda path, mode: FullDisk(path, "x"), raising=False)
+    monkeypatch.setattr(weights, "create", lambda path: created(path) and FullDisk(path, "r+"))
     fails(Spec(), "weights.bin", "No space left on device")
 
 
@@ -200,6 +202,50 @@ def test_out_not_writable(fails, tmp_path):
 
 def test_out_without_parent(fails, tmp_path):
     fails(Spec(), "cannot create", "No such file", out=tmp_path / "missing" / "bundle")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_checkpoint_that_changes_meanwhile(fails, monkeypatch, name):
+    """Its digests would be those of other weights than the bundle's."""
+    build = export._build
+
+    def changing(source, *arguments):
+        (source.files[0].parent / name).touch()
+        return build(source, *arguments)
+
+    monkeypatch.setattr(export, "_build", changing)
+    fails(Spec(), name, "was changed during the export")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell")
+@pytest.mark.parametrize(
+    ("redirected", "code", "message"),
+    [
+        (">/dev/full", 1, b"its report cannot be written"),
+        ("| true", 0, b""),
+        (">&- 2>&- <&-", 0, b""),
+        ("2>/dev/full", 0, b""),
+    ],
+)
+def test_streams_that_cannot_be_written(tmp_path, redirected, code, message):
+    """The bundle is whole, and no message is in one of its files."""
+    Spec().write(tmp_path / "checkpoint")
+    script = f'cd "$1" && "$0" -m qwenguard_export checkpoint bundle {redirected}'
+    result = subprocess.run(["sh", "-c", script, sys.executable, str(tmp_path)], capture_output=True)
+    assert result.returncode == code
+    assert message in result.stderr and b"Traceback" not in result.stderr and result.stderr.count(b"\n") <= 1
+    publish._own_files(tmp_path / "bundle")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
+def test_names_that_are_not_utf8(tmp_path, capfd):
+    Spec().write(tmp_path / "checkpoint")
+    folder = (tmp_path / "checkpoint").rename(tmp_path / os.fsdecode(b"guard-\xff\x1b[31m"))
+    assert main([str(folder), str(tmp_path / "bundle")]) == 0
+    assert 'name = "guard-??[31m"' in (tmp_path / "bundle/guard.toml").read_text()
+    assert main([str(folder), str(folder)]) == 1
+    found = capfd.readouterr()
+    assert found.err.count("\n") == 1 and found.err[:-1].isprintable() and "\x1b" not in found.out
 
 
 @pytest.mark.parametrize(

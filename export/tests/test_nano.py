@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import onnx
+
 from qwenguard_export.cli import main
 
 NANO = Path(__file__).parents[1] / "nano"

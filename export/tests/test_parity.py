@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from checkpoints import Spec, random_tensors, small_config
 
-from qwenguard_export import exported, parity
+from qwenguard_export import exported, graph, parity
+from qwenguard_export.cli import main
 from qwenguard_export.config import LABEL_KEYS
 from qwenguard_export.errors import ExportError
 
@@ -65,14 +68,86 @@ def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision):
     np.testing.assert_allclose(category, by_layer["response_category"], atol=1e-5)
 
 
-def test_wrong_fp32_graph_is_refused(export_spec, tmp_path, monkeypatch):
-    from qwenguard_export import graph
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [("fp32", "the least is 99%"), ("int8", "agree on .* labels, the least is 90%"), ("int4", "the least is 60%")],
+)
+def test_a_wrong_graph_is_refused(export_spec, tmp_path, monkeypatch, precision, message):
+    """Also with --force: the old bundle stays as it is."""
+    export_spec(Spec(), precision="int8", parity=False)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
+    rows, swapped = graph.rotary_rows, {np.cos: np.sin, np.sin: np.cos}
+    monkeypatch.setattr(graph, "rotary_rows", lambda config, function, *ends: rows(config, swapped[function], *ends))
+    with pytest.raises(ExportError, match=message):
+        export_spec(Spec(), precision=precision, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
 
-    tables = graph.rotary_tables
-    monkeypatch.setattr(graph, "rotary_tables", lambda config: tables(config)[::-1])
-    with pytest.raises(ExportError, match="fp32 graph differs"):
-        export_spec(Spec())
+
+@pytest.mark.parametrize(
+    ("precision", "name", "value"),
+    [
+        ("fp32", "model.layers.1.self_attn.k_proj.weight", np.nan),
+        ("fp32", "query_category_head.weight", np.inf),
+        ("int8", "model.embed_tokens.weight", np.inf),
+        ("int8", "model.layers.2.mlp.up_proj.weight", np.nan),
+        ("int4", "model.layers.0.self_attn.o_proj.weight", -np.inf),
+        ("int4", "risk_level_category_layernorm.weight", np.nan),
+    ],
+)
+def test_a_weight_that_is_not_finite_is_named(export_spec, tmp_path, name, precision, value):
+    tensors = random_tensors(small_config(), "BF16")
+    tensors[name].flat[-1] = value
+    with pytest.raises(ExportError, match=f"^tensor {name}: holds values that are not finite"):
+        export_spec(Spec(tensors=tensors), precision=precision, parity=False)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_whose_logits_overflow_are_refused(tmp_path, capfd, precision):
+    """Every weight is finite, and no verdict is a number."""
+    tensors = random_tensors(small_config())
+    tensors["risk_level_head.weight"] *= np.float32(3e38)
+    tensors["risk_level_head.weight"][...] = np.sign(tensors["risk_level_head.weight"]) * np.float32(3e38)
+    checkpoint = Spec(tensors=tensors).write(tmp_path / "checkpoint")
+    assert main([str(checkpoint), str(tmp_path / "bundle"), "--precision", precision]) == 1
+    message = capfd.readouterr().err
+    assert message == "qwenguard-export: parity: the checkpoint gives response_risk logits that are not finite\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_fp32_is_exact(export_spec):
+    report = export_spec(Spec())
+    differing = replace(report.parity, prob_diff={"query_risk": 0.002})
+    with pytest.raises(ExportError, match="fp32 graph differs from the checkpoint by 2.00e-03"):
+        parity.check(differing, "fp32")
+    parity.check(differing, "int8")
+
+
+def test_logits_of_the_graph_that_are_not_finite_are_refused(export_spec, monkeypatch):
+    evaluate = exported.evaluate
+
+    def damaged(*arguments):
+        found = evaluate(*arguments)
+        found["query_risk"][0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(exported, "evaluate", damaged)
+    with pytest.raises(ExportError, match="the exported graph gives query_risk logits that are not finite"):
+        export_spec(Spec(), precision="int4")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("kind", ["risk", "category"])
+def test_floors(precision, kind):
+    def measured(share):
+        agreement = {"risk_agreement": 1.0, "category_agreement": 1.0, f"{kind}_agreement": share}
+        return parity.Parity(tokens=100, prob_diff={"response_risk": 0.0}, **agreement)
+
+    parity.check(measured(parity.FLOORS[precision]), precision)
+    for share in (parity.FLOORS[precision] - 0.01, float("nan")):
+        with pytest.raises(ExportError, match=f"of the {kind} labels"):
+            parity.check(measured(share), precision)
 
 
 def test_comparison_counts_differences():
