@@ -47,7 +47,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
 .PHONY: demo test test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri fuzz \
 	example-c example-cpp example-go example-java example-csharp \
-	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load \
+	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
 	bench-crossing clean
 
 demo: $(runtime)
@@ -177,7 +177,8 @@ miri:
 		engine::tests::an_ a_failed_step cut_back_goes_on forks_share
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
-bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-step-tokens bench-load bench-crossing
+bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
+	bench-crossing
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
@@ -195,6 +196,10 @@ bench-agreement: $(runtime) $(addprefix target/bench/nano-,fp32 $(weights))
 
 bench-memory: $(runtime) target/bench/0.6B-int8
 	$(PYTHON) benches/peers/table.py --memory
+
+bench-open: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench open -- target/bench/0.6B-int8
+	cargo bench --locked --bench open -- export/nano/bundle
 
 bench-step-tokens: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench step_tokens -- target/bench/0.6B-int8

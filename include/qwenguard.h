@@ -118,10 +118,11 @@
 /// A setting of the configuration or of a policy is wrong; the message names it.
 #define QG_ERROR_CONFIG 4
 
-/// A file of the bundle is missing, unreadable or damaged.
+/// A file of the bundle is missing, unreadable or damaged, or was changed while the bundle was opened.
 #define QG_ERROR_BUNDLE_FILE 5
 
-/// The bundle's guard.toml says something that this library cannot accept.
+/// The bundle's guard.toml says something that this library cannot accept, or a self-test that is written there failed:
+/// the bundle is damaged, or this machine computes wrong.
 #define QG_ERROR_BUNDLE_FIELD 6
 
 /// The bundle was made in a format that this version does not read.
@@ -145,7 +146,8 @@
 /// Memory could not be had.
 #define QG_ERROR_OUT_OF_MEMORY 13
 
-/// ONNX Runtime failed to load or run the graph.
+/// ONNX Runtime failed to load or run the graph, or the model's logits for the tokens are not finite: the bundle, which is
+/// then named, is damaged, or this machine computes wrong.
 #define QG_ERROR_INFERENCE 14
 
 /// The guard's engine has stopped after a failure it could not contain. Open the guard again.

@@ -22,7 +22,7 @@ use crate::{Error, Policy, Result};
 /// assert_eq!(config.runtime.threads, 2);
 /// # Ok::<(), qwenguard::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// ONNX Runtime: where it is and how it runs.
@@ -33,9 +33,27 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What streams decide from verdicts, unless they are given a policy of their own.
     pub policy: Policy,
-    /// Check the digest of the weights when a bundle is opened. Default false: it reads the whole file once. All other
-    /// files are always checked.
-    pub verify_weights: bool,
+    /// Check the digests of a bundle's files when it is opened. Default true: all files are read once, the weights while
+    /// ONNX Runtime loads the graph (docs/benchmarks.md says how long it takes). If false, only the sizes of the files
+    /// are compared with `guard.toml`. Without meaning for the built-in guard.
+    pub verify_files: bool,
+    /// Run the bundle's self-test when it is opened: a few short texts whose tokens and logits must be those that the
+    /// exporter found. It shows damaged weights and wrong arithmetic before the first verdict. Default true: it takes as
+    /// long as a prompt of 50 to 130 tokens.
+    pub self_test: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            runtime: RuntimeConfig::default(),
+            cache: CacheConfig::default(),
+            engine: EngineConfig::default(),
+            policy: Policy::default(),
+            verify_files: true,
+            self_test: true,
+        }
+    }
 }
 
 /// Settings of ONNX Runtime.

@@ -46,7 +46,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A file of the bundle is missing, unreadable or damaged.
+    /// A file of the bundle is missing, unreadable or damaged, or was changed while the bundle was opened.
     #[error("bundle {bundle}: {file}: {reason}")]
     BundleFile {
         /// The bundle's folder or name.
@@ -57,7 +57,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// `guard.toml` says something that this library cannot accept.
+    /// `guard.toml` says something that this library cannot accept; or a self-test that is written there failed, which
+    /// names the text, the head, and both logits: the bundle is damaged, or this machine computes wrong.
     #[error("bundle {bundle}: guard.toml: {field}: {reason}")]
     BundleField {
         /// The bundle's folder or name.
@@ -153,7 +154,8 @@ pub enum Error {
         purpose: &'static str,
     },
 
-    /// ONNX Runtime failed to load or run the graph.
+    /// ONNX Runtime failed to load or run the graph, or the model's logits for the tokens are not finite: the bundle, which
+    /// is then named, is damaged, or this machine computes wrong.
     #[error("inference: {0}")]
     Inference(String),
 

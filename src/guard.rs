@@ -8,6 +8,7 @@ use crate::{
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
     runtime::{Runtime, memory},
+    self_test,
     text::{Renderer, Tokenizer},
     verdict::Labels,
 };
@@ -82,7 +83,8 @@ impl Guard {
     /// # Errors
     /// [`Error::RuntimeNotFound`] or [`Error::RuntimeUnusable`] if there is no ONNX Runtime to run it;
     /// [`Error::BundleFile`], [`Error::BundleField`] or [`Error::BundleFormat`] if the bundle is damaged, newer than
-    /// this library or of an unknown kind.
+    /// this library or of an unknown kind, changes meanwhile, or fails its self-test: then it is damaged in a way that
+    /// its digests do not show, or this machine computes wrong.
     pub fn open(bundle: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(bundle, &Config::default())
     }
@@ -92,7 +94,9 @@ impl Guard {
     /// # Errors
     /// As [`Guard::open`], and [`Error::Config`] for a setting that is out of range.
     pub fn open_with(bundle: impl AsRef<Path>, config: &Config) -> Result<Self> {
-        Self::start(&Bundle::open(bundle.as_ref(), config.verify_weights)?, config)
+        config.validate()?;
+        let bundle = Bundle::open(bundle.as_ref())?;
+        bundle.checked(config.verify_files, || Self::start(&bundle, config))
     }
 
     /// Opens the demonstration guard that is compiled in. It is small and only tells the obvious apart.
@@ -135,7 +139,10 @@ impl Guard {
                 threads => threads,
             },
         };
-        let model = PagedModel::open(bundle, &runtime, &options)?;
+        let mut model = PagedModel::open(bundle, &runtime, &options)?;
+        if config.self_test {
+            self_test::run(bundle, &tokenizer, &mut model, format)?;
+        }
         let dims = &manifest.model;
         let info = Info {
             bundle: bundle.name(),

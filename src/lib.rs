@@ -23,6 +23,7 @@ mod model;
 mod policy;
 mod queue;
 mod runtime;
+mod self_test;
 mod stats;
 mod stream;
 mod text;

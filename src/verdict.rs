@@ -69,16 +69,21 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The verdict of finite logits, which the engine has made sure of: the probabilities are finite, too.
     pub(crate) fn from_logits(labels: &Arc<Labels>, risk: ArrayView1<f32>, category: ArrayView1<f32>) -> Self {
         Verdict { labels: labels.clone(), risk_probs: softmax(risk), category_probs: softmax(category) }
     }
 
-    /// The most probable level.
+    /// The most probable level; of equally probable ones the gravest.
     pub fn risk(&self) -> Risk {
-        self.labels.risks[argmax(&self.risk_probs)]
+        let grave = |(risk, probability): (Risk, f32)| (probability, risk);
+        let mut levels = self.risk_probabilities();
+        let first = levels.next().unwrap_or((Risk::Unsafe, 0.0));
+        levels.fold(first, |best, next| if grave(next) > grave(best) { next } else { best }).0
     }
 
-    /// The most probable category, or `None` where the risk is Safe.
+    /// The most probable category, of equally probable ones the first in the order of [`Labels::categories`]; or `None`
+    /// where the risk is Safe.
     pub fn category(&self) -> Option<&str> {
         (self.risk() != Risk::Safe).then(|| self.labels.categories[self.top_category()].as_str())
     }
@@ -115,7 +120,7 @@ fn softmax(logits: ArrayView1<f32>) -> Box<[f32]> {
     exps.into_iter().map(|e| e / sum).collect()
 }
 
-/// The first of the largest values, as PyTorch's `argmax` gives it.
+/// The first of the largest values.
 fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
@@ -158,6 +163,50 @@ mod tests {
     #[test]
     fn softmax_survives_large_logits() {
         assert_eq!(verdict([500.0, -500.0, 0.0]).probability(Risk::Safe), 1.0);
+    }
+
+    /// Whatever the order of the outputs.
+    #[test]
+    fn ties_go_to_the_graver_level_and_the_first_category() {
+        use Risk::{Controversial, Safe, Unsafe};
+        let (low, high) = (-1.0, 2.0);
+        for risks in [
+            [Safe, Controversial, Unsafe],
+            [Safe, Unsafe, Controversial],
+            [Controversial, Safe, Unsafe],
+            [Controversial, Unsafe, Safe],
+            [Unsafe, Safe, Controversial],
+            [Unsafe, Controversial, Safe],
+        ] {
+            let labels =
+                Arc::new(Labels { risks: risks.to_vec(), categories: vec!["A".into(), "B".into(), "C".into()] });
+            for (tied, expected) in [
+                (&[Safe, Controversial, Unsafe][..], Unsafe),
+                (&[Safe, Controversial], Controversial),
+                (&[Safe, Unsafe], Unsafe),
+                (&[Controversial, Unsafe], Unsafe),
+                (&[Safe], Safe),
+            ] {
+                let logits = risks.map(|risk| if tied.contains(&risk) { high } else { low });
+                let categories = array![0.0, 1.0, 1.0];
+                let verdict =
+                    Verdict::from_logits(&labels, array![logits[0], logits[1], logits[2]].view(), categories.view());
+                assert_eq!(verdict.risk(), expected, "{risks:?}, {tied:?}");
+                assert_eq!(verdict.category(), (expected != Safe).then_some("B"));
+            }
+        }
+    }
+
+    /// The engine lets no others through.
+    #[test]
+    fn probabilities_of_finite_logits_are_numbers_in_json() {
+        for logits in [[f32::MAX, f32::MIN, 0.0], [f32::MIN; 3], [f32::MAX; 3], [f32::MIN_POSITIVE, -0.0, 1e-45]] {
+            let verdict = verdict(logits);
+            let probabilities: Vec<f32> = verdict.risk_probabilities().map(|(_, probability)| probability).collect();
+            let json = serde_json::to_value(&probabilities).unwrap();
+            let numbers = json.as_array().unwrap().iter().map(|value| value.as_f64().expect("a number, not null"));
+            assert!((numbers.sum::<f64>() - 1.0).abs() < 1e-6, "{logits:?}: {json}");
+        }
     }
 
     #[test]

@@ -210,7 +210,8 @@ fn agreement(checkpoint: &str, precision: &str, cache: CachePrecision) -> (f64, 
 }
 
 fn top_category(verdict: &Verdict) -> String {
-    let top = verdict.category_probabilities().max_by(|a, b| a.1.total_cmp(&b.1));
+    // Of equal ones the first, as in the library.
+    let top = verdict.category_probabilities().reduce(|best, next| if next.1 > best.1 { next } else { best });
     top.map(|(category, _)| category.to_owned()).unwrap_or_default()
 }
 

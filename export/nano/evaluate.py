@@ -35,6 +35,12 @@ def first_stop(levels: list[int]) -> int | None:
     return next((i for i in range(1, len(levels)) if levels[i] and levels[i - 1]), None)
 
 
+def gravest(logits: torch.Tensor) -> torch.Tensor:
+    """The most probable levels, of equally probable ones the gravest."""
+    order = torch.tensor([UNSAFE, CONTROVERSIAL, SAFE])
+    return order[logits[..., order].argmax(-1)]
+
+
 class Judged:
     def __init__(self, row: Row, e: Encoded, query: tuple[int, int], levels: list[int], categories: list[int]) -> None:
         self.row = row
@@ -57,7 +63,9 @@ def judge(model: GuardModel, tokenizer: Tokenizer, rows: list[Row]) -> list[Judg
     found: dict[int, Judged] = {}
     for start in range(0, len(order), 32):
         batch = [encoded[i][0] for i in order[start : start + 32]]
-        level, category, query_level, query_category = (x.argmax(-1) for x in model(batch_of(batch).ids))
+        level, category, query_level, query_category = model(batch_of(batch).ids)
+        level, query_level = gravest(level), gravest(query_level)
+        category, query_category = category.argmax(-1), query_category.argmax(-1)
         for n, i in enumerate(order[start : start + 32]):
             e = batch[n]
             query = (int(query_level[n, e.query_at]), int(query_category[n, e.query_at]))

@@ -68,6 +68,7 @@ def manifest(
     tokens: dict[str, int | list[int]],
     files: dict[str, FileRecord],
     parity: Parity | None,
+    self_test: list[dict[str, Any]],
 ) -> bytes:
     """The text of guard.toml."""
     document: dict[str, Any] = {"format": 1, "variant": "stream", "precision": precision}
@@ -88,6 +89,7 @@ def manifest(
             "risk_agreement": round(parity.risk_agreement, 4),
             "category_agreement": round(parity.category_agreement, 4),
         }
+    document["self_test"] = self_test
     return tomli_w.dumps(document).encode()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
-from . import parity
+from . import exported, parity, self_test
 from .bundle import (
     GRAPH_FILE,
     MANIFEST,
@@ -51,8 +52,9 @@ class Report:
     def lines(self) -> list[str]:
         lines = self.parity.lines() if self.parity else []
         if self.peak is not None and self.build_peak is not None:
-            build = f" ({_mib(self.build_peak)} MiB before the parity check)" if self.parity else ""
-            lines.append(f"peak memory: {_mib(self.peak)} MiB{build}, largest tensor: {_mib(self.largest_tensor)} MiB")
+            build = f"{_mib(self.build_peak)} MiB before the graph was run"
+            largest = f"largest tensor: {_mib(self.largest_tensor)} MiB"
+            lines.append(f"peak memory: {_mib(self.peak)} MiB ({build}), {largest}")
         return [*lines, f"wrote {self.out}, {_mib(self.bytes)} MiB"]
 
 
@@ -65,6 +67,7 @@ def export(options: Options) -> Report:
         model = _build(source, options, folder, files)
         build_peak = peak_bytes()
         result = _measure(source, options, folder, model) if options.parity else None
+        tests = _self_test(source, folder, model)
         document = manifest(
             config=source.config,
             precision=options.precision,
@@ -74,6 +77,7 @@ def export(options: Options) -> Report:
             tokens=source.text.tokens,
             files=files,
             parity=result,
+            self_test=tests,
         )
         written = write_file(folder / MANIFEST, document)
     return Report(
@@ -113,6 +117,11 @@ def _measure(source: Source, options: Options, folder: Path, model: ModelProto) 
         result = parity.measure(model, folder, source.checkpoint, source.config, source.text.samples, bar.update)
     parity.check(result, options.precision)
     return result
+
+
+def _self_test(source: Source, folder: Path, model: ModelProto) -> list[dict[str, Any]]:
+    with tqdm(desc="self-test", total=exported.count_parts(model), disable=None, leave=False) as bar:
+        return self_test.record(model, folder, source.text.tokenizer, source.config, bar.update)
 
 
 def _hash_sources(source: Source) -> dict[str, str]:

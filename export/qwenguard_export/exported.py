@@ -183,7 +183,7 @@ def evaluate(
         try:
             values = _run(_open(_cut(model, part), folder), part, values)
         except Exception as error:  # the runtime's exceptions have no narrower base
-            raise ExportError(f"parity: ONNX Runtime fails on {part.nodes[0].name}: {error}") from error
+            raise ExportError(f"ONNX Runtime fails on {part.nodes[0].name}: {error}") from error
         progress()
     return {labels: np.concatenate([known[output] for known in values]) for labels, output in HEAD_OUTPUTS.items()}
 

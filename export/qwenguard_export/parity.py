@@ -17,6 +17,9 @@ from .errors import ExportError
 # A longer text shows nothing new, and a tokenizer without merges would make it slow.
 _MAX_TOKENS = 64
 
+# Of equally probable levels the first of these counts, as in the library.
+_GRAVEST_FIRST = ("Unsafe", "Controversial", "Safe")
+
 # fp32 differs by the order of additions only; anything larger is a wrong graph.
 _FP32_LIMIT = 1e-3
 
@@ -80,10 +83,12 @@ def measure(
     for labels, logits in found.items():
         if not np.isfinite(logits).all():
             raise ExportError(f"parity: the exported graph gives {labels} logits that are not finite")
-    return compare(wanted, found)
+    return compare(wanted, found, config.labels)
 
 
-def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Parity:
+def compare(
+    wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], names: dict[str, list[str]]
+) -> Parity:
     diff = {
         labels: float(np.abs(reference.softmax(wanted[labels]) - reference.softmax(found[labels])).max())
         for labels in LABEL_KEYS
@@ -91,8 +96,8 @@ def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> Pari
     return Parity(
         tokens=len(wanted["response_risk"]),
         prob_diff=diff,
-        risk_agreement=_agreement(wanted, found, "risk"),
-        category_agreement=_agreement(wanted, found, "category"),
+        risk_agreement=_agreement(wanted, found, "risk", names),
+        category_agreement=_agreement(wanted, found, "category", names),
     )
 
 
@@ -106,9 +111,19 @@ def check(parity: Parity, precision: str) -> None:
         )
 
 
-def _agreement(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], kind: str) -> float:
-    equal = [
-        wanted[f"{role}_{kind}"].argmax(axis=-1) == found[f"{role}_{kind}"].argmax(axis=-1)
-        for role in ("response", "query")
-    ]
+def _agreement(
+    wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], kind: str, names: dict[str, list[str]]
+) -> float:
+    heads = [f"{role}_{kind}" for role in ("response", "query")]
+    equal = [likeliest(wanted[head], names[head]) == likeliest(found[head], names[head]) for head in heads]
     return float(np.mean(equal))
+
+
+def likeliest(logits: np.ndarray, names: list[str]) -> np.ndarray:
+    """Indices of the largest logits: of equal ones the gravest level, or the first category."""
+    levels = [name.strip('"') for name in names]
+    order = sorted(
+        range(len(levels)),
+        key=lambda index: _GRAVEST_FIRST.index(levels[index]) if levels[index] in _GRAVEST_FIRST else index,
+    )
+    return np.array(order)[logits[..., order].argmax(axis=-1)]

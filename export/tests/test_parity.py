@@ -156,11 +156,26 @@ def test_comparison_counts_differences():
         values[:, 0] = 1
     changed = {labels: values.copy() for labels, values in logits.items()}
     changed["query_risk"][0] = [0, 1, 0]
-    result = parity.compare(logits, changed)
+    names = {"risk": ["Safe", "Unsafe", "Controversial"], "category": ["PII", "Violent", "Other"]}
+    result = parity.compare(logits, changed, {labels: names[labels.split("_")[1]] for labels in LABEL_KEYS})
     assert result.risk_agreement == 7 / 8
     assert result.category_agreement == 1
     assert result.prob_diff["response_risk"] == 0
     assert result.max_prob_diff == result.prob_diff["query_risk"] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("names", "logits", "expected"),
+    [
+        (["Safe", "Controversial", "Unsafe"], [1, 1, 1], 2),
+        (["Safe", "Unsafe", "Controversial"], [1, 0, 1], 2),
+        (['"Unsafe"', '"Safe"', '"Controversial"'], [0, 1, 1], 2),
+        (["Controversial", "Safe"], [0, 1], 1),
+        (["PII", "Violent", "Other"], [0, 1, 1], 1),
+    ],
+)
+def test_ties_go_to_the_graver_level_and_the_first_category(names, logits, expected):
+    assert parity.likeliest(np.array([logits, logits]), names).tolist() == [expected, expected]
 
 
 def test_fp32_checkpoint_keeps_its_embedding_only_in_fp32(export_spec, tmp_path):

@@ -22,6 +22,8 @@ pub(crate) struct Manifest {
     pub(crate) tokens: SpecialTokens,
     pub(crate) graphs: Graphs,
     pub(crate) files: BTreeMap<String, FileDigest>,
+    #[serde(default)]
+    pub(crate) self_test: Vec<SelfTest>,
 }
 
 /// How the weights are stored.
@@ -92,6 +94,21 @@ pub(crate) struct Graph {
     pub(crate) file: String,
 }
 
+/// A text with its tokens, and the logits at the last one that the exporter found.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SelfTest {
+    pub(crate) text: String,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) response_risk: Vec<f32>,
+    pub(crate) response_category: Vec<f32>,
+    pub(crate) query_risk: Vec<f32>,
+    pub(crate) query_category: Vec<f32>,
+}
+
+/// The most texts of a self-test, and the most tokens of one: opening a bundle is not to take long.
+const MAX_SELF_TESTS: usize = 16;
+const MAX_SELF_TEST_TOKENS: usize = 64;
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct FileDigest {
     pub(crate) bytes: u64,
@@ -119,7 +136,42 @@ impl Manifest {
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
         manifest.response_labels(bundle)?;
         manifest.query_labels(bundle)?;
+        manifest.check_self_test().map_err(|(field, reason)| field_error(bundle, &field, &reason))?;
         Ok(manifest)
+    }
+
+    fn check_self_test(&self) -> Result<(), (String, String)> {
+        let count = self.self_test.len();
+        if count == 0 {
+            return Err(("self_test".to_owned(), "missing: export the checkpoint again, with this version".to_owned()));
+        }
+        if count > MAX_SELF_TESTS {
+            return Err(("self_test".to_owned(), format!("{count} texts are more than {MAX_SELF_TESTS}")));
+        }
+        for (index, test) in self.self_test.iter().enumerate() {
+            let fail = |field: &str, reason: String| Err((format!("self_test[{index}].{field}"), reason));
+            let most = MAX_SELF_TEST_TOKENS.min(self.model.context);
+            if !(1..=most).contains(&test.ids.len()) {
+                return fail("ids", format!("{} tokens, not 1 to {most}", test.ids.len()));
+            }
+            if let Some(id) = test.ids.iter().find(|id| **id as usize >= self.model.vocab_size) {
+                return fail("ids", format!("{id} is not below model.vocab_size {}", self.model.vocab_size));
+            }
+            for (head, logits, labels) in [
+                ("response_risk", &test.response_risk, &self.labels.response_risk),
+                ("response_category", &test.response_category, &self.labels.response_category),
+                ("query_risk", &test.query_risk, &self.labels.query_risk),
+                ("query_category", &test.query_category, &self.labels.query_category),
+            ] {
+                if logits.len() != labels.len() {
+                    return fail(head, format!("{} logits, labels.{head} has {} labels", logits.len(), labels.len()));
+                }
+                if !logits.iter().all(|logit| logit.is_finite()) {
+                    return fail(head, "not all logits are finite".to_owned());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Labels of the heads that read answers.

@@ -1,23 +1,30 @@
 //! A bundle: one exported model in a folder, or embedded in the library. Opening checks what it says about itself and
 //! the digests of its files.
 
+mod identity;
 mod manifest;
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    thread,
 };
 
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-pub(crate) use manifest::{Dimensions, Manifest, Precision, SpecialTokens};
+use identity::Identity;
+pub(crate) use manifest::{Dimensions, Manifest, Precision, SelfTest, SpecialTokens};
 
 const MANIFEST: &str = "guard.toml";
 pub(crate) const WEIGHTS: &str = "weights.bin";
+
+/// Bytes that are read and hashed at a time: they stay in the processor's caches.
+const PIECE: usize = 256 << 10;
 
 /// Where the files of a bundle are.
 #[derive(Debug, Clone)]
@@ -34,34 +41,96 @@ pub(crate) enum Place {
 pub(crate) struct Bundle {
     pub(crate) place: Place,
     pub(crate) manifest: Manifest,
+    /// Which files they were when the bundle was opened. Compiled in they cannot change.
+    identities: BTreeMap<String, Identity>,
 }
 
 impl Bundle {
-    /// Opens the bundle in a folder. The weights' digest is checked only if `verify_weights`.
-    pub(crate) fn open(folder: &Path, verify_weights: bool) -> Result<Self> {
-        Self::load(Place::Folder(folder.to_owned()), verify_weights)
+    /// Opens the bundle in a folder. What is in its files, [`Bundle::checked`] looks at.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        Self::load(Place::Folder(folder.to_owned()))
     }
 
     /// Opens a bundle that is compiled in.
     #[cfg(feature = "nano")]
     pub(crate) fn embedded(files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
-        Self::load(Place::Embedded(files), false)
+        Self::load(Place::Embedded(files))
     }
 
-    fn load(place: Place, verify_weights: bool) -> Result<Self> {
+    fn load(place: Place) -> Result<Self> {
         let text = place.read_text(MANIFEST)?;
         let manifest = Manifest::parse(&text, &place.name())?;
+        let mut identities = BTreeMap::new();
         for (name, expected) in &manifest.files {
-            let found = place.len(name)?;
+            let found = match &place {
+                Place::Folder(folder) => {
+                    let identity = place.identity(&place.open(folder, name)?, name)?;
+                    let bytes = identity.bytes;
+                    identities.insert(name.clone(), identity);
+                    bytes
+                }
+                Place::Embedded(files) => place.embedded(files, name)?.len() as u64,
+            };
             if found != expected.bytes {
                 let reason = format!("{found} bytes, guard.toml says {}", expected.bytes);
                 return Err(place.file_error(name, reason));
             }
-            if (name != WEIGHTS || verify_weights) && place.sha256(name)? != expected.sha256 {
-                return Err(place.file_error(name, "its SHA-256 is not the one in guard.toml: the file is damaged"));
-            }
         }
-        Ok(Bundle { place, manifest })
+        Ok(Bundle { place, manifest, identities })
+    }
+
+    /// Gives what `open` makes of the bundle's files, if these have the digests of guard.toml (unless `digests` is
+    /// false) and nobody changed them meanwhile. The weights are read beside `open`, the others before it: what parses
+    /// them need not see what is damaged.
+    pub(crate) fn checked<T>(&self, digests: bool, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !digests {
+            let opened = open();
+            self.check_unchanged()?;
+            return opened;
+        }
+        for name in self.manifest.files.keys().filter(|name| *name != WEIGHTS) {
+            self.check_digest(name)?;
+        }
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("qwenguard-hash".into());
+            let weights = thread.spawn_scoped(scope, || self.check_digest(WEIGHTS));
+            let opened = open();
+            // Where there is no thread to be had it takes longer.
+            match weights {
+                Ok(thread) => thread.join().map_err(|_| self.file_error(WEIGHTS, "its digest was not computed"))??,
+                Err(_) => self.check_digest(WEIGHTS)?,
+            }
+            // What is wrong with the files says more than what came of it.
+            self.check_unchanged()?;
+            opened
+        })
+    }
+
+    fn check_digest(&self, name: &str) -> Result<()> {
+        let (Place::Folder(folder), Some(expected)) = (&self.place, self.manifest.files.get(name)) else {
+            return Ok(());
+        };
+        let file = self.place.open(folder, name)?;
+        self.check_identity(&file, name)?;
+        let sha256 = sha256(&file).map_err(|error| self.file_error(name, error.to_string()))?;
+        self.check_identity(&file, name)?;
+        if sha256 != expected.sha256 {
+            return Err(self.file_error(name, "its SHA-256 is not the one in guard.toml: the file is damaged"));
+        }
+        Ok(())
+    }
+
+    /// The files that the names stand for now are those that they stood for when the bundle was opened.
+    fn check_unchanged(&self) -> Result<()> {
+        let Place::Folder(folder) = &self.place else { return Ok(()) };
+        self.identities.keys().try_for_each(|name| self.check_identity(&self.place.open(folder, name)?, name))
+    }
+
+    fn check_identity(&self, file: &File, name: &str) -> Result<()> {
+        if Some(&self.place.identity(file, name)?) == self.identities.get(name) {
+            return Ok(());
+        }
+        Err(self.file_error(name, "it changed while the bundle was opened: open it again when it is complete"))
     }
 
     /// The bundle's folder, or its name if it is compiled in.
@@ -72,6 +141,11 @@ impl Bundle {
     /// A file of the bundle as text.
     pub(crate) fn read_text(&self, file: &str) -> Result<Cow<'static, str>> {
         self.place.read_text(file)
+    }
+
+    /// An error about a field of guard.toml.
+    pub(crate) fn field_error(&self, field: &str, reason: String) -> Error {
+        Error::BundleField { bundle: self.name(), field: field.to_owned(), reason }
     }
 
     /// An error about one of the bundle's files.
@@ -121,35 +195,25 @@ impl Place {
         })
     }
 
-    fn len(&self, file: &str) -> Result<u64> {
-        match self {
-            Place::Folder(folder) => {
-                let metadata = self.open(folder, file)?.metadata();
-                Ok(metadata.map_err(|error| self.file_error(file, error.to_string()))?.len())
-            }
-            Place::Embedded(files) => Ok(self.embedded(files, file)?.len() as u64),
-        }
+    fn identity(&self, file: &File, name: &str) -> Result<Identity> {
+        Identity::of(file).map_err(|error| self.file_error(name, error.to_string()))
     }
+}
 
-    fn sha256(&self, file: &str) -> Result<String> {
-        let mut hasher = Sha256::new();
-        match self {
-            Place::Folder(folder) => {
-                let mut reader = BufReader::with_capacity(1 << 20, self.open(folder, file)?);
-                loop {
-                    let bytes = reader.fill_buf().map_err(|error| self.file_error(file, error.to_string()))?;
-                    if bytes.is_empty() {
-                        break;
-                    }
-                    hasher.update(bytes);
-                    let taken = bytes.len();
-                    reader.consume(taken);
-                }
-            }
-            Place::Embedded(files) => hasher.update(self.embedded(files, file)?),
+/// The SHA-256 of a file, in hexadecimal digits.
+fn sha256(file: &File) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut reader = BufReader::with_capacity(PIECE, file);
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            break;
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        hasher.update(bytes);
+        let taken = bytes.len();
+        reader.consume(taken);
     }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The demonstration guard.
@@ -161,3 +225,69 @@ pub(crate) const NANO: &[(&str, &[u8])] = &[
     ("tokenizer.json", include_bytes!("../../export/nano/bundle/tokenizer.json")),
     ("chat_template.jinja", include_bytes!("../../export/nano/bundle/chat_template.jinja")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn copy() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("export/nano/bundle")).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_while_the_bundle_is_opened_is_named() {
+        for name in ["paged.onnx", "weights.bin", "tokenizer.json", "chat_template.jinja"] {
+            for digests in [true, false] {
+                let folder = copy();
+                let bundle = Bundle::open(folder.path()).unwrap();
+                let path = folder.path().join(name);
+                let replace = || {
+                    // The same bytes, but who knows of which moment the runtime's are.
+                    fs::copy(&path, folder.path().join("new")).unwrap();
+                    fs::rename(folder.path().join("new"), &path).unwrap();
+                    Ok(())
+                };
+                let error = bundle.checked(digests, replace).unwrap_err().to_string();
+                assert!(error.contains(&format!("{name}: it changed while")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_while_the_bundle_is_opened_is_named() {
+        let folder = copy();
+        let bundle = Bundle::open(folder.path()).unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+        let write = || {
+            let file = File::options().write(true).open(folder.path().join("weights.bin")).unwrap();
+            file.set_modified(later).unwrap();
+            Err::<(), _>(Error::EngineStopped)
+        };
+        // It says more than what came of it.
+        let error = bundle.checked(false, write).unwrap_err().to_string();
+        assert!(error.contains("weights.bin: it changed while"), "{error}");
+        fs::remove_file(folder.path().join("weights.bin")).unwrap();
+        let error = bundle.checked(true, || Ok(())).unwrap_err().to_string();
+        assert!(error.contains("weights.bin"), "{error}");
+    }
+
+    #[test]
+    fn digests_are_those_of_everybody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let digest = |bytes: &[u8]| {
+            fs::write(folder.path().join("file"), bytes).unwrap();
+            sha256(&File::open(folder.path().join("file")).unwrap()).unwrap()
+        };
+        assert_eq!(digest(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(digest(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let long = vec![7; 3 * PIECE + 1];
+        assert_eq!(digest(&long), Sha256::digest(&long).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+}

@@ -170,9 +170,11 @@ impl SequenceState {
     }
 
     /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's, and publishes the blocks
-    /// that these tokens fill.
+    /// that these tokens fill. Fails, and takes nothing, if any of them is not finite, wanted or not: keys and values
+    /// of such a token are no better than its logits, and nobody must build on them.
     pub(crate) fn commit(
         &mut self,
+        model: &str,
         count: usize,
         logits: &HeadLogits,
         first: usize,
@@ -180,6 +182,13 @@ impl SequenceState {
     ) -> Result<()> {
         self.used = Instant::now();
         let before = self.cached;
+        let role = self.job.as_ref().map(|job| match job.read {
+            Read::Query { .. } => &logits.query,
+            Read::Response { .. } => &logits.response,
+        });
+        if let Some(row) = role.and_then(|role| role.first_not_finite(first..first + count)) {
+            return Err(not_finite(model, before + row - first));
+        }
         let full = before / BLOCK;
         let again = self.computed.saturating_sub(before).min(count);
         self.cached += count;
@@ -188,12 +197,8 @@ impl SequenceState {
             let parent = index.checked_sub(1).map(|parent| self.blocks[parent]);
             self.blocks[index] = pool.publish(parent, nth_block(&self.tokens, index), self.blocks[index]);
         }
-        let Some(job) = &mut self.job else { return Ok(()) };
+        let (Some(job), Some(role)) = (&mut self.job, role) else { return Ok(()) };
         job.place.computed(count - again);
-        let role = match job.read {
-            Read::Query { .. } => &logits.query,
-            Read::Response { .. } => &logits.response,
-        };
         let skip = job.next_row.saturating_sub(before);
         if skip < count {
             let wanted = self.tokens.len() - job.next_row;
@@ -240,6 +245,13 @@ impl Rows {
         };
         Ok(RoleLogits { risk: matrix(self.risk)?, category: matrix(self.category)? })
     }
+}
+
+fn not_finite(model: &str, token: usize) -> Error {
+    Error::Inference(format!(
+        "bundle {model}: the logits of token {token} are not finite: its weights are damaged, or this machine computes \
+         wrong; nothing was judged"
+    ))
 }
 
 /// The ids of one full block.

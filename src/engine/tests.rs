@@ -25,6 +25,8 @@ struct Counters {
     largest_step: AtomicUsize,
     tokens: AtomicUsize,
     fail: AtomicBool,
+    /// While it is set, the model does what damaged weights do: see [`BAD`].
+    damaged: AtomicBool,
     panic: AtomicBool,
 }
 
@@ -55,6 +57,9 @@ impl Gate {
 /// A token that the model panics on.
 const UNKNOWN: i64 = 999_999;
 
+/// A token that damaged weights have no finite logits for; what goes to the cache looks sound, but is not.
+const BAD: i64 = 777_777;
+
 /// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
 fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
     let hash = prefix.into_iter().fold(7u64, |hash, id| (hash * 31 + id as u64) % 1_000_003);
@@ -62,6 +67,10 @@ fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
 }
 
 impl Model for HashModel {
+    fn name(&self) -> &str {
+        "hashes"
+    }
+
     fn num_blocks(&self) -> usize {
         self.cache.len()
     }
@@ -82,20 +91,22 @@ impl Model for HashModel {
         }
         assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
         assert!(!batch.input_ids.contains(&UNKNOWN), "on purpose");
-        let mut rows = Vec::new();
+        let (mut rows, mut categories) = (Vec::new(), Vec::new());
+        let damaged = self.counters.damaged.load(Ordering::Relaxed);
         for (stream, blocks) in batch.blocks.iter().enumerate() {
             let (from, to) = (batch.cu_seqlens[stream] as usize, batch.cu_seqlens[stream + 1] as usize);
             for (offset, id) in batch.input_ids[from..to].iter().enumerate() {
                 let position = batch.past_lens[stream] as usize + offset;
-                self.cache[blocks[position / BLOCK] as usize][position % BLOCK] = *id;
+                let bad = damaged && *id == BAD;
+                self.cache[blocks[position / BLOCK] as usize][position % BLOCK] = if bad { 7 } else { *id };
                 let stored = (0..=position).map(|at| self.cache[blocks[at / BLOCK] as usize][at % BLOCK]);
                 rows.push(hash(stored));
+                categories.push(if bad { f32::INFINITY } else { hash(Vec::new()) });
             }
         }
-        let logits = |sign: f32| {
-            let column = Array2::from_shape_fn((rows.len(), 1), |(row, _)| rows[row] * sign);
-            RoleLogits { risk: column.clone(), category: column }
-        };
+        let column =
+            |values: &[f32], sign: f32| Array2::from_shape_fn((values.len(), 1), |(row, _)| values[row] * sign);
+        let logits = |sign: f32| RoleLogits { risk: column(&rows, sign), category: column(&categories, sign) };
         Ok(HeadLogits { response: logits(1.0), query: logits(-1.0) })
     }
 }
@@ -188,6 +199,78 @@ fn a_failed_step_changes_nothing() {
     let error = sequence.append(vec![1], Read::Response { from: 0 }).unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
     append(&mut sequence, &mut tokens, 1, 40);
+}
+
+/// Begins an append for each of some new sequences while a step runs, so that the next step has all of them.
+fn begin_in_one_step(engine: &Arc<Engine>, gate: &Gate, appends: &[&[i64]]) -> Vec<(Sequence, super::Pending)> {
+    let mut first = engine.sequence().unwrap();
+    let held = begin(&mut first, &[1]);
+    gate.enter();
+    let begun = appends.iter().map(|ids| {
+        let mut sequence = engine.sequence().unwrap();
+        let pending = begin(&mut sequence, ids);
+        (sequence, pending)
+    });
+    let begun = begun.collect();
+    gate.leave();
+    assert_eq!(gate.enter(), appends.iter().map(|ids| ids.len()).collect::<Vec<_>>());
+    gate.leave();
+    first.complete(held).unwrap();
+    begun
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_of_their_stream_alone() {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    let (engine, counters) = start(64, LIMITS, Some((enter, left)));
+    let gate = Gate { entered, leave };
+    counters.damaged.store(true, Ordering::Relaxed);
+    let appends: [&[i64]; 3] = [&[5, 6, 7], &[8, BAD, 9, 10], &[11, 12]];
+    let mut begun = begin_in_one_step(&engine, &gate, &appends);
+    for (index, ((sequence, pending), ids)) in begun.drain(..).zip(appends).enumerate() {
+        let mut sequence = sequence;
+        let result = sequence.complete(pending);
+        if index != 1 {
+            check(ids, ids.len(), &result.unwrap());
+            continue;
+        }
+        let error = result.unwrap_err();
+        let Error::Inference(reason) = &error else { panic!("{error}") };
+        assert!(reason.contains("bundle hashes") && reason.contains("token 1 are not finite"), "{error}");
+        // The stream is as it was before, and goes on.
+        assert_eq!(sequence.len(), 0);
+        let next = begin(&mut sequence, &[8, 9]);
+        gate.enter();
+        gate.leave();
+        check(&[8, 9], 2, &sequence.complete(next).unwrap());
+    }
+    assert_eq!(engine.stats().failed_steps, 0);
+}
+
+/// Rows that nobody reads count too: what comes after them would be built on their keys and values, and be found by
+/// others with the same prefix.
+#[test]
+fn nothing_is_kept_of_tokens_whose_logits_are_not_finite() {
+    let (engine, counters) = engine(64, 50);
+    let mut prompt: Vec<i64> = (0..4 * BLOCK as i64).collect();
+    prompt[BLOCK + 5] = BAD;
+    let ids: Vec<u32> = prompt.iter().map(|id| *id as u32).collect();
+    let last = prompt.len() - 1;
+    let mut first = engine.sequence().unwrap();
+    append(&mut first, &mut Vec::new(), 9, 3);
+    counters.damaged.store(true, Ordering::Relaxed);
+    let error = first.append(ids.clone(), Read::Response { from: last }).unwrap_err();
+    assert!(error.to_string().contains(&format!("token {} are not finite", 3 + BLOCK + 5)), "{error}");
+    assert_eq!(first.len(), 3);
+    let mut second = engine.sequence().unwrap();
+    second.append(ids.clone(), Read::Query { from: last }).unwrap_err();
+    counters.damaged.store(false, Ordering::Relaxed);
+    for mut sequence in [second, engine.sequence().unwrap()] {
+        let logits = sequence.append(ids.clone(), Read::Response { from: last }).unwrap();
+        assert_eq!(logits.risk[[0, 0]], hash(prompt.iter().copied()));
+    }
+    let mut tokens: Vec<i64> = (9000..9003).collect();
+    append(&mut first, &mut tokens, 9, 2);
 }
 
 #[test]

@@ -326,7 +326,9 @@ impl Worker {
         for slice in slices {
             if let Some(sequence) = self.sequences.get_mut(&slice.id) {
                 sequence.last_step = self.step;
-                if let Err(error) = sequence.commit(slice.count, logits, first, &mut self.blocks) {
+                let committed = sequence.commit(self.model.name(), slice.count, logits, first, &mut self.blocks);
+                if let Err(error) = committed {
+                    tracing::error!(%error, "a stream's part of a step failed");
                     sequence.fail(error, &mut self.blocks);
                 }
             }

@@ -23,9 +23,10 @@ pub const QG_ERROR_RUNTIME_UNUSABLE: i32 = 2;
 pub const QG_ERROR_PROVIDER: i32 = 3;
 /// A setting of the configuration or of a policy is wrong; the message names it.
 pub const QG_ERROR_CONFIG: i32 = 4;
-/// A file of the bundle is missing, unreadable or damaged.
+/// A file of the bundle is missing, unreadable or damaged, or was changed while the bundle was opened.
 pub const QG_ERROR_BUNDLE_FILE: i32 = 5;
-/// The bundle's guard.toml says something that this library cannot accept.
+/// The bundle's guard.toml says something that this library cannot accept, or a self-test that is written there failed:
+/// the bundle is damaged, or this machine computes wrong.
 pub const QG_ERROR_BUNDLE_FIELD: i32 = 6;
 /// The bundle was made in a format that this version does not read.
 pub const QG_ERROR_BUNDLE_FORMAT: i32 = 7;
@@ -41,7 +42,8 @@ pub const QG_ERROR_CONTEXT_FULL: i32 = 11;
 pub const QG_ERROR_BUSY: i32 = 12;
 /// Memory could not be had.
 pub const QG_ERROR_OUT_OF_MEMORY: i32 = 13;
-/// ONNX Runtime failed to load or run the graph.
+/// ONNX Runtime failed to load or run the graph, or the model's logits for the tokens are not finite: the bundle, which is
+/// then named, is damaged, or this machine computes wrong.
 pub const QG_ERROR_INFERENCE: i32 = 14;
 /// The guard's engine has stopped after a failure it could not contain. Open the guard again.
 pub const QG_ERROR_ENGINE_STOPPED: i32 = 15;

@@ -9,7 +9,9 @@ pub(crate) mod paged;
 mod pool;
 mod swiglu;
 
-use ndarray::Array2;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView1};
 
 use crate::Result;
 
@@ -62,6 +64,12 @@ pub(crate) struct RoleLogits {
 }
 
 impl RoleLogits {
+    /// The first of these rows that has a logit which is not finite.
+    pub(crate) fn first_not_finite(&self, rows: Range<usize>) -> Option<usize> {
+        let finite = |row: ArrayView1<f32>| row.iter().all(|logit| logit.is_finite());
+        rows.into_iter().find(|row| !finite(self.risk.row(*row)) || !finite(self.category.row(*row)))
+    }
+
     /// Logits of no token.
     pub(crate) fn empty() -> Self {
         RoleLogits { risk: Array2::zeros((0, 0)), category: Array2::zeros((0, 0)) }
@@ -70,6 +78,9 @@ impl RoleLogits {
 
 /// A model that runs one step at a time and keeps the KV cache.
 pub(crate) trait Model: Send {
+    /// What errors call it: the bundle's name.
+    fn name(&self) -> &str;
+
     /// Blocks in the KV cache.
     fn num_blocks(&self) -> usize;
 

@@ -30,6 +30,7 @@ pub(crate) struct PagedOptions {
 
 /// The paged graph with its KV pools.
 pub(crate) struct PagedModel {
+    name: String,
     session: Session,
     /// Each pool is bound as an input and as an output once.
     binding: IoBinding,
@@ -38,18 +39,30 @@ pub(crate) struct PagedModel {
     num_blocks: usize,
     block_bytes: usize,
     vocab_size: usize,
+    /// Classes of the [`HEADS`].
+    classes: [usize; 4],
 }
 
 impl PagedModel {
     /// Loads the bundle's graph and takes memory for the cache.
     pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions) -> Result<Self> {
+        let (attention, matmul) = (attention::kernel::Kernel::detect(), matmul::kernel::Kernel::detect());
+        Self::open_with(bundle, runtime, options, attention, matmul)
+    }
+
+    /// As [`PagedModel::open`], with these kernels.
+    pub(crate) fn open_with(
+        bundle: &Bundle,
+        runtime: &Runtime,
+        options: &PagedOptions,
+        attention: attention::kernel::Kernel,
+        matmul: matmul::kernel::Kernel,
+    ) -> Result<Self> {
         let graph = bundle.manifest.graphs.paged_cpu.file.as_str();
         let dims = &bundle.manifest.model;
-        let attention = attention::kernel::Kernel::detect();
-        let matmul = matmul::kernel::Kernel::detect();
         tracing::info!(attention = attention.name, matmul = matmul.name, cache = ?options.format, "kernels on the CPU");
         let session = runtime.cpu_session(bundle, graph, operators(attention, matmul)?, options.threads)?;
-        check_signature(bundle, graph, &session)?;
+        let classes = check_signature(bundle, graph, &session)?;
         let block_bytes = block_bytes(dims, options.format);
         let num_blocks = options.cache_bytes / block_bytes;
         if num_blocks == 0 {
@@ -65,7 +78,8 @@ impl PagedModel {
                 pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
             }
         }
-        Ok(PagedModel { session, binding, _pools: pools, num_blocks, block_bytes, vocab_size: dims.vocab_size })
+        let (name, vocab_size) = (bundle.name(), dims.vocab_size);
+        Ok(PagedModel { name, session, binding, _pools: pools, num_blocks, block_bytes, vocab_size, classes })
     }
 
     /// Bytes of the cache that a stream of so many tokens takes.
@@ -100,6 +114,10 @@ impl PagedModel {
 }
 
 impl Model for PagedModel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn num_blocks(&self) -> usize {
         self.num_blocks
     }
@@ -117,9 +135,10 @@ impl Model for PagedModel {
         }
         self.bind_batch(batch)?;
         let outputs = self.session.run_binding(&self.binding)?;
+        let logits = |head: usize| matrix(&outputs, HEADS[head], [batch.tokens(), self.classes[head]]);
         Ok(HeadLogits {
-            response: RoleLogits { risk: matrix(&outputs, HEADS[0])?, category: matrix(&outputs, HEADS[1])? },
-            query: RoleLogits { risk: matrix(&outputs, HEADS[2])?, category: matrix(&outputs, HEADS[3])? },
+            response: RoleLogits { risk: logits(0)?, category: logits(1)? },
+            query: RoleLogits { risk: logits(2)?, category: logits(3)? },
         })
     }
 }
@@ -139,20 +158,23 @@ fn block_bytes(dims: &Dimensions, format: CacheFormat) -> usize {
     2 * dims.num_layers * dims.num_kv_heads * format.record_bytes(dims.head_dim)
 }
 
-fn matrix(outputs: &SessionOutputs, name: &str) -> Result<Array2<f32>> {
+/// An output of this shape. The runtime does not hold a graph to the shapes that it promises.
+fn matrix(outputs: &SessionOutputs, name: &str, shape: [usize; 2]) -> Result<Array2<f32>> {
     let view = outputs[name].try_extract_array::<f32>()?;
+    if view.shape() != shape {
+        return Err(Error::Inference(format!("{name} has the shape {:?}, not {shape:?}", view.shape())));
+    }
     let view = view.into_dimensionality::<Ix2>().map_err(|error| Error::Inference(format!("{name}: {error}")))?;
     Ok(view.to_owned())
 }
 
-/// The graph must have the inputs and outputs that the manifest promises.
-fn check_signature(bundle: &Bundle, graph: &str, session: &Session) -> Result<()> {
+/// The graph must have the inputs and outputs that the manifest promises. Returns the classes of its [`HEADS`].
+fn check_signature(bundle: &Bundle, graph: &str, session: &Session) -> Result<[usize; 4]> {
     let manifest = &bundle.manifest;
     let response = manifest.response_labels(&bundle.name())?;
     let query = manifest.query_labels(&bundle.name())?;
-    let classes =
-        [response.risks.len(), response.categories.len(), query.risks.len(), query.categories.len()].map(|n| n as i64);
-    for (name, classes) in HEADS.into_iter().zip(classes) {
+    let classes = [response.risks.len(), response.categories.len(), query.risks.len(), query.categories.len()];
+    for (name, classes) in HEADS.into_iter().zip(classes.map(|n| n as i64)) {
         let output = session.outputs().iter().find(|output| output.name() == name);
         let shape = output.and_then(|output| output.dtype().tensor_shape());
         if shape.and_then(|shape| shape.last().copied()) != Some(classes) {
@@ -168,5 +190,5 @@ fn check_signature(bundle: &Bundle, graph: &str, session: &Session) -> Result<()
     if found != expected {
         return Err(bundle.file_error(graph, format!("inputs are {found:?}, expected {expected:?}")));
     }
-    Ok(())
+    Ok(classes)
 }

@@ -40,8 +40,12 @@ def by_name(row: torch.Tensor, names: list[str]) -> dict[str, float]:
     return dict(zip(names, row.tolist(), strict=True))
 
 
+GRAVITY = {"Safe": 0, "Controversial": 1, "Unsafe": 2}
+
+
 def likeliest(probabilities: dict[str, float]) -> str:
-    return max(probabilities, key=probabilities.__getitem__)
+    """Of equally probable labels the gravest level, or the first category."""
+    return max(probabilities, key=lambda name: (probabilities[name], GRAVITY.get(name, 0)))
 
 
 def labels_of(risk: dict[str, float], category: dict[str, float]) -> tuple[str, str | None]:

@@ -72,6 +72,16 @@ impl Kernel {
         Self::portable()
     }
 
+    /// Every kernel that this processor runs, slowest first.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let mut kernels = vec![Self::portable()];
+        // Miri knows no vector instructions.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        kernels.extend([super::x86::avx2(), super::x86::avx_vnni(), super::x86::avx512_vnni()].into_iter().flatten());
+        kernels
+    }
+
     /// The kernel that runs everywhere.
     pub(crate) fn portable() -> Self {
         Kernel { name: "portable", round: round_portable, tile: tile_portable, tile_rows: 4 }

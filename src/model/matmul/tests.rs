@@ -26,14 +26,6 @@ const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
 };
 const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 128] };
 
-/// Every kernel that this processor runs.
-fn kernels() -> Vec<Kernel> {
-    let mut kernels = vec![Kernel::portable()];
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    kernels.extend([super::x86::avx2(), super::x86::avx_vnni(), super::x86::avx512_vnni()].into_iter().flatten());
-    kernels
-}
-
 fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
     PlainWeights {
         shape,
@@ -77,7 +69,7 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
         .chunks_exact(shape.inputs)
         .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.block)))
         .collect::<Vec<_>>();
-    for kernel in kernels() {
+    for kernel in Kernel::all() {
         let found = multiply(kernel, weights, rows);
         for (index, (found, (wanted, size))) in found.into_iter().zip(&expected).enumerate() {
             // One rounding for each block, a few for its factor.
@@ -130,7 +122,7 @@ fn zeros_and_values_at_the_ends_of_the_range_are_right() {
     check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
     check(&weights, &[scaled(1e-28), row.clone(), scaled(1e30)].concat());
     // Denormal values, and those whose unit would be denormal, count as zero.
-    for kernel in kernels() {
+    for kernel in Kernel::all() {
         for factor in [1e-36, 1e-40, f32::from_bits(1)] {
             let found = multiply(kernel, &weights, &[scaled(factor), row.clone()].concat());
             assert_eq!(found[..40], [0.0; 40], "{}", kernel.name);
@@ -147,7 +139,7 @@ fn values_that_are_not_finite_spoil_their_row_only() {
     let mut rng = SmallRng::seed_from_u64(3);
     let weights = random_weights(&mut rng, Shape::new(70, 40, 32).unwrap());
     let rows = random_values(&mut rng, 5 * 70);
-    for kernel in kernels() {
+    for kernel in Kernel::all() {
         let whole = multiply(kernel, &weights, &rows);
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 33, 69] {
@@ -170,7 +162,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
         let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
         let count = if cfg!(miri) { 6 } else { 131 };
         let rows = random_values(&mut rng, count * inputs);
-        for kernel in kernels() {
+        for kernel in Kernel::all() {
             let whole = multiply(kernel, &weights, &rows);
             let mut first = 0;
             while first < count {
@@ -196,7 +188,7 @@ fn vector_kernels_agree_on_every_bit() {
     let weights = random_weights(&mut rng, Shape::new(300, 70, 64).unwrap());
     let rows = random_values(&mut rng, 19 * 300);
     let results =
-        kernels().split_off(1).into_iter().map(|kernel| multiply(kernel, &weights, &rows)).collect::<Vec<_>>();
+        Kernel::all().split_off(1).into_iter().map(|kernel| multiply(kernel, &weights, &rows)).collect::<Vec<_>>();
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
@@ -210,7 +202,7 @@ fn activations_lose_a_part_in_thirty_thousand() {
         let weights = PlainWeights { shape, values, scales: vec![1.0; block] };
         let row = random_values(&mut rng, block);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
-        for kernel in kernels() {
+        for kernel in Kernel::all() {
             for (found, wanted) in multiply(kernel, &weights, &row).iter().zip(&row) {
                 assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", kernel.name);
             }

@@ -1,0 +1,202 @@
+//! The self-test of a bundle: texts with their tokens and logits, as the exporter found them. Run before the engine starts,
+//! it shows damaged weights, graphs and tokenizers, and kernels that compute wrong on this processor, before the first
+//! verdict.
+
+use std::ops::Range;
+
+use crate::{
+    Error, Result,
+    bundle::{Bundle, Precision, SelfTest},
+    model::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch},
+    text::Tokenizer,
+};
+
+/// How far a logit may be from the exporter's, as a share of the largest magnitude of that head's logits in the text.
+///
+/// The exporter computes with the same weights in f32, without a cache. What differs here is, with int8 weights,
+/// activations of 15 bits; with int4 weights activations of 8 bits; with an int8 cache the rounding of keys and values;
+/// and the order of additions. Measured with every kernel; docs/benchmarks.md has the table.
+fn tolerance(precision: Precision, format: CacheFormat) -> f32 {
+    match (precision, format) {
+        (Precision::Fp32, CacheFormat::Fp32) => 0.001,
+        (Precision::Int8, CacheFormat::Fp32) => 0.01,
+        (Precision::Fp32 | Precision::Int8, CacheFormat::Int8) => 0.25,
+        (Precision::Int4, CacheFormat::Fp32) => 0.2,
+        (Precision::Int4, CacheFormat::Int8) => 0.4,
+    }
+}
+
+/// Runs the bundle's self-test on a model that nobody uses yet. It leaves nothing but numbers in blocks that count as
+/// never used.
+pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, format: CacheFormat) -> Result<()> {
+    let tests = &bundle.manifest.self_test;
+    for (index, test) in tests.iter().enumerate() {
+        let found = tokenizer.ids(&test.text)?;
+        if found != test.ids {
+            let reason = format!(
+                "the tokens of {:?} are {found:?}, expected {:?}: tokenizer.json is damaged, or another one",
+                test.text, test.ids
+            );
+            return Err(bundle.field_error(&format!("self_test[{index}].ids"), reason));
+        }
+    }
+    let tolerance = tolerance(bundle.manifest.precision, format);
+    let differences = differences(tests, model).map_err(|error| match error {
+        Error::Inference(reason) => bundle.field_error("self_test", format!("the model cannot be run: {reason}")),
+        other => other,
+    })?;
+    for (index, difference) in differences.into_iter().enumerate() {
+        if let Some(difference) = difference.into_iter().find(|difference| !difference.is_within(tolerance)) {
+            let Difference { head, found, expected } = difference;
+            let reason = format!(
+                "the logits of {:?} are {found:.4?}, expected {expected:.4?}: the bundle is damaged, or this machine \
+                 computes wrong",
+                tests[index].text
+            );
+            return Err(bundle.field_error(&format!("self_test[{index}].{head}"), reason));
+        }
+    }
+    Ok(())
+}
+
+/// What one head says of a text's last token, and what it should say.
+struct Difference<'a> {
+    head: &'static str,
+    found: Vec<f32>,
+    expected: &'a [f32],
+}
+
+impl Difference<'_> {
+    /// The largest difference of a logit, as a share of the largest expected magnitude.
+    fn share(&self) -> f32 {
+        let largest = self.expected.iter().fold(f32::MIN_POSITIVE, |largest, logit| largest.max(logit.abs()));
+        let pairs = self.found.iter().zip(self.expected);
+        // What is not a number stays none.
+        pairs.map(|(found, expected)| (found - expected).abs() / largest).fold(0.0, |a, b| if a > b { a } else { b })
+    }
+
+    fn is_within(&self, tolerance: f32) -> bool {
+        self.found.len() == self.expected.len()
+            && self.found.iter().all(|logit| logit.is_finite())
+            && self.share() <= tolerance
+    }
+}
+
+/// Computes all texts and compares each head. Texts are computed together, as far as they fit the cache: first all tokens
+/// but the last, then the last ones, so that rows in company and rows that read the cache are both seen.
+fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[Difference<'a>; 4]>> {
+    let mut all = Vec::with_capacity(tests.len());
+    let mut rest = tests;
+    while !rest.is_empty() {
+        let mut blocks = 0;
+        let fitting = rest.iter().take_while(|test| {
+            blocks += blocks_of(test);
+            blocks <= model.num_blocks()
+        });
+        let (group, later) = rest.split_at(fitting.count());
+        if group.is_empty() {
+            let reason =
+                format!("{} blocks of {BLOCK} tokens are too few for the bundle's self-test", model.num_blocks());
+            return Err(Error::Config { field: "cache.mib".into(), reason });
+        }
+        step(group, |test| 0..test.ids.len() - 1, model)?;
+        if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), model)? {
+            all.extend(group.iter().enumerate().map(|(row, test)| compare(test, &logits, row)));
+        }
+        rest = later;
+    }
+    Ok(all)
+}
+
+fn blocks_of(test: &SelfTest) -> usize {
+    test.ids.len().div_ceil(BLOCK)
+}
+
+/// One step with some tokens of each text, or none if there are no such tokens.
+fn step(
+    tests: &[SelfTest],
+    tokens: impl Fn(&SelfTest) -> Range<usize>,
+    model: &mut dyn Model,
+) -> Result<Option<HeadLogits>> {
+    let mut batch = RaggedBatch::new();
+    // The last block goes to the first text: block numbers are not those that a mistake would give.
+    let mut free = tests.iter().map(blocks_of).sum::<usize>() as u32;
+    for test in tests {
+        let tokens = tokens(test);
+        let blocks: Vec<u32> = (0..blocks_of(test) as u32).map(|index| free - 1 - index).collect();
+        free -= blocks.len() as u32;
+        if !tokens.is_empty() {
+            batch.push(&test.ids[tokens.clone()], tokens.start, &blocks);
+        }
+    }
+    if batch.tokens() == 0 { Ok(None) } else { model.run(&batch).map(Some) }
+}
+
+fn compare<'a>(test: &'a SelfTest, logits: &HeadLogits, row: usize) -> [Difference<'a>; 4] {
+    let HeadLogits { response, query } = logits;
+    [
+        ("response_risk", &response.risk, &test.response_risk),
+        ("response_category", &response.category, &test.response_category),
+        ("query_risk", &query.risk, &test.query_risk),
+        ("query_category", &query.category, &test.query_category),
+    ]
+    .map(|(head, found, expected)| Difference { head, found: found.row(row).to_vec(), expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::{
+        model::{PagedModel, PagedOptions, attention, matmul},
+        runtime::Runtime,
+    };
+
+    fn bundles() -> Vec<PathBuf> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let golden = fs::read_dir(root.join("target/golden")).expect("run `make test-data`");
+        let mut bundles: Vec<PathBuf> =
+            golden.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+        bundles.push(root.join("export/nano/bundle"));
+        // More, such as one of the true size.
+        bundles.extend(
+            std::env::var("QWENGUARD_SELF_TEST_BUNDLES").iter().flat_map(|list| list.split(':')).map(PathBuf::from),
+        );
+        bundles.sort();
+        bundles
+    }
+
+    /// Prints the table of docs/benchmarks.md: `cargo test --lib self_test -- --nocapture`.
+    #[test]
+    fn every_kernel_is_within_the_tolerance() {
+        let runtime = Runtime::load(None).unwrap();
+        for folder in bundles() {
+            let bundle = Bundle::open(&folder).unwrap();
+            for format in [CacheFormat::Fp32, CacheFormat::Int8] {
+                let options = PagedOptions { format, cache_bytes: 16 << 20, threads: 1 };
+                let limit = tolerance(bundle.manifest.precision, format);
+                for (attention, matmul) in kernels(bundle.manifest.precision) {
+                    let names = format!("attention {}, matmul {}", attention.name, matmul.name);
+                    let mut model = PagedModel::open_with(&bundle, &runtime, &options, attention, matmul).unwrap();
+                    let differences = differences(&bundle.manifest.self_test, &mut model).unwrap();
+                    let largest = |difference: &[Difference; 4]| difference.each_ref().map(Difference::share);
+                    let largest = differences.iter().flat_map(largest).fold(0.0, f32::max);
+                    println!("{}: cache {format:?}, {names}: {largest:.5} of {limit}", bundle.name());
+                    let mut all = differences.iter().flatten();
+                    assert!(all.all(|difference| difference.is_within(limit)), "{}, {names}", bundle.name());
+                }
+            }
+        }
+    }
+
+    fn kernels(precision: Precision) -> Vec<(attention::kernel::Kernel, matmul::kernel::Kernel)> {
+        let attention = attention::kernel::Kernel::all();
+        let matmul = match precision {
+            Precision::Int8 => matmul::kernel::Kernel::all(),
+            _ => vec![matmul::kernel::Kernel::portable()],
+        };
+        let pairs = attention.len().max(matmul.len());
+        (0..pairs).map(|i| (attention[i.min(attention.len() - 1)], matmul[i.min(matmul.len() - 1)])).collect()
+    }
+}
