@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::limits::SETTINGS_BYTES;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -160,6 +162,24 @@ pub enum Error {
     /// The guard's engine has stopped after a failure it could not contain. Open the guard again.
     #[error("the engine has stopped")]
     EngineStopped,
+}
+
+/// What is wrong with a TOML document, in one line.
+pub(crate) fn toml_reason(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+/// Reads a configuration or a policy from a TOML document.
+pub(crate) fn settings_from_toml<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T> {
+    let wrong = |reason| Error::Config { field: field.to_owned(), reason };
+    if text.len() > SETTINGS_BYTES {
+        return Err(wrong(format!("{} bytes, the limit is {SETTINGS_BYTES}", text.len())));
+    }
+    toml::from_str(text).map_err(|error| wrong(toml_reason(text, &error)))
 }
 
 fn list(places: &[String]) -> String {
