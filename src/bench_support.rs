@@ -87,7 +87,7 @@ impl Int8Matrix {
         let Shape { inputs, outputs, .. } = self.shape;
         let rows = activations.len() / inputs;
         assert!(rows > 0 && activations.len() == rows * inputs && results.len() == rows * outputs);
-        self.rounded.reset(rows, self.shape);
+        self.rounded.reset(rows, self.shape).unwrap_or_else(|reason| panic!("{reason}"));
         let writer = self.rounded.writer();
         for (row, values) in activations.chunks_exact(inputs).enumerate() {
             // SAFETY: nobody else uses `rounded`.

@@ -31,6 +31,9 @@ pub(crate) const CATEGORIES: usize = 16;
 /// Bytes of a category's name.
 pub(crate) const LABEL_BYTES: usize = 256;
 
+/// Bytes of the exporter's name, the checkpoint's, and those of its files.
+pub(crate) const TEXT_BYTES: usize = 1024;
+
 /// Tokens of the word that starts a user turn.
 pub(crate) const USER_TOKENS: usize = 16;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use super::limits;
-use crate::{Error, Result, Risk, error::toml_reason, verdict::Labels};
+use crate::{Error, Result, Risk, error::{one_line, toml_reason}, verdict::Labels};
 
 /// The format this library reads.
 pub(crate) const FORMAT: i64 = 1;
@@ -139,6 +139,13 @@ impl Manifest {
         if self.variant != "stream" {
             return Err(("variant", format!("{:?} is not supported, only \"stream\" is", self.variant)));
         }
+        let texts = self.source.sha256.iter().flat_map(|(file, digest)| [file, digest]);
+        for text in texts.chain([&self.exporter, &self.source.name]) {
+            if text.len() > limits::TEXT_BYTES || text.contains(char::is_control) {
+                let reason = format!("{text:?} is not one line of at most {} bytes", limits::TEXT_BYTES);
+                return Err(("source", reason));
+            }
+        }
         let model = &self.model;
         if model.architecture != "Qwen3ForGuardModel" {
             return Err(("model.architecture", format!("{:?} is unknown", model.architecture)));
@@ -238,5 +245,5 @@ fn parse_risks(bundle: &str, field: &str, labels: &[String]) -> Result<Vec<Risk>
 }
 
 fn field_error(bundle: &str, field: &str, reason: &str) -> Error {
-    Error::BundleField { bundle: bundle.to_owned(), field: field.to_owned(), reason: reason.to_owned() }
+    Error::BundleField { bundle: bundle.to_owned(), field: field.to_owned(), reason: one_line(reason) }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::one_line};
 
 pub(crate) use manifest::{Dimensions, Manifest, Precision, SpecialTokens};
 
@@ -91,7 +91,7 @@ impl Place {
     }
 
     fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
-        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: reason.into() }
+        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: one_line(&reason.into()) }
     }
 
     fn open(&self, folder: &Path, file: &str) -> Result<File> {

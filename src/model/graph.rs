@@ -386,3 +386,6 @@ impl<'g> Attributes<'g> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,3 +257,89 @@ impl<'de> Deserialize<'de> for Merges {
         deserializer.deserialize_seq(MergesVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::text::Tokenizer;
+
+    const JSON: &str = include_str!("../../tests/golden/checkpoints/odd-bf16/tokenizer.json");
+
+    fn edited(edit: impl FnOnce(&mut Value)) -> Vec<u8> {
+        let mut document: Value = serde_json::from_str(JSON).unwrap();
+        edit(&mut document);
+        document.to_string().into_bytes()
+    }
+
+    fn ids(json: &[u8], text: &str) -> Vec<u32> {
+        Tokenizer::new(json, 640).unwrap().ids(text).unwrap()
+    }
+
+    #[test]
+    fn no_text_is_cut_or_lengthened() {
+        let text = "How do I clean the kitchen? ".repeat(20);
+        let whole = ids(JSON.as_bytes(), &text);
+        let truncation = json!({"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"});
+        let padding = json!({"strategy": {"Fixed": 100000000000u64}, "direction": "Left", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
+        let processor = json!({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {}});
+        for (field, value) in [("truncation", truncation), ("padding", padding), ("post_processor", processor)] {
+            assert_eq!(ids(&edited(|document| document[field] = value), &text), whole, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_or_unknown_is_refused_by_name() {
+        let regex = json!({"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": false});
+        let step = |kind: &str| json!({"type": kind});
+        let tokens: Vec<Value> = (0..5000).map(|id| json!({"id": id, "content": format!("<{id}>")})).collect();
+        let cases: [(&str, &str, Value); 20] = [
+            ("/model/vocab/a", "id 640 is not below", json!(640)),
+            ("/model/vocab/a", "the limit is 1048576", json!(4_000_000_000u32)),
+            ("/model/vocab/a", "appears twice", json!(5)),
+            ("/model/vocab/a", "model: invalid", json!(-1)),
+            ("/model/type", "model.type", json!("Unigram")),
+            ("/model/dropout", "model.dropout", json!(0.5)),
+            ("/model/continuing_subword_prefix", "continuing_subword_prefix", json!("##")),
+            ("/model/vocab", "model: ", json!([])),
+            ("/model/merges", "model: ", json!({})),
+            ("/model", "model: ", json!(null)),
+            ("/normalizer", "normalizer: \"Replace\"", step("Replace")),
+            ("/normalizer", "normalizer: \"Precompiled\"", step("Precompiled")),
+            ("/normalizer", "normalizer: ", json!("x".repeat(100_000))),
+            ("/pre_tokenizer", "pre_tokenizer: Split.pattern", regex.clone()),
+            ("/pre_tokenizer", "pre_tokenizer: Split.pattern", json!({"type": "Sequence", "pretokenizers": [regex]})),
+            ("/pre_tokenizer", "pre_tokenizer: \"Metaspace\"", step("Metaspace")),
+            ("/added_tokens/0/content", "added_tokens: 0 bytes", json!("")),
+            ("/added_tokens/0/content", "added_tokens: 5000 bytes", json!("x".repeat(5000))),
+            ("/added_tokens/0/content", "appears twice", json!("<think>")),
+            ("/added_tokens", "added_tokens: 5000 tokens", json!(tokens)),
+        ];
+        for (pointer, expected, value) in cases {
+            let json = edited(|document| *document.pointer_mut(pointer).unwrap() = value);
+            let reason = Tokenizer::new(&json, 640).err().unwrap_or_else(|| panic!("{pointer}: {expected}"));
+            assert!(reason.contains(expected) && reason.lines().count() == 1, "{pointer}: {reason}");
+        }
+    }
+
+    #[test]
+    fn nesting_does_not_reach_the_stack() {
+        for open in ["[", "{\"a\":"] {
+            for field in ["\"normalizer\":", "\"model\":", "\"added_tokens\":", "\"version\":", "\"vocab\":"] {
+                let json = JSON.replacen(field, &format!("{field}{}", open.repeat(200_000)), 1);
+                assert!(Tokenizer::new(json.as_bytes(), 640).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_may_not_exceed_the_models() {
+        assert!(Tokenizer::new(JSON.as_bytes(), 631).is_ok());
+        let reason = Tokenizer::new(JSON.as_bytes(), 630).err().unwrap();
+        assert!(reason.contains("id 630 is not below model.vocab_size 630"), "{reason}");
+        assert!(Tokenizer::new(JSON.as_bytes(), 600).is_err());
+    }
+}
