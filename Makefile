@@ -45,7 +45,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo test test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri fuzz \
+.PHONY: demo test test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
 	bench-crossing clean
@@ -75,9 +75,13 @@ test-csharp: dist
 
 test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
+# Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
+fuzz-bundles: $(runtime) test-data
+	QWENGUARD_MUTATIONS=10000 cargo test --locked --features cli,capi --test mutations -- --nocapture
+
 # A minute for every fuzz target. Needs a nightly compiler and cargo-fuzz.
 fuzz:
-	for target in deltas push_text; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	for target in deltas push_text bundles; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 # The C library, shared and static. Cargo gives a shared library no versioned name of its own accord.
 lib:

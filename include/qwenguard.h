@@ -254,7 +254,7 @@ typedef struct qg_text qg_text;
 typedef int32_t qg_status;
 
 /// How a guard is opened. Fill it with `qg_guard_options_init`, or with zeros and its size; then set what you want
-/// differently.
+/// differently. The configuration has 1 MiB at most.
 typedef struct qg_guard_options {
     /// sizeof(qg_guard_options). It tells which version of this struct the program was built with.
     uint32_t struct_size;
@@ -524,7 +524,8 @@ const char *qg_risk_name(int32_t risk);
 
 /// Fills options with the defaults. `struct_size` is sizeof(qg_guard_options): no more than that is written.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had, or more than the
+/// library's own, as it is if the header is newer than the library; then nothing is written.
 qg_status qg_guard_options_init(struct qg_guard_options *options,
                                 uint32_t struct_size,
                                 struct qg_error **error);

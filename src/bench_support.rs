@@ -23,7 +23,7 @@ pub struct TextDeltas {
 impl TextDeltas {
     /// An empty text for the tokenizer of this `tokenizer.json`.
     pub fn new(json: &[u8]) -> Self {
-        let tokenizer = Tokenizer::new(json).unwrap_or_else(|reason| panic!("{reason}"));
+        let tokenizer = Tokenizer::new(json, 1 << 20).unwrap_or_else(|reason| panic!("{reason}"));
         let text = DeltaTokenizer::new(&tokenizer, 0).unwrap_or_else(|error| panic!("{error}"));
         TextDeltas { tokenizer, text }
     }
@@ -87,7 +87,7 @@ impl Int8Matrix {
         let Shape { inputs, outputs, .. } = self.shape;
         let rows = activations.len() / inputs;
         assert!(rows > 0 && activations.len() == rows * inputs && results.len() == rows * outputs);
-        self.rounded.reset(rows, self.shape);
+        self.rounded.reset(rows, self.shape).unwrap_or_else(|reason| panic!("{reason}"));
         let writer = self.rounded.writer();
         for (row, values) in activations.chunks_exact(inputs).enumerate() {
             // SAFETY: nobody else uses `rounded`.

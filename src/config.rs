@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{Error, Policy, Result};
+use crate::{Error, Policy, Result, error::settings_from_toml};
 
 /// How a guard is opened. `Config::default()` is right for most programs.
 ///
@@ -70,6 +70,12 @@ pub struct RuntimeConfig {
 /// More only wait for each other, and processors have no more.
 const MAX_THREADS: usize = 1024;
 
+/// More would make no step faster, and the memory of a step grows with them.
+const MAX_STEP_TOKENS: usize = 1 << 16;
+
+/// 16 TiB.
+pub(crate) const MAX_CACHE_MIB: usize = 1 << 24;
+
 /// Settings of the KV cache.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,7 +87,7 @@ pub struct CacheConfig {
     ///
     /// Default 0: a quarter of the memory that this process may use, which on Linux is the machine's or a limit of its
     /// control groups; or as much as one stream of full context needs, if that is more but not more than half. 1024
-    /// where it is not known how much memory there is.
+    /// where it is not known how much memory there is. 16777216 (16 TiB) at most.
     pub mib: usize,
 }
 
@@ -103,7 +109,8 @@ pub enum CachePrecision {
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
     /// The most new tokens in one step, over all streams. Longer work is cut into slices. Default 64: with more, long
-    /// prompts are read no faster (measured, see docs/benchmarks.md), and short pushes wait longer for them.
+    /// prompts are read no faster (measured, see docs/benchmarks.md), and short pushes wait longer for them. 65536 at
+    /// most.
     pub step_tokens: usize,
     /// The most open streams. Default 4096. Beyond it opening fails with [`Error::Busy`].
     pub max_streams: usize,
@@ -143,18 +150,23 @@ impl Default for EngineConfig {
 }
 
 impl Config {
-    /// Reads a TOML document. Unknown settings are errors.
+    /// Reads a TOML document of at most 1 MiB. Unknown settings are errors.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let config: Config = toml::from_str(text)
-            .map_err(|error| Error::Config { field: "document".into(), reason: error.to_string() })?;
+        let config: Config = settings_from_toml("document", text)?;
         config.validate()?;
         Ok(config)
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        if self.runtime.threads > MAX_THREADS {
-            let reason = format!("{} is more than {MAX_THREADS}", self.runtime.threads);
-            return Err(Error::Config { field: "runtime.threads".into(), reason });
+        let limited = [
+            ("runtime.threads", self.runtime.threads, MAX_THREADS),
+            ("cache.mib", self.cache.mib, MAX_CACHE_MIB),
+            ("engine.step_tokens", self.engine.step_tokens, MAX_STEP_TOKENS),
+        ];
+        for (field, value, limit) in limited {
+            if value > limit {
+                return Err(Error::Config { field: field.into(), reason: format!("{value} is more than {limit}") });
+            }
         }
         let positive = [
             ("engine.step_tokens", self.engine.step_tokens),

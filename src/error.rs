@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::limits::SETTINGS_BYTES;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -162,6 +164,36 @@ pub enum Error {
     /// The guard's engine has stopped after a failure it could not contain. Open the guard again.
     #[error("the engine has stopped")]
     EngineStopped,
+}
+
+/// A reason that a file or a caller had a part in, as one line of at most 500 characters, none of which controls a
+/// terminal.
+pub(crate) fn one_line(reason: &str) -> String {
+    const MOST: usize = 500;
+    // The end of it is never looked at: it may be megabytes.
+    let mut characters = reason.chars().map(|character| if character.is_control() { ' ' } else { character });
+    let line: String = characters.by_ref().take(MOST).collect();
+    let line = line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    if characters.next().is_some() { line + "..." } else { line }
+}
+
+/// What is wrong with a TOML document, in one line.
+pub(crate) fn toml_reason(text: &str, error: &toml::de::Error) -> String {
+    let message = one_line(error.message());
+    let Some(at) = error.span().map(|span| span.start).filter(|at| text.is_char_boundary(*at)) else { return message };
+    let start = text[..at].rfind('\n').map_or(0, |before| before + 1);
+    let line = text[start..].lines().next().unwrap_or_default().trim();
+    let shown: String = one_line(line).chars().take(60).collect();
+    format!("line {}, {shown}: {message}", text[..at].matches('\n').count() + 1)
+}
+
+/// Reads a configuration or a policy from a TOML document.
+pub(crate) fn settings_from_toml<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T> {
+    let wrong = |reason| Error::Config { field: field.to_owned(), reason };
+    if text.len() > SETTINGS_BYTES {
+        return Err(wrong(format!("{} bytes, the limit is {SETTINGS_BYTES}", text.len())));
+    }
+    toml::from_str(text).map_err(|error| wrong(toml_reason(text, &error)))
 }
 
 fn list(places: &[String]) -> String {

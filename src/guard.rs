@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
-    bundle::{Bundle, Precision},
+    bundle::{Bundle, Precision, limits},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
     runtime::{Runtime, memory},
@@ -113,10 +113,13 @@ impl Guard {
         let _entered = span.enter();
         config.validate()?;
         let manifest = &bundle.manifest;
-        let tokenizer =
-            Tokenizer::new(&bundle.place.read(TOKENIZER)?).map_err(|reason| bundle.file_error(TOKENIZER, reason))?;
+        let json = bundle.place.read(TOKENIZER, limits::TOKENIZER_BYTES)?;
+        let tokenizer = Tokenizer::new(&json, manifest.model.vocab_size);
+        let tokenizer = tokenizer.map_err(|reason| bundle.file_error(TOKENIZER, reason))?;
+        drop(json);
         check_control_tokens(bundle, &tokenizer)?;
-        let renderer = Renderer::new(&bundle.read_text(TEMPLATE)?, manifest.tokens.clone())
+        let template = bundle.read_text(TEMPLATE, limits::TEMPLATE_BYTES)?;
+        let renderer = Renderer::new(&template, manifest.tokens.clone())
             .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
         let runtime = Runtime::load(config.runtime.library.as_deref())?;
@@ -130,7 +133,8 @@ impl Guard {
                 0 => {
                     let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
                     let most = context.saturating_mul(config.engine.max_streams);
-                    memory::default_cache_bytes(memory::limit(), context).min(most)
+                    let blocks = limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
+                    memory::default_cache_bytes(memory::limit(), context).min(most).min(blocks)
                 }
                 mib => mib.saturating_mul(1 << 20),
             },

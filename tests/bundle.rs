@@ -124,6 +124,121 @@ fn sealed_nonsense_is_refused() {
     }
 }
 
+/// Puts other contents into a file, with their size and digest in `guard.toml`.
+fn reseal(folder: &Path, file: &str, new: &[u8]) {
+    let path = folder.join("guard.toml");
+    let mut manifest: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+    let entry = manifest["files"][file].as_table_mut().unwrap();
+    entry.insert("bytes".into(), (new.len() as i64).into());
+    entry.insert("sha256".into(), sha256(new).into());
+    manifest.remove("self_test");
+    fs::write(folder.join(file), new).unwrap();
+    fs::write(path, manifest.to_string()).unwrap();
+}
+
+/// A FIFO would wait for a writer, a device never end.
+#[test]
+#[cfg(unix)]
+fn only_regular_files_are_read() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    for file in ["guard.toml", "paged.onnx", "weights.bin", "tokenizer.json", "chat_template.jinja"] {
+        for kind in ["a FIFO", "a device", "a directory", "a socket"] {
+            let folder = copy();
+            let path = folder.path().join(file);
+            fs::remove_file(&path).unwrap();
+            match kind {
+                "a FIFO" => assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success()),
+                "a device" => symlink("/dev/zero", &path).unwrap(),
+                "a directory" => fs::create_dir(&path).unwrap(),
+                _ => drop(UnixListener::bind(&path)),
+            }
+            let error = open(folder.path()).err().unwrap().to_string();
+            // Opening a socket fails already.
+            let named = error.contains(kind) || kind == "a socket" || kind == "a directory";
+            assert!(error.contains(file) && named && error.lines().count() == 1, "{kind}: {error}");
+        }
+    }
+}
+
+/// Bundles in caches are folders of links.
+#[test]
+#[cfg(unix)]
+fn files_may_be_links_to_files() {
+    let (folder, links) = (copy(), tempfile::tempdir().unwrap());
+    for file in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap()) {
+        std::os::unix::fs::symlink(file.path(), links.path().join(file.file_name())).unwrap();
+    }
+    open(links.path()).unwrap();
+}
+
+#[test]
+fn files_beyond_their_limits_are_refused() {
+    for (file, size) in [("chat_template.jinja", 257 << 10), ("paged.onnx", 65 << 20), ("tokenizer.json", 65 << 20)] {
+        let folder = copy();
+        reseal(folder.path(), file, &vec![b' '; size]);
+        let error = open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains(file) && error.contains("the limit is"), "{error}");
+    }
+    let folder = copy();
+    let path = folder.path().join("guard.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + &"#".repeat(5 << 20)).unwrap();
+    let error = open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("guard.toml") && error.contains("the limit is"), "{error}");
+}
+
+#[test]
+fn dimensions_and_labels_have_limits() {
+    let cases = [
+        ("num_layers = 2", "num_layers = 16777216", "model.num_layers"),
+        ("num_layers = 2", "num_layers = 257", "model.num_layers"),
+        ("vocab_size = 640", "vocab_size = 1048577", "model.vocab_size"),
+        ("vocab_size = 640", "vocab_size = 630", "model.vocab_size"),
+        ("vocab_size = 640", "vocab_size = -1", "vocab_size"),
+        ("hidden_size = 96", "hidden_size = 65537", "model.hidden_size"),
+        ("head_dim = 32", "head_dim = 1032", "model.head_dim"),
+        ("context = 2048", "context = 1048577", "model.context"),
+        ("context = 2048", "context = 2049", "paged.onnx"),
+        ("    \"PII\",\n", "    \"Violent\",\n", "labels.response_category"),
+        ("    \"PII\",\n", "    \" \",\n", "labels.response_category"),
+        ("    \"PII\",\n", "    \"P\\nI\",\n", "labels.response_category"),
+        ("    \"PII\",\n", &"    \"PII\",\n".repeat(17), "labels.response_category"),
+        ("[labels]\n", &format!("[labels]\nx = {}\n", "[".repeat(100_000)), "guard.toml"),
+        ("[graphs.paged_cpu]\nfile = \"paged.onnx\"", "[graphs.paged_cpu]\nfile = \"weights.bin\"", "graphs"),
+        ("bytes = ", "bytes = 9223372036854775807 #", "files"),
+    ];
+    for (from, to, named) in cases {
+        let error = refusal(from, to);
+        assert!(error.contains(named) && error.lines().count() == 1, "{error}");
+    }
+}
+
+/// The verdict of a prompt must not depend on what tokenizer.json says about truncation and padding.
+#[test]
+fn prompts_are_not_cut_by_the_tokenizer() {
+    let verdict = |folder: &Path| {
+        let text = "How do I clean the kitchen? ".repeat(30);
+        let mut stream = open(folder).unwrap().stream().unwrap();
+        let check = stream.prompt(&[qwenguard::Message::user(text)]).unwrap();
+        check.verdict.category_probabilities().map(|(_, probability)| probability.to_bits()).collect::<Vec<_>>()
+    };
+    let folder = copy();
+    let whole = verdict(folder.path());
+    for (field, value) in [
+        ("truncation", r#"{"max_length":5,"strategy":"LongestFirst","stride":0,"direction":"Right"}"#),
+        (
+            "padding",
+            r#"{"strategy":{"Fixed":900},"direction":"Left","pad_to_multiple_of":null,"pad_id":0,"pad_type_id":0,"pad_token":"x"}"#,
+        ),
+    ] {
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.path().join("tokenizer.json")).unwrap()).unwrap();
+        json[field] = serde_json::from_str(value).unwrap();
+        reseal(folder.path(), "tokenizer.json", json.to_string().as_bytes());
+        assert_eq!(verdict(folder.path()), whole, "{field}");
+    }
+}
+
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -143,9 +258,33 @@ fn settings_out_of_range_are_named() {
         ("[policy.thinking.categories.PII]\nat = -nan", "thinking.categories.PII.at: NaN"),
         ("[cache]\nprecision = \"int5\"", "int5"),
         ("[chace]\nmib = 1", "chace"),
+        ("[cache]\nmib = 1099511627776", "cache.mib"),
+        ("[engine]\nstep_tokens = 9223372036854775807", "engine.step_tokens"),
+        ("[runtime]\nthreads = 9223372036854775807", "runtime.threads"),
+        (&"#".repeat(2 << 20), "the limit is"),
+        (&format!("x = {}", "[".repeat(100_000)), "document"),
+        (&format!("x = {}", "{a=".repeat(100_000)), "document"),
+        (&format!("[{}]", "a.".repeat(100_000)), "document"),
     ] {
         let error = Config::from_toml(text).unwrap_err().to_string();
-        assert!(error.contains(named), "{error}");
+        assert!(error.contains(named) && error.lines().count() == 1, "{error}");
+        assert!(qwenguard::Policy::from_toml(text).is_err());
+    }
+}
+
+/// Sizes that callers choose may be as large as they like: they are refused, or nothing comes of them.
+#[test]
+fn settings_may_be_huge() {
+    for text in [
+        "[cache]\nmib = 16777216",
+        "[engine]\nmax_streams = 9223372036854775807\nmax_queued_tokens = 9223372036854775807\nstep_tokens = 65536",
+        "[engine]\nidle_seconds = 9223372036854775807",
+    ] {
+        let config = Config::from_toml(text).unwrap();
+        match Guard::open_with(bundle("grouped-bf16", "int8"), &config) {
+            Ok(guard) => drop(guard.stream().unwrap().prompt(&[qwenguard::Message::user("hi")]).unwrap()),
+            Err(error) => assert!(text.contains("cache"), "{error}"),
+        }
     }
 }
 

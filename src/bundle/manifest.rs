@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use crate::{Error, Result, Risk, verdict::Labels};
+use super::limits;
+use crate::{Error, Result, Risk, error::{one_line, toml_reason}, verdict::Labels};
 
 /// The format this library reads.
 pub(crate) const FORMAT: i64 = 1;
@@ -121,7 +122,7 @@ impl Manifest {
         let damaged = |error: toml::de::Error| Error::BundleFile {
             bundle: bundle.to_owned(),
             file: "guard.toml".to_owned(),
-            reason: error.to_string(),
+            reason: toml_reason(text, &error),
         };
         let table: toml::Table = text.parse().map_err(damaged)?;
         // The format comes first: a newer one may look different everywhere else.
@@ -190,23 +191,29 @@ impl Manifest {
         if self.variant != "stream" {
             return Err(("variant", format!("{:?} is not supported, only \"stream\" is", self.variant)));
         }
+        let texts = self.source.sha256.iter().flat_map(|(file, digest)| [file, digest]);
+        for text in texts.chain([&self.exporter, &self.source.name]) {
+            if text.len() > limits::TEXT_BYTES || text.contains(char::is_control) {
+                let reason = format!("{text:?} is not one line of at most {} bytes", limits::TEXT_BYTES);
+                return Err(("source", reason));
+            }
+        }
         let model = &self.model;
         if model.architecture != "Qwen3ForGuardModel" {
             return Err(("model.architecture", format!("{:?} is unknown", model.architecture)));
         }
         let sizes = [
-            ("model.vocab_size", model.vocab_size),
-            ("model.hidden_size", model.hidden_size),
-            ("model.num_layers", model.num_layers),
-            ("model.num_heads", model.num_heads),
-            ("model.num_kv_heads", model.num_kv_heads),
-            ("model.head_dim", model.head_dim),
-            ("model.context", model.context),
+            ("model.vocab_size", model.vocab_size, limits::VOCABULARY),
+            ("model.hidden_size", model.hidden_size, limits::HIDDEN_SIZE),
+            ("model.num_layers", model.num_layers, limits::LAYERS),
+            ("model.num_heads", model.num_heads, limits::HEADS),
+            ("model.num_kv_heads", model.num_kv_heads, limits::HEADS),
+            ("model.head_dim", model.head_dim, limits::HEAD_DIM),
+            ("model.context", model.context, limits::CONTEXT),
         ];
-        for (field, size) in sizes {
-            // Generous, but far below where products of sizes could overflow.
-            if !(1..=1 << 24).contains(&size) {
-                return Err((field, format!("{size} is out of range")));
+        for (field, size, limit) in sizes {
+            if !(1..=limit).contains(&size) {
+                return Err((field, format!("{size} is not 1 to {limit}")));
             }
         }
         if !model.num_heads.is_multiple_of(model.num_kv_heads) {
@@ -215,30 +222,62 @@ impl Manifest {
         if !model.head_dim.is_multiple_of(8) {
             return Err(("model.head_dim", format!("{} is not a multiple of 8", model.head_dim)));
         }
-        for (field, labels) in [
-            ("labels.response_category", &self.labels.response_category),
-            ("labels.query_category", &self.labels.query_category),
-        ] {
-            if labels.is_empty() {
-                return Err((field, "empty".to_owned()));
-            }
+        check_categories("labels.response_category", &self.labels.response_category)?;
+        check_categories("labels.query_category", &self.labels.query_category)?;
+        if !(1..=limits::USER_TOKENS).contains(&self.tokens.user.len()) {
+            return Err(("tokens.user", format!("not 1 to {} tokens", limits::USER_TOKENS)));
         }
-        if self.tokens.user.is_empty() {
-            return Err(("tokens.user", "empty".to_owned()));
+        let ids = self.tokens.user.iter().chain([&self.tokens.turn_start, &self.tokens.turn_end]);
+        if let Some(id) = ids.into_iter().find(|id| **id as usize >= model.vocab_size) {
+            return Err(("tokens", format!("{id} is not below model.vocab_size {}", model.vocab_size)));
         }
-        for name in self.files.keys() {
+        self.check_files()
+    }
+
+    fn check_files(&self) -> Result<(), (&'static str, String)> {
+        if self.files.len() > limits::FILES {
+            return Err(("files", format!("{} files, the limit is {}", self.files.len(), limits::FILES)));
+        }
+        let mut total = 0u64;
+        for (name, file) in &self.files {
             // A bundle never reaches outside its own folder.
-            if name.is_empty() || name.contains(['/', '\\', ':']) || name == "." || name == ".." {
+            let plain = !name.is_empty() && !name.contains(['/', '\\', ':']) && name != "." && name != "..";
+            if !plain || name.len() > limits::FILE_NAME_BYTES || name.contains(char::is_control) {
                 return Err(("files", format!("{name:?} is not a plain file name")));
             }
+            total = total.saturating_add(file.bytes);
         }
-        for name in [self.graphs.paged_cpu.file.as_str(), "tokenizer.json", "chat_template.jinja", "weights.bin"] {
+        if total > limits::BUNDLE_BYTES {
+            return Err(("files", format!("{total} bytes or more, the limit is {}", limits::BUNDLE_BYTES)));
+        }
+        let graph = self.graphs.paged_cpu.file.as_str();
+        let others = ["guard.toml", "tokenizer.json", "chat_template.jinja", "weights.bin"];
+        if others.contains(&graph) {
+            return Err(("graphs.paged_cpu.file", format!("{graph:?} is not a graph")));
+        }
+        for name in [graph, "tokenizer.json", "chat_template.jinja", "weights.bin"] {
             if !self.files.contains_key(name) {
                 return Err(("files", format!("{name} is not listed")));
             }
         }
         Ok(())
     }
+}
+
+fn check_categories(field: &'static str, labels: &[String]) -> Result<(), (&'static str, String)> {
+    if !(1..=limits::CATEGORIES).contains(&labels.len()) {
+        return Err((field, format!("{} labels, 1 to {} can be", labels.len(), limits::CATEGORIES)));
+    }
+    for (index, label) in labels.iter().enumerate() {
+        if label.trim().is_empty() || label.len() > limits::LABEL_BYTES || label.contains(char::is_control) {
+            let reason = format!("{label:?} is not a name of 1 to {} bytes on one line", limits::LABEL_BYTES);
+            return Err((field, reason));
+        }
+        if labels[..index].contains(label) {
+            return Err((field, format!("{label:?} appears twice")));
+        }
+    }
+    Ok(())
 }
 
 fn parse_risks(bundle: &str, field: &str, labels: &[String]) -> Result<Vec<Risk>> {
@@ -258,5 +297,5 @@ fn parse_risks(bundle: &str, field: &str, labels: &[String]) -> Result<Vec<Risk>
 }
 
 fn field_error(bundle: &str, field: &str, reason: &str) -> Error {
-    Error::BundleField { bundle: bundle.to_owned(), field: field.to_owned(), reason: reason.to_owned() }
+    Error::BundleField { bundle: bundle.to_owned(), field: field.to_owned(), reason: one_line(reason) }
 }

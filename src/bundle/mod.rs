@@ -1,21 +1,23 @@
 //! A bundle: one exported model in a folder, or embedded in the library. Opening checks what it says about itself and
 //! the digests of its files.
 
+mod file;
 mod identity;
+pub(crate) mod limits;
 mod manifest;
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     thread,
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::one_line};
 
 use identity::Identity;
 pub(crate) use manifest::{Dimensions, Manifest, Precision, SelfTest, SpecialTokens};
@@ -58,7 +60,7 @@ impl Bundle {
     }
 
     fn load(place: Place) -> Result<Self> {
-        let text = place.read_text(MANIFEST)?;
+        let text = place.read_text(MANIFEST, limits::MANIFEST_BYTES)?;
         let manifest = Manifest::parse(&text, &place.name())?;
         let mut identities = BTreeMap::new();
         for (name, expected) in &manifest.files {
@@ -138,9 +140,9 @@ impl Bundle {
         self.place.name()
     }
 
-    /// A file of the bundle as text.
-    pub(crate) fn read_text(&self, file: &str) -> Result<Cow<'static, str>> {
-        self.place.read_text(file)
+    /// A file of the bundle as text, of at most `limit` bytes.
+    pub(crate) fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
+        self.place.read_text(file, limit)
     }
 
     /// An error about a field of guard.toml.
@@ -163,11 +165,11 @@ impl Place {
     }
 
     fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
-        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: reason.into() }
+        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: one_line(&reason.into()) }
     }
 
     fn open(&self, folder: &Path, file: &str) -> Result<File> {
-        File::open(folder.join(file)).map_err(|error| self.file_error(file, error.to_string()))
+        file::open(&folder.join(file)).map_err(|reason| self.file_error(file, reason))
     }
 
     fn embedded(&self, files: &'static [(&'static str, &'static [u8])], file: &str) -> Result<&'static [u8]> {
@@ -175,21 +177,20 @@ impl Place {
         found.map(|(_, bytes)| *bytes).ok_or_else(|| self.file_error(file, "missing"))
     }
 
-    pub(crate) fn read(&self, file: &str) -> Result<Cow<'static, [u8]>> {
+    /// The contents of a file of at most `limit` bytes.
+    pub(crate) fn read(&self, file: &str, limit: u64) -> Result<Cow<'static, [u8]>> {
         match self {
             Place::Folder(folder) => {
-                let mut bytes = Vec::new();
-                let read = self.open(folder, file)?.read_to_end(&mut bytes);
-                read.map_err(|error| self.file_error(file, error.to_string()))?;
-                Ok(bytes.into())
+                let bytes = file::read(&folder.join(file), limit);
+                Ok(bytes.map_err(|reason| self.file_error(file, reason))?.into())
             }
             Place::Embedded(files) => Ok(self.embedded(files, file)?.into()),
         }
     }
 
-    fn read_text(&self, file: &str) -> Result<Cow<'static, str>> {
+    fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
         let not_text = |_| self.file_error(file, "not UTF-8");
-        Ok(match self.read(file)? {
+        Ok(match self.read(file, limit)? {
             Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_err(|_| self.file_error(file, "not UTF-8"))?.into(),
             Cow::Owned(bytes) => String::from_utf8(bytes).map_err(not_text)?.into(),
         })
@@ -197,6 +198,16 @@ impl Place {
 
     fn identity(&self, file: &File, name: &str) -> Result<Identity> {
         Identity::of(file).map_err(|error| self.file_error(name, error.to_string()))
+    }
+
+    pub(crate) fn len(&self, file: &str) -> Result<u64> {
+        match self {
+            Place::Folder(folder) => {
+                let metadata = self.open(folder, file)?.metadata();
+                Ok(metadata.map_err(|error| self.file_error(file, error.to_string()))?.len())
+            }
+            Place::Embedded(files) => Ok(self.embedded(files, file)?.len() as u64),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct qg_guard {
 }
 
 /// How a guard is opened. Fill it with `qg_guard_options_init`, or with zeros and its size; then set what you want
-/// differently.
+/// differently. The configuration has 1 MiB at most.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -72,7 +72,8 @@ impl Default for qg_guard_options {
 
 /// Fills options with the defaults. `struct_size` is sizeof(qg_guard_options): no more than that is written.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `struct_size` is less than any version of the struct had, or more than the
+/// library's own, as it is if the header is newer than the library; then nothing is written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_guard_options_init(
     options: *mut qg_guard_options,
@@ -84,26 +85,31 @@ pub unsafe extern "C" fn qg_guard_options_init(
             return Err(Failure::Null { argument: "options" });
         }
         check_size(struct_size)?;
-        // SAFETY: the header wants a pointer to so many bytes. All fields may be 0, those of later versions too.
-        unsafe {
-            options.cast::<u8>().write_bytes(0, struct_size as usize);
-            (&raw mut (*options).struct_size).write(struct_size);
-        }
+        let known = qg_guard_options { struct_size, ..qg_guard_options::default() };
+        // SAFETY: the header wants a pointer to so many bytes; `known` has at least as many.
+        unsafe { (&raw const known).cast::<u8>().copy_to_nonoverlapping(options.cast::<u8>(), struct_size as usize) };
         Ok(())
     })
 }
 
+/// A size that is larger than this version's struct is not believed: it may be no size at all, and what a newer version
+/// puts there must not be passed over.
 fn check_size(size: u32) -> Result<(), Failure> {
-    match size as usize >= FIRST_OPTIONS {
-        true => Ok(()),
-        false => Err(Failure::argument(
+    let known = size_of::<qg_guard_options>();
+    match size as usize {
+        size if size < FIRST_OPTIONS => Err(Failure::argument(
             "struct_size",
             format!("{size} is less than the {FIRST_OPTIONS} bytes of the options"),
         )),
+        size if size > known => Err(Failure::argument(
+            "struct_size",
+            format!("{size} is more than the {known} bytes of the options; is the header newer than the library?"),
+        )),
+        _ => Ok(()),
     }
 }
 
-/// The options as this version knows them. A program with a newer header may give more, if it asks for nothing there.
+/// The options as this version knows them.
 unsafe fn read_options(options: *const qg_guard_options) -> Result<qg_guard_options, Failure> {
     let mut known = qg_guard_options::default();
     if options.is_null() {
@@ -112,16 +118,9 @@ unsafe fn read_options(options: *const qg_guard_options) -> Result<qg_guard_opti
     // SAFETY: the struct has begun with its size in every version.
     let size = unsafe { (&raw const (*options).struct_size).read() };
     check_size(size)?;
-    let size = size as usize;
-    let common = size.min(size_of::<qg_guard_options>());
-    // SAFETY: the header wants as many bytes there as `struct_size` says, and `known` has at least `common`.
-    unsafe { options.cast::<u8>().copy_to_nonoverlapping((&raw mut known).cast::<u8>(), common) };
-    // SAFETY: as above.
-    let rest = unsafe { std::slice::from_raw_parts(options.cast::<u8>().add(common), size - common) };
-    match rest.iter().all(|byte| *byte == 0) {
-        true => Ok(known),
-        false => Err(Failure::argument("options", "they set something that this version of the library does not know")),
-    }
+    // SAFETY: the header wants as many bytes there as `struct_size` says, and `known` has at least as many.
+    unsafe { options.cast::<u8>().copy_to_nonoverlapping((&raw mut known).cast::<u8>(), size as usize) };
+    Ok(known)
 }
 
 unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failure> {
@@ -398,31 +397,41 @@ pub unsafe extern "C" fn qg_guard_token_bytes(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::status::QG_OK, *};
+    use super::{
+        super::status::{QG_ERROR_ARGUMENT, QG_OK},
+        *,
+    };
 
-    /// The options as a later version of the header may have them.
+    /// Options, and what lies behind them in memory.
     #[repr(C)]
-    struct Newer {
-        known: qg_guard_options,
-        unknown: [u64; 2],
+    struct Wider {
+        options: qg_guard_options,
+        behind: [u64; 2],
     }
 
     #[test]
-    fn options_of_another_version_are_read_as_far_as_they_go() {
-        let mut options = Newer { known: qg_guard_options::default(), unknown: [7; 2] };
-        let pointer = (&raw mut options).cast::<qg_guard_options>();
-        let size = size_of::<Newer>() as u32;
-        // SAFETY: as many bytes as the size says.
+    fn nothing_behind_the_options_is_read_or_written() {
+        let size = size_of::<qg_guard_options>() as u32;
+        let mut wider = Wider { options: qg_guard_options::default(), behind: [7; 2] };
+        let options = (&raw mut wider).cast::<qg_guard_options>();
+        let init = |options, size| {
+            // SAFETY: a size that is more than there is must be refused before anything is written.
+            unsafe { qg_guard_options_init(options, size, std::ptr::null_mut()) }.code()
+        };
+        for wrong in [0, FIRST_OPTIONS as u32 - 1, size + 1, size + 16, 4096, 1 << 20, u32::MAX] {
+            assert_eq!(init(options, wrong), QG_ERROR_ARGUMENT, "{wrong}");
+            // SAFETY: as above, for reading.
+            unsafe {
+                (*options).struct_size = wrong;
+                assert!(read_options(options).is_err(), "{wrong}");
+            }
+        }
+        assert_eq!(init(options, size), QG_OK);
+        assert_eq!((wider.options.struct_size, wider.behind), (size, [7; 2]));
+        wider.options.threads = 3;
+        // SAFETY: options of this version, or none.
         unsafe {
-            assert!(qg_guard_options_init(pointer, size, std::ptr::null_mut()).code() == QG_OK);
-            assert_eq!((options.known.struct_size, options.unknown), (size, [0; 2]));
-            let pointer = (&raw mut options).cast::<qg_guard_options>();
-            (*pointer).threads = 3;
-            assert_eq!(read_options(pointer).unwrap().threads, 3);
-            options.unknown[1] = 1;
-            assert!(read_options((&raw const options).cast()).is_err());
-            options.known.struct_size = FIRST_OPTIONS as u32 - 1;
-            assert!(read_options((&raw const options).cast()).is_err());
+            assert_eq!(read_options(&wider.options).unwrap().threads, 3);
             assert_eq!(read_options(std::ptr::null()).unwrap().threads, 0);
         }
     }

@@ -3,7 +3,9 @@
 
 pub(crate) mod attention;
 mod float;
+mod graph;
 pub(crate) mod matmul;
+mod onnx;
 mod operator;
 pub(crate) mod paged;
 mod pool;

@@ -9,11 +9,11 @@ use ort::{
 };
 
 use super::{
-    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, matmul, pool::Pool, swiglu::SwiGlu,
+    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, graph, matmul, pool::Pool, swiglu::SwiGlu,
 };
 use crate::{
     Error, Result,
-    bundle::{Bundle, Dimensions},
+    bundle::{Bundle, Dimensions, WEIGHTS, limits},
     runtime::Runtime,
 };
 
@@ -61,14 +61,16 @@ impl PagedModel {
         let graph = bundle.manifest.graphs.paged_cpu.file.as_str();
         let dims = &bundle.manifest.model;
         tracing::info!(attention = attention.name, matmul = matmul.name, cache = ?options.format, "kernels on the CPU");
-        let session = runtime.cpu_session(bundle, graph, operators(attention, matmul)?, options.threads)?;
-        let classes = check_signature(bundle, graph, &session)?;
         let block_bytes = block_bytes(dims, options.format);
         let num_blocks = options.cache_bytes / block_bytes;
-        if num_blocks == 0 {
-            let reason = format!("one block of {BLOCK} tokens takes {block_bytes} bytes");
+        if !(1..=limits::CACHE_BLOCKS).contains(&num_blocks) {
+            let limit = limits::CACHE_BLOCKS;
+            let reason = format!("a block of {BLOCK} tokens takes {block_bytes} bytes, and 1 to {limit} can be");
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
+        let (checked, classes) = checked_graph(bundle, graph)?;
+        let session = runtime.cpu_session(bundle, graph, &checked, operators(attention, matmul)?, options.threads)?;
+        drop(checked);
         let mut binding = session.create_binding()?;
         let pool_shape = [num_blocks, dims.num_kv_heads, options.format.record_bytes(dims.head_dim)];
         let mut pools = Vec::with_capacity(2 * dims.num_layers);
@@ -168,27 +170,16 @@ fn matrix(outputs: &SessionOutputs, name: &str, shape: [usize; 2]) -> Result<Arr
     Ok(view.to_owned())
 }
 
-/// The graph must have the inputs and outputs that the manifest promises. Returns the classes of its [`HEADS`].
-fn check_signature(bundle: &Bundle, graph: &str, session: &Session) -> Result<[usize; 4]> {
+/// The bundle's graph, after it was checked, and the classes of its [`HEADS`].
+fn checked_graph(bundle: &Bundle, graph: &str) -> Result<(Vec<u8>, [usize; 4])> {
     let manifest = &bundle.manifest;
     let response = manifest.response_labels(&bundle.name())?;
     let query = manifest.query_labels(&bundle.name())?;
     let classes = [response.risks.len(), response.categories.len(), query.risks.len(), query.categories.len()];
-    for (name, classes) in HEADS.into_iter().zip(classes.map(|n| n as i64)) {
-        let output = session.outputs().iter().find(|output| output.name() == name);
-        let shape = output.and_then(|output| output.dtype().tensor_shape());
-        if shape.and_then(|shape| shape.last().copied()) != Some(classes) {
-            let reason = format!("output {name} is missing or does not have the {classes} classes of guard.toml");
-            return Err(bundle.file_error(graph, reason));
-        }
-    }
-    let caches = (0..manifest.model.num_layers).flat_map(|layer| [("key_cache", layer), ("value_cache", layer)]);
-    let caches = caches.map(|(part, layer)| format!("{part}.{layer}"));
-    let fixed = ["input_ids", "cu_seqlens", "past_lens", "block_table"].map(str::to_owned);
-    let expected: Vec<String> = fixed.into_iter().chain(caches).collect();
-    let found: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
-    if found != expected {
-        return Err(bundle.file_error(graph, format!("inputs are {found:?}, expected {expected:?}")));
-    }
-    Ok(classes)
+    let mut heads = HEADS.map(|name| (name, 0));
+    heads.iter_mut().zip(classes).for_each(|((_, head), classes)| *head = classes);
+    let expected = graph::Expected { dims: &manifest.model, heads, weights: bundle.place.len(WEIGHTS)? };
+    let bytes = bundle.place.read(graph, limits::GRAPH_BYTES)?;
+    let checked = graph::checked(&bytes, &expected).map_err(|reason| bundle.file_error(graph, reason))?;
+    Ok((checked, classes))
 }

@@ -7,7 +7,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, verdict::Labels};
+use crate::{Result, error::settings_from_toml, verdict::Labels};
 
 pub(crate) use debounce::Watch;
 pub(crate) use rules::Finding;
@@ -93,13 +93,12 @@ impl Policy {
         }
     }
 
-    /// Reads a TOML document. Unknown settings are errors.
+    /// Reads a TOML document of at most 1 MiB. Unknown settings are errors.
     ///
     /// # Errors
-    /// [`Error::Config`] with the setting and what is wrong with it.
+    /// [`Error::Config`](crate::Error::Config) with the setting and what is wrong with it.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let policy: Policy = toml::from_str(text)
-            .map_err(|error| Error::Config { field: "policy document".into(), reason: error.to_string() })?;
+        let policy: Policy = settings_from_toml("policy document", text)?;
         policy.validate()?;
         Ok(policy)
     }

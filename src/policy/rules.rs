@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::debounce::MAX_WINDOW;
 use crate::{
     Error, Result,
+    error::one_line,
     verdict::{Labels, Risk, Verdict},
 };
 
@@ -267,7 +268,7 @@ impl Mode {
 pub(super) fn validate(rules: &str, mode: &Mode, categories: &BTreeMap<String, CategoryRule>) -> Result<()> {
     mode.validate(&format!("{rules}.mode"))?;
     for (name, rule) in categories {
-        let field = format!("{rules}.categories.{name}");
+        let field = one_line(&format!("{rules}.categories.{name}"));
         check_probability(&format!("{field}.at"), rule.at)?;
         if let Some(mode) = &rule.mode {
             mode.validate(&format!("{field}.mode"))?;
@@ -293,7 +294,7 @@ pub(super) fn check_categories(
 ) -> Result<()> {
     match categories.keys().find(|name| !labels.categories().contains(name)) {
         Some(name) => Err(Error::Config {
-            field: format!("{rules}.categories.{name}"),
+            field: one_line(&format!("{rules}.categories.{name}")),
             reason: format!("the model has no such category, it has {}", labels.categories().join(", ")),
         }),
         None => Ok(()),

@@ -64,25 +64,33 @@ impl Runtime {
         &self.library
     }
 
-    /// A session on the CPU for one graph of a bundle, with this crate's operators.
+    /// A session on the CPU for a graph, with this crate's operators. `model` is the file `graph` of the bundle, checked:
+    /// the runtime reads nothing else but the weights.
     pub(crate) fn cpu_session(
         &self,
         bundle: &Bundle,
         graph: &str,
+        model: &[u8],
         operators: OperatorDomain,
         threads: usize,
     ) -> Result<Session> {
         let _turn = one_session_at_a_time();
         let failed = |error: ort::Error| bundle.file_error(graph, error.message());
-        let mut builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
+        let builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
         match &bundle.place {
-            Place::Folder(folder) => builder.commit_from_file(folder.join(graph)).map_err(failed),
+            Place::Folder(folder) => {
+                let folder = std::path::absolute(folder).map_err(|error| bundle.file_error(graph, error.to_string()))?;
+                let folder = folder.to_str().ok_or_else(|| bundle.file_error(graph, "the folder's path is not UTF-8"))?;
+                let builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder);
+                let mut builder = builder.map_err(|error| bundle.file_error(graph, error.message()))?;
+                builder.commit_from_memory(model).map_err(failed)
+            }
             Place::Embedded(_) => {
-                let weights = bundle.place.read(WEIGHTS)?.into_owned().into();
+                let weights = bundle.place.read(WEIGHTS, u64::MAX)?.into_owned().into();
                 let mut builder = builder
                     .with_external_initializer_file_in_memory(WEIGHTS, weights)
                     .map_err(|error| bundle.file_error(WEIGHTS, error.to_string()))?;
-                builder.commit_from_memory(&bundle.place.read(graph)?).map_err(failed)
+                builder.commit_from_memory(model).map_err(failed)
             }
         }
     }

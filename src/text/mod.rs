@@ -2,6 +2,7 @@
 
 mod answer;
 mod conversation;
+mod definition;
 mod delta;
 mod markup;
 mod pipeline;

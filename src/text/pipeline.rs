@@ -287,7 +287,10 @@ mod tests {
     fn refusal(pointer: &str, value: Value) -> String {
         let mut json: Value = serde_json::from_str(JSON).unwrap();
         *json.pointer_mut(pointer).unwrap() = value;
-        Tokenizer::new(json.to_string().as_bytes()).unwrap().check_steps().unwrap_err().to_string()
+        match Tokenizer::new(json.to_string().as_bytes(), 640) {
+            Err(reason) => reason,
+            Ok(tokenizer) => tokenizer.check_steps().unwrap_err().to_string(),
+        }
     }
 
     #[test]

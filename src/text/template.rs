@@ -1,11 +1,18 @@
 //! The checkpoint's chat template.
 
-use minijinja::{Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig};
+use minijinja::{
+    Environment, UndefinedBehavior, Value, context,
+    machinery::{Token, tokenize},
+    syntax::SyntaxConfig,
+};
 
 use super::Message;
-use crate::{Error, Result};
+use crate::{Error, Result, bundle::limits, error::one_line};
 
 const NAME: &str = "chat_template.jinja";
+
+/// How deep calls of macros may go, by minijinja's measure: a loop counts one, a macro ten or more.
+const RECURSION: usize = 100;
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -16,27 +23,224 @@ pub(crate) struct ChatTemplate {
 impl ChatTemplate {
     /// Compiles a template; the error says where it is wrong.
     pub(crate) fn new(source: &str) -> Result<Self, String> {
-        let mut environment = Environment::new();
         // As Hugging Face renders templates: blocks leave no lines behind, and Python's string methods.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        let syntax = syntax.map_err(|error| error.to_string())?;
+        check_size(source, &syntax)?;
+        let mut environment = Environment::new();
+        environment.set_debug(false);
+        environment.set_recursion_limit(RECURSION);
+        environment.set_syntax(syntax);
+        environment.set_unknown_method_callback(|state, value, method, arguments| match method {
+            // It pads to any width, unseen by the fuel.
+            "format" => Err(minijinja::ErrorKind::UnknownMethod.into()),
+            _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
+        });
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| format!("{error:#}"))?;
+        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| reason(&error))?;
         Ok(ChatTemplate { environment })
     }
 
     /// Renders messages as the official code does: no generation prompt, thinking off.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<String> {
-        let template = self.environment.get_template(NAME);
-        let rendered = template.and_then(|template| {
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel(messages)));
+        let rendered = environment.get_template(NAME).and_then(|template| {
             let message = |message: &Message| context! { role => &*message.role, content => &*message.content };
             let messages: Vec<Value> = messages.iter().map(message).collect();
             template.render(context! { messages, add_generation_prompt => false, enable_thinking => false })
         });
-        rendered.map_err(|error| Error::Conversation(format!("the chat template refuses it: {error:#}")))
+        rendered.map_err(|error| Error::Conversation(format!("{NAME} refuses it: {}", reason(&error))))
+    }
+}
+
+/// What rendering may cost.
+fn fuel(messages: &[Message]) -> u64 {
+    let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+    limits::TEMPLATE_FUEL + limits::TEMPLATE_FUEL_A_MESSAGE * messages.len() as u64 + bytes as u64
+}
+
+/// What a template's error says, in one line.
+fn reason(error: &minijinja::Error) -> String {
+    one_line(&error.to_string())
+}
+
+/// minijinja compiles an expression, and what is nested in statements, by recursion. So that no template is too much for
+/// any thread's stack, both are limited before.
+fn check_size(source: &str, syntax: &SyntaxConfig) -> Result<(), String> {
+    let mut statements = Vec::new();
+    let (mut tokens, mut brackets, mut begins, mut sets) = (0, 0usize, false, false);
+    for token in tokenize(source, false, syntax.clone()) {
+        let (token, span) = token.map_err(|error| reason(&error))?;
+        let too = |what: &str, limit: usize| Err(format!("line {}: {what}, the limit is {limit}", span.start_line));
+        tokens += 1;
+        match token {
+            Token::TemplateData(_) => tokens = 0,
+            Token::VariableStart | Token::BlockStart => (tokens, brackets, sets) = (0, 0, false),
+            // `{% set name %}` without a value goes on up to its `endset`.
+            Token::BlockEnd if sets => statements.push(1),
+            Token::Assign if brackets == 0 => sets = false,
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => brackets += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => brackets = brackets.saturating_sub(1),
+            Token::Ident("set") if begins => sets = true,
+            Token::Ident(name) if begins => count_statement(&mut statements, name),
+            _ => {}
+        }
+        begins = matches!(token, Token::BlockStart);
+        if tokens > limits::TEMPLATE_TAG_TOKENS {
+            return too("too many words and signs in one tag", limits::TEMPLATE_TAG_TOKENS);
+        }
+        if brackets > limits::TEMPLATE_BRACKETS {
+            return too("brackets are nested too deeply", limits::TEMPLATE_BRACKETS);
+        }
+        if statements.iter().sum::<usize>() > limits::TEMPLATE_DEPTH {
+            return too("statements are nested too deeply", limits::TEMPLATE_DEPTH);
+        }
+    }
+    Ok(())
+}
+
+/// Keeps, for every statement that is open, the levels it takes.
+fn count_statement(statements: &mut Vec<usize>, name: &str) {
+    match name {
+        "for" | "if" | "with" | "filter" | "macro" | "call" | "block" | "autoescape" => statements.push(1),
+        "elif" => {
+            if let Some(levels) = statements.last_mut() {
+                *levels += 1;
+            }
+        }
+        name if name.starts_with("end") => drop(statements.pop()),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QWEN: &str = include_str!("../../tests/golden/chat_template.jinja");
+
+    /// What is said about a template, by a thread with a stack as small as they come.
+    fn refusal(source: String) -> String {
+        let work = move || {
+            let template = match ChatTemplate::new(&source) {
+                Ok(template) => template,
+                Err(reason) => return reason,
+            };
+            match template.render(&[Message::user("How are you?"), Message::assistant("Fine.")]) {
+                Ok(text) => format!("accepted: {} bytes", text.len()),
+                Err(error) => error.to_string(),
+            }
+        };
+        std::thread::Builder::new().stack_size(512 << 10).spawn(work).unwrap().join().unwrap()
+    }
+
+    #[test]
+    fn templates_that_are_too_deep_are_refused_with_their_line() {
+        let many = 28_000;
+        let cases = [
+            format!("{{{{ 1{} }}}}", "+1".repeat(many)),
+            format!("{{{{ {}x }}}}", "not ".repeat(many)),
+            format!("{{{{ {}1 }}}}", "-".repeat(many)),
+            format!("{{{{ {}1{} }}}}", "(".repeat(many), ")".repeat(many)),
+            format!("{{{{ {}1{} }}}}", "[".repeat(many), "]".repeat(many)),
+            format!("{{{{ {}1{} }}}}", "{1:".repeat(many), "}".repeat(many)),
+            format!("{{{{ x{} }}}}", "|list".repeat(many)),
+            format!("{{{{ x{} }}}}", ".x".repeat(many)),
+            format!("{{{{ x{} }}}}", "[0]".repeat(many)),
+            format!("{{{{ x{} }}}}", "()".repeat(many)),
+            format!("{{{{ x{} }}}}", " if x else x".repeat(many)),
+            format!("{{{{ x{} }}}}", " is x".repeat(many)),
+            format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(many)),
+            format!("{}{}", "{% if x %}".repeat(many), "{% endif %}".repeat(many)),
+            format!("{}{}", "{% for x in y %}".repeat(many), "{% endfor %}".repeat(many)),
+            format!("{}{}", "{% set x %}".repeat(many), "{% endset %}".repeat(many)),
+            format!("{}{}", "{% macro m() %}".repeat(many), "{% endmacro %}".repeat(many)),
+            format!("{{% set x = 1{} %}}", "~1".repeat(many)),
+        ];
+        for source in cases {
+            let reason = refusal(format!("\n{source}"));
+            assert!(reason.starts_with("line 2: ") && reason.contains("the limit is"), "{reason}: {:.60}", source);
+        }
+    }
+
+    /// What is just below the limits fits a small stack.
+    #[test]
+    fn templates_may_be_as_deep_as_the_limits_say() {
+        let most = limits::TEMPLATE_TAG_TOKENS;
+        let tags = [
+            format!("{{{{ 1{} }}}}", "+1".repeat(most / 2 - 2)),
+            format!("{{{{ {}x }}}}", "not ".repeat(most - 2)),
+            format!("{{{{ {}1 }}}}", "-".repeat(most - 2)),
+            format!("{{{{ x{} }}}}", "|string".repeat(most / 2 - 2)),
+            format!("{{{{ {}1{} }}}}", "(".repeat(limits::TEMPLATE_BRACKETS), ")".repeat(limits::TEMPLATE_BRACKETS)),
+        ];
+        let depth = limits::TEMPLATE_DEPTH;
+        for tag in tags {
+            let nested = format!("{}{tag}{}", "{% if true %}".repeat(depth), "{% endif %}".repeat(depth));
+            let reason = refusal(nested);
+            assert!(reason.starts_with("accepted"), "{reason}");
+        }
+        let chain = format!("{{% if x %}}{}{{% else %}}y{{% endif %}}", "{% elif x %}".repeat(depth - 1));
+        assert!(refusal(chain).starts_with("accepted"));
+    }
+
+    #[test]
+    fn what_never_ends_or_grows_runs_out_of_fuel() {
+        let grow = "{% set ns = namespace(x='xx') %}{% for i in range(90) %}";
+        let cases = [
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}".to_owned(),
+            format!("{grow}{{% set ns.x = ns.x ~ ns.x %}}{{% endfor %}}"),
+            format!("{grow}{{% set ns.x = ns.x + ns.x %}}{{% endfor %}}"),
+            format!("{grow}{{% set ns.x = [ns.x, ns.x] %}}{{% endfor %}}{{{{ ns.x }}}}"),
+            format!("{grow}{{% set ns.x = ns.x.replace('x', ns.x) %}}{{% endfor %}}"),
+            format!("{grow}{{% set ns.x = ns.x.join([1, 2, 3]) %}}{{% endfor %}}"),
+            "{{ 'x' * 90000000 }}".to_owned(),
+            "{{ [1] * 90000000 }}".to_owned(),
+            "{{ 'x'|center(1000000000) }}".to_owned(),
+            "{{ 'x\\nx'|indent(1000000000) }}".to_owned(),
+            "{{ [1, [2]]|tojson(indent=1000000000) }}".to_owned(),
+            "{{ '%1000000000d'|format(1) }}".to_owned(),
+            "{{ '{:>1000000000}'.format(1) }}".to_owned(),
+            "{{ range(1000000000)|list }}".to_owned(),
+            "{% macro m(a) %}{{ m(a) }}{% endmacro %}{{ m(1) }}".to_owned(),
+            "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}".to_owned(),
+            "{% include 'chat_template.jinja' %}".to_owned(),
+            "{% extends 'chat_template.jinja' %}".to_owned(),
+        ];
+        for source in cases {
+            let reason = refusal(source.clone());
+            assert!(reason.contains("chat_template.jinja"), "{source}: {reason:.300}");
+            assert!(reason.lines().count() == 1, "{source}: {reason:.300}");
+        }
+    }
+
+    /// Values in values, which are compared, written and given back by recursion.
+    #[test]
+    fn values_in_values_do_no_harm() {
+        let deep = "{% set ns = namespace(x=1) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}";
+        for source in [
+            deep.to_owned(),
+            deep.replace("range(99999)", "range(9000)") + "{{ ns.x }}",
+            deep.replace("range(99999)", "range(9000)") + "{{ ns.x == [ns.x] }}",
+            deep.replace("[ns.x]", "{1: ns.x}"),
+            "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}{{ ns == ns.x }}{{ ns|tojson }}".to_owned(),
+        ] {
+            println!("{source}: {:.200}", refusal(source.clone()));
+        }
+    }
+
+    #[test]
+    fn the_longest_conversation_has_fuel() {
+        let template = ChatTemplate::new(QWEN).unwrap();
+        let turn = [Message::user("How are you?"), Message::assistant("<think>\nx\n</think>\n\nFine.")];
+        let many: Vec<Message> = turn.iter().cycle().take(4000).cloned().collect();
+        assert!(template.render(&many).unwrap().len() > 40_000);
+        let long = "<think>\nx\n</think>\n\nI am fine. ".repeat(200_000);
+        let long = [Message::system(&long), Message::user(&long), Message::assistant(&long)];
+        assert!(template.render(&long).unwrap().len() > 5_000_000);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 
-use super::{delta, pipeline::Pipeline};
+use super::{definition, delta, pipeline::Pipeline};
 use crate::{Error, Result};
 
 /// One token of an encoded text.
@@ -43,9 +43,10 @@ pub(crate) enum Reach {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; the error says what is wrong with it.
-    pub(crate) fn new(json: &[u8]) -> Result<Self, String> {
-        let mut inner = HfTokenizer::from_bytes(json).map_err(|error| error.to_string())?;
+    /// Reads the `tokenizer.json` of a model with so many token ids; the error says what is wrong with it.
+    pub(crate) fn new(json: &[u8], vocab_size: usize) -> Result<Self, String> {
+        let used = definition::checked(json, vocab_size)?;
+        let mut inner = HfTokenizer::from_bytes(used).map_err(|error| error.to_string())?;
         let added = inner.get_added_tokens_decoder();
         let (special_ids, spellings): (Vec<u32>, Vec<&str>) =
             added.iter().filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.as_str())).unzip();
@@ -54,6 +55,11 @@ impl Tokenizer {
             .build(spellings)
             .map_err(|error| error.to_string())?;
         let len = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        // The ids that added tokens really get are not always those that the file gives them.
+        if len > vocab_size {
+            let last = len - 1;
+            return Err(format!("id {last} is not below model.vocab_size {vocab_size} of guard.toml"));
+        }
         let bytes: Vec<Box<[u8]>> = (0..len as u32)
             .map(|id| match added.get(&id) {
                 Some(token) => token.content.as_bytes().into(),
@@ -218,7 +224,7 @@ mod tests {
     #[test]
     fn tokens_reach_as_far_as_the_vocabulary_says() {
         let json = include_bytes!("../../tests/golden/checkpoints/odd-bf16/tokenizer.json");
-        let tokenizer = Tokenizer::new(json).unwrap();
+        let tokenizer = Tokenizer::new(json, 640).unwrap();
         let longest = tokenizer.bytes.iter().max_by_key(|token| token.len()).unwrap();
         assert_eq!(tokenizer.reach(longest), Reach::Known(longest.len()));
         assert_eq!(tokenizer.reach(&longest[..longest.len() - 1]), Reach::Open);

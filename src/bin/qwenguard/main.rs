@@ -7,7 +7,7 @@ mod moderate;
 mod report;
 
 use std::{
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -116,6 +116,10 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 /// Reads a file; errors name it.
 fn read_named<T>(path: &Path, read: impl FnOnce(&str) -> Result<T, qwenguard::Error>) -> Result<T, Failure> {
     let named = |error: &dyn std::fmt::Display| Failure::Message(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    // One byte more than a document may have: the library says that it is too long, whatever else comes.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| named(&error))?;
+    file.take((1 << 20) + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| named(&error))?;
     read(&text).map_err(|error| named(&error))
 }

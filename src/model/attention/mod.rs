@@ -29,6 +29,8 @@ mod tests;
 
 use cache::{BLOCK, CacheFormat};
 
+use crate::bundle::limits;
+
 /// Sizes of the attention heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
@@ -41,6 +43,17 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// An error if no graph has such heads; if it is none, no product of the sizes can overflow.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Heads { query, kv, dim } = *self;
+        let known = (1..=limits::HEADS).contains(&query) && (1..=limits::HEADS).contains(&kv);
+        let known = known && (1..=limits::HEAD_DIM).contains(&dim);
+        match known && query.is_multiple_of(kv) && dim.is_multiple_of(8) {
+            true => Ok(()),
+            false => Err(format!("head sizes {self:?} are not supported")),
+        }
+    }
+
     /// Query heads that read one KV head.
     pub(crate) fn group(&self) -> usize {
         self.query / self.kv
@@ -93,10 +106,8 @@ impl Attention<'_> {
     ///
     /// Two streams may read the same block, but nobody may write a block that another stream of the batch uses.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        let Heads { query, kv, dim } = self.heads;
-        if query == 0 || kv == 0 || dim == 0 || !query.is_multiple_of(kv) || !dim.is_multiple_of(8) {
-            return Err(format!("head sizes {:?} are not supported", self.heads));
-        }
+        self.heads.check()?;
+        let dim = self.heads.dim;
         if !self.qkv.len().is_multiple_of(self.heads.packed_width()) {
             return Err(format!("qkv has {} values, not a multiple of {}", self.qkv.len(), self.heads.packed_width()));
         }
@@ -104,13 +115,17 @@ impl Attention<'_> {
         if self.sin.len() != self.cos.len() || self.q_norm.len() != dim || self.k_norm.len() != dim {
             return Err("cos, sin, q_norm or k_norm has the wrong size".to_owned());
         }
-        if self.cu_seqlens.len() != self.streams() + 1 || self.block_table.len() != self.streams() * self.table_width {
+        let slots = self.streams().checked_mul(self.table_width);
+        if self.cu_seqlens.len() != self.streams() + 1 || Some(self.block_table.len()) != slots {
             return Err("cu_seqlens, past_lens and block_table disagree on the number of streams".to_owned());
         }
         let ends = self.cu_seqlens.iter().map(|&end| usize::try_from(end));
         let ends: Vec<usize> = ends.collect::<Result<_, _>>().map_err(|_| "cu_seqlens is negative".to_owned())?;
         if ends[0] != 0 || *ends.last().unwrap_or(&0) != self.tokens() || ends.windows(2).any(|w| w[0] > w[1]) {
             return Err(format!("cu_seqlens {ends:?} does not partition {} tokens", self.tokens()));
+        }
+        if self.num_blocks > limits::CACHE_BLOCKS {
+            return Err(format!("{} blocks, the limit is {}", self.num_blocks, limits::CACHE_BLOCKS));
         }
         let mut owner = vec![0u32; self.num_blocks];
         for stream in 0..self.streams() {

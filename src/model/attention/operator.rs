@@ -51,13 +51,13 @@ impl Operator for PagedAttention {
         let int = |name: &str| context.get::<i64>(name).ok_or_else(|| missing(name));
         let float = |name: &str| context.get::<f32>(name).ok_or_else(|| missing(name));
         let size = |name: &str| usize::try_from(int(name)?).map_err(|_| missing(name));
-        Ok(PagedAttentionNode {
-            kernel: self.kernel,
-            layer: int("layer")?,
-            heads: Heads { query: size("num_heads")?, kv: size("kv_num_heads")?, dim: size("head_dim")? },
-            scale: float("scale")?,
-            epsilon: float("epsilon")?,
-        })
+        let heads = Heads { query: size("num_heads")?, kv: size("kv_num_heads")?, dim: size("head_dim")? };
+        heads.check().map_err(|reason| ort::Error::new(format!("PagedAttention: {reason}")))?;
+        let (scale, epsilon) = (float("scale")?, float("epsilon")?);
+        if !(scale.is_finite() && epsilon.is_finite() && epsilon >= 0.0) {
+            return Err(ort::Error::new(format!("PagedAttention: scale is {scale} and epsilon {epsilon}")));
+        }
+        Ok(PagedAttentionNode { kernel: self.kernel, layer: int("layer")?, heads, scale, epsilon })
     }
 }
 

@@ -47,13 +47,18 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// Takes memory for `rows` rows. Their contents are those of earlier rows until they are set.
-    pub(crate) fn reset(&mut self, rows: usize, shape: Shape) {
-        let blocks = shape.blocks();
+    /// Takes memory for `rows` rows. Their contents are those of earlier rows until they are set. After an error there
+    /// are none.
+    pub(crate) fn reset(&mut self, rows: usize, shape: Shape) -> Result<(), String> {
+        self.rows = 0;
+        let blocks = shape.blocks().checked_mul(rows);
+        let lines = blocks.and_then(|blocks| blocks.checked_mul(shape.block / GROUP));
+        let (Some(blocks), Some(lines)) = (blocks, lines) else { return Err(format!("{rows} rows are too many")) };
+        resize(&mut self.lines, lines, Line([0; 2 * GROUP]))?;
+        resize(&mut self.units, blocks, 0.0)?;
+        resize(&mut self.offsets, blocks, 0)?;
         (self.rows, self.inputs, self.block) = (rows, shape.inputs, shape.block);
-        self.lines.resize(blocks * (shape.block / GROUP) * rows, Line([0; 2 * GROUP]));
-        self.units.resize(blocks * rows, 0.0);
-        self.offsets.resize(blocks * rows, 0);
+        Ok(())
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -88,6 +93,13 @@ impl Activations {
             offsets: self.offsets.as_mut_ptr(),
         }
     }
+}
+
+fn resize<T: Clone>(values: &mut Vec<T>, len: usize, value: T) -> Result<(), String> {
+    let missing = len.saturating_sub(values.len());
+    values.try_reserve(missing).map_err(|_| format!("no memory for {len} rounded activations"))?;
+    values.resize(len, value);
+    Ok(())
 }
 
 /// Sets rows of [`Activations`], several at a time.

@@ -97,7 +97,7 @@ impl MatMulInt8Node {
         let weights = PackedWeights::new(self.shape, values, scales)?;
         let output = Output(output_pointer(context, 0, &[rows as i64, outputs as i64])?);
         ACTIVATIONS.with_borrow_mut(|rounded| {
-            rounded.reset(rows, self.shape);
+            rounded.reset(rows, self.shape)?;
             self.round(context, activations, rounded)?;
             let rounded = &*rounded;
             run_tasks(context, self.shape.panels(), |panel| {

@@ -47,8 +47,8 @@ fn multiply(kernel: Kernel, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let count = rows.len() / shape.inputs;
     let mut rounded = Activations::default();
     // What another node left behind.
-    rounded.reset(count + 3, Shape::new(shape.inputs + 40, 1, 32).unwrap());
-    rounded.reset(count, shape);
+    rounded.reset(count + 3, Shape::new(shape.inputs + 40, 1, 32).unwrap()).unwrap();
+    rounded.reset(count, shape).unwrap();
     let writer = rounded.writer();
     for (index, row) in rows.chunks_exact(shape.inputs).enumerate() {
         // SAFETY: nobody else uses `rounded`.

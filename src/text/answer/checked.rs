@@ -145,7 +145,7 @@ pub fn fuzz(data: &[u8]) {
     static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     const JSON: &[u8] =
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/odd-bf16/tokenizer.json"));
-    run(TOKENIZER.get_or_init(|| Tokenizer::new(JSON).unwrap()), data);
+    run(TOKENIZER.get_or_init(|| Tokenizer::new(JSON, 640).unwrap()), data);
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
 
     fn tokenizer() -> Tokenizer {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/odd-bf16/tokenizer.json");
-        Tokenizer::new(&std::fs::read(path).unwrap()).unwrap()
+        Tokenizer::new(&std::fs::read(path).unwrap(), 640).unwrap()
     }
 
     /// Answers as models and attackers write them, in any pieces, cut back and ended at any time.

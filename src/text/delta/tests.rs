@@ -23,7 +23,7 @@ fn qwen() -> &'static Tokenizer {
 fn load(path: &str) -> Tokenizer {
     let json = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
     let json = json.unwrap_or_else(|error| panic!("{path}: {error}; run `make test-data`"));
-    Tokenizer::new(&json).unwrap()
+    Tokenizer::new(&json, 1 << 18).unwrap()
 }
 
 /// Every promise for one text that comes in pieces of these lengths.

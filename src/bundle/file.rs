@@ -1,0 +1,68 @@
+//! Files that are read as a whole or hashed: only regular ones, and none that is larger than it may be.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    path::Path,
+};
+
+/// Opens a regular file, or what a link to one leads to. Others are refused: a FIFO would wait for a writer, a device
+/// may never end. What was opened is looked at, not the path, so that nothing can be exchanged in between.
+pub(crate) fn open(path: &Path) -> Result<File, String> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Without it opening a FIFO waits already, and a terminal could become that of this process.
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    }
+    let file = options.open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err(format!("{}, not a regular file", kind(&metadata)));
+    }
+    Ok(file)
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let file = open(path)?;
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    check_size(size, limit)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size as usize + 1).map_err(|_| format!("no memory for its {size} bytes"))?;
+    // It may grow while it is read.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(describe)?;
+    check_size(bytes.len() as u64, limit)?;
+    Ok(bytes)
+}
+
+pub(crate) fn check_size(size: u64, limit: u64) -> Result<(), String> {
+    if size > limit { Err(format!("{size} bytes, the limit is {limit}")) } else { Ok(()) }
+}
+
+fn describe(error: io::Error) -> String {
+    error.to_string()
+}
+
+fn kind(metadata: &std::fs::Metadata) -> &'static str {
+    if metadata.is_dir() {
+        return "a directory";
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        if kind.is_fifo() {
+            return "a FIFO";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    "something else"
+}

@@ -1,0 +1,391 @@
+//! A bundle's graph before the runtime sees it: only the operators that the exporter writes, with tensors and attributes
+//! that fit each other and guard.toml.
+//!
+//! The runtime's kernels and our own trust shapes that they were told when the session was made. So every value's width
+//! is worked out here: a row for each token, of so many floats. Weights lie in the graph or in `weights.bin`, and
+//! nowhere else.
+
+mod tensors;
+
+use std::collections::HashMap;
+
+use prost::Message;
+
+use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::bundle::{Dimensions, limits};
+use tensors::Tensors;
+
+/// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
+const OPSETS: [(&str, i64); 3] = [("", 21), ("com.microsoft", 1), ("ai.qwenguard", 1)];
+
+/// Nodes of a layer, and of what is around the layers.
+const LAYER_NODES: usize = 16;
+
+/// What a graph must fit.
+pub(super) struct Expected<'a> {
+    pub(super) dims: &'a Dimensions,
+    /// The outputs beside the caches, and how many classes each has.
+    pub(super) heads: [(&'static str, usize); 4],
+    /// Bytes of `weights.bin`.
+    pub(super) weights: u64,
+}
+
+/// Checks a graph and writes anew what was checked.
+pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, String> {
+    let model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
+    check_opsets(&model)?;
+    let graph = model.graph.as_ref().ok_or("it has no graph")?;
+    let nodes = LAYER_NODES * (expected.dims.num_layers + 2);
+    let items = graph.initializer.len().max(graph.input.len()).max(graph.output.len());
+    if graph.node.len() > nodes || items > limits::GRAPH_ITEMS {
+        let count = graph.node.len();
+        return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
+    }
+    let tensors = Tensors::new(&graph.initializer, expected.weights)?;
+    check_inputs(graph, expected.dims)?;
+    let mut check = Check { dims: expected.dims, tensors, values: HashMap::new(), layers: 0 };
+    for node in &graph.node {
+        let name = || format!("node {} {:?}", node.op_type(), node.name());
+        check.node(node).map_err(|reason| format!("{}: {reason}", name()))?;
+    }
+    check.outputs(graph, expected)?;
+    Ok(model.encode_to_vec())
+}
+
+fn check_opsets(model: &ModelProto) -> Result<(), String> {
+    // Whose numbers the runtime knows; what they change does not concern these operators.
+    if !(8..=10).contains(&model.ir_version()) {
+        return Err(format!("ir_version {} is not 8 to 10", model.ir_version()));
+    }
+    for (index, opset) in model.opset_import.iter().enumerate() {
+        let known = OPSETS.contains(&(opset.domain(), opset.version()));
+        if !known || model.opset_import[..index].contains(opset) {
+            return Err(format!("opset {:?} {} is not supported", opset.domain(), opset.version()));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the graph's inputs, in order, with their types.
+fn inputs(dims: &Dimensions) -> Vec<(String, i32)> {
+    let fixed = [
+        ("input_ids", TensorProto::INT64),
+        ("cu_seqlens", TensorProto::INT32),
+        ("past_lens", TensorProto::INT32),
+        ("block_table", TensorProto::INT32),
+    ];
+    let caches = (0..dims.num_layers).flat_map(|layer| [format!("key_cache.{layer}"), format!("value_cache.{layer}")]);
+    let caches = caches.map(|name| (name, TensorProto::UINT8));
+    fixed.into_iter().map(|(name, kind)| (name.to_owned(), kind)).chain(caches).collect()
+}
+
+fn check_inputs(graph: &GraphProto, dims: &Dimensions) -> Result<(), String> {
+    let wanted = inputs(dims);
+    if graph.input.len() != wanted.len() {
+        return Err(format!("{} inputs, {} are expected", graph.input.len(), wanted.len()));
+    }
+    for (input, (name, kind)) in graph.input.iter().zip(&wanted) {
+        if input.name() != name || element(input) != Some(*kind) {
+            return Err(format!("input {:?} is not {name:?}, or of another type", input.name()));
+        }
+    }
+    Ok(())
+}
+
+fn element(value: &ValueInfoProto) -> Option<i32> {
+    Some(value.r#type.as_ref()?.tensor_type.as_ref()?.elem_type())
+}
+
+/// What the nodes so far have computed.
+struct Check<'g> {
+    dims: &'g Dimensions,
+    tensors: Tensors<'g>,
+    values: HashMap<&'g str, Value>,
+    /// Layers whose attention was seen.
+    layers: usize,
+}
+
+/// A value that a node computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// Floats, a row of so many for each token.
+    Rows(usize),
+    /// Rows of 16-bit floats, straight from the embedding.
+    Half(usize),
+    /// A cache, after its layer.
+    Cache,
+}
+
+impl<'g> Check<'g> {
+    fn node(&mut self, node: &'g NodeProto) -> Result<(), String> {
+        let value = match (node.domain(), node.op_type()) {
+            ("", "Gather") => self.embedding(node)?,
+            ("", "Cast") => self.cast(node)?,
+            ("", "MatMul") => self.matmul(node)?,
+            ("", "SimplifiedLayerNormalization") => self.norm(node)?,
+            ("com.microsoft", "SkipSimplifiedLayerNormalization") => return self.skip_norm(node),
+            ("com.microsoft", "MatMulNBits") => self.matmul_n_bits(node)?,
+            ("ai.qwenguard", "MatMulInt8") => self.matmul_int8(node)?,
+            ("ai.qwenguard", "SwiGlu") => self.swiglu(node)?,
+            ("ai.qwenguard", "PagedAttention") => return self.attention(node),
+            (domain, _) => return Err(format!("the operator, of domain {domain:?}, is not supported")),
+        };
+        match &node.output[..] {
+            [output] => self.define(output, value),
+            outputs => Err(format!("{} outputs instead of one", outputs.len())),
+        }
+    }
+
+    fn define(&mut self, name: &'g str, value: Value) -> Result<(), String> {
+        let taken = name.is_empty() || self.tensors.get(name).is_ok() || is_input(name);
+        if taken || self.values.insert(name, value).is_some() {
+            return Err(format!("output {name:?} has no name of its own"));
+        }
+        match value {
+            Value::Rows(width) | Value::Half(width) if !(1..=limits::GRAPH_WIDTH).contains(&width) => {
+                Err(format!("rows of {width} values, the limit is {}", limits::GRAPH_WIDTH))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The width of an input that is rows of floats.
+    fn rows(&self, name: &str) -> Result<usize, String> {
+        match self.values.get(name) {
+            Some(Value::Rows(width)) => Ok(*width),
+            _ => Err(format!("input {name:?} is not computed before as rows of floats")),
+        }
+    }
+
+    fn embedding(&self, node: &NodeProto) -> Result<Value, String> {
+        let [table, ids] = inputs_of(node)?;
+        Attributes::of(node, &["axis"])?.is("axis", 0)?;
+        let table = self.tensors.get(table)?;
+        let (rows, width) = (self.dims.vocab_size, self.dims.hidden_size);
+        table.has(&[rows, width])?;
+        match (ids, table.kind) {
+            ("input_ids", TensorProto::FLOAT) => Ok(Value::Rows(width)),
+            ("input_ids", TensorProto::FLOAT16 | TensorProto::BFLOAT16) => Ok(Value::Half(width)),
+            _ => Err("it is not of floats, or its ids are not input_ids".to_owned()),
+        }
+    }
+
+    fn cast(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source] = inputs_of(node)?;
+        Attributes::of(node, &["to"])?.is("to", TensorProto::FLOAT.into())?;
+        match self.values.get(source) {
+            Some(Value::Half(width)) => Ok(Value::Rows(*width)),
+            _ => Err(format!("input {source:?} is not the embedding")),
+        }
+    }
+
+    fn matmul(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, weights] = inputs_of(node)?;
+        Attributes::of(node, &[])?;
+        let weights = self.tensors.floats(weights)?;
+        match weights.dims[..] {
+            [inputs, outputs] if inputs == self.rows(source)? => Ok(Value::Rows(outputs)),
+            _ => Err(format!("weights {:?} do not fit rows of {}", weights.dims, self.rows(source)?)),
+        }
+    }
+
+    fn norm(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, weight] = inputs_of(node)?;
+        let attributes = Attributes::of(node, &["axis", "epsilon"])?;
+        attributes.is("axis", -1)?;
+        attributes.epsilon()?;
+        let width = self.rows(source)?;
+        self.tensors.floats(weight)?.has(&[width])?;
+        Ok(Value::Rows(width))
+    }
+
+    fn skip_norm(&mut self, node: &'g NodeProto) -> Result<(), String> {
+        let [branch, stream, weight] = inputs_of(node)?;
+        Attributes::of(node, &["epsilon"])?.epsilon()?;
+        let width = self.rows(branch)?;
+        if self.rows(stream)? != width {
+            return Err(format!("rows of {width} and of {} are added", self.rows(stream)?));
+        }
+        self.tensors.floats(weight)?.has(&[width])?;
+        match &node.output[..] {
+            [normed] => self.define(normed, Value::Rows(width)),
+            [normed, mean, deviation, sum] if mean.is_empty() && deviation.is_empty() => {
+                self.define(normed, Value::Rows(width))?;
+                self.define(sum, Value::Rows(width))
+            }
+            outputs => Err(format!("outputs {outputs:?} are not expected")),
+        }
+    }
+
+    /// Sizes of a matrix of quantised weights: inputs, outputs, and inputs that share a scale.
+    fn quantized(&self, source: &str, attributes: &Attributes, block: &str) -> Result<[usize; 3], String> {
+        let (inputs, outputs, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size(block)?);
+        if inputs != self.rows(source)? {
+            return Err(format!("K is {inputs}, the rows have {}", self.rows(source)?));
+        }
+        if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&block) {
+            return Err(format!("N {outputs} or the block {block} is out of range"));
+        }
+        Ok([inputs, outputs, block])
+    }
+
+    fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, packed, scales] = inputs_of(node)?;
+        let attributes = Attributes::of(node, &["K", "N", "accuracy_level", "bits", "block_size"])?;
+        attributes.is("bits", 4)?;
+        if !(0..=4).contains(&attributes.int("accuracy_level")?) {
+            return Err("accuracy_level is not 0 to 4".to_owned());
+        }
+        let [inputs, outputs, block] = self.quantized(source, &attributes, "block_size")?;
+        let blocks = inputs.div_ceil(block);
+        self.tensors.bytes(packed)?.has(&[outputs, blocks, block / 2])?;
+        let scales = self.tensors.floats(scales)?;
+        scales.has(&[outputs * blocks]).or_else(|_| scales.has(&[outputs, blocks]))?;
+        Ok(Value::Rows(outputs))
+    }
+
+    fn matmul_int8(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, packed, scales] = inputs_of(node)?;
+        let attributes = Attributes::of(node, &["K", "N", "block"])?;
+        let [inputs, outputs, block] = self.quantized(source, &attributes, "block")?;
+        let shape = super::matmul::Shape::new(inputs, outputs, block)?;
+        self.tensors.bytes(packed)?.has(&shape.values_dims())?;
+        self.tensors.floats(scales)?.has(&shape.scales_dims())?;
+        Ok(Value::Rows(outputs))
+    }
+
+    fn swiglu(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source] = inputs_of(node)?;
+        Attributes::of(node, &[])?;
+        match self.rows(source)? {
+            width if width.is_multiple_of(2) => Ok(Value::Rows(width / 2)),
+            width => Err(format!("rows of {width} have no two halves")),
+        }
+    }
+
+    fn attention(&mut self, node: &'g NodeProto) -> Result<(), String> {
+        let Dimensions { num_heads, num_kv_heads, head_dim, context, .. } = *self.dims;
+        let [qkv, keys, values, cu_seqlens, past_lens, block_table, cos, sin, q_norm, k_norm] = inputs_of(node)?;
+        let names = ["layer", "num_heads", "kv_num_heads", "head_dim", "scale", "epsilon"];
+        let attributes = Attributes::of(node, &names)?;
+        // Layers come in order, so each cache is written once.
+        let layer = self.layers;
+        attributes.is("layer", layer as i64)?;
+        attributes.is("num_heads", num_heads as i64)?;
+        attributes.is("kv_num_heads", num_kv_heads as i64)?;
+        attributes.is("head_dim", head_dim as i64)?;
+        attributes.epsilon()?;
+        let scale = attributes.float("scale")?;
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(format!("scale is {scale}"));
+        }
+        let caches = [format!("key_cache.{layer}"), format!("value_cache.{layer}")];
+        let batch = [cu_seqlens, past_lens, block_table] == ["cu_seqlens", "past_lens", "block_table"];
+        if [keys, values] != caches || !batch || layer == self.dims.num_layers {
+            return Err("the inputs of the batch or the caches are not those of the layer".to_owned());
+        }
+        if self.rows(qkv)? != (num_heads + 2 * num_kv_heads) * head_dim {
+            return Err(format!("rows of {} are not queries, keys and values of the heads", self.rows(qkv)?));
+        }
+        for table in [cos, sin] {
+            self.tensors.floats(table)?.has(&[context, head_dim / 2])?;
+        }
+        for norm in [q_norm, k_norm] {
+            self.tensors.floats(norm)?.has(&[head_dim])?;
+        }
+        let outputs = [format!("key_cache_out.{layer}"), format!("value_cache_out.{layer}")];
+        let [attended, keys, values] = &node.output[..] else { return Err("it has not three outputs".to_owned()) };
+        if [keys, values] != [&outputs[0], &outputs[1]] {
+            return Err(format!("outputs {keys:?} and {values:?} are not the layer's caches"));
+        }
+        self.layers += 1;
+        self.define(keys, Value::Cache)?;
+        self.define(values, Value::Cache)?;
+        self.define(attended, Value::Rows(num_heads * head_dim))
+    }
+
+    /// The graph's outputs are the heads, with as many classes as there are labels, and every layer's caches.
+    fn outputs(&self, graph: &GraphProto, expected: &Expected) -> Result<(), String> {
+        if self.layers != self.dims.num_layers {
+            return Err(format!("{} layers, guard.toml says {}", self.layers, self.dims.num_layers));
+        }
+        let heads = expected.heads.map(|(name, classes)| (name.to_owned(), Value::Rows(classes), TensorProto::FLOAT));
+        let caches = inputs(self.dims).into_iter().skip(4);
+        let caches = caches.map(|(name, kind)| (name.replace("_cache.", "_cache_out."), Value::Cache, kind));
+        let wanted: Vec<_> = heads.into_iter().chain(caches).collect();
+        for (name, value, kind) in &wanted {
+            let output = graph.output.iter().find(|output| output.name() == name);
+            let fits = output.and_then(element) == Some(*kind) && self.values.get(name.as_str()) == Some(value);
+            if !fits {
+                let classes = if let Value::Rows(classes) = value { format!(" of {classes} classes") } else { "".into() };
+                return Err(format!("output {name} is missing or not what guard.toml says{classes}"));
+            }
+        }
+        match graph.output.len() == wanted.len() {
+            true => Ok(()),
+            false => Err(format!("{} outputs, {} are expected", graph.output.len(), wanted.len())),
+        }
+    }
+}
+
+fn is_input(name: &str) -> bool {
+    let cache = |prefix| name.strip_prefix(prefix).is_some_and(|layer: &str| layer.parse::<usize>().is_ok());
+    ["input_ids", "cu_seqlens", "past_lens", "block_table"].contains(&name)
+        || cache("key_cache.")
+        || cache("value_cache.")
+}
+
+fn inputs_of<const N: usize>(node: &NodeProto) -> Result<[&str; N], String> {
+    let names: Vec<&str> = node.input.iter().map(String::as_str).collect();
+    names.try_into().map_err(|names: Vec<&str>| format!("{} inputs, {N} are expected", names.len()))
+}
+
+/// A node's attributes, none but those it may have.
+struct Attributes<'g>(&'g [AttributeProto]);
+
+impl<'g> Attributes<'g> {
+    fn of(node: &'g NodeProto, names: &[&str]) -> Result<Self, String> {
+        for (index, attribute) in node.attribute.iter().enumerate() {
+            let twice = node.attribute[..index].iter().any(|other| other.name() == attribute.name());
+            if twice || !names.contains(&attribute.name()) {
+                return Err(format!("attribute {:?} is not expected or appears twice", attribute.name()));
+            }
+        }
+        Ok(Attributes(&node.attribute))
+    }
+
+    fn get(&self, name: &str, kind: i32) -> Result<&'g AttributeProto, String> {
+        let found = self.0.iter().find(|attribute| attribute.name() == name && attribute.r#type() == kind);
+        found.ok_or_else(|| format!("attribute {name} is missing or has the wrong type"))
+    }
+
+    fn int(&self, name: &str) -> Result<i64, String> {
+        Ok(self.get(name, AttributeProto::INT)?.i())
+    }
+
+    fn size(&self, name: &str) -> Result<usize, String> {
+        let value = self.int(name)?;
+        usize::try_from(value).map_err(|_| format!("attribute {name} is {value}"))
+    }
+
+    fn float(&self, name: &str) -> Result<f32, String> {
+        Ok(self.get(name, AttributeProto::FLOAT)?.f())
+    }
+
+    fn is(&self, name: &str, wanted: i64) -> Result<(), String> {
+        match self.int(name)? {
+            value if value == wanted => Ok(()),
+            value => Err(format!("attribute {name} is {value}, not {wanted}")),
+        }
+    }
+
+    fn epsilon(&self) -> Result<(), String> {
+        match self.float("epsilon")? {
+            epsilon if epsilon.is_finite() && epsilon >= 0.0 => Ok(()),
+            epsilon => Err(format!("epsilon is {epsilon}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The graph's tensors: where each lies and how large it is.
+
+use std::collections::HashMap;
+
+use crate::{
+    bundle::WEIGHTS,
+    model::onnx::{StringStringEntryProto, TensorProto},
+};
+
+/// The most dimensions of a tensor.
+const RANK: usize = 4;
+
+/// Where tensors in `weights.bin` start: at a page, so that they can be mapped and are aligned for any type.
+const PAGE: u64 = 4096;
+
+/// A tensor that is known to be where it says.
+pub(super) struct Tensor {
+    pub(super) kind: i32,
+    pub(super) dims: Vec<usize>,
+}
+
+impl Tensor {
+    pub(super) fn has(&self, dims: &[usize]) -> Result<(), String> {
+        match self.dims == dims {
+            true => Ok(()),
+            false => Err(format!("a tensor has the dimensions {:?}, not {dims:?}", self.dims)),
+        }
+    }
+}
+
+/// The tensors by name.
+pub(super) struct Tensors<'g>(HashMap<&'g str, Tensor>);
+
+impl<'g> Tensors<'g> {
+    pub(super) fn new(tensors: &'g [TensorProto], weights: u64) -> Result<Self, String> {
+        let mut known = HashMap::with_capacity(tensors.len());
+        for proto in tensors {
+            let name = proto.name();
+            let tensor = check(proto, weights).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
+            if name.is_empty() || super::is_input(name) || known.insert(name, tensor).is_some() {
+                return Err(format!("tensor {name:?} has no name of its own"));
+            }
+        }
+        Ok(Tensors(known))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<&Tensor, String> {
+        self.0.get(name).ok_or_else(|| format!("there is no tensor {name:?}"))
+    }
+
+    pub(super) fn floats(&self, name: &str) -> Result<&Tensor, String> {
+        self.of(name, TensorProto::FLOAT, "floats")
+    }
+
+    pub(super) fn bytes(&self, name: &str) -> Result<&Tensor, String> {
+        self.of(name, TensorProto::UINT8, "bytes")
+    }
+
+    fn of(&self, name: &str, kind: i32, words: &str) -> Result<&Tensor, String> {
+        let tensor = self.get(name)?;
+        if tensor.kind == kind { Ok(tensor) } else { Err(format!("tensor {name:?} is not of {words}")) }
+    }
+}
+
+fn check(proto: &TensorProto, weights: u64) -> Result<Tensor, String> {
+    let kind = proto.data_type();
+    let size: u64 = match kind {
+        TensorProto::FLOAT => 4,
+        TensorProto::FLOAT16 | TensorProto::BFLOAT16 => 2,
+        TensorProto::UINT8 => 1,
+        _ => return Err(format!("data_type {kind} is not supported")),
+    };
+    let dims = &proto.dims;
+    let positive = dims.iter().map(|dim| usize::try_from(*dim).ok().filter(|dim| *dim > 0));
+    let sizes: Option<Vec<usize>> = positive.collect();
+    let Some(sizes) = sizes.filter(|sizes| (1..=RANK).contains(&sizes.len())) else {
+        return Err(format!("the dimensions {dims:?} are not supported"));
+    };
+    let bytes = sizes.iter().try_fold(size, |bytes, dim| bytes.checked_mul(*dim as u64));
+    let bytes = bytes.filter(|bytes| *bytes <= i64::MAX as u64).ok_or_else(|| format!("{dims:?} is too large"))?;
+    let found = match (&proto.raw_data, proto.data_location()) {
+        (Some(raw), 0) if proto.external_data.is_empty() => raw.len() as u64,
+        (None, TensorProto::EXTERNAL) => external(&proto.external_data, bytes, weights)?,
+        _ => return Err("it is neither in raw_data nor in external_data".to_owned()),
+    };
+    match found == bytes {
+        true => Ok(Tensor { kind, dims: sizes }),
+        false => Err(format!("{found} bytes, its dimensions {dims:?} take {bytes}")),
+    }
+}
+
+/// The bytes of a tensor in `weights.bin`.
+fn external(entries: &[StringStringEntryProto], bytes: u64, weights: u64) -> Result<u64, String> {
+    let (mut location, mut offset, mut length) = (None, 0, bytes);
+    for (index, entry) in entries.iter().enumerate() {
+        if entries[..index].iter().any(|other| other.key() == entry.key()) {
+            return Err(format!("external_data: {:?} appears twice", entry.key()));
+        }
+        let number = || {
+            let digits = Some(entry.value()).filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = digits.and_then(|value| value.parse::<u64>().ok());
+            number.ok_or_else(|| format!("external_data: {} is {:?}", entry.key(), entry.value()))
+        };
+        match entry.key() {
+            "location" => location = Some(entry.value()),
+            "offset" => offset = number()?,
+            "length" => length = number()?,
+            other => return Err(format!("external_data: {other:?} is not supported")),
+        }
+    }
+    // The runtime would read any file that it can find from the bundle's folder.
+    if location != Some(WEIGHTS) {
+        return Err(format!("external_data: the location is {location:?}, only {WEIGHTS} can be"));
+    }
+    if offset % PAGE != 0 || offset.checked_add(length).is_none_or(|end| end > weights) {
+        return Err(format!("external_data: {length} bytes at {offset} are not on pages within {WEIGHTS}"));
+    }
+    Ok(length)
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::model::onnx::StringStringEntryProto;
+
+const GRAPH: &[u8] = include_bytes!("../../../export/nano/bundle/paged.onnx");
+
+fn dims() -> Dimensions {
+    Dimensions {
+        architecture: String::new(),
+        vocab_size: 6144,
+        hidden_size: 192,
+        num_layers: 3,
+        num_heads: 6,
+        num_kv_heads: 2,
+        head_dim: 32,
+        context: 2048,
+    }
+}
+
+fn check(bytes: &[u8], dims: &Dimensions) -> Result<Vec<u8>, String> {
+    let heads =
+        [("risk_logits", 3), ("category_logits", 8), ("query_risk_logits", 3), ("query_category_logits", 9)];
+    checked(bytes, &Expected { dims, heads, weights: 4108288 })
+}
+
+/// What is said about a graph after an edit.
+fn refusal(edit: impl FnOnce(&mut GraphProto)) -> String {
+    let mut model = ModelProto::decode(GRAPH).unwrap();
+    edit(model.graph.as_mut().unwrap());
+    let reason = check(&model.encode_to_vec(), &dims()).expect_err("it was accepted");
+    assert_eq!(reason.lines().count(), 1, "{reason}");
+    reason
+}
+
+fn node<'g>(graph: &'g mut GraphProto, operator: &str) -> &'g mut NodeProto {
+    graph.node.iter_mut().find(|node| node.op_type() == operator).unwrap()
+}
+
+fn attribute<'g>(graph: &'g mut GraphProto, operator: &str, name: &str) -> &'g mut AttributeProto {
+    node(graph, operator).attribute.iter_mut().find(|attribute| attribute.name() == name).unwrap()
+}
+
+fn tensor<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut TensorProto {
+    graph.initializer.iter_mut().find(|tensor| tensor.name() == name).unwrap()
+}
+
+fn entry<'g>(graph: &'g mut GraphProto, key: &str) -> &'g mut StringStringEntryProto {
+    tensor(graph, "embed").external_data.iter_mut().find(|entry| entry.key() == key).unwrap()
+}
+
+#[test]
+fn what_was_checked_stays_what_it_was() {
+    let once = check(GRAPH, &dims()).unwrap();
+    assert_eq!(check(&once, &dims()).unwrap(), once);
+    assert_eq!(ModelProto::decode(&*once).unwrap(), ModelProto::decode(GRAPH).unwrap());
+    // Doubling every byte string of fields that are not known changes nothing: they do not come through.
+    let mut more = GRAPH.to_vec();
+    more.extend(b"\xCA\x01\x02hi");
+    assert_eq!(check(&more, &dims()).unwrap(), once);
+}
+
+#[test]
+fn attributes_are_those_of_the_manifest() {
+    for (operator, name) in [
+        ("PagedAttention", "layer"),
+        ("PagedAttention", "num_heads"),
+        ("PagedAttention", "kv_num_heads"),
+        ("PagedAttention", "head_dim"),
+        ("MatMulInt8", "K"),
+        ("MatMulInt8", "N"),
+        ("MatMulInt8", "block"),
+        ("Gather", "axis"),
+        ("Cast", "to"),
+        ("SimplifiedLayerNormalization", "axis"),
+    ] {
+        for value in [(1 << 59) + 6, i64::MAX, i64::MIN, -7, 0x1_0000_0006, 12] {
+            let reason = refusal(|graph| attribute(graph, operator, name).i = Some(value));
+            assert!(reason.starts_with(&format!("node {operator} ")), "{reason}");
+        }
+        refusal(|graph| attribute(graph, operator, name).r#type = Some(AttributeProto::FLOAT));
+        refusal(|graph| node(graph, operator).attribute.retain(|attribute| attribute.name() != name));
+    }
+    for name in ["scale", "epsilon"] {
+        for value in [f32::NAN, f32::INFINITY, -1.0] {
+            let reason = refusal(|graph| attribute(graph, "PagedAttention", name).f = Some(value));
+            assert!(reason.contains(name), "{reason}");
+        }
+    }
+    for operator in ["SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"] {
+        assert!(refusal(|graph| attribute(graph, operator, "epsilon").f = Some(f32::NAN)).contains("epsilon"));
+    }
+}
+
+#[test]
+fn dimensions_are_those_of_the_graph() {
+    let edits: [fn(&mut Dimensions); 8] = [
+        |dims| dims.vocab_size += 1,
+        |dims| dims.hidden_size += 1,
+        |dims| dims.num_layers += 1,
+        |dims| dims.num_layers -= 1,
+        |dims| dims.num_heads += 2,
+        |dims| dims.num_kv_heads = 1,
+        |dims| dims.head_dim = 64,
+        |dims| dims.context += 1,
+    ];
+    for edit in edits {
+        let mut dims = dims();
+        edit(&mut dims);
+        assert!(check(GRAPH, &dims).is_err(), "{dims:?}");
+    }
+}
+
+#[test]
+fn weights_lie_in_the_bundle() {
+    for location in ["../../etc/passwd", "/etc/passwd", "./weights.bin", "guard.toml", "", "weights.bin\0"] {
+        let reason = refusal(|graph| entry(graph, "location").value = Some(location.to_owned()));
+        assert!(reason.contains("only weights.bin can be"), "{reason}");
+    }
+    for (key, value) in [
+        ("offset", "4108288"),
+        ("offset", "18446744073709551615"),
+        ("offset", "99999999999999999999"),
+        ("offset", "-4096"),
+        ("offset", "+0"),
+        ("offset", "4"),
+        ("length", "0"),
+        ("length", "18446744073709551615"),
+        ("length", "4108289"),
+    ] {
+        let reason = refusal(|graph| entry(graph, key).value = Some(value.to_owned()));
+        assert!(reason.starts_with("tensor \"embed\""), "{key} {value}: {reason}");
+    }
+    refusal(|graph| tensor(graph, "embed").external_data.clear());
+    refusal(|graph| tensor(graph, "embed").data_location = None);
+    refusal(|graph| tensor(graph, "embed").raw_data = Some(vec![0; 4]));
+    refusal(|graph| {
+        let again = entry(graph, "location").clone();
+        tensor(graph, "embed").external_data.push(again);
+    });
+}
+
+#[test]
+fn tensors_have_the_sizes_that_they_say() {
+    for dims in [vec![1 << 40, 1 << 40], vec![i64::MAX], vec![-6144, -192], vec![0], vec![], vec![192, 6144], vec![1; 9]]
+    {
+        let reason = refusal(|graph| tensor(graph, "embed").dims = dims);
+        assert!(reason.contains("embed") || reason.contains("Gather"), "{reason}");
+    }
+    for kind in [0, 7, 8, 11, 99, -1] {
+        refusal(|graph| tensor(graph, "embed").data_type = Some(kind));
+    }
+    for name in ["rope.cos", "rope.sin", "layers.0.attn.q_norm", "layers.1.attn.qkv.packed", "norm", "heads.query.pre"] {
+        refusal(|graph| {
+            tensor(graph, name).dims.push(1);
+        });
+        refusal(|graph| tensor(graph, name).name = Some("other".into()));
+        refusal(|graph| tensor(graph, name).data_type = Some(TensorProto::BFLOAT16));
+    }
+    refusal(|graph| graph.initializer.push(graph.initializer[0].clone()));
+    refusal(|graph| tensor(graph, "norm").name = Some("input_ids".into()));
+}
+
+#[test]
+fn only_known_operators_run_in_their_order() {
+    for (operator, domain) in [("Loop", ""), ("If", ""), ("SwiGlu", ""), ("MatMul", "com.microsoft"), ("MatMul", "x")] {
+        let reason = refusal(|graph| {
+            let node = node(graph, "MatMul");
+            (node.op_type, node.domain) = (Some(operator.into()), Some(domain.into()));
+        });
+        assert!(reason.contains(operator) && reason.contains("is not supported"), "{reason}");
+    }
+    refusal(|graph| graph.node.reverse());
+    refusal(|graph| graph.node.push(graph.node[0].clone()));
+    refusal(|graph| node(graph, "SwiGlu").output.clear());
+    refusal(|graph| node(graph, "SwiGlu").output[0] = "input_ids".into());
+    refusal(|graph| node(graph, "SwiGlu").input[0] = "norm".into());
+    refusal(|graph| node(graph, "PagedAttention").input.swap(1, 2));
+    refusal(|graph| node(graph, "PagedAttention").input.swap(3, 4));
+    refusal(|graph| node(graph, "PagedAttention").input[1] = "key_cache.1".into());
+    refusal(|graph| node(graph, "PagedAttention").output.swap(1, 2));
+    refusal(|graph| drop(graph.input.pop()));
+    refusal(|graph| drop(graph.output.pop()));
+    refusal(|graph| graph.input.swap(0, 1));
+    refusal(|graph| graph.output[0].name = Some("norm".into()));
+    refusal(|graph| graph.node.truncate(3));
+    let many = graph_of(100_000);
+    assert!(check(&many, &dims()).unwrap_err().contains("the limits are"));
+}
+
+fn graph_of(nodes: usize) -> Vec<u8> {
+    let mut model = ModelProto::decode(GRAPH).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node = vec![graph.node[0].clone(); nodes];
+    model.encode_to_vec()
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    for bytes in [&b""[..], b"\x3A\x00", b"nonsense", &GRAPH[..GRAPH.len() / 2], &[0xFF; 99], &[0x0B; 100_000]] {
+        assert!(check(bytes, &dims()).is_err());
+    }
+    let mut model = ModelProto::decode(GRAPH).unwrap();
+    model.opset_import[0].version = Some(i64::MAX);
+    assert!(check(&model.encode_to_vec(), &dims()).unwrap_err().contains("opset"));
+    model = ModelProto::decode(GRAPH).unwrap();
+    model.ir_version = Some(99);
+    assert!(check(&model.encode_to_vec(), &dims()).unwrap_err().contains("ir_version"));
+}
