@@ -8,7 +8,7 @@ use crate::{
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
     runtime::{Runtime, memory},
-    text::{Renderer, Tokenizer},
+    text::{Renderer, Tokenizer, size},
     verdict::Labels,
 };
 
@@ -112,7 +112,7 @@ impl Guard {
         let tokenizer =
             Tokenizer::new(&bundle.place.read(TOKENIZER)?).map_err(|reason| bundle.file_error(TOKENIZER, reason))?;
         check_control_tokens(bundle, &tokenizer)?;
-        let renderer = Renderer::new(&bundle.read_text(TEMPLATE)?, manifest.tokens.clone())
+        let renderer = Renderer::new(&bundle.read_text(TEMPLATE)?, manifest.tokens.clone(), manifest.model.context)
             .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
         let runtime = Runtime::load(config.runtime.library.as_deref())?;
@@ -205,7 +205,8 @@ impl Guard {
     /// The tokens of a text, as [`Stream::push_tokens`] wants them. Special tokens that the text spells are text.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the tokenizer cannot encode the text.
+    /// [`Error::Argument`] if the tokenizer cannot encode the text, or takes texts only whole and this has more than
+    /// 1 MiB; [`Error::OutOfMemory`] if there is no room for the tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         self.shared.tokenizer.encode(text)
     }
@@ -240,6 +241,11 @@ impl Guard {
 }
 
 impl Shared {
+    /// Refuses messages that are too many or too long for the context, by their number and bytes alone.
+    pub(crate) fn check_lengths(&self, count: usize, bytes: usize) -> Result<()> {
+        size::check_lengths(&self.tokenizer, self.info.context, count, bytes)
+    }
+
     /// The bytes of a token that the model and the tokenizer both know.
     pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);

@@ -9,7 +9,7 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared};
+use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, text::size};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;
@@ -78,13 +78,16 @@ impl Stream {
         let turn = self.turn.as_ref().filter(|turn| turn.answer.end.is_some());
         let state = "before the end of the answer";
         let Turn { messages: before, answer } = turn.ok_or(Error::WrongState { call: "next_turn", state })?;
-        let mut all = before.clone();
+        let bytes = [before, messages].into_iter().flatten().map(|message| message.role.len() + message.content.len());
+        let bytes = bytes.fold(answer.received(), usize::saturating_add);
+        self.shared.check_lengths(before.len().saturating_add(messages.len()), bytes)?;
+        let mut all = size::copy(before)?;
         let text = self.answer_text(answer)?;
         match all.last_mut() {
             Some(last) if last.role == "assistant" => last.content.push_str(&text),
             _ => all.push(Message::assistant(text)),
         }
-        all.extend_from_slice(messages);
+        all.extend(size::copy(messages)?);
         Ok(all)
     }
 

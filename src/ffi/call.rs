@@ -95,7 +95,8 @@ impl qg_call {
         // SAFETY: as above.
         let text = || unsafe { slice(self.data.cast::<u8>(), self.length, "call.data") };
         // SAFETY: as above.
-        let messages = || unsafe { read_messages(self.data.cast::<qg_message>(), self.length) };
+        let messages =
+            || unsafe { read_messages(&stream.conversation.guard, self.data.cast::<qg_message>(), self.length) };
         let input = match self.kind {
             QG_CALL_PROMPT => Input::Prompt(messages()?),
             QG_CALL_NEXT_TURN => Input::NextTurn(messages()?),

@@ -17,7 +17,7 @@ use super::{
     status::{Failure, qg_status},
     text::qg_text,
 };
-use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update};
+use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update, text::size};
 
 /// One conversation being moderated: light, one user at a time.
 #[derive_ReprC]
@@ -184,10 +184,20 @@ fn locked<T>(error: TryLockError<T>) -> Failure {
     }
 }
 
-pub(super) unsafe fn read_messages(messages: *const qg_message, count: usize) -> Result<Vec<Message>, Failure> {
+/// Messages for a stream of this guard. Nothing is copied of what is too long for its context.
+pub(super) unsafe fn read_messages(
+    guard: &Guard,
+    messages: *const qg_message,
+    count: usize,
+) -> Result<Vec<Message>, Failure> {
     // SAFETY: as the caller's.
     let messages = unsafe { slice(messages, count, "messages") }?;
-    let read = messages.iter().map(|message| {
+    let lengths = messages.iter().map(|message| message.role_length.saturating_add(message.content_length));
+    guard.shared.check_lengths(count, lengths.fold(0, usize::saturating_add))?;
+    let mut read = Vec::new();
+    let bytes = size_of::<Message>() * count;
+    read.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes, purpose: "messages" })?;
+    for message in messages {
         // SAFETY: the header wants texts in messages.
         let (role, content) = unsafe {
             (
@@ -195,9 +205,9 @@ pub(super) unsafe fn read_messages(messages: *const qg_message, count: usize) ->
                 text(message.content, message.content_length, "messages.content")?,
             )
         };
-        Ok(Message::new(role, content))
-    });
-    read.collect()
+        read.push(Message::new(size::copy_text(role)?, size::copy_text(content)?));
+    }
+    Ok(read)
 }
 
 /// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
@@ -254,8 +264,9 @@ pub unsafe extern "C" fn qg_stream_prompt(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, messages, check) =
-            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        // SAFETY: as above.
+        let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.prompt(&messages))?);
         Ok(())
     })
@@ -276,8 +287,9 @@ pub unsafe extern "C" fn qg_stream_next_turn(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, messages, check) =
-            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        // SAFETY: as above.
+        let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.next_turn(&messages))?);
         Ok(())
     })
