@@ -17,7 +17,8 @@ use crate::{Error, Result, bundle::SpecialTokens};
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, or what else the model's template knows.
+    /// `system` or `developer`, which is the same, `user`, `assistant`, `tool`, or what else the model's template knows:
+    /// exactly so, and at most 64 bytes.
     pub role: String,
     /// The text. Special tokens in it, such as `<|im_end|>`, are text: nobody can close their own turn.
     pub content: String,
@@ -254,6 +255,11 @@ impl Rendering<'_> {
     fn ids(&self, rendered: &str) -> Result<Vec<u32>> {
         let limit = self.renderer.context;
         let full = |wanted| Error::ContextFull { used: 0, wanted, limit };
+        // Marks are not ASCII: what they add is less than what is taken off for NFC.
+        let least = self.tokenizer.least_tokens(size::least_bytes(rendered.as_bytes()));
+        if least > limit {
+            return Err(full(least));
+        }
         let mut ids = Vec::new();
         let mut at = 0;
         let end = (rendered.len()..rendered.len(), None);

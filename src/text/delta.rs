@@ -239,22 +239,26 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TextToken>
 }
 
 /// The ids of a whole text, or how many there are at least if that is more than `most`. Never cuts by force: the ids are
-/// those of the tokenizer itself, and a long stretch that cannot be cut is tokenized as one.
+/// those of the tokenizer itself, and a long stretch that cannot be cut is tokenized as one, if it may fit.
 pub(crate) fn ids(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<Result<Vec<u32>, usize>> {
     let mut ids: Vec<u32> = Vec::new();
-    let (mut at, mut window) = (0, WINDOW);
-    while text.len() - at > window && ids.len() <= most {
-        let scan = scan::open(tokenizer, &text[at..text.floor_char_boundary(at + window)])?;
-        if scan.cut.at == 0 {
-            window *= 2;
-            continue;
+    let (mut rest, mut window) = (text, WINDOW);
+    while ids.len() <= most {
+        let piece = &rest[..rest.floor_char_boundary(window)];
+        if piece.len() > WINDOW {
+            let least = ids.len() + tokenizer.least_tokens_of(piece);
+            if least > most {
+                return Ok(Err(least));
+            }
         }
+        if piece.len() == rest.len() {
+            ids.extend(scan::whole(tokenizer, piece)?.iter().map(|token| token.id));
+            break;
+        }
+        let scan = scan::open(tokenizer, piece)?;
         ids.extend(scan.tokens[..scan.cut.tokens].iter().map(|token| token.id));
-        at += scan.cut.at;
-        window = WINDOW;
-    }
-    if ids.len() <= most {
-        ids.extend(scan::whole(tokenizer, &text[at..])?.iter().map(|token| token.id));
+        rest = &rest[scan.cut.at..];
+        window = if scan.cut.at > 0 { WINDOW } else { window.saturating_mul(8) };
     }
     Ok(if ids.len() > most { Err(ids.len()) } else { Ok(ids) })
 }

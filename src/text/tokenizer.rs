@@ -5,7 +5,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 
-use super::{delta, pipeline::Pipeline};
+use super::{delta, pipeline::Pipeline, size};
 use crate::{Error, Result};
 
 /// The most bytes of a text that a tokenizer of unknown steps is given: it takes texts whole, with memory of many times
@@ -100,6 +100,19 @@ impl Tokenizer {
     /// How many tokens so many bytes of normalised text are at least.
     pub(crate) fn least_tokens(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.longest)
+    }
+
+    /// How many tokens a long stretch of text is at least, whatever follows: by the longest token of the bytes in it.
+    pub(crate) fn least_tokens_of(&self, text: &str) -> usize {
+        if !text.is_ascii() {
+            return self.least_tokens(size::least_bytes(text.as_bytes()));
+        }
+        let mut found = [false; 256];
+        text.bytes().for_each(|byte| found[byte as usize] = true);
+        let of_these = self.bytes.iter().filter(|token| token.iter().all(|byte| found[*byte as usize]));
+        let longest = of_these.map(|token| token.len()).max().unwrap_or(0).max(1);
+        // The last token may go on beyond the end.
+        text.len().saturating_sub(self.longest).div_ceil(longest)
     }
 
     /// The ids of a text.

@@ -200,10 +200,9 @@ fn the_judged_turn_is_chosen_by_role() {
 #[test]
 fn marks_are_found_in_texts_that_use_them() {
     let used: String = ('\u{F0000}'..'\u{F1000}').collect();
-    let conversation = render(QWEN, &[("user", &used), ("user", "x")], &["user"]).unwrap();
-    assert!(spelled(&conversation.prompt).contains(&used));
-    let all: String = ('\u{F0000}'..='\u{FFFFD}').collect();
-    let error = renderer(small(), QWEN, 1 << 20).render(small(), &[Message::user(all)], &["user".into()]).unwrap_err();
+    let render = |text| renderer(small(), QWEN, 1 << 20).render(small(), &[Message::user(text)], &["user".into()]);
+    assert!(spelled(&render(used.clone()).unwrap().prompt).contains(&used));
+    let error = render(('\u{F0000}'..='\u{FFFFD}').collect::<String>()).unwrap_err();
     assert!(error.to_string().contains("private use"), "{error}");
 }
 
@@ -317,4 +316,89 @@ fn ordinary_conversations_have_the_reference_s_ids() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "measures"]
+fn measure() {
+    let cpu = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
+    };
+    let tokenizer = qwen();
+    let r = renderer(tokenizer, QWEN, 8192);
+    let roles = ["user".to_owned()];
+    let time = |name: &str, messages: &[Message]| {
+        let mut best = f64::MAX;
+        let mut outcome = String::new();
+        for _ in 0..2 {
+            let start = cpu();
+            let result = r.render(tokenizer, messages, &roles);
+            best = best.min(cpu() - start);
+            outcome = match result {
+                Ok(c) => format!("{} tokens", c.prompt.len()),
+                Err(e) => e.to_string().chars().take(90).collect(),
+            };
+        }
+        println!("{name}: {:.3} cpu ms, {outcome}", best * 1e3);
+    };
+    let two = |messages: &[Message]| {
+        let rendering = Rendering { renderer: &r, tokenizer, marks: Marks::absent_from(messages).unwrap() };
+        let (mut one, mut both) = (f64::MAX, f64::MAX);
+        for _ in 0..5 {
+            let start = cpu();
+            let mut plain = rendering.plain(messages);
+            let _: Option<[String; 2]> = rendering.around(&mut plain, &[("", rendering.marks.answer)]).unwrap();
+            one = one.min(cpu() - start);
+            let start = cpu();
+            rendering.conversation(messages, "", &roles).unwrap();
+            both = both.min(cpu() - start);
+        }
+        println!("  one rendering {:.3} ms, with audit {:.3} ms", one * 1e3, both * 1e3);
+    };
+    let turns = |n: usize, text: &str| -> Vec<Message> {
+        (0..n)
+            .map(|i| if i % 2 == 0 { Message::user(text) } else { Message::assistant(text) })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain([Message::user("x")])
+            .collect()
+    };
+    for (n, text) in [
+        (1, "How do I clean the kitchen?".to_owned()),
+        (20, "How do I clean the kitchen? ".repeat(10)),
+        (40, "Where is the harbour of the town? ".repeat(20)),
+        (1500, "a".to_owned()),
+    ] {
+        let messages = turns(n, &text);
+        time(&format!("{n} x {}", text.len()), &messages);
+        two(&messages);
+    }
+    for (name, unit) in [
+        ("spaces", " "),
+        ("a", "a"),
+        ("=", "="),
+        ("newline", "\n"),
+        ("word", "word "),
+        ("日本", "日本語は"),
+        ("nfc", "\u{1FBE}\u{308}\u{301}"),
+        ("base64", "QmFzZTY0IGlzIGEgZ3JvdXAgb2YgYmluYXJ5"),
+        ("digits", "0"),
+        ("mixed ws", " \n\t"),
+    ] {
+        for size in [1 << 20, 5 << 20] {
+            time(&format!("{size} of {name}"), &[Message::user(unit.repeat(size / unit.len()))]);
+        }
+    }
+    let start = cpu();
+    let text = "word ".repeat(1 << 18);
+    let n = tokenizer.encode(&text).unwrap().len();
+    println!("encode of {} bytes: {n} in {:?}", text.len(), cpu() - start);
+    let start = cpu();
+    let text = "word ".repeat(1 << 14);
+    let n = tokenizer.ids(&text).unwrap().len();
+    println!("ids of {} bytes: {n} in {:?}", text.len(), cpu() - start);
+    let start = cpu();
+    let n = tokenizer.ids_within(&text, usize::MAX).unwrap().unwrap().len();
+    println!("ids_within of {} bytes: {n} in {:?}", text.len(), cpu() - start);
 }
