@@ -391,7 +391,7 @@ public:
     qg_stream *get() const noexcept { return raw_.get(); }
     qg_stream *release() noexcept { return raw_.release(); }
 
-    /// Gives the conversation up to the user's last turn, and judges that turn.
+    /// Gives the conversation, and judges its last message of the user: see qg_stream_prompt.
     Result<PromptCheck> prompt(Span<const Message> messages) { return check(qg_stream_prompt, messages); }
     Result<PromptCheck> prompt(std::initializer_list<Message> messages) {
         return prompt(Span<const Message>(messages.begin(), messages.size()));

@@ -106,13 +106,14 @@ pub enum Error {
 
     /// The conversation does not fit the model's context. Nothing was added; end the stream.
     #[error(
-        "context full: {used} tokens used and {wanted} more wanted, the limit is {limit}; nothing was added: end the \
+        "context full: {used} tokens used and {wanted} or more wanted, the limit is {limit}; nothing was added: end the \
          stream here, or open a new one with less of the conversation"
     )]
     ContextFull {
         /// Tokens in the stream.
         used: usize,
-        /// Tokens that were to be added.
+        /// Tokens that were to be added, at least: texts are not tokenized, or only in part, if their length or their
+        /// first part shows that they do not fit. Or messages, if these are more.
         wanted: usize,
         /// The model's context.
         limit: usize,

@@ -9,7 +9,7 @@ use crate::{
     model::{CacheFormat, PagedModel, PagedOptions},
     runtime::{Runtime, memory},
     self_test,
-    text::{Renderer, Tokenizer},
+    text::{Renderer, Tokenizer, size},
     verdict::Labels,
 };
 
@@ -119,7 +119,7 @@ impl Guard {
         drop(json);
         check_control_tokens(bundle, &tokenizer)?;
         let template = bundle.read_text(TEMPLATE, limits::TEMPLATE_BYTES)?;
-        let renderer = Renderer::new(&template, manifest.tokens.clone())
+        let renderer = Renderer::new(&template, manifest.tokens.clone(), manifest.model.context)
             .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
         let runtime = Runtime::load(config.runtime.library.as_deref())?;
@@ -133,7 +133,8 @@ impl Guard {
                 0 => {
                     let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
                     let most = context.saturating_mul(config.engine.max_streams);
-                    let blocks = limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
+                    let blocks =
+                        limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
                     memory::default_cache_bytes(memory::limit(), context).min(most).min(blocks)
                 }
                 mib => mib.saturating_mul(1 << 20),
@@ -216,7 +217,8 @@ impl Guard {
     /// The tokens of a text, as [`Stream::push_tokens`] wants them. Special tokens that the text spells are text.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the tokenizer cannot encode the text.
+    /// [`Error::Argument`] if the tokenizer cannot encode the text, or takes texts only whole and this has more than
+    /// 1 MiB; [`Error::OutOfMemory`] if there is no room for the tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         self.shared.tokenizer.encode(text)
     }
@@ -251,6 +253,11 @@ impl Guard {
 }
 
 impl Shared {
+    /// Refuses messages that are too many or too long for the context, by their number and bytes alone.
+    pub(crate) fn check_lengths(&self, count: usize, bytes: usize) -> Result<()> {
+        size::check_lengths(&self.tokenizer, self.info.context, count, bytes)
+    }
+
     /// The bytes of a token that the model and the tokenizer both know.
     pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);

@@ -112,6 +112,8 @@ impl CompletionQueue {
 
     /// Begins a call. The stream comes back with the result; so it does if the call fails at once.
     ///
+    /// Texts are tokenized here, by the caller's thread, up to what fits the model's context: READTIME.
+    ///
     /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is given up with
     /// [`Error::DeadlineExceeded`].
     pub fn submit(&self, mut stream: Stream, call: Call, tag: u64, deadline: Option<Instant>) {

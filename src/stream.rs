@@ -9,7 +9,7 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared};
+use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, text::size};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;
@@ -47,24 +47,31 @@ impl Stream {
         Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
     }
 
-    /// Gives the conversation up to the user's last turn and judges that turn.
+    /// Gives the conversation and judges its last message of the user.
     ///
     /// The conversation is rendered by the checkpoint's own template, thinking off, and the query heads are read at the
-    /// `<|im_end|>` of the last user turn. A message of the assistant at the end is the beginning of the answer: it is
-    /// given to the model but not judged; if it ends within a think block, the answer goes on there.
+    /// `<|im_end|>` of the judged message's turn. [`PromptRules::roles`](crate::PromptRules::roles) may have results of
+    /// tools judged as well: then it is the last message of either role, and results that the template puts into one
+    /// turn are judged together. A message of the assistant at the end is the beginning of the answer; if it ends within
+    /// a think block, the answer goes on there. It is given to the model but not judged, and so is all between the judged
+    /// message and the answer.
+    ///
+    /// Every message must be in the rendering, all of it but white space at its edges and the thinking of earlier
+    /// answers. Roles are as the template knows them, to the letter; `developer` is rendered as `system`.
     ///
     /// On a stream that had a prompt this starts the next turn. Only what differs from the tokens so far is computed;
     /// the template drops an earlier answer's think block, so this is usually from that answer on.
     ///
     /// # Errors
-    /// [`Error::Conversation`] if there is no user turn or the template refuses the messages; [`Error::ContextFull`] if
-    /// the prompt is longer than the model's context.
+    /// [`Error::Conversation`] if there is no message to judge, the template refuses the messages, or it leaves one out:
+    /// the error names its role and its index, counted from 0. [`Error::ContextFull`] if the prompt is longer than the
+    /// model's context; what cannot fit by its bytes alone is refused at once, other texts are tokenized up to there.
     pub fn prompt(&mut self, messages: &[Message]) -> Result<PromptCheck> {
         self.prompted(Call::Prompt(messages))
     }
 
-    /// Goes on with the conversation: the messages so far, the answer as it was pushed, and these, of which the user's
-    /// last is judged.
+    /// Goes on with the conversation: the messages so far, the answer as it was pushed, and these. The last message of
+    /// the user is judged, as [`Stream::prompt`] says.
     ///
     /// # Errors
     /// [`Error::WrongState`] before the end of the answer; [`Error::Conversation`] also if the answer came as tokens and
@@ -78,13 +85,16 @@ impl Stream {
         let turn = self.turn.as_ref().filter(|turn| turn.answer.end.is_some());
         let state = "before the end of the answer";
         let Turn { messages: before, answer } = turn.ok_or(Error::WrongState { call: "next_turn", state })?;
-        let mut all = before.clone();
+        let bytes = [before, messages].into_iter().flatten().map(|message| message.role.len() + message.content.len());
+        let bytes = bytes.fold(answer.received(), usize::saturating_add);
+        self.shared.check_lengths(before.len().saturating_add(messages.len()), bytes)?;
+        let mut all = size::copy(before)?;
         let text = self.answer_text(answer)?;
         match all.last_mut() {
             Some(last) if last.role == "assistant" => last.content.push_str(&text),
             _ => all.push(Message::assistant(text)),
         }
-        all.extend_from_slice(messages);
+        all.extend(size::copy(messages)?);
         Ok(all)
     }
 
@@ -139,7 +149,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::WrongState`] before the prompt, after text or after the end of the answer; [`Error::Argument`] for an
-    /// id that is no token; [`Error::ContextFull`] if the tokens do not fit the model's context.
+    /// id that is no token or more than 1,048,576 of them; [`Error::ContextFull`] if the tokens do not fit the model's context.
     pub fn push_tokens(&mut self, ids: &[u32]) -> Result<Update> {
         self.updated(Call::Tokens(ids))
     }

@@ -187,6 +187,26 @@ fn long_pushes_go_through_the_queue_too() {
     }
 }
 
+/// What cannot be judged or cannot fit comes back as an error, with its stream.
+#[test]
+fn what_is_refused_comes_back() {
+    let guard = guard();
+    let queue = CompletionQueue::new();
+    let left_out = [Message::user("hello"), Message::new("model", "x")];
+    let long = [Message::user("a".repeat(5 << 20))];
+    queue.submit(guard.stream().unwrap(), Call::Prompt(&left_out), 1, None);
+    queue.submit(guard.stream().unwrap(), Call::Prompt(&long), 2, None);
+    for _ in 0..2 {
+        let mut done = queue.wait(LONG).expect("nothing hangs");
+        let error = done.result.unwrap_err();
+        match done.tag {
+            1 => assert!(error.to_string().contains("message 1 (counted from 0) of role \"model\""), "{error}"),
+            _ => assert!(matches!(error, Error::ContextFull { .. }), "{error}"),
+        }
+        done.stream.prompt(&[Message::user("hello")]).unwrap();
+    }
+}
+
 #[test]
 fn a_cancelled_call_comes_back() {
     let guard = guard();

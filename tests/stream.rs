@@ -3,7 +3,7 @@
 mod common;
 
 use common::bundle;
-use qwenguard::{Config, Decision, Error, Guard, Message, Policy, Risk};
+use qwenguard::{Call, Config, Decision, EngineConfig, Error, Guard, Message, Overflow, Policy, Risk, Stream};
 
 fn guard() -> Guard {
     Guard::open_with(bundle("grouped-bf16", "fp32"), &Config::default()).unwrap()
@@ -38,6 +38,92 @@ fn a_full_context_is_an_error_that_keeps_the_stream() {
     let rest = stream.push_tokens(&vec![5; 512 - used]).unwrap();
     assert_eq!(rest.tokens.last().unwrap().index, 512 - used);
     assert!(matches!(stream.push_tokens(&[5]), Err(Error::ContextFull { used: 512, wanted: 1, limit: 512 })));
+}
+
+/// A message that the template leaves out is not judged, so it is an error, and the stream stays as it was.
+#[test]
+fn messages_that_are_not_rendered_are_errors() {
+    let guard = guard();
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&[Message::user("hello")]).unwrap();
+    stream.push_text(b"hello to you").unwrap();
+    let used = stream.context_used();
+    for role in ["function", "User", "user ", "model", "", "DEVELOPER"] {
+        let messages = [Message::user("hello"), Message::new(role, "kill")];
+        let error = stream.prompt(&messages).unwrap_err();
+        assert!(matches!(error, Error::Conversation(_)), "{error:?}");
+        let expected = format!("message 1 (counted from 0) of role {role:?}");
+        assert!(error.to_string().contains(&expected), "{error}");
+        let [both] = &Stream::call_all([(&mut stream, Call::Prompt(&messages))])[..] else { unreachable!() };
+        assert_eq!(both.as_ref().unwrap_err().to_string(), error.to_string());
+    }
+    assert_eq!(stream.context_used(), used);
+    stream.finish().unwrap();
+    let error = stream.next_turn(&[Message::new("model", "x"), Message::user("y")]).unwrap_err().to_string();
+    assert!(error.contains("message 2 (counted from 0) of role \"model\""), "{error}");
+    stream.next_turn(&[Message::user("y")]).unwrap();
+}
+
+/// What a host adds as the system may be called the developer's; which turn is judged is chosen by role.
+#[test]
+fn roles_say_what_is_judged() {
+    let guard = guard();
+    let check = |messages: &[Message], policy: &str| {
+        let mut stream = guard.stream_with(Policy::from_toml(policy).unwrap()).unwrap();
+        let verdict = stream.prompt(messages).unwrap().verdict;
+        let answer = stream.push_text(b"hello to you").unwrap().tokens;
+        (verdict, answer, stream.context_used())
+    };
+    let with = |role: &str| [Message::user("hello"), Message::new(role, "be kind"), Message::user("what is it?")];
+    assert_eq!(check(&with("developer"), ""), check(&with("system"), ""));
+    let user = [Message::user("look it up")];
+    let called = [Message::user("look it up"), Message::assistant("wait"), Message::new("tool", "42 ships")];
+    let (verdict, answer, used) = check(&called, "");
+    assert_eq!(verdict, check(&user, "").0);
+    let (of_tool, same_answer, same_used) = check(&called, "prompt.roles = ['user', 'tool']");
+    assert!(of_tool != verdict);
+    // The answer is judged in the light of all of it, either way.
+    assert_eq!(used, same_used);
+    assert_eq!(answer.len(), same_answer.len());
+    for (a, b) in answer.iter().zip(&same_answer) {
+        let pairs = a.verdict.risk_probabilities().zip(b.verdict.risk_probabilities());
+        assert!(pairs.into_iter().all(|((_, a), (_, b))| (a - b).abs() < 1e-5));
+    }
+    for wrong in ["prompt.roles = ['assistant']", "prompt.roles = ['User']", "prompt.roles = []"] {
+        let error = Policy::from_toml(wrong).unwrap_err().to_string();
+        assert!(error.contains("policy.prompt.roles"), "{error}");
+    }
+}
+
+/// What cannot fit is refused before it is copied or tokenized.
+#[test]
+fn sizes_are_looked_at_first() {
+    // Context 512.
+    let guard = Guard::open(bundle("odd-bf16", "fp32")).unwrap();
+    let mut stream = guard.stream().unwrap();
+    for size in [1 << 20, 5 << 20, 64 << 20] {
+        let error = stream.prompt(&[Message::user("a".repeat(size))]).unwrap_err();
+        assert!(matches!(error, Error::ContextFull { used: 0, limit: 512, wanted } if wanted > 512), "{error}");
+    }
+    let many = vec![Message::user(""); 100_000];
+    assert!(matches!(stream.prompt(&many), Err(Error::ContextFull { wanted: 100_000, .. })));
+    let error = stream.prompt(&[Message::new("r".repeat(100_000), ""), Message::user("x")]).unwrap_err().to_string();
+    assert!(error.contains("message 0") && error.len() < 200, "{error}");
+    stream.prompt(&[Message::user("hello")]).unwrap();
+    assert!(matches!(stream.push_tokens(&vec![5; 10_000_000]), Err(Error::ContextFull { wanted: 10_000_000, .. })));
+    assert!(matches!(stream.push_text("word ".repeat(200_000).as_bytes()), Err(Error::ContextFull { .. })));
+    stream.push_text(b"hello").unwrap();
+    stream.finish().unwrap();
+    let next = [Message::user("a".repeat(5 << 20))];
+    assert!(matches!(stream.next_turn(&next), Err(Error::ContextFull { .. })));
+    assert_eq!(guard.encode(&"a ".repeat(1 << 20)).unwrap().last().unwrap().bytes.end, 2 << 20);
+
+    let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
+    let guard = Guard::open_with(bundle("odd-bf16", "fp32"), &Config { engine, ..Config::default() }).unwrap();
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&[Message::user("hello")]).unwrap();
+    let error = stream.push_tokens(&vec![5; 10_000_000]).unwrap_err();
+    assert!(matches!(error, Error::Argument { argument: "tokens", .. }), "{error}");
 }
 
 /// A user who writes the end of a turn does not end it, and the verdict is read at the real end.

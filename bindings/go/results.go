@@ -6,7 +6,8 @@ import "C"
 // Message is a message of a conversation. Special tokens in it, such as <|im_end|>, are text: nobody can close their own
 // turn.
 type Message struct {
-	// Role is "system", "user", "assistant" or what else the model's template knows.
+	// Role is "system" or "developer", which is the same, "user", "assistant", "tool" or what else the model's template
+	// knows: exactly so.
 	Role    string
 	Content string
 }
@@ -50,7 +51,7 @@ type PromptCheck struct {
 	Decision Decision
 	// Finding is nil if no rule of the policy applies.
 	Finding *Finding
-	// Verdict is what the model says about the last user turn, in the light of all before it.
+	// Verdict is what the model says about the message that is judged, in the light of all before it.
 	Verdict Verdict
 }
 

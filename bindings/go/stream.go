@@ -62,20 +62,22 @@ func (s *Stream) release() {
 	runtime.KeepAlive(s)
 }
 
-// Prompt gives the conversation up to the user's last turn, and judges that turn.
+// Prompt gives the conversation, and judges its last message of the user; with prompt.roles = ["user", "tool"] in the
+// policy the last message of either role.
 //
 // The conversation is rendered by the checkpoint's own template, thinking off. A message of the assistant at the end is the
 // beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next turn;
 // only what differs from the conversation so far is computed.
 //
-// It fails with ErrArgument if a text is not UTF-8; ErrConversation if there is no user turn or the template refuses the
-// messages; ErrContextFull if the prompt is longer than the model's context.
+// It fails with ErrArgument if a text is not UTF-8; ErrConversation if there is no message to judge, the template refuses the
+// messages or leaves one out, as it does with roles that it does not know: the error names role and index, counted from 0;
+// ErrContextFull if the prompt is longer than the model's context.
 func (s *Stream) Prompt(ctx context.Context, messages ...Message) (PromptCheck, error) {
 	return s.check(ctx, s.CallPrompt(messages...), streamPrompt)
 }
 
-// NextTurn goes on with the conversation after Finish: the messages so far, the answer as it was pushed, and these messages, of
-// which the user's last is judged.
+// NextTurn goes on with the conversation after Finish: the messages so far, the answer as it was pushed, and these messages.
+// The last of the user is judged, as Prompt says.
 //
 // It fails as Prompt does, with ErrWrongState before the end of the answer, and with ErrConversation also if the answer came
 // as tokens and is not UTF-8.

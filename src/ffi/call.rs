@@ -12,7 +12,7 @@ use super::{
     status::{Failure, qg_status},
     stream::{Conversation, Holding, qg_message, qg_stream, read_messages},
 };
-use crate::{Call, Message, Reply, Result, Stream};
+use crate::{Call, Error, Message, Reply, Result, Stream};
 
 /// `qg_stream_prompt`: `data` is an array of `qg_message`.
 pub const QG_CALL_PROMPT: u32 = 0;
@@ -95,7 +95,8 @@ impl qg_call {
         // SAFETY: as above.
         let text = || unsafe { slice(self.data.cast::<u8>(), self.length, "call.data") };
         // SAFETY: as above.
-        let messages = || unsafe { read_messages(self.data.cast::<qg_message>(), self.length) };
+        let messages =
+            || unsafe { read_messages(&stream.conversation.guard, self.data.cast::<qg_message>(), self.length) };
         let input = match self.kind {
             QG_CALL_PROMPT => Input::Prompt(messages()?),
             QG_CALL_NEXT_TURN => Input::NextTurn(messages()?),
@@ -165,8 +166,11 @@ pub unsafe extern "C" fn qg_streams_call(
         // SAFETY: the header wants what these read and write.
         let (calls, replies) =
             unsafe { (slice(calls, call_count, "calls")?, OutArray::new(replies, call_count, "replies")?) };
+        let mut held = Vec::new();
+        let bytes = calls.len().saturating_mul(size_of::<qg_reply>());
+        held.try_reserve_exact(calls.len()).map_err(|_| Error::OutOfMemory { bytes, purpose: "calls" })?;
         // SAFETY: as above.
-        let mut held: Vec<_> = calls.iter().map(|call| unsafe { call.hold() }).collect();
+        held.extend(calls.iter().map(|call| unsafe { call.hold() }));
         let ready = held.iter_mut().filter_map(|held| held.as_mut().ok());
         let mut results = Stream::call_all(ready.map(|(stream, input)| (stream.stream(), input.call()))).into_iter();
         let made: Vec<qg_reply> = held

@@ -344,8 +344,8 @@ pub unsafe extern "C" fn qg_guard_category_name(
 /// `ids` and `spans` are arrays with room for `capacity` each; one that is NULL is not wanted. `*count` becomes the number
 /// of tokens; if it is more than `capacity`, only the first were written.
 ///
-/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8 or the
-/// tokenizer cannot encode it.
+/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8, the
+/// tokenizer cannot encode it, or it takes texts only whole and this has more than 1 MiB; QG_ERROR_OUT_OF_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_guard_encode(
     guard: *const qg_guard,

@@ -77,7 +77,7 @@ pub struct qg_prompt_check {
     pub category: i32,
     /// Probability of the level, 0 to 1.
     pub probability: f32,
-    /// What the model says about the last user turn, in the light of all before it.
+    /// What the model says about the message that is judged, in the light of all before it.
     pub verdict: qg_verdict,
     /// 0.
     pub reserved: [u64; 2],

@@ -17,7 +17,7 @@ use super::{
     status::{Failure, qg_status},
     text::qg_text,
 };
-use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update};
+use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update, text::size};
 
 /// One conversation being moderated: light, one user at a time.
 #[derive_ReprC]
@@ -58,7 +58,8 @@ enum Last {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct qg_message {
-    /// "system", "user", "assistant" or what else the model's template knows, in UTF-8. It need not end with a NUL.
+    /// "system" or "developer", which is the same, "user", "assistant", "tool" or what else the model's template knows, in
+    /// UTF-8: exactly so, and at most 64 bytes. It need not end with a NUL.
     pub role: *const c_char,
     /// Its length in bytes.
     pub role_length: usize,
@@ -184,10 +185,21 @@ fn locked<T>(error: TryLockError<T>) -> Failure {
     }
 }
 
-pub(super) unsafe fn read_messages(messages: *const qg_message, count: usize) -> Result<Vec<Message>, Failure> {
+/// Messages for a stream of this guard. Nothing is copied of what is too long for its context.
+pub(super) unsafe fn read_messages(
+    guard: &Guard,
+    messages: *const qg_message,
+    count: usize,
+) -> Result<Vec<Message>, Failure> {
     // SAFETY: as the caller's.
     let messages = unsafe { slice(messages, count, "messages") }?;
-    let read = messages.iter().map(|message| {
+    guard.shared.check_lengths(count, 0)?;
+    let lengths = messages.iter().map(|message| message.role_length.saturating_add(message.content_length));
+    guard.shared.check_lengths(count, lengths.fold(0, usize::saturating_add))?;
+    let mut read = Vec::new();
+    let bytes = size_of::<Message>() * count;
+    read.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes, purpose: "messages" })?;
+    for message in messages {
         // SAFETY: the header wants texts in messages.
         let (role, content) = unsafe {
             (
@@ -195,9 +207,9 @@ pub(super) unsafe fn read_messages(messages: *const qg_message, count: usize) ->
                 text(message.content, message.content_length, "messages.content")?,
             )
         };
-        Ok(Message::new(role, content))
-    });
-    read.collect()
+        read.push(Message::new(size::copy_text(role)?, size::copy_text(content)?));
+    }
+    Ok(read)
 }
 
 /// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
@@ -235,15 +247,18 @@ pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
     boundary::value((), || unsafe { free(stream) })
 }
 
-/// Gives the conversation up to the user's last turn, and judges that turn.
+/// Gives the conversation, and judges its last message of the user.
 ///
 /// The conversation is rendered by the checkpoint's own template, thinking off. A message of the assistant at the end is the
-/// beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next turn;
-/// only what differs from the conversation so far is computed.
+/// beginning of the answer: it is given to the model but not judged, and so is what stands between the judged message and the
+/// answer, such as results of tools. The policy's `prompt.roles = ["user", "tool"]` has the last message of either role
+/// judged; results that the template puts into one turn are judged together. On a stream that had a prompt this starts the
+/// next turn; only what differs from the conversation so far is computed.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
-/// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
-/// those of the engine.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no message to judge, the
+/// template refuses the messages, or it leaves one out or a part of it, as it does with roles that it does not know: the
+/// message names role and index, counted from 0; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context,
+/// which is known before all of it is tokenized; QG_ERROR_IN_USE; those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_prompt(
     stream: *mut qg_stream,
@@ -254,15 +269,16 @@ pub unsafe extern "C" fn qg_stream_prompt(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, messages, check) =
-            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        // SAFETY: as above.
+        let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.prompt(&messages))?);
         Ok(())
     })
 }
 
 /// Goes on with the conversation after `qg_stream_finish`: the messages so far, the answer as it was pushed, and these
-/// messages, of which the user's last is judged.
+/// messages. The last of the user is judged, as `qg_stream_prompt` says.
 ///
 /// Errors: QG_ERROR_WRONG_STATE before the end of the answer; QG_ERROR_CONVERSATION also if the answer came as tokens and is
 /// not UTF-8; and as `qg_stream_prompt`.
@@ -276,8 +292,9 @@ pub unsafe extern "C" fn qg_stream_next_turn(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, messages, check) =
-            unsafe { (borrow(stream, "stream")?, read_messages(messages, message_count)?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        // SAFETY: as above.
+        let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.next_turn(&messages))?);
         Ok(())
     })
@@ -338,8 +355,8 @@ pub unsafe extern "C" fn qg_stream_push_thinking(
 /// provisional. If the first is the tokenizer's <think>, thinking goes up to its </think>; the two tags and newlines right
 /// after them are not judged.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
-/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token or more than 1,048,576 of them; QG_ERROR_WRONG_STATE
+/// before the prompt, after text or after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
 /// those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_push_tokens(

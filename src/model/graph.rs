@@ -317,7 +317,8 @@ impl<'g> Check<'g> {
             let output = graph.output.iter().find(|output| output.name() == name);
             let fits = output.and_then(element) == Some(*kind) && self.values.get(name.as_str()) == Some(value);
             if !fits {
-                let classes = if let Value::Rows(classes) = value { format!(" of {classes} classes") } else { "".into() };
+                let classes =
+                    if let Value::Rows(classes) = value { format!(" of {classes} classes") } else { "".into() };
                 return Err(format!("output {name} is missing or not what guard.toml says{classes}"));
             }
         }

@@ -9,7 +9,8 @@ use ort::{
 };
 
 use super::{
-    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, graph, matmul, pool::Pool, swiglu::SwiGlu,
+    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, graph, matmul, pool::Pool,
+    swiglu::SwiGlu,
 };
 use crate::{
     Error, Result,

@@ -33,6 +33,7 @@ pub enum Decision {
 ///     r#"
 ///     [prompt]
 ///     mode = "loose"                                  # Controversial prompts pass
+///     roles = ["user", "tool"]                        # the last message of the user or a tool is judged
 ///
 ///     [answer]
 ///     mode = { custom = { unsafe = { at = 0.4 }, controversial = { at = 0.8, action = "flag" } } }
@@ -63,7 +64,7 @@ pub enum Decision {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Rules for user turns.
+    /// Rules for what users say, and tool results.
     pub prompt: PromptRules,
     /// Rules for what an answer says.
     pub answer: Rules,
@@ -105,7 +106,7 @@ impl Policy {
 
     /// The numbers must be in range.
     pub(crate) fn validate(&self) -> Result<()> {
-        rules::validate("policy.prompt", &self.prompt.mode, &self.prompt.categories)?;
+        self.prompt.validate()?;
         for (name, rules) in [("policy.answer", &self.answer), ("policy.thinking", &self.thinking)] {
             rules::validate(name, &rules.mode, &rules.categories)?;
             rules.debounce.validate(name)?;

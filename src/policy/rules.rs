@@ -74,13 +74,23 @@ pub struct CategoryRule {
 }
 
 /// Rules for prompts, which have one verdict.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptRules {
+    /// Whose messages are judged: of those of these roles the last. `["user"]`, the default, `["tool"]` or both. The
+    /// model is trained on what users say; tool results can be judged because the template writes them as turns of the
+    /// user. Results that it puts into one turn are judged together.
+    pub roles: Vec<String>,
     /// Default [`Mode::Strict`].
     pub mode: Mode,
     /// By the model's own name of the category. Default: none.
     pub categories: BTreeMap<String, CategoryRule>,
+}
+
+impl Default for PromptRules {
+    fn default() -> Self {
+        PromptRules { roles: vec!["user".into()], mode: Mode::default(), categories: BTreeMap::new() }
+    }
 }
 
 /// Rules for text that is judged token by token.
@@ -173,6 +183,16 @@ pub(crate) struct Judge<'a> {
 }
 
 impl PromptRules {
+    pub(super) fn validate(&self) -> Result<()> {
+        validate("policy.prompt", &self.mode, &self.categories)?;
+        let reason = match self.roles.iter().find(|role| !["user", "tool"].contains(&role.as_str())) {
+            Some(role) => format!("{role:?} cannot be judged, only \"user\" and \"tool\" can"),
+            None if self.roles.is_empty() => "it must name \"user\", \"tool\" or both".into(),
+            None => return Ok(()),
+        };
+        Err(Error::Config { field: "policy.prompt.roles".into(), reason })
+    }
+
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge { mode: &self.mode, categories: &self.categories }
     }

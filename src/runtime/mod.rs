@@ -79,8 +79,10 @@ impl Runtime {
         let builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
         match &bundle.place {
             Place::Folder(folder) => {
-                let folder = std::path::absolute(folder).map_err(|error| bundle.file_error(graph, error.to_string()))?;
-                let folder = folder.to_str().ok_or_else(|| bundle.file_error(graph, "the folder's path is not UTF-8"))?;
+                let folder =
+                    std::path::absolute(folder).map_err(|error| bundle.file_error(graph, error.to_string()))?;
+                let folder =
+                    folder.to_str().ok_or_else(|| bundle.file_error(graph, "the folder's path is not UTF-8"))?;
                 let builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder);
                 let mut builder = builder.map_err(|error| bundle.file_error(graph, error.message()))?;
                 builder.commit_from_memory(model).map_err(failed)

@@ -241,6 +241,11 @@ impl Answer {
         }
     }
 
+    /// How many of its tokens are final.
+    pub(super) fn final_tokens(&self) -> usize {
+        self.findings.len()
+    }
+
     /// Bytes that were pushed so far.
     pub(super) fn received(&self) -> usize {
         match &self.input {

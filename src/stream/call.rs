@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Error, Message, Result, Verdict,
     engine::{self, Pending, Read},
-    text::Frame,
+    text::{Frame, size},
 };
 
 /// One call of a [`Stream`].
@@ -121,7 +121,10 @@ impl Stream {
     /// Begins a call. `notify` is called whenever it can go on without waiting.
     pub(crate) fn begin(&mut self, call: Call, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
         match call {
-            Call::Prompt(messages) => self.begin_prompt(messages.to_vec(), notify),
+            Call::Prompt(messages) => {
+                size::check_messages(&self.shared.tokenizer, self.shared.info.context, messages)?;
+                self.begin_prompt(size::copy(messages)?, notify)
+            }
             Call::NextTurn(messages) => self.begin_prompt(self.with_next(messages)?, notify),
             Call::Text(text) => self.begin_change("push_text", notify, |stream, answer| {
                 answer.push_text(&stream.shared, "push_text", false, text)
@@ -187,7 +190,7 @@ impl Stream {
     }
 
     fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
-        let conversation = self.shared.renderer.render(&self.shared.tokenizer, &messages)?;
+        let conversation = self.shared.renderer.render(&self.shared.tokenizer, &messages, &self.policy.prompt.roles)?;
         let ids = conversation.prompt;
         let last = ids.len() - 1;
         let held = self

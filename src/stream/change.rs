@@ -9,8 +9,11 @@ use super::{
 use crate::{
     Channel, Debounce, Error, Policy, Result,
     guard::Shared,
-    text::{AnswerText, AnswerToken, TextEdit},
+    text::{AnswerText, AnswerToken, MAX_PUSH, TextEdit, size},
 };
+
+/// The most tokens that one push may have.
+const MAX_TOKENS: usize = 1 << 20;
 
 impl Change {
     fn of_text(fresh: Option<Box<AnswerText>>, mut edit: TextEdit) -> Self {
@@ -38,6 +41,10 @@ impl Answer {
             Input::Text(text) => Cow::Borrowed(&**text),
             Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         };
+        if bytes.len() <= MAX_PUSH {
+            let least = shared.tokenizer.least_tokens(size::least_bytes(bytes));
+            self.tape.check_fits(shared, self.final_tokens(), least)?;
+        }
         let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes)?;
         let fresh = if let Cow::Owned(text) = text { Some(Box::new(text)) } else { None };
         Ok(Change::of_text(fresh, edit))
@@ -50,7 +57,14 @@ impl Answer {
         if matches!(&self.input, Input::Text(text) if text.received() > 0) {
             return Err(Error::WrongState { call, state: "on an answer that comes as text" });
         }
-        let mut append: Vec<AnswerToken> = Vec::with_capacity(ids.len());
+        self.tape.check_fits(shared, self.tokens.len(), ids.len())?;
+        if ids.len() > MAX_TOKENS {
+            let reason = format!("{} tokens at once, the limit is {MAX_TOKENS}: push fewer", ids.len());
+            return Err(Error::Argument { argument: "tokens", reason });
+        }
+        let mut append: Vec<AnswerToken> = Vec::new();
+        let bytes = size_of::<AnswerToken>() * ids.len();
+        append.try_reserve_exact(ids.len()).map_err(|_| Error::OutOfMemory { bytes, purpose: "tokens" })?;
         for id in ids {
             let last = append.last().or(self.tokens.last());
             let start = last.map_or(0, |last| last.bytes.end);

@@ -183,6 +183,15 @@ impl Tape {
         }
     }
 
+    /// An error if so many tokens after so many of the answer cannot fit, whatever they are.
+    pub(super) fn check_fits(&self, shared: &Shared, kept: usize, append: usize) -> Result<()> {
+        let (used, limit) = (self.prompt.len() + kept, shared.info.context);
+        if shared.overflow == Overflow::Error && append > limit.saturating_sub(used) {
+            return Err(Error::ContextFull { used, wanted: append, limit });
+        }
+        Ok(())
+    }
+
     /// How many tokens of an answer the model sees at once, if these fit.
     fn room(&self, shared: &Shared, kept: &[AnswerToken], append: &[AnswerToken]) -> Result<usize> {
         let limit = shared.info.context;

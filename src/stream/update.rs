@@ -9,7 +9,7 @@ use crate::{Action, Channel, Decision, Risk, Verdict};
 /// The verdict on a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptCheck {
-    /// What the model says about the last user turn, in the light of all before it.
+    /// What the model says about the message that is judged, in the light of all before it.
     pub verdict: Verdict,
     /// What the policy makes of it.
     pub decision: Decision,

@@ -1,10 +1,15 @@
 //! From messages to token ids: the checkpoint's template, with message text kept text.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     Tokenizer,
+    audit::{self, Audit, Brackets},
     markup::{Beginning, Markup},
+    size,
     template::ChatTemplate,
 };
 use crate::{Error, Result, bundle::SpecialTokens};
@@ -12,7 +17,8 @@ use crate::{Error, Result, bundle::SpecialTokens};
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, or what else the model's template knows.
+    /// `system` or `developer`, which is the same, `user`, `assistant`, `tool`, or what else the model's template knows:
+    /// exactly so, and at most 64 bytes.
     pub role: String,
     /// The text. Special tokens in it, such as `<|im_end|>`, are text: nobody can close their own turn.
     pub content: String,
@@ -43,7 +49,7 @@ impl Message {
 /// The ids of a conversation up to where its answer starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Conversation {
-    /// From the start to the end of the last user turn: the query heads are read at the last of these.
+    /// From the start to the end of the turn that is judged: the query heads are read at the last of these.
     pub(crate) prompt: Vec<u32>,
     /// What the template puts around the answer.
     pub(crate) frame: Frame,
@@ -91,6 +97,8 @@ impl Frame {
 pub(crate) struct Renderer {
     template: ChatTemplate,
     tokens: SpecialTokens,
+    /// Tokens that fit the model's context.
+    context: usize,
 }
 
 /// Characters that mark places in message text while it goes through the template. They are private use: the first
@@ -103,16 +111,29 @@ struct Marks {
     thinking: char,
     /// Where the answer goes on.
     answer: char,
+    /// Around what an audit looks for.
+    audit: Brackets,
 }
 
 impl Marks {
     fn absent_from(messages: &[Message]) -> Result<Self> {
-        let mut absent =
-            ('\u{F0000}'..='\u{FFFFD}').filter(|mark| !messages.iter().any(|message| message.content.contains(*mark)));
-        match (absent.next(), absent.next(), absent.next()) {
-            (Some(broken), Some(thinking), Some(answer)) => Ok(Marks { broken, thinking, answer }),
-            _ => Err(Error::Conversation("the messages use all private use characters of plane 15".into())),
+        const FIRST: u32 = 0xF_0000;
+        let mut used = vec![false; 0xFFFE];
+        let texts = messages.iter().flat_map(|message| [&message.role, &message.content]);
+        for text in texts.filter(|text| memchr::memchr2(0xF3, 0xF4, text.as_bytes()).is_some()) {
+            for character in text.chars() {
+                let index = u32::from(character).wrapping_sub(FIRST) as usize;
+                if let Some(used) = used.get_mut(index) {
+                    *used = true;
+                }
+            }
         }
+        let absent = (FIRST..).zip(&used).filter(|(_, used)| !**used).filter_map(|(code, _)| char::from_u32(code));
+        let absent: Vec<char> = absent.take(5).collect();
+        let [broken, thinking, answer, open, close] = absent[..] else {
+            return Err(Error::Conversation("the messages use all private use characters of plane 15".into()));
+        };
+        Ok(Marks { broken, thinking, answer, audit: Brackets { open, close } })
     }
 }
 
@@ -123,27 +144,97 @@ struct Rendering<'r> {
     marks: Marks,
 }
 
+/// A rendered text in three parts.
+struct Rendered {
+    /// Which message is judged.
+    judged: usize,
+    /// Up to the end of the turn that is judged.
+    prompt: String,
+    /// From there to where the answer goes on.
+    lead: String,
+    /// After the answer.
+    after: String,
+}
+
 impl Rendering<'_> {
-    /// Renders an answer of texts that a mark follows each, and gives what is around the marks. None if the template
-    /// does not keep them.
-    fn around<const N: usize>(&self, history: &[Message], answer: &[(&str, char)]) -> Result<Option<[String; N]>> {
-        let text = |text: &str| break_special_tokens(self.tokenizer, text, self.marks.broken);
-        let answer: String = answer.iter().map(|(given, mark)| format!("{}{mark}", text(given))).collect();
-        let mut messages: Vec<Message> =
-            history.iter().map(|message| Message::new(&message.role, text(&message.content))).collect();
+    /// Messages without special tokens in their texts, by the roles that templates know.
+    fn plain(&self, messages: &[Message]) -> Vec<Message> {
+        let plain = |message: &Message| match &*message.role {
+            "developer" => Message::system(self.text(&message.content)),
+            role => Message::new(role, self.text(&message.content)),
+        };
+        messages.iter().map(plain).collect()
+    }
+
+    fn text(&self, text: &str) -> String {
+        break_special_tokens(self.tokenizer, text, self.marks.broken)
+    }
+
+    /// Renders messages and an answer of texts that a mark follows each, and gives what is around the marks. None if the
+    /// template does not keep them.
+    fn around<const N: usize>(
+        &self,
+        messages: &mut Vec<Message>,
+        answer: &[(&str, char)],
+    ) -> Result<Option<[String; N]>> {
+        let answer: String = answer.iter().map(|(given, mark)| format!("{}{mark}", self.text(given))).collect();
         messages.push(Message::assistant(answer));
-        let rendered = self.renderer.template.render(&messages)?;
+        let rendered = self.renderer.template.render(messages)?;
+        messages.pop();
         let pieces = rendered.split([self.marks.thinking, self.marks.answer]).map(str::to_owned);
         Ok(pieces.collect::<Vec<_>>().try_into().ok())
     }
 
-    /// What the template puts around thinking that starts with `thought`: the same in every conversation.
-    fn think_frame(&self, thought: Option<&str>) -> Result<Option<ThinkFrame>> {
+    /// Renders a conversation, and checks that all of it is there.
+    fn conversation(&self, history: &[Message], answer: &str, roles: &[String]) -> Result<Rendered> {
+        let no_answer = || Error::Conversation("the chat template does not render an answer".into());
+        let answer = [(answer, self.marks.answer)];
+        let mut messages = self.plain(history);
+        let [before, after] = self.around(&mut messages, &answer)?.ok_or_else(no_answer)?;
+        for (index, message) in messages.iter_mut().enumerate() {
+            message.content = self.marks.audit.mark(&message.role, &message.content, index);
+        }
+        let [marked, _] = self.around(&mut messages, &answer)?.ok_or_else(no_answer)?;
+        let audit = self.marks.audit.audit(self.tokenizer, history, &marked)?;
+        let mut prompt = before;
+        let (judged, end) = self.judged(history, roles, &prompt, &audit)?;
+        let lead = prompt.split_off(end);
+        Ok(Rendered { judged, prompt, lead, after })
+    }
+
+    /// Which message is judged, and where its turn ends in a rendered text: after its `<|im_end|>`.
+    fn judged(&self, history: &[Message], roles: &[String], rendered: &str, audit: &Audit) -> Result<(usize, usize)> {
+        let judged = history.iter().rposition(|message| roles.contains(&message.role));
+        let judged = judged.ok_or_else(|| {
+            Error::Conversation(format!("there is no message of role {} to judge", roles.join(" or ")))
+        })?;
+        let refused = |index: usize, what| audit::refused(index, &history[index].role, what);
+        let controls: Vec<_> = self.tokenizer.specials(rendered).collect();
+        let same = controls.iter().zip(&audit.controls).take_while(|((_, id), marked)| id == *marked).count();
+        if same < controls.len().max(audit.controls.len()) {
+            let index = audit.ends.iter().position(|end| *end > same).unwrap_or(judged);
+            return Err(refused(index, "the chat template leaves it out, or writes other turns, for its content"));
+        }
+        let SpecialTokens { turn_start, turn_end, .. } = self.renderer.tokens;
+        let boundary = |(_, id): &&(_, u32)| [turn_start, turn_end].contains(id);
+        let (before, after) = controls.split_at(audit.ends[judged]);
+        let start = before.iter().rev().find(boundary).filter(|(_, id)| *id == turn_start);
+        let end = after.iter().find(boundary).filter(|(_, id)| *id == turn_end);
+        match (start, end) {
+            (Some(_), Some((end, _))) => Ok((judged, end.end)),
+            _ => Err(refused(judged, "the chat template does not write it within a turn")),
+        }
+    }
+
+    /// What the template puts around thinking that starts with `thought`: the same in every conversation, but for the
+    /// turns before it.
+    fn think_frame(&self, thought: Option<&str>, turns: &[u32]) -> Result<Option<ThinkFrame>> {
         let open = format!("<think>\n{}", thought.unwrap_or_default());
         let answer = [(open.as_str(), self.marks.thinking), ("\n</think>\n\n", self.marks.answer)];
-        let Some([before, between, _]) = self.around(&[Message::user("")], &answer)? else { return Ok(None) };
-        let mut before = self.ids(&before)?;
-        let open = before.split_off(self.renderer.prompt_end(&before)?);
+        let rendered = self.around(&mut vec![Message::user("")], &answer)?;
+        let Some([before, between, _]) = rendered else { return Ok(None) };
+        let before = self.ids(&before)?;
+        let open = [turns, &before[self.turns(&before)..]].concat();
         let tag = self.tokenizer.think_tags().and_then(|(tag, _)| open.iter().rposition(|id| *id == tag));
         let close = between.trim_start_matches('\n');
         Ok(Some(ThinkFrame {
@@ -154,33 +245,51 @@ impl Rendering<'_> {
         }))
     }
 
-    /// Encodes a rendered text: special tokens become control tokens, everything between them is text.
+    /// How many tokens the turns have that end.
+    fn turns(&self, ids: &[u32]) -> usize {
+        ids.iter().rposition(|id| *id == self.renderer.tokens.turn_end).map_or(0, |last| last + 1)
+    }
+
+    /// Encodes a rendered text: special tokens become control tokens, everything between them is text. What is longer
+    /// than the context is tokenized up to there.
     fn ids(&self, rendered: &str) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
-        let mut rest = rendered;
-        loop {
-            let found = self.tokenizer.find_special(rest);
-            let text = &rest[..found.as_ref().map_or(rest.len(), |(span, _)| span.start)];
-            if !text.is_empty() {
-                ids.extend(self.tokenizer.ids(&text.replace(self.marks.broken, ""))?);
-            }
-            let Some((span, id)) = found else { return Ok(ids) };
-            ids.push(id);
-            rest = &rest[span.end..];
+        let limit = self.renderer.context;
+        let full = |wanted| Error::ContextFull { used: 0, wanted, limit };
+        // Marks are not ASCII: what they add is less than what is taken off for NFC.
+        let least = self.tokenizer.least_tokens(size::least_bytes(rendered.as_bytes()));
+        if least > limit {
+            return Err(full(least));
         }
+        let mut ids = Vec::new();
+        let mut at = 0;
+        let end = (rendered.len()..rendered.len(), None);
+        for (span, id) in self.tokenizer.specials(rendered).map(|(span, id)| (span, Some(id))).chain([end]) {
+            let text = &rendered[at..span.start];
+            if !text.is_empty() {
+                let text = text.replace(self.marks.broken, "");
+                let new = self.tokenizer.ids_within(&text, limit.saturating_sub(ids.len()))?;
+                ids.extend(new.map_err(|least| full(ids.len() + least))?);
+            }
+            ids.extend(id);
+            if ids.len() > limit {
+                return Err(full(ids.len()));
+            }
+            at = span.end;
+        }
+        Ok(ids)
     }
 }
 
 impl Renderer {
-    pub(crate) fn new(template: &str, tokens: SpecialTokens) -> Result<Self, String> {
-        Ok(Renderer { template: ChatTemplate::new(template)?, tokens })
+    pub(crate) fn new(template: &str, tokens: SpecialTokens, context: usize) -> Result<Self, String> {
+        Ok(Renderer { template: ChatTemplate::new(template)?, tokens, context })
     }
 
-    /// Renders messages and what is around the answer to them, and finds where the prompt ends. A last message of the
-    /// assistant is the beginning of that answer.
-    pub(crate) fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Conversation> {
-        let marks = Marks::absent_from(messages)?;
-        let rendering = Rendering { renderer: self, tokenizer, marks };
+    /// Renders messages and what is around the answer to them, and finds where the prompt ends: with the turn of the last
+    /// message of one of `roles`. A last message of the assistant is the beginning of that answer.
+    pub(crate) fn render(&self, tokenizer: &Tokenizer, messages: &[Message], roles: &[String]) -> Result<Conversation> {
+        size::check_messages(tokenizer, self.context, messages)?;
+        let rendering = Rendering { renderer: self, tokenizer, marks: Marks::absent_from(messages)? };
         let (history, beginning) = match messages.split_last() {
             Some((last, history)) if last.role == "assistant" => (history, last.content.as_str()),
             _ => (messages, ""),
@@ -191,26 +300,28 @@ impl Renderer {
             Some(thought) => format!("<think>\n{thought}\n</think>\n\n"),
             None => beginning.to_owned(),
         };
-        let Some([before, after]) = rendering.around(history, &[(&answer, marks.answer)])? else {
-            return Err(Error::Conversation("the chat template does not render an answer".into()));
-        };
-        let mut prompt = rendering.ids(&before)?;
-        let plain = prompt.split_off(self.prompt_end(&prompt)?);
+        let Rendered { judged, prompt, lead, after } = rendering.conversation(history, &answer, roles)?;
+        let prompt = rendering.ids(&prompt)?;
+        if !self.ends_with_user_turn(&prompt) {
+            let what = "the chat template does not write it as a turn of the user, and only those can be judged";
+            return Err(audit::refused(judged, &history[judged].role, what));
+        }
+        let plain = rendering.ids(&lead)?;
+        if judged + 1 < messages.len() && prompt.len() + plain.len() > self.context {
+            return Err(Error::ContextFull { used: 0, wanted: prompt.len() + plain.len(), limit: self.context });
+        }
         let end = rendering.ids(&after)?;
-        let thinking = if markup.in_answer() { None } else { rendering.think_frame(thought.as_deref())? };
+        let thinking = match markup.in_answer() {
+            true => None,
+            false => rendering.think_frame(thought.as_deref(), &plain[..rendering.turns(&plain)])?,
+        };
         let start = if thinking.is_some() || markup.in_answer() { markup } else { Markup::answer() };
         Ok(Conversation { prompt, frame: Frame { plain, thinking, end, start } })
     }
 
-    /// One past the end of the last user turn: the first `<|im_end|>` after the last `<|im_start|>user`.
-    fn prompt_end(&self, ids: &[u32]) -> Result<usize> {
-        let user = &self.tokens.user;
-        let starts = |at: usize| ids[at] == self.tokens.turn_start && ids[at + 1..].starts_with(user);
-        let turn = (0..ids.len()).rev().find(|at| starts(*at));
-        let turn = turn.ok_or_else(|| Error::Conversation("there is no user turn".into()))?;
-        let length = ids[turn..].iter().position(|id| *id == self.tokens.turn_end);
-        let length = length.ok_or_else(|| Error::Conversation("the last user turn does not end".into()))?;
-        Ok(turn + length + 1)
+    fn ends_with_user_turn(&self, ids: &[u32]) -> bool {
+        let start = ids.iter().rposition(|id| *id == self.tokens.turn_start);
+        start.is_some_and(|start| ids[start + 1..].starts_with(&self.tokens.user))
     }
 }
 

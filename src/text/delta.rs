@@ -18,11 +18,16 @@ mod tests;
 #[cfg(fuzzing)]
 pub use checked::fuzz;
 
+use std::collections::TryReserveError;
+
 use super::{TextToken, Tokenizer};
 use crate::{Error, Result};
 
 /// The most bytes of text that are tokenized again with each delta.
 pub(crate) const TAIL: usize = 1024;
+
+/// How many bytes of a whole text are tokenized at once.
+pub(crate) const WINDOW: usize = 8 * 1024;
 
 /// A text that comes in deltas, and its tokens.
 #[derive(Debug, Clone)]
@@ -233,17 +238,46 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TextToken>
     Ok(stretch(tokenizer, text, TAIL, true)?.tokens)
 }
 
+/// The ids of a whole text, or how many there are at least if that is more than `most`. Never cuts by force: the ids are
+/// those of the tokenizer itself, and a long stretch that cannot be cut is tokenized as one, if it may fit.
+pub(crate) fn ids(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<Result<Vec<u32>, usize>> {
+    let mut ids: Vec<u32> = Vec::new();
+    let (mut rest, mut window) = (text, WINDOW);
+    while ids.len() <= most {
+        let piece = &rest[..rest.floor_char_boundary(window)];
+        if piece.len() > WINDOW {
+            let least = ids.len() + tokenizer.least_tokens_of(piece);
+            if least > most {
+                return Ok(Err(least));
+            }
+        }
+        if piece.len() == rest.len() {
+            ids.extend(scan::whole(tokenizer, piece)?.iter().map(|token| token.id));
+            break;
+        }
+        let scan = scan::open(tokenizer, piece)?;
+        ids.extend(scan.tokens[..scan.cut.tokens].iter().map(|token| token.id));
+        rest = &rest[scan.cut.at..];
+        window = if scan.cut.at > 0 { WINDOW } else { window.saturating_mul(8) };
+    }
+    Ok(if ids.len() > most { Err(ids.len()) } else { Ok(ids) })
+}
+
 /// Tokenizes a text that starts at a cut, and either ends or goes on. Looks at `tail` bytes at a time, so that the time
 /// is bounded by the text's length, and where they have no cut makes one.
 fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result<Stretch> {
     let mut tokens: Vec<TextToken> = Vec::new();
     let mut cuts = Vec::new();
     let mut at = 0;
-    let append = |at: usize, new: Vec<TextToken>, tokens: &mut Vec<TextToken>| {
+    let append = |at: usize, new: Vec<TextToken>, tokens: &mut Vec<TextToken>| -> Result<()> {
+        let bytes = (tokens.len() + new.len()) * size_of::<TextToken>();
+        let no_memory = |_: TryReserveError| Error::OutOfMemory { bytes, purpose: "the tokens of a text" };
+        tokens.try_reserve(new.len()).map_err(no_memory)?;
         tokens.extend(
             new.into_iter()
                 .map(|token| TextToken { id: token.id, bytes: at + token.bytes.start..at + token.bytes.end }),
         );
+        Ok(())
     };
     while text.len() - at > tail {
         let window = &text[at..text.floor_char_boundary(at + tail)];
@@ -255,13 +289,13 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
             scan.tokens = scan::whole(tokenizer, &window[..scan.forced])?;
             scan.cut = Cut { at: scan.forced, tokens: scan.tokens.len(), known: at + tail + 1 };
         }
-        append(at, scan.tokens, &mut tokens);
+        append(at, scan.tokens, &mut tokens)?;
         at += scan.cut.at;
         cuts.push(Cut { at, tokens: tokens.len(), known: scan.cut.known });
     }
     let rest = &text[at..];
     if ends {
-        append(at, scan::whole(tokenizer, rest)?, &mut tokens);
+        append(at, scan::whole(tokenizer, rest)?, &mut tokens)?;
         if !rest.is_empty() {
             // Only the end makes this a cut: it goes with any truncation.
             cuts.push(Cut { at: text.len(), tokens: tokens.len(), known: text.len() + 1 });
@@ -273,6 +307,6 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
     if scan.cut.at > 0 {
         cuts.push(Cut { at: at + scan.cut.at, tokens: tokens.len() + scan.cut.tokens, known: text.len() });
     }
-    append(at, scan.tokens, &mut tokens);
+    append(at, scan.tokens, &mut tokens)?;
     Ok(Stretch { tokens, stable, cuts })
 }

@@ -1,6 +1,7 @@
 //! Text: the chat template, the tokenizer, and how a conversation becomes token ids.
 
 mod answer;
+mod audit;
 mod conversation;
 mod definition;
 mod delta;
@@ -9,12 +10,13 @@ mod pipeline;
 #[cfg(test)]
 #[path = "../../tests/common/random_text.rs"]
 mod random_text;
+pub(crate) mod size;
 mod template;
 mod tokenizer;
 
 #[cfg(fuzzing)]
 pub use answer::fuzz as fuzz_push_text;
-pub(crate) use answer::{AnswerText, AnswerToken, TextEdit};
+pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextEdit};
 pub use conversation::Message;
 #[cfg(any(test, fuzzing))]
 pub(crate) use conversation::ThinkFrame;

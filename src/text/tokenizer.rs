@@ -5,8 +5,12 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 
-use super::{definition, delta, pipeline::Pipeline};
+use super::{definition, delta, pipeline::Pipeline, size};
 use crate::{Error, Result};
+
+/// The most bytes of a text that a tokenizer of unknown steps is given: it takes texts whole, with memory of many times
+/// their size.
+const MAX_WHOLE: usize = 1 << 20;
 
 /// One token of an encoded text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) struct Tokenizer {
     special_ids: Vec<u32>,
     /// The bytes of every token, by id.
     bytes: Vec<Box<[u8]>>,
+    /// How many bytes the longest token has.
+    longest: usize,
     /// The ids of all tokens that have bytes, sorted by these.
     sorted: Vec<u32>,
     /// The ids of `<think>` and `</think>`, if these are tokens.
@@ -72,13 +78,19 @@ impl Tokenizer {
         let pipeline = Pipeline::new(&inner, byte_of);
         // From here on `<|im_end|>` in a text is eleven characters.
         inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, special, special_ids, bytes, sorted, think_tags, pipeline })
+        let longest = bytes.iter().map(|bytes| bytes.len()).max().unwrap_or(0).max(1);
+        Ok(Tokenizer { inner, special, special_ids, bytes, longest, sorted, think_tags, pipeline })
     }
 
     /// The first special token that a text spells, the longest if several start there: where, and its id.
     pub(crate) fn find_special(&self, text: &str) -> Option<(Range<usize>, u32)> {
         let found = self.special.find(text)?;
         Some((found.range(), self.special_ids[found.pattern()]))
+    }
+
+    /// The special tokens that a text spells, in order: where, and their ids.
+    pub(crate) fn specials(&self, text: &str) -> impl Iterator<Item = (Range<usize>, u32)> {
+        self.special.find_iter(text).map(|found| (found.range(), self.special_ids[found.pattern()]))
     }
 
     /// The ids of `<think>` and `</think>`, if these are tokens.
@@ -91,10 +103,38 @@ impl Tokenizer {
         self.bytes.get(id as usize).map(|bytes| &**bytes)
     }
 
+    /// How many tokens so many bytes of normalised text are at least.
+    pub(crate) fn least_tokens(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.longest)
+    }
+
+    /// How many tokens a long stretch of text is at least, whatever follows: by the longest token of the bytes in it.
+    pub(crate) fn least_tokens_of(&self, text: &str) -> usize {
+        if !text.is_ascii() {
+            return self.least_tokens(size::least_bytes(text.as_bytes()));
+        }
+        let mut found = [false; 256];
+        text.bytes().for_each(|byte| found[byte as usize] = true);
+        let of_these = self.bytes.iter().filter(|token| token.iter().all(|byte| found[*byte as usize]));
+        let longest = of_these.map(|token| token.len()).max().unwrap_or(0).max(1);
+        // The last token may go on beyond the end.
+        text.len().saturating_sub(self.longest).div_ceil(longest)
+    }
+
     /// The ids of a text.
     pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|error| unencodable(&*error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a text if they are at most `most`, else how many it has at least: a long text is tokenized up to there
+    /// only. They are those of [`Self::ids`].
+    pub(crate) fn ids_within(&self, text: &str, most: usize) -> Result<Result<Vec<u32>, usize>> {
+        if text.len() > delta::WINDOW && self.pipeline.is_ok() {
+            return delta::ids(self, text, most);
+        }
+        let ids = self.ids(text)?;
+        Ok(if ids.len() > most { Err(ids.len()) } else { Ok(ids) })
     }
 
     /// The tokens of a text with the bytes they stand for, the same as of its deltas (see [`delta`]). Where the
@@ -102,6 +142,10 @@ impl Tokenizer {
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         if self.pipeline.is_ok() {
             return delta::encode(self, text);
+        }
+        if text.len() > MAX_WHOLE {
+            let reason = format!("{} bytes, the limit with this bundle's tokenizer is {MAX_WHOLE}", text.len());
+            return Err(Error::Argument { argument: "text", reason });
         }
         let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
         let exact = self.exact_spans(encoding.get_ids(), text);

@@ -1,6 +1,7 @@
 /* Arguments that are wrong, calls at the wrong moment, and what the errors say. */
 #include "check.h"
 #include <limits.h>
+#include <stdint.h>
 
 #define NULLS(call, argument) FAILS(call, QG_ERROR_NULL, "argument " argument ": NULL")
 
@@ -345,6 +346,45 @@ static void errors_of_streams(const qg_guard *guard) {
     qg_stream_free(stream);
 }
 
+/* What is too long is refused before it is read, through a queue too; the stream goes on. */
+static void sizes(const qg_guard *guard) {
+    static uint32_t ids[100000];
+    static qg_message many[100000];
+    const size_t length = 5u << 20;
+    qg_stream *stream = open_stream(guard);
+    qg_message long_one = message("user", "");
+    qg_call call = {stream, QG_CALL_PROMPT, 0, &long_one, 1};
+    qg_queue *queue = NULL;
+    qg_completion done;
+    qg_prompt_check check;
+    qg_update update;
+    size_t count = 0;
+    char *text = (char *)malloc(length);
+    CHECK(text != NULL);
+    memset(text, 'a', length);
+    long_one.content = text;
+    long_one.content_length = length;
+    FAILS(qg_stream_prompt(stream, &long_one, 1, &check, &error), QG_ERROR_CONTEXT_FULL, "the limit is 2048");
+    WORKS(qg_queue_open(&queue, &error));
+    WORKS(qg_queue_submit(queue, &call, 1, QG_NO_TIMEOUT, &error));
+    WORKS(qg_queue_wait(queue, QG_NO_TIMEOUT, &done, 1, &count, &error));
+    CHECK(count == 1 && done.stream == stream);
+    FAILED(done.reply, QG_ERROR_CONTEXT_FULL, "the limit is 2048");
+    /* Not even looked at. */
+    long_one.content_length = SIZE_MAX / 4;
+    FAILS(qg_stream_prompt(stream, &long_one, 1, &check, &error), QG_ERROR_CONTEXT_FULL, "the limit is 2048");
+    FAILS(qg_queue_submit(queue, &call, 1, QG_NO_TIMEOUT, &error), QG_ERROR_CONTEXT_FULL, "the limit is 2048");
+    FAILS(qg_stream_prompt(stream, many, 100000, &check, &error), QG_ERROR_CONTEXT_FULL, "100000");
+    prompt(stream, "Hello");
+    FAILS(qg_stream_push_tokens(stream, ids, 100000, &update, &error), QG_ERROR_CONTEXT_FULL, "100000");
+    FAILS(qg_stream_push_text(stream, text, length, &update, &error), QG_ERROR_ARGUMENT, "1048576");
+    FAILS(qg_stream_push_text(stream, text, 1u << 20, &update, &error), QG_ERROR_CONTEXT_FULL, "the limit is 2048");
+    push(stream, "Hello", 5);
+    free(text);
+    qg_queue_free(queue);
+    qg_stream_free(stream);
+}
+
 int main(void) {
     qg_guard *guard = open_nano();
     qg_stream *stream = open_stream(guard);
@@ -356,6 +396,7 @@ int main(void) {
     options_of_other_sizes();
     errors_of_guards(guard);
     errors_of_streams(guard);
+    sizes(guard);
     qg_guard_free(guard);
     return 0;
 }

@@ -32,17 +32,20 @@ namespace Qwenguard
             }
         }
 
-        /// <summary>Gives the conversation up to the user's last turn, and judges that turn. A message of the assistant at
-        /// the end is the beginning of the answer, which is not judged.</summary>
-        /// <exception cref="QwenguardException">Conversation: there is no user turn, or the template refuses the messages.
-        /// ContextFull: the prompt is longer than the model's context.</exception>
+        /// <summary>Gives the conversation, and judges its last message of the user; with <c>prompt.roles = ["user",
+        /// "tool"]</c> in the policy the last message of either role. A message of the assistant at the end is the
+        /// beginning of the answer, which is not judged.</summary>
+        /// <exception cref="QwenguardException">Conversation: there is no message to judge, the template refuses the
+        /// messages, or it leaves one out, as it does with roles that it does not know: the error names role and index,
+        /// counted from 0. ContextFull: the prompt is longer than the model's context.</exception>
         public PromptCheck Prompt(params Message[] messages) => Check(CallKind.Prompt, messages);
 
         /// <summary>As <see cref="Prompt(Message[])"/>.</summary>
         public PromptCheck Prompt(IEnumerable<Message> messages) => Check(CallKind.Prompt, messages);
 
         /// <summary>Goes on with the conversation after <see cref="Finish"/>: the messages so far, the answer as it was
-        /// pushed, and these messages, of which the user's last is judged.</summary>
+        /// pushed, and these messages. The last of the user is judged, as <see cref="Prompt(Message[])"/>
+        /// says.</summary>
         /// <exception cref="QwenguardException">WrongState before the end of the answer; else as for
         /// <see cref="Prompt(Message[])"/>.</exception>
         public PromptCheck NextTurn(params Message[] messages) => Check(CallKind.NextTurn, messages);

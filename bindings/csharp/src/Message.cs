@@ -12,7 +12,7 @@ namespace Qwenguard
             Content = content ?? throw new ArgumentNullException(nameof(content));
         }
 
-        /// <summary>"system", "user", "assistant" or another.</summary>
+        /// <summary>"system", "developer" (the same), "user", "assistant", "tool" or what else the model's template knows.</summary>
         public string Role { get; }
 
         /// <summary>The text. Special tokens in it are text: nobody can close their own turn.</summary>

@@ -18,7 +18,7 @@ namespace Qwenguard
         /// <summary>What the policy found; null if no rule applies.</summary>
         public Finding? Finding => raw.has_finding == 0 ? (Finding?)null : new Finding(raw);
 
-        /// <summary>What the model says about the last user turn, in the light of all before it.</summary>
+        /// <summary>What the model says about the message that is judged, in the light of all before it.</summary>
         public Verdict Verdict => new Verdict(raw.verdict);
     }
 

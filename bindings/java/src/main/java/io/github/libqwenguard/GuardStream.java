@@ -31,12 +31,13 @@ public final class GuardStream implements AutoCloseable {
     }
 
     /**
-     * Gives the conversation up to the user's last turn, and judges that turn. A message of the assistant at the end is the
-     * beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next
-     * turn.
+     * Gives the conversation, and judges its last message of the user; with {@code prompt.roles = ["user", "tool"]} in the
+     * policy the last message of either role. A message of the assistant at the end is the beginning of the answer: it is
+     * given to the model but not judged. On a stream that had a prompt this starts the next turn.
      *
-     * @throws QwenguardException CONVERSATION if there is no user turn or the template refuses the messages; CONTEXT_FULL;
-     *     IN_USE
+     * @throws QwenguardException CONVERSATION if there is no message to judge, the template refuses the messages, or it
+     *     leaves one out, as it does with roles that it does not know: the error names role and index, counted from 0;
+     *     CONTEXT_FULL; IN_USE
      */
     public PromptCheck prompt(Message... messages) {
         try (Frame frame = handle.enter(this, Message.size(messages))) {
@@ -53,7 +54,7 @@ public final class GuardStream implements AutoCloseable {
 
     /**
      * Goes on with the conversation after {@link #finish}: the messages so far, the answer as it was pushed, and these
-     * messages, of which the user's last is judged.
+     * messages. The last of the user is judged, as {@link #prompt(Message...)} says.
      *
      * @throws QwenguardException WRONG_STATE before the end of the answer; CONVERSATION also if the answer came as tokens
      *     and is not UTF-8; and as {@link #prompt(Message...)}

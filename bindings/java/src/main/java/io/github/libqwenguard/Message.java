@@ -14,7 +14,8 @@ public final class Message {
     }
 
     /**
-     * @param role "system", "user", "assistant" or what else the model's template knows
+     * @param role "system" or "developer", which is the same, "user", "assistant", "tool" or what else the model's template
+     *     knows: exactly so
      * @param content the text
      * @throws IllegalArgumentException if either has half a surrogate pair
      */

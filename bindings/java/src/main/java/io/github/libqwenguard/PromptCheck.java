@@ -40,7 +40,7 @@ public final class PromptCheck {
         return Optional.ofNullable(finding);
     }
 
-    /** What the model says about the last user turn, in the light of all before it. */
+    /** What the model says about the message that is judged, in the light of all before it. */
     public Verdict verdict() {
         return verdict;
     }
