@@ -39,7 +39,7 @@ pub struct Config {
     pub verify_files: bool,
     /// Run the bundle's self-test when it is opened: a few short texts whose tokens and logits must be those that the
     /// exporter found. It shows damaged weights and wrong arithmetic before the first verdict. Default true: it takes as
-    /// long as a prompt of 50 to 130 tokens.
+    /// long as a prompt of some 100 tokens.
     pub self_test: bool,
 }
 
