@@ -101,21 +101,24 @@ pub enum Error {
         state: &'static str,
     },
 
-    /// The conversation does not fit the model's context. Nothing was added; end the stream.
+    /// The conversation does not fit the model's context, or the KV cache if that is smaller: see
+    /// [`CacheConfig::mib`](crate::CacheConfig::mib). Nothing was added; end the stream.
     #[error(
-        "context full: {used} tokens used and {wanted} more wanted, the limit is {limit}; nothing was added: end the \
-         stream here, or open a new one with less of the conversation"
+        "context full: {used} tokens used and {wanted} more wanted, the limit is {limit} (the model's context, or less \
+         with a small cache.mib); nothing was added: end the stream here, or open a new one with less of the \
+         conversation"
     )]
     ContextFull {
         /// Tokens in the stream.
         used: usize,
         /// Tokens that were to be added.
         wanted: usize,
-        /// The model's context.
+        /// The model's context, or what the KV cache holds if that is less.
         limit: usize,
     },
 
-    /// A limit is reached. What can be done about it is said.
+    /// A limit is reached that passes with time: as other calls end, or streams are closed. What can be done about it is
+    /// said.
     #[error("busy: {what}, the limit is {limit}: {advice}")]
     Busy {
         /// What there is too much of.
@@ -126,7 +129,8 @@ pub enum Error {
         advice: &'static str,
     },
 
-    /// The stream was idle for too long and has lost its conversation.
+    /// The stream was idle for too long and has lost its conversation: see
+    /// [`EngineConfig::idle_seconds`](crate::EngineConfig::idle_seconds).
     #[error(
         "the stream expired, it was idle for {idle_seconds} s or more (engine.idle_seconds): open a new stream and \
          give it the conversation again"
