@@ -364,7 +364,7 @@ func TestAnswersThatCannotBeJudged(t *testing.T) {
 		"an odd end":           {body: event(`{"choices":[{"delta":{},"finish_reason":"a secret"}]}`), broken: true},
 		"an error event":       {body: say(`"content":"Hello to you. Well, "`) + event(`{"error":{"message":"secret"}}`) + done, broken: true, want: seen{content: "Hello to you. Well"}},
 		"an event named error": {body: "event: error\n" + event(`{"message":"secret"}`) + done, broken: true},
-		"broken off":           {body: say(`"content":"secret"`), broken: true},
+		"broken off":           {body: say(`"content":"Hello to you. Well, "`), broken: true, want: seen{content: "Hello to you. Well"}},
 		"broken off at an end": {body: say(`"content":"Hello to you. "`) + finish, broken: true, want: seen{content: "Hello to you. ", reason: "stop"}},
 		"empty":                {body: "", broken: true},
 		"half an event":        {body: `data: {"choices":[{"index":0,"delta":{"content":"secret`, broken: true},
