@@ -178,7 +178,8 @@ fn every_call_is_use() {
     let mut stream = guard.stream().unwrap();
     stream.prompt(&message).unwrap();
     stream.push_text(b"Hello").unwrap();
-    let calls: [fn(&mut Stream) -> Result<(), Error>; 8] = [
+    type Asked = fn(&mut Stream) -> Result<(), Error>;
+    let calls: [Asked; 8] = [
         |stream| stream.push_text(b"").map(drop),
         |stream| stream.push_text(b"\xFF").map(drop),
         |stream| stream.push_thinking(b"x").map(drop),

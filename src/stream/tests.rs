@@ -1,7 +1,7 @@
 //! Calls that are given up after a part of them was computed.
 
 use super::Stream;
-use crate::{Call, Config, EngineConfig, Guard, Message, Overflow, PromptCheck, TokenVerdict, Update};
+use crate::{Call, Config, EngineConfig, Error, Guard, Message, Overflow, PromptCheck, TokenVerdict, Update};
 
 const LONG: &str = " north of the town, and it is old.";
 
@@ -27,9 +27,12 @@ fn bits(update: &Update) -> Vec<(usize, u32, Vec<u32>)> {
     update.tokens.iter().map(token).collect()
 }
 
-/// The next turn, or that there is no room for it.
-fn turn(stream: &mut Stream) -> Result<PromptCheck, String> {
-    stream.next_turn(&[Message::user("And then?")]).map_err(|error| error.to_string())
+/// The next turn, if there is room for it. How much of that is held already may differ, and with it the error.
+fn turn(stream: &mut Stream) -> Option<PromptCheck> {
+    match stream.next_turn(&[Message::user("And then?")]) {
+        Err(Error::ContextFull { .. }) => None,
+        check => Some(check.unwrap()),
+    }
 }
 
 /// The stream is as one that was given only the text.
