@@ -40,8 +40,16 @@
  * No failure ends the process, and a NULL where none may be is an error as any other.
  *
  * Those of the engine, which any call that computes can have: QG_ERROR_BUSY if too many tokens wait,
- * QG_ERROR_EXPIRED if the stream was idle for too long, QG_ERROR_OUT_OF_MEMORY, QG_ERROR_INFERENCE
- * and QG_ERROR_ENGINE_STOPPED.
+ * QG_ERROR_EXPIRED, QG_ERROR_OUT_OF_MEMORY, QG_ERROR_INFERENCE and QG_ERROR_ENGINE_STOPPED.
+ *
+ * IDLE STREAMS lose their conversation after the engine.idle_seconds of the configuration; 0, the
+ * default, means never. A stream is in use during each of its calls, from when the call reaches it to
+ * when you have the result, also out of a queue: qg_stream_prompt, qg_stream_next_turn, those that
+ * push, qg_stream_finish, those that truncate, and qg_stream_fork for the stream that is forked,
+ * whether or not there was something to compute and whether or not the call failed. A call that fails
+ * before, with QG_ERROR_NULL, QG_ERROR_ENUM or QG_ERROR_IN_USE or for messages that are not UTF-8, is
+ * no use, and neither are functions that only tell something. Every such call of an expired stream
+ * fails with QG_ERROR_EXPIRED; what only tells something goes on telling what it did.
  *
  * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_queue,
  * qg_text or qg_error is yours: free it with the function of its name, once. So are the errors in
@@ -137,10 +145,10 @@
 /// The call has no meaning at this moment, such as an answer before its prompt.
 #define QG_ERROR_WRONG_STATE 10
 
-/// The conversation does not fit the model's context. Nothing was added.
+/// The conversation does not fit the model's context, or the KV cache if that is smaller. Nothing was added.
 #define QG_ERROR_CONTEXT_FULL 11
 
-/// A limit is reached that passes with time. Try again later, or free streams.
+/// A limit is reached that passes with time: as other calls end, or streams are freed. Try again later.
 #define QG_ERROR_BUSY 12
 
 /// Memory could not be had.
@@ -420,13 +428,18 @@ typedef struct qg_update {
     uint64_t flag_count;
     /// Where the answer must stop, found now or in an earlier push.
     struct qg_violation violation;
+    /// From which token on, by `qg_token_verdict.index`, what was said earlier is void: verdicts, and flags that such a
+    /// token confirmed. The tokens judged now take their place, if the answer still has as many. Where nothing is void
+    /// this is how many tokens the answer had before the call, those that are not judged included.
+    uint64_t void_from;
     /// 0.
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } qg_update;
 
 /// One judged token of an answer.
 typedef struct qg_token_verdict {
-    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
+    /// Which token of the answer, from 0. Those around a think block count but are not judged. See
+    /// `qg_update.void_from` for which earlier ones it takes the place of.
     uint64_t index;
     /// Where the bytes of the answer begin that it stands for.
     uint64_t byte_start;
@@ -734,12 +747,14 @@ qg_status qg_stream_truncate_tokens(struct qg_stream *stream,
 /// the cache of what is common, so that several drafts of an answer cost their own tokens only.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_BUSY if as many streams are open as the configuration allows; QG_ERROR_IN_USE;
-/// QG_ERROR_ENGINE_STOPPED.
+/// QG_ERROR_EXPIRED; QG_ERROR_ENGINE_STOPPED.
 qg_status qg_stream_fork(const struct qg_stream *stream,
                          struct qg_stream **fork,
                          struct qg_error **error);
 
-/// Tells how many tokens of the model's context the conversation uses so far, those of the template included.
+/// Tells how many tokens of the model's context the conversation uses so far, those of the template included: 0 before the
+/// first prompt. With engine.overflow = "restart" only the part of the answer counts that the model still sees. Of a stream
+/// that has expired it tells what it had.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
 qg_status qg_stream_context_used(const struct qg_stream *stream,

@@ -244,11 +244,13 @@ struct Update {
     /// How many places were flagged now: Stream::flags.
     std::size_t flag_count;
     std::optional<Violation> violation;
+    /// From which token on, by TokenVerdict::index, what was said earlier is void: see `qg_update`.
+    std::size_t void_from;
 };
 
 /// One judged token of an answer.
 struct TokenVerdict {
-    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
+    /// Which token of the answer, from 0. Those around a think block count but are not judged.
     std::size_t index;
     Bytes bytes;
     std::uint32_t id;
@@ -369,7 +371,8 @@ inline Update update(const qg_update &raw) noexcept {
             static_cast<std::size_t>(raw.final_tokens),
             static_cast<std::size_t>(raw.token_count),
             static_cast<std::size_t>(raw.flag_count),
-            raw.has_violation ? std::optional(violation(raw.violation)) : std::nullopt};
+            raw.has_violation ? std::optional(violation(raw.violation)) : std::nullopt,
+            static_cast<std::size_t>(raw.void_from)};
 }
 
 inline PromptCheck check(const qg_prompt_check &raw) noexcept {

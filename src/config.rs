@@ -115,10 +115,18 @@ pub struct EngineConfig {
     /// The most open streams. Default 4096. Beyond it opening fails with [`Error::Busy`].
     pub max_streams: usize,
     /// The most tokens that wait to be computed, over all streams. Default 262144. Beyond it calls fail with
-    /// [`Error::Busy`] at once; if nothing waits one call may give more.
+    /// [`Error::Busy`] at once. If nothing waits one call may give more, so that trying again helps with any of them.
     pub max_queued_tokens: usize,
-    /// Streams that are not used for so many seconds lose their conversation; their next call fails with
-    /// [`Error::Expired`]. Default 0: never.
+    /// Streams that are not used for so many seconds expire: they lose their conversation. Default 0: never.
+    ///
+    /// A stream is in use during each of its calls, up to the moment that the caller has the result, also out of a
+    /// [`CompletionQueue`](crate::CompletionQueue). Calls are those of [`Stream`](crate::Stream) that judge or change the
+    /// conversation: `prompt`, `next_turn`, all that push, `finish`, both that truncate, and `fork`, which uses the
+    /// stream that is forked. It makes no difference whether there was something to compute or the call failed. Calls
+    /// that only tell something, such as [`Stream::context_used`](crate::Stream::context_used), are no use.
+    ///
+    /// Every such call of an expired stream fails with [`Error::Expired`], whatever else may be wrong with it; calls that
+    /// only tell something go on telling what they did.
     pub idle_seconds: u64,
     /// What happens when an answer is longer than the model's context. Default [`Overflow::Error`].
     pub overflow: Overflow,
@@ -134,6 +142,9 @@ pub enum Overflow {
     /// Judging goes on with less of the answer: whenever the context is full, the model starts anew with the prompt and
     /// the last tokens of the answer, half as many as fit. Which of them depends on the answer alone, not on how it is
     /// pushed. A prompt that does not fit is still an error.
+    ///
+    /// The KV cache must hold as many tokens as the context has; else opening fails with [`Error::Config`], which says how
+    /// large [`CacheConfig::mib`] has to be at least.
     Restart,
 }
 

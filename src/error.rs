@@ -104,10 +104,11 @@ pub enum Error {
         state: &'static str,
     },
 
-    /// The conversation does not fit the model's context. Nothing was added; end the stream.
+    /// The conversation does not fit the model's context, or the KV cache if that is smaller: see
+    /// [`CacheConfig::mib`](crate::CacheConfig::mib). Nothing was added; end the stream.
     #[error(
-        "context full: {used} tokens used and {wanted} or more wanted, the limit is {limit}; nothing was added: end the \
-         stream here, or open a new one with less of the conversation"
+        "context full: {used} tokens used and {wanted} or more wanted, the limit is {limit} (the model's context, or less \
+         with a small cache.mib); nothing was added: end the stream here, or open a new one with less of the conversation"
     )]
     ContextFull {
         /// Tokens in the stream.
@@ -115,11 +116,12 @@ pub enum Error {
         /// Tokens that were to be added, at least: texts are not tokenized, or only in part, if their length or their
         /// first part shows that they do not fit. Or messages, if these are more.
         wanted: usize,
-        /// The model's context.
+        /// The model's context, or what the KV cache holds if that is less.
         limit: usize,
     },
 
-    /// A limit is reached. What can be done about it is said.
+    /// A limit is reached that passes with time: as other calls end, or streams are closed. What can be done about it is
+    /// said.
     #[error("busy: {what}, the limit is {limit}: {advice}")]
     Busy {
         /// What there is too much of.
@@ -130,7 +132,8 @@ pub enum Error {
         advice: &'static str,
     },
 
-    /// The stream was idle for too long and has lost its conversation.
+    /// The stream was idle for too long and has lost its conversation: see
+    /// [`EngineConfig::idle_seconds`](crate::EngineConfig::idle_seconds).
     #[error(
         "the stream expired, it was idle for {idle_seconds} s or more (engine.idle_seconds): open a new stream and \
          give it the conversation again"

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
-    bundle::{Bundle, Precision, limits},
+    bundle::{Bundle, Dimensions, Precision, limits},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
     runtime::{Runtime, memory},
@@ -67,7 +67,7 @@ pub struct Info {
     pub head_dim: usize,
     /// Token ids that the model knows: `0..vocab_size`.
     pub vocab_size: usize,
-    /// The most tokens in one stream.
+    /// The most tokens in one stream: the model's context, or what the KV cache holds if that is less.
     pub context: usize,
     /// Bytes of the cache that one token takes.
     pub cache_bytes_per_token: usize,
@@ -144,11 +144,24 @@ impl Guard {
                 threads => threads,
             },
         };
+        let dims = &manifest.model;
+        check_views(config.engine.overflow, &options, dims)?;
         let mut model = PagedModel::open(bundle, &runtime, &options)?;
         if config.self_test {
             self_test::run(bundle, &tokenizer, &mut model, format)?;
         }
-        let dims = &manifest.model;
+        let cache_bytes_per_token = model.cache_bytes_per_token();
+        let limits = Limits {
+            context: dims.context,
+            step_tokens: config.engine.step_tokens,
+            max_sequences: config.engine.max_streams,
+            max_queued_tokens: config.engine.max_queued_tokens,
+            idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        };
+        let engine = Engine::start(Box::new(model), limits)?;
+        if engine.context() < dims.context {
+            tracing::warn!(tokens = engine.context(), context = dims.context, "cache.mib holds less than the context");
+        }
         let info = Info {
             bundle: bundle.name(),
             source: manifest.source.name.clone(),
@@ -169,20 +182,13 @@ impl Guard {
             kv_heads: dims.num_kv_heads,
             head_dim: dims.head_dim,
             vocab_size: dims.vocab_size,
-            context: dims.context,
-            cache_bytes_per_token: model.cache_bytes_per_token(),
+            context: engine.context(),
+            cache_bytes_per_token,
             runtime: runtime.library().display().to_string(),
             provider: "CPU".to_owned(),
         };
-        let limits = Limits {
-            context: dims.context,
-            step_tokens: config.engine.step_tokens,
-            max_sequences: config.engine.max_streams,
-            max_queued_tokens: config.engine.max_queued_tokens,
-            idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
-        };
         let shared = Shared {
-            engine: Arc::new(Engine::start(Box::new(model), limits)?),
+            engine: Arc::new(engine),
             tokenizer,
             renderer,
             response_labels: manifest.response_labels(&bundle.name())?,
@@ -263,6 +269,22 @@ impl Shared {
         let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);
         known.ok_or_else(|| Error::Argument { argument: "token id", reason: format!("there is no token {id}") })
     }
+}
+
+/// Answers that go on in views need a cache that holds a view, which is as long as the context.
+fn check_views(overflow: Overflow, options: &PagedOptions, dims: &Dimensions) -> Result<()> {
+    let needed = PagedModel::cache_bytes(dims, options.format, dims.context);
+    if overflow == Overflow::Error || options.cache_bytes >= needed {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
+         least as many",
+        options.cache_bytes >> 20,
+        dims.context,
+        needed.div_ceil(1 << 20)
+    );
+    Err(Error::Config { field: "cache.mib".into(), reason })
 }
 
 /// The control tokens of `guard.toml` must be special tokens of the tokenizer: text must not be able to spell them.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -67,6 +68,8 @@ struct Jobs {
     deadlines: BTreeSet<(Instant, u64)>,
     /// Calls that a thread is going on with.
     away: HashMap<u64, Away>,
+    /// Tags of calls that were lost, with their streams, to a panic.
+    lost: Vec<u64>,
 }
 
 struct Away {
@@ -206,6 +209,12 @@ impl CompletionQueue {
             .collect()
     }
 
+    /// The tags of calls that were lost to a panic in [`CompletionQueue::wait`].
+    #[cfg(feature = "capi")]
+    pub(crate) fn take_lost(&self) -> Vec<u64> {
+        std::mem::take(&mut self.lock().lost)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,7 +268,18 @@ impl CompletionQueue {
     /// Goes on with a call that does not have to wait. Returns it if it is done.
     fn go_on(&self, ticket: u64) -> Option<Completion> {
         // Given back or given up already, if it is not there.
-        let mut job = self.lock().leave(ticket)?;
+        let job = self.lock().leave(ticket)?;
+        let tag = job.tag;
+        catch_unwind(AssertUnwindSafe(|| self.go_on_with(ticket, job))).unwrap_or_else(|panic| {
+            let mut jobs = self.lock();
+            jobs.came_back(ticket);
+            jobs.lost.push(tag);
+            drop(jobs);
+            resume_unwind(panic)
+        })
+    }
+
+    fn go_on_with(&self, ticket: u64, mut job: Job) -> Option<Completion> {
         let done = match &mut job.begun {
             Ok(begun) if begun.is_ready() => job.stream.advance(begun),
             Ok(_) => Ok(false),
@@ -271,10 +291,7 @@ impl CompletionQueue {
         }
         let cancelled = self.lock().came_back(ticket);
         let result = match (done, job.begun) {
-            (_, Ok(begun)) if cancelled => {
-                job.stream.give_up(begun);
-                Err(Error::Cancelled)
-            }
+            (_, Ok(_)) if cancelled => Err(Error::Cancelled),
             (Ok(_), Ok(begun)) => job.stream.complete(begun),
             (Err(error), _) | (_, Err(error)) => Err(error),
         };

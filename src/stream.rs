@@ -4,6 +4,8 @@ mod answer;
 mod call;
 mod change;
 mod tape;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod update;
 
@@ -13,6 +15,8 @@ use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Sh
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;
+#[cfg(test)]
+pub(crate) use call::fault;
 pub use call::{Call, Reply};
 pub(crate) use tape::Notify;
 pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
@@ -27,6 +31,9 @@ pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 /// An answer may begin with a think block, which is judged by rules of its own ([`Policy::thinking`]): the tags
 /// `<think>` and `</think>` in the text are found, or the caller says what is thinking ([`Stream::push_thinking`]).
 /// Places count in everything that was pushed, tags and thinking included.
+///
+/// If streams may expire, see [`EngineConfig::idle_seconds`](crate::EngineConfig::idle_seconds), any call can fail with
+/// [`Error::Expired`].
 pub struct Stream {
     shared: Arc<Shared>,
     sequence: Sequence,
@@ -136,9 +143,11 @@ impl Stream {
         }
     }
 
-    /// Tokens of the model's context that the conversation uses so far, those of the template included.
+    /// Tokens of the model's context that the conversation uses so far, those of the template included: 0 before the
+    /// first prompt. With [`Overflow::Restart`](crate::Overflow::Restart) only the part of the answer counts that the
+    /// model still sees. Asking is no use of the stream; one that has expired gives what it had.
     pub fn context_used(&self) -> usize {
-        self.sequence.len()
+        self.turn.as_ref().map_or(0, |Turn { answer, .. }| answer.tape.used(&self.shared, &answer.tokens))
     }
 
     /// Gives the next tokens of the answer and judges each of them. The ids are those of the guard's own tokenizer, see
@@ -209,8 +218,7 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
     /// token; [`Error::WrongState`] before the prompt.
     pub fn truncate(&mut self, bytes: usize) -> Result<Update> {
-        let begun = self.begin_change("truncate", None, |stream, answer| answer.truncate(&stream.shared, bytes))?;
-        self.complete(begun).map(expect_update)
+        self.cut("truncate", |stream, answer| answer.truncate(&stream.shared, bytes))
     }
 
     /// As [`Stream::truncate`], to the answer's first `tokens` tokens, as [`TokenVerdict::index`] counts them.
@@ -219,16 +227,14 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or its text has no place between characters there;
     /// [`Error::WrongState`] before the prompt.
     pub fn truncate_tokens(&mut self, tokens: usize) -> Result<Update> {
-        let Some(Turn { answer, .. }) = &self.turn else {
-            return Err(Error::WrongState { call: "truncate_tokens", state: "before the prompt" });
-        };
-        let have = answer.tokens.len();
-        if tokens > have {
-            let reason = format!("{tokens} is more than the {have} tokens so far");
-            return Err(Error::Argument { argument: "tokens", reason });
-        }
-        let bytes = answer.tokens[..tokens].last().map_or(0, |last| last.bytes.end);
-        self.truncate(bytes)
+        self.cut("truncate_tokens", |stream, answer| {
+            let have = answer.tokens.len();
+            if tokens > have {
+                let reason = format!("{tokens} is more than the {have} tokens so far");
+                return Err(Error::Argument { argument: "tokens", reason });
+            }
+            answer.truncate(&stream.shared, answer.tokens[..tokens].last().map_or(0, |last| last.bytes.end))
+        })
     }
 }
 

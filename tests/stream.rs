@@ -2,8 +2,13 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::bundle;
-use qwenguard::{Call, Config, Decision, EngineConfig, Error, Guard, Message, Overflow, Policy, Risk, Stream};
+use qwenguard::{
+    CacheConfig, Call, CompletionQueue, Config, Decision, EngineConfig, Error, Guard, Message, Overflow, Policy, Risk,
+    Stream,
+};
 
 fn guard() -> Guard {
     Guard::open_with(bundle("grouped-bf16", "fp32"), &Config::default()).unwrap()
@@ -190,4 +195,154 @@ fn violations_follow_from_the_verdicts() {
         }
     }
     assert!(stopped > 4, "only {stopped} answers were stopped: the test is too easy");
+}
+
+fn idle_guard() -> Guard {
+    let engine = EngineConfig { idle_seconds: 1, ..EngineConfig::default() };
+    Guard::open_with(bundle("grouped-bf16", "fp32"), &Config { engine, ..Config::default() }).unwrap()
+}
+
+/// Waits until all streams have expired. Looking at them does not keep them alive.
+fn wait_for_expiry(guard: &Guard, streams: &[&Stream]) {
+    while guard.stats().expired_streams < streams.len() as u64 {
+        streams.iter().for_each(|stream| assert!(stream.context_used() > 0));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whatever is asked of an expired stream, and whatever else is wrong with that, it says that it has expired.
+#[test]
+fn every_call_of_an_expired_stream_says_so() {
+    let guard = idle_guard();
+    let mut begun = guard.stream().unwrap();
+    begun.prompt(&[Message::user("hello")]).unwrap();
+    begun.push_text(b"Hello").unwrap();
+    let mut ended = guard.stream().unwrap();
+    ended.prompt(&[Message::user("hello")]).unwrap();
+    ended.push_tokens(&[5]).unwrap();
+    ended.finish().unwrap();
+    let used = [&begun, &ended].map(Stream::context_used);
+    wait_for_expiry(&guard, &[&begun, &ended]);
+    assert_eq!([&begun, &ended].map(Stream::context_used), used);
+    for stream in [&mut begun, &mut ended] {
+        let message = [Message::user("hello")];
+        let calls = [
+            Call::Prompt(&message),
+            Call::Prompt(&[]),
+            Call::NextTurn(&message),
+            Call::Text(b""),
+            Call::Text(b"x"),
+            Call::Text(b"\xFF"),
+            Call::Thinking(b"x"),
+            Call::Tokens(&[]),
+            Call::Tokens(&[1_000_000]),
+            Call::Finish,
+        ];
+        let expired = |result: Result<(), Error>| assert!(matches!(result, Err(Error::Expired { idle_seconds: 1 })));
+        for call in calls {
+            expired(stream.call(call).map(drop));
+            expired(stream.call_by(call, Instant::now()).map(drop));
+            expired(Stream::call_all([(&mut *stream, call)]).remove(0).map(drop));
+        }
+        for at in [0, 1, 99] {
+            expired(stream.truncate(at).map(drop));
+            expired(stream.truncate_tokens(at).map(drop));
+        }
+        expired(stream.fork().map(drop));
+    }
+    let queue = CompletionQueue::new();
+    queue.submit(begun, Call::Finish, 1, None);
+    assert!(matches!(queue.wait(Duration::MAX).unwrap().result, Err(Error::Expired { .. })));
+}
+
+/// Calls keep a stream alive, also those without anything to compute and those that fail. If this thread was not run for
+/// so long that the stream had the right to expire, that is no failure.
+#[test]
+fn every_call_is_use() {
+    let guard = idle_guard();
+    let message = [Message::user("hello")];
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&message).unwrap();
+    stream.push_text(b"Hello").unwrap();
+    type Asked = fn(&mut Stream) -> Result<(), Error>;
+    let calls: [Asked; 8] = [
+        |stream| stream.push_text(b"").map(drop),
+        |stream| stream.push_text(b"\xFF").map(drop),
+        |stream| stream.push_thinking(b"x").map(drop),
+        |stream| stream.push_tokens(&[]).map(drop),
+        |stream| stream.next_turn(&[]).map(drop),
+        |stream| stream.truncate(5).map(drop),
+        |stream| stream.truncate_tokens(99).map(drop),
+        |stream| stream.fork().map(drop),
+    ];
+    for call in calls {
+        let (start, mut used) = (Instant::now(), Instant::now());
+        while start.elapsed() < Duration::from_millis(1500) {
+            std::thread::sleep(Duration::from_millis(50));
+            let result = call(&mut stream);
+            // Idle from the end of the call before to the beginning of this one, which is less than this.
+            let idle = used.elapsed();
+            if matches!(result, Err(Error::Expired { .. })) {
+                assert!(idle >= Duration::from_secs(1), "expired after {idle:?}");
+                stream = guard.stream().unwrap();
+                stream.prompt(&message).unwrap();
+                stream.push_text(b"Hello").unwrap();
+            }
+            used = Instant::now();
+        }
+    }
+    // A result that nobody has taken yet is of a call that goes on.
+    let queue = CompletionQueue::new();
+    let used = Instant::now();
+    queue.submit(guard.stream().unwrap(), Call::Prompt(&message), 1, None);
+    let idle = used.elapsed();
+    let mut other = guard.stream().unwrap();
+    other.prompt(&message).unwrap();
+    let expired = guard.stats().expired_streams;
+    while guard.stats().expired_streams == expired {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let done = queue.wait(Duration::MAX).unwrap();
+    let expired = matches!(done.result, Err(Error::Expired { .. }));
+    assert!(!expired || idle >= Duration::from_secs(1), "expired after {idle:?}");
+}
+
+/// What a small cache cannot hold does not pass with time.
+#[test]
+fn a_small_cache_is_a_small_context() {
+    // Context 2048, 1 KiB for a token.
+    let with = |mib: usize, overflow: Overflow| {
+        let config = Config {
+            cache: CacheConfig { mib, ..CacheConfig::default() },
+            engine: EngineConfig { overflow, ..EngineConfig::default() },
+            ..Config::default()
+        };
+        Guard::open_with(bundle("grouped-bf16", "fp32"), &config)
+    };
+    let whole = with(64, Overflow::Restart).unwrap();
+    let context = whole.info().context;
+    let needed = (context.div_ceil(32) * 32 * whole.info().cache_bytes_per_token).div_ceil(1 << 20);
+    assert!(needed > 1, "the test needs a larger cache than the least that there is");
+    let small = with(needed - 1, Overflow::Error).unwrap();
+    let limit = small.info().context;
+    assert!(limit < context, "{limit} of {context}");
+    let mut stream = small.stream().unwrap();
+    stream.prompt(&[Message::user("hello")]).unwrap();
+    stream.push_tokens(&[5]).unwrap();
+    let room = limit - stream.context_used();
+    let error = stream.push_tokens(&vec![5; room + 1]).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { limit: found, .. } if found == limit), "{error}");
+    stream.push_tokens(&vec![5; room]).unwrap();
+    assert_eq!(stream.context_used(), limit);
+    // A view is as long as the context.
+    let error = with(needed - 1, Overflow::Restart).err().unwrap();
+    let says = format!("takes {needed} MiB");
+    assert!(
+        matches!(&error, Error::Config { field, reason } if field == "cache.mib" && reason.contains(&says)),
+        "{error}"
+    );
+    let guard = with(needed, Overflow::Restart).unwrap();
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&[Message::user("hello")]).unwrap();
+    assert_eq!(stream.push_tokens(&vec![5; 3 * context]).unwrap().tokens.len(), 3 * context);
 }

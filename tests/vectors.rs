@@ -99,6 +99,7 @@ fn update(update: &Update) -> Value {
         "received": update.received,
         "excess": update.excess(),
         "final_tokens": update.final_tokens,
+        "void_from": update.void_from,
         "violation": update.violation.as_ref().map(violation),
         "flags": update.flags.iter().map(violation).collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),

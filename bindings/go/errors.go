@@ -41,7 +41,8 @@ const (
 	ErrArgument Status = C.QG_ERROR_ARGUMENT
 	// ErrWrongState: the call has no meaning at this moment, such as an answer before its prompt.
 	ErrWrongState Status = C.QG_ERROR_WRONG_STATE
-	// ErrContextFull: the conversation does not fit the model's context. Nothing was added.
+	// ErrContextFull: the conversation does not fit the model's context, or the KV cache if that is smaller. Nothing was
+	// added.
 	ErrContextFull Status = C.QG_ERROR_CONTEXT_FULL
 	// ErrBusy: a limit is reached that passes with time. Try again later, or close streams.
 	ErrBusy Status = C.QG_ERROR_BUSY

@@ -107,11 +107,15 @@ type Update struct {
 	FlagCount int
 	// Violation is where the answer must stop, found now or in an earlier push, or nil.
 	Violation *Violation
+	// VoidFrom is from which token on, by [TokenVerdict].Index, what was said earlier is void: verdicts, and flags that such a
+	// token confirmed. [Stream.Tokens] take their place, if the answer still has as many. Where nothing is void this is how
+	// many tokens the answer had before the call, those that are not judged included.
+	VoidFrom int
 }
 
 // TokenVerdict is one judged token of an answer.
 type TokenVerdict struct {
-	// Index is which token of the answer, from 0. It takes the place of an earlier one of the same index.
+	// Index is which token of the answer, from 0. Those around a think block count but are not judged.
 	Index int
 	// Bytes are those of the answer that it stands for.
 	Bytes Span
@@ -210,6 +214,7 @@ func goUpdate(raw *C.qg_update) Update {
 		FinalTokens:   int(raw.final_tokens),
 		TokenCount:    int(raw.token_count),
 		FlagCount:     int(raw.flag_count),
+		VoidFrom:      int(raw.void_from),
 	}
 	if raw.has_violation != 0 {
 		violation := goViolation(&raw.violation)

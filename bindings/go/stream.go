@@ -10,8 +10,9 @@ import (
 // Stream is one conversation being moderated: light, for one goroutine at a time. A second call at the same time, or one while
 // a queue has the stream, fails with ErrInUse.
 //
-// Any call that computes can fail with ErrBusy if too many tokens wait, ErrExpired if the stream was idle for too long,
-// ErrOutOfMemory, ErrInference and ErrEngineStopped; with ErrCancelled or ErrDeadlineExceeded if its context ends.
+// Any call that computes can fail with ErrBusy if too many tokens wait, ErrOutOfMemory, ErrInference and ErrEngineStopped; with
+// ErrCancelled or ErrDeadlineExceeded if its context ends. Every call but those that only tell something fails with ErrExpired
+// once the stream was not used for the engine.idle_seconds of the configuration.
 type Stream struct {
 	handle  *handle[rawStream]
 	cleanup runtime.Cleanup

@@ -312,6 +312,7 @@ func (r *runner) update(stream *Stream) func(Update, error) (object, error) {
 		found := object{
 			"decision": update.Decision.String(), "horizon": update.Horizon, "horizon_tokens": update.HorizonTokens,
 			"received": update.Received, "excess": update.Excess, "final_tokens": update.FinalTokens, "violation": nil,
+			"void_from": update.VoidFrom,
 		}
 		if update.Violation != nil {
 			rule, err := stream.Rule()

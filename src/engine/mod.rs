@@ -3,6 +3,7 @@
 //! blocks is computed again from its ids.
 
 mod blocks;
+mod life;
 mod pending;
 mod queue;
 mod sequence;
@@ -12,7 +13,7 @@ mod worker;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -24,6 +25,8 @@ use crate::{
     model::{BLOCK, Model, RoleLogits},
 };
 
+use life::Life;
+pub(crate) use life::Use;
 use pending::AppendId;
 pub(crate) use pending::{Notify, Pending};
 use queue::Queue;
@@ -43,7 +46,7 @@ pub(crate) enum Read {
 /// Limits of an engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Tokens that a sequence may have.
+    /// Tokens that a sequence may have, if the cache holds as many.
     pub(crate) context: usize,
     /// The most new tokens in one step.
     pub(crate) step_tokens: usize,
@@ -51,7 +54,7 @@ pub(crate) struct Limits {
     pub(crate) max_sequences: usize,
     /// The most tokens that wait, over all sequences.
     pub(crate) max_queued_tokens: usize,
-    /// Sequences that are idle for longer expire.
+    /// Sequences that are not used for so long expire.
     pub(crate) idle: Option<Duration>,
 }
 
@@ -70,8 +73,6 @@ pub(crate) struct Engine {
     next_id: AtomicU64,
     open: AtomicUsize,
     queue: Arc<Queue>,
-    /// Tokens that fit the whole cache.
-    cache_tokens: usize,
     /// What the worker records; locked for moments only.
     stats: Arc<Mutex<Stats>>,
 }
@@ -81,7 +82,7 @@ impl Engine {
     pub(crate) fn start(model: Box<dyn Model>, limits: Limits) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let stats = Arc::new(Mutex::new(Stats::new((model.num_blocks() * model.block_bytes()) as u64)));
-        let cache_tokens = model.num_blocks() * BLOCK;
+        let limits = Limits { context: limits.context.min(model.num_blocks().saturating_mul(BLOCK)), ..limits };
         let worker = Worker::new(model, &limits, stats.clone());
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
@@ -94,21 +95,25 @@ impl Engine {
             next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             queue: Arc::new(Queue::new(limits.max_queued_tokens)),
-            cache_tokens,
             stats,
         })
     }
 
     /// Opens an empty sequence.
     pub(crate) fn sequence(self: &Arc<Self>) -> Result<Sequence> {
-        self.open_sequence(0, |id, expired| Command::Open { id, expired })
+        self.open_sequence(0, |id, life| Command::Open { id, life })
     }
 
-    /// Opens a sequence of `len` tokens by a command that takes its id and where to say that it expired.
+    /// The most tokens of a sequence: no more than the cache holds.
+    pub(crate) fn context(&self) -> usize {
+        self.limits.context
+    }
+
+    /// Opens a sequence of `len` tokens by a command that takes its id and its life.
     fn open_sequence(
         self: &Arc<Self>,
         len: usize,
-        command: impl FnOnce(u64, Arc<AtomicBool>) -> Command,
+        command: impl FnOnce(u64, Arc<Life>) -> Command,
     ) -> Result<Sequence> {
         let limit = self.limits.max_sequences;
         let grow = |open: usize| (open < limit).then_some(open + 1);
@@ -117,8 +122,8 @@ impl Engine {
             return Err(Error::Busy { what: "too many open streams", limit, advice });
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let sequence = Sequence { engine: self.clone(), id, len, appends: 0, expired: Arc::default() };
-        self.send(command(id, sequence.expired.clone()))?;
+        let sequence = Sequence { engine: self.clone(), id, len, appends: 0, life: Arc::new(Life::new()) };
+        self.send(command(id, sequence.life.clone()))?;
         Ok(sequence)
     }
 
@@ -167,8 +172,7 @@ pub(crate) struct Sequence {
     len: usize,
     /// Appends that were begun.
     appends: u64,
-    /// Set by the worker.
-    expired: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
 impl Sequence {
@@ -191,13 +195,13 @@ impl Sequence {
     /// `notify` is called as soon as completing does not wait any more; with no tokens, by this call itself. It is not
     /// called after this call failed or the result was dropped, but a call that is under way goes on.
     pub(crate) fn begin(&mut self, ids: Vec<u32>, read: Read, notify: Option<Notify>) -> Result<Pending> {
-        self.check_alive()?;
+        let using = self.enter()?;
         self.check_room(self.len, ids.len())?;
         let count = ids.len();
         let place = self.engine.queue.enter(count)?;
         self.appends += 1;
         let append = AppendId { sequence: self.id, number: self.appends, start: self.len };
-        let (pending, reply) = Pending::new(self.engine.clone(), append, count, notify);
+        let (pending, reply) = Pending::new(self.engine.clone(), using, append, count, notify);
         if count == 0 {
             reply.send(Ok(RoleLogits::empty()));
         } else {
@@ -224,28 +228,24 @@ impl Sequence {
         if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
     }
 
-    /// An error if `count` tokens after the first `len` would not fit the context or the cache.
+    /// An error if `count` tokens after the first `len` would not fit the context.
     pub(crate) fn check_room(&self, len: usize, count: usize) -> Result<()> {
         let limit = self.engine.limits.context;
         if len + count > limit {
             return Err(Error::ContextFull { used: len, wanted: count, limit });
         }
-        let limit = self.engine.cache_tokens;
-        if len + count > limit {
-            let what = "the stream alone has more tokens than the KV cache";
-            return Err(Error::Busy { what, limit, advice: "raise cache.mib, or use shorter conversations" });
-        }
         Ok(())
     }
 
-    fn check_alive(&self) -> Result<()> {
-        if self.expired.load(Ordering::Relaxed) { Err(self.engine.limits.expired()) } else { Ok(()) }
+    /// Begins a call, until the result is dropped. [`Error::Expired`] if the sequence was not used for too long.
+    pub(crate) fn enter(&self) -> Result<Use> {
+        self.life.enter().ok_or_else(|| self.engine.limits.expired())
     }
 
     /// Cuts the sequence back to its first `len` tokens; if it was longer, an append that is not completed is given up.
     /// Costs nothing but, where the end is in a block that a fork uses too, computing up to a block of tokens again.
     pub(crate) fn truncate(&mut self, len: usize) -> Result<()> {
-        self.check_alive()?;
+        let _using = self.enter()?;
         if len < self.len {
             self.engine.send(Command::Truncate { id: self.id, len })?;
             self.len = len;
@@ -255,9 +255,9 @@ impl Sequence {
 
     /// Another sequence that starts with the same tokens and shares their cache.
     pub(crate) fn fork(&self) -> Result<Sequence> {
-        self.check_alive()?;
+        let _using = self.enter()?;
         let (id, len) = (self.id, self.len);
-        self.engine.open_sequence(len, |new, expired| Command::Fork { id, new, len, expired })
+        self.engine.open_sequence(len, |new, life| Command::Fork { id, new, len, life })
     }
 }
 

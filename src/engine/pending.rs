@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Engine, worker::Command};
+use super::{Engine, Use, worker::Command};
 use crate::{Error, Result, model::RoleLogits};
 
 /// Called once, by the worker, when an answer is there. It must not wait: all streams wait for it.
@@ -72,6 +72,7 @@ pub(crate) struct Pending {
     pub(super) count: usize,
     /// Whether dropping must tell the worker.
     open: bool,
+    _using: Use,
 }
 
 /// Which append of which sequence, and the length it started from.
@@ -84,10 +85,16 @@ pub(crate) struct AppendId {
 }
 
 impl Pending {
-    pub(super) fn new(engine: Arc<Engine>, append: AppendId, count: usize, notify: Option<Notify>) -> (Self, Reply) {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        using: Use,
+        append: AppendId,
+        count: usize,
+        notify: Option<Notify>,
+    ) -> (Self, Reply) {
         let slot = Arc::new(Slot { state: Mutex::new(State { answer: None, notify }), ready: Condvar::new() });
         let reply = Reply(Some(slot.clone()));
-        (Pending { slot, engine, append, count, open: true }, reply)
+        (Pending { slot, engine, append, count, open: true, _using: using }, reply)
     }
 
     /// Whether the answer is there, so that completing the append does not wait.

@@ -1,16 +1,13 @@
 //! What the worker knows of one sequence.
 
-use std::{
-    collections::TryReserveError,
-    sync::{Arc, atomic::AtomicBool},
-    time::Instant,
-};
+use std::{collections::TryReserveError, sync::Arc};
 
 use ndarray::{Array2, s};
 
 use super::{
     Read,
     blocks::BlockPool,
+    life::Life,
     pending::{AppendId, Reply},
     queue::Place,
 };
@@ -32,10 +29,7 @@ pub(crate) struct SequenceState {
     pub(crate) append: u64,
     /// The step that used the sequence last.
     pub(crate) last_step: u64,
-    /// When it was used last.
-    pub(crate) used: Instant,
-    /// Where its owner looks whether it expired.
-    pub(crate) expired: Arc<AtomicBool>,
+    pub(crate) life: Arc<Life>,
 }
 
 /// Tokens that were appended and are not all computed yet.
@@ -72,7 +66,7 @@ impl Job {
 }
 
 impl SequenceState {
-    pub(crate) fn new(expired: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(life: Arc<Life>) -> Self {
         SequenceState {
             tokens: Vec::new(),
             cached: 0,
@@ -81,8 +75,7 @@ impl SequenceState {
             job: None,
             append: 0,
             last_step: 0,
-            used: Instant::now(),
-            expired,
+            life,
         }
     }
 
@@ -92,7 +85,6 @@ impl SequenceState {
             return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
         }
         self.tokens.extend(ids);
-        self.used = Instant::now();
         self.append = append.number;
         let (Read::Query { from } | Read::Response { from }) = read;
         let start = append.start;
@@ -144,7 +136,6 @@ impl SequenceState {
     /// the end is in if it may not be written. Its tokens are computed again.
     pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
         self.tokens.truncate(len);
-        self.used = Instant::now();
         self.cached = self.cached.min(len);
         self.computed = self.computed.min(len);
         let keep = self.cached.div_ceil(BLOCK);
@@ -157,7 +148,7 @@ impl SequenceState {
 
     /// A sequence with the same first `len` tokens that shares this one's full blocks of them. The tokens after those
     /// blocks are computed again.
-    pub(crate) fn fork(&self, len: usize, expired: Arc<AtomicBool>) -> Self {
+    pub(crate) fn fork(&self, len: usize, life: Arc<Life>) -> Self {
         let shared = self.cached.min(len) / BLOCK;
         SequenceState {
             tokens: self.tokens[..len].to_vec(),
@@ -165,7 +156,7 @@ impl SequenceState {
             computed: self.cached.min(len),
             blocks: self.blocks[..shared].to_vec(),
             last_step: self.last_step,
-            ..SequenceState::new(expired)
+            ..SequenceState::new(life)
         }
     }
 
@@ -180,7 +171,6 @@ impl SequenceState {
         first: usize,
         pool: &mut BlockPool,
     ) -> Result<()> {
-        self.used = Instant::now();
         let before = self.cached;
         let role = self.job.as_ref().map(|job| match job.read {
             Read::Query { .. } => &logits.query,

@@ -277,11 +277,14 @@ fn nothing_is_kept_of_tokens_whose_logits_are_not_finite() {
 fn limits_are_errors() {
     let (engine, _) = engine(4, 50);
     let mut sequence = engine.sequence().unwrap();
-    let error = sequence.append(vec![1; 1001], Read::Response { from: 0 }).unwrap_err();
-    assert!(matches!(error, Error::ContextFull { used: 0, wanted: 1001, limit: 1000 }), "{error}");
-    // More than the whole cache holds.
+    // What the whole cache does not hold never passes: that is no reason to try again.
     let error = sequence.append(vec![1; 4 * BLOCK + 1], Read::Response { from: 0 }).unwrap_err();
-    assert!(matches!(error, Error::Busy { limit: 128, .. }), "{error}");
+    assert!(matches!(error, Error::ContextFull { used: 0, wanted: 129, limit: 128 }), "{error}");
+    assert!(error.to_string().contains("cache.mib"), "{error}");
+    assert_eq!(engine.context(), 128);
+    let (roomy, _) = start(64, LIMITS, None);
+    let error = roomy.sequence().unwrap().append(vec![1; 1001], Read::Response { from: 0 }).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { used: 0, wanted: 1001, limit: 1000 }), "{error}");
     append(&mut sequence, &mut Vec::new(), 1, 4 * BLOCK);
     let others: Vec<_> = (0..7).map(|_| engine.sequence().unwrap()).collect();
     assert!(matches!(engine.sequence(), Err(Error::Busy { limit: 8, .. })));
@@ -789,6 +792,9 @@ fn too_many_waiting_tokens_are_busy_at_once() {
     first.complete(long).unwrap();
     // A refused call has not touched the one before it.
     second.complete(short).unwrap();
+    // It passes with time, however much it is.
+    let refused = second.append(vec![1; 140], read);
+    refused.unwrap();
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::Instant,
@@ -14,6 +13,7 @@ use std::{
 use super::{
     Limits, Read,
     blocks::BlockPool,
+    life::Life,
     pending::{AppendId, Reply},
     queue::Place,
     sequence::SequenceState,
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) enum Command {
     Open {
         id: u64,
-        expired: Arc<AtomicBool>,
+        life: Arc<Life>,
     },
     /// Appends to the tokens before the append's start, whatever came after them.
     Append {
@@ -49,7 +49,7 @@ pub(crate) enum Command {
         id: u64,
         new: u64,
         len: usize,
-        expired: Arc<AtomicBool>,
+        life: Arc<Life>,
     },
     Close {
         id: u64,
@@ -128,22 +128,21 @@ impl Worker {
         let Some(idle) = self.limits.idle.filter(|_| self.next_expiry.is_some_and(|expiry| expiry <= now)) else {
             return;
         };
-        let is_over = |state: &SequenceState| state.job.is_none() && now.saturating_duration_since(state.used) >= idle;
+        let is_over = |state: &SequenceState| state.job.is_none() && state.life.expire(now, idle);
         let over: Vec<u64> = self.sequences.iter().filter(|(_, state)| is_over(state)).map(|(id, _)| *id).collect();
         for id in &over {
             if let Some(mut sequence) = self.sequences.remove(id) {
-                sequence.expired.store(true, Ordering::Relaxed);
                 self.blocks.give_back(sequence.evict());
             }
         }
         self.record(|stats| stats.expired_streams += over.len() as u64);
-        let used = |state: &SequenceState| if state.job.is_some() { now } else { state.used };
+        let used = |state: &SequenceState| if state.job.is_some() { now } else { state.life.used(now) };
         self.next_expiry = self.sequences.values().filter_map(|state| used(state).checked_add(idle)).min();
     }
 
     fn open(&mut self, id: u64, sequence: SequenceState) {
         if self.next_expiry.is_none() {
-            self.next_expiry = self.limits.idle.and_then(|idle| sequence.used.checked_add(idle));
+            self.next_expiry = self.limits.idle.and_then(|idle| Instant::now().checked_add(idle));
         }
         self.sequences.insert(id, sequence);
     }
@@ -151,7 +150,7 @@ impl Worker {
     fn apply(&mut self, command: Command) {
         match command {
             Command::Together(commands) => commands.into_iter().for_each(|command| self.apply(command)),
-            Command::Open { id, expired } => self.open(id, SequenceState::new(expired)),
+            Command::Open { id, life } => self.open(id, SequenceState::new(life)),
             Command::Append { append, ids, read, place, reply } => {
                 self.cut_back(append.sequence, append.start);
                 match self.sequences.get_mut(&append.sequence) {
@@ -173,13 +172,10 @@ impl Worker {
                 }
             }
             Command::Truncate { id, len } => self.cut_back(id, len),
-            Command::Fork { id, new, len, expired } => {
-                let Some(parent) = self.sequences.get_mut(&id) else {
-                    expired.store(true, Ordering::Relaxed);
-                    return self.record(|stats| stats.expired_streams += 1);
-                };
-                parent.used = Instant::now();
-                let fork = parent.fork(len, expired);
+            Command::Fork { id, new, len, life } => {
+                // It is there: its owner was using it to fork it.
+                let Some(parent) = self.sequences.get(&id) else { return };
+                let fork = parent.fork(len, life);
                 self.blocks.share(&fork.blocks);
                 self.open(new, fork);
             }

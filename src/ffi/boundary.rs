@@ -36,7 +36,8 @@ pub(super) fn value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     })
 }
 
-fn reason(panic: Box<dyn Any + Send>) -> String {
+/// What a panic said.
+pub(super) fn reason(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast::<String>().map(|text| *text);
     let text = text.or_else(|panic| panic.downcast::<&'static str>().map(|text| (*text).to_owned()));
     text.unwrap_or_else(|panic| {

@@ -136,7 +136,7 @@ impl qg_reply {
         }
     }
 
-    fn failed(failure: &Failure) -> Self {
+    pub(super) fn failed(failure: &Failure) -> Self {
         qg_reply {
             status: failure.status(),
             is_check: 0,

@@ -1,7 +1,9 @@
 //! `qg_queue`: calls of streams without waiting for them.
 
 use std::{
-    collections::HashMap,
+    any::Any,
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -50,7 +52,12 @@ pub(super) struct Submitted {
 struct Jobs {
     next: u64,
     by_ticket: HashMap<u64, Job>,
+    /// Calls that a panic took with their streams, and what it said.
+    lost: VecDeque<(Job, String)>,
 }
+
+/// A call that leaves the queue, with why it has no result if it was lost.
+type Done = (Job, Result<Completion, Failure>);
 
 struct Job {
     tag: u64,
@@ -75,19 +82,49 @@ impl Submitted {
         jobs.next += 1;
         jobs.by_ticket.insert(ticket, job);
         drop(jobs);
-        self.queue.submit(stream, input.call(), ticket, deadline);
-        Ok(())
+        // A panic in it is the caller's, who has no call in the queue then.
+        catch_unwind(AssertUnwindSafe(|| self.queue.submit(stream, input.call(), ticket, deadline))).map_err(|panic| {
+            let job = self.lock().by_ticket.remove(&ticket);
+            if let Some(job) = job {
+                job.conversation.lose();
+            }
+            Failure::Panic(boundary::reason(panic))
+        })
     }
 
     /// Waits for a call that is done.
-    fn wait(&self, until: Option<Instant>) -> Option<(Job, Completion)> {
+    fn wait(&self, until: Option<Instant>) -> Option<Done> {
         loop {
+            if let Some((job, reason)) = self.lock().lost.pop_front() {
+                return Some((job, Err(Failure::Panic(reason))));
+            }
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-            let done = self.queue.wait(left)?;
-            let job = self.lock().by_ticket.remove(&done.tag);
-            // The streams of others were freed.
+            match catch_unwind(AssertUnwindSafe(|| self.queue.wait(left))) {
+                Ok(done) => {
+                    let done = done?;
+                    let job = self.lock().by_ticket.remove(&done.tag);
+                    // The streams of others were freed.
+                    if let Some(job) = job {
+                        return Some((job, Ok(done)));
+                    }
+                }
+                Err(panic) => self.lose(panic),
+            }
+        }
+    }
+
+    /// After a panic: the calls that it took come back as failed, and their streams say so from then on.
+    fn lose(&self, panic: Box<dyn Any + Send>) {
+        let tickets = self.queue.take_lost();
+        if tickets.is_empty() {
+            resume_unwind(panic);
+        }
+        let reason = boundary::reason(panic);
+        for ticket in tickets {
+            let job = self.lock().by_ticket.remove(&ticket);
             if let Some(job) = job {
-                return Some((job, done));
+                job.conversation.lose();
+                self.lock().lost.push_back((job, reason.clone()));
             }
         }
     }
@@ -119,8 +156,11 @@ impl Drop for qg_queue {
     }
 }
 
-fn completion(job: Job, done: Completion) -> qg_completion {
-    let reply = qg_reply::new(job.conversation.take_back(done.stream), done.result);
+fn completion((job, done): Done) -> qg_completion {
+    let reply = match done {
+        Ok(done) => qg_reply::new(job.conversation.take_back(done.stream), done.result),
+        Err(failure) => qg_reply::failed(&failure),
+    };
     qg_completion { tag: job.tag, stream: job.handle.0, reply }
 }
 
@@ -209,7 +249,7 @@ pub unsafe extern "C" fn qg_queue_wait(
         let first = queue.wait(until(timeout_ms));
         let more = first.is_some().then(|| std::iter::from_fn(|| queue.wait(Some(Instant::now()))));
         let done = first.into_iter().chain(more.into_iter().flatten());
-        let done: Vec<qg_completion> = done.take(capacity).map(|(job, done)| completion(job, done)).collect();
+        let done: Vec<qg_completion> = done.take(capacity).map(completion).collect();
         count.write(done.len());
         completions.write(done.into_iter());
         Ok(())
@@ -247,7 +287,8 @@ pub unsafe extern "C" fn qg_queue_length(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (queue, calls) = unsafe { (borrow(queue, "queue")?, Out::new(calls, "calls")?) };
-        calls.write(queue.submitted.lock().by_ticket.len());
+        let jobs = queue.submitted.lock();
+        calls.write(jobs.by_ticket.len() + jobs.lost.len());
         Ok(())
     })
 }
@@ -257,9 +298,16 @@ mod tests {
     use std::mem::MaybeUninit;
 
     use super::{
-        super::status::{QG_ERROR_NULL, QG_OK},
+        super::{
+            call::QG_CALL_PROMPT,
+            error::qg_error_free,
+            guard::{qg_guard_free, qg_guard_open_nano, qg_guard_options},
+            status::{QG_ERROR_NULL, QG_ERROR_PANIC, QG_OK},
+            stream::{qg_message, qg_stream_context_used, qg_stream_free, qg_stream_open},
+        },
         *,
     };
+    use crate::stream::fault;
 
     #[test]
     fn an_empty_queue_gives_nothing() {
@@ -278,6 +326,61 @@ mod tests {
             assert!(qg_queue_length(queue, &mut count, none).code() == QG_OK);
             assert_eq!(count, 0);
             qg_queue_free(queue);
+        }
+    }
+
+    /// A bug of ours, at each of the moments when a queue has a stream.
+    #[test]
+    #[cfg_attr(miri, ignore = "it needs ONNX Runtime")]
+    fn a_panic_takes_its_stream_and_nothing_else() {
+        let none: *mut *mut qg_error = std::ptr::null_mut();
+        let options = qg_guard_options { threads: 1, cache_mib: 64, ..qg_guard_options::default() };
+        let (mut guard, mut queue, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 77);
+        let message =
+            qg_message { role: c"user".as_ptr(), role_length: 4, content: c"Hello".as_ptr(), content_length: 5 };
+        // SAFETY: places for results, and objects that are freed once.
+        unsafe {
+            assert!(qg_queue_open(&mut queue, none).code() == QG_OK);
+            assert!(qg_guard_open_nano(&options, &mut guard, none).code() == QG_OK);
+            for (place, submitted) in [("begin", QG_ERROR_PANIC), ("complete", QG_OK)] {
+                let mut streams = [std::ptr::null_mut(); 2];
+                for (tag, stream) in streams.iter_mut().enumerate() {
+                    assert!(qg_stream_open(guard, std::ptr::null(), 0, stream, none).code() == QG_OK);
+                    let data = (&raw const message).cast();
+                    let call = qg_call { stream: *stream, kind: QG_CALL_PROMPT, reserved: 0, data, length: 1 };
+                    fault::AT.set(if tag == 0 { place } else { "" });
+                    let status = qg_queue_submit(queue, &call, tag as u64, QG_NO_TIMEOUT, none).code();
+                    assert_eq!(status, if tag == 0 { submitted } else { QG_OK }, "{place}");
+                }
+                fault::AT.set(if submitted == QG_OK { place } else { "" });
+                assert!(qg_queue_length(queue, &mut count, none).code() == QG_OK);
+                let (calls, mut statuses) = (count, Vec::new());
+                for _ in 0..calls {
+                    let mut done = MaybeUninit::<qg_completion>::uninit();
+                    assert!(
+                        qg_queue_wait(queue, QG_NO_TIMEOUT, done.as_mut_ptr(), 1, &mut count, none).code() == QG_OK
+                    );
+                    let done = done.assume_init();
+                    let stream = streams[done.tag as usize];
+                    assert!(count == 1 && done.stream == stream);
+                    statuses.push(done.reply.status.code());
+                    // The stream says the same as its call.
+                    let used = qg_stream_context_used(stream, &mut count, none).code();
+                    assert_eq!(used, done.reply.status.code());
+                    qg_error_free(done.reply.error);
+                }
+                statuses.sort_unstable();
+                let expected = if submitted == QG_OK { vec![QG_OK, QG_ERROR_PANIC] } else { vec![QG_OK] };
+                assert_eq!(statuses, expected, "{place}");
+                assert!(qg_queue_length(queue, &mut count, none).code() == QG_OK);
+                assert_eq!(count, 0);
+                if submitted == QG_ERROR_PANIC {
+                    assert!(qg_stream_context_used(streams[0], &mut count, none).code() == QG_ERROR_PANIC);
+                }
+                streams.into_iter().for_each(|stream| qg_stream_free(stream));
+            }
+            qg_queue_free(queue);
+            qg_guard_free(guard);
         }
     }
 }

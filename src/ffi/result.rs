@@ -138,8 +138,12 @@ pub struct qg_update {
     pub flag_count: u64,
     /// Where the answer must stop, found now or in an earlier push.
     pub violation: qg_violation,
+    /// From which token on, by `qg_token_verdict.index`, what was said earlier is void: verdicts, and flags that such a
+    /// token confirmed. The tokens judged now take their place, if the answer still has as many. Where nothing is void
+    /// this is how many tokens the answer had before the call, those that are not judged included.
+    pub void_from: u64,
     /// 0.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// One judged token of an answer.
@@ -147,7 +151,8 @@ pub struct qg_update {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct qg_token_verdict {
-    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index.
+    /// Which token of the answer, from 0. Those around a think block count but are not judged. See
+    /// `qg_update.void_from` for which earlier ones it takes the place of.
     pub index: u64,
     /// Where the bytes of the answer begin that it stands for.
     pub byte_start: u64,
@@ -244,7 +249,8 @@ impl qg_update {
             token_count: update.tokens.len() as u64,
             flag_count: update.flags.len() as u64,
             violation: update.violation.as_ref().map_or(Default::default(), |found| qg_violation::new(found, guard)),
-            reserved: [0; 4],
+            void_from: update.void_from as u64,
+            reserved: [0; 3],
         }
     }
 }

@@ -94,7 +94,7 @@ mod tests {
             qg_verdict { risk, category, risk_probabilities, category_count, category_probabilities, reserved }
             qg_prompt_check { decision, has_finding, action, risk, category, probability, verdict, reserved }
             qg_violation { action, channel, risk, category, byte_start, byte_end, first_token, confirming_token, probability, reserved }
-            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, reserved }
+            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, void_from, reserved }
             qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
             qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, reserved }
             qg_call { stream, kind, reserved, data, length }

@@ -36,9 +36,9 @@ pub const QG_ERROR_CONVERSATION: i32 = 8;
 pub const QG_ERROR_ARGUMENT: i32 = 9;
 /// The call has no meaning at this moment, such as an answer before its prompt.
 pub const QG_ERROR_WRONG_STATE: i32 = 10;
-/// The conversation does not fit the model's context. Nothing was added.
+/// The conversation does not fit the model's context, or the KV cache if that is smaller. Nothing was added.
 pub const QG_ERROR_CONTEXT_FULL: i32 = 11;
-/// A limit is reached that passes with time. Try again later, or free streams.
+/// A limit is reached that passes with time: as other calls end, or streams are freed. Try again later.
 pub const QG_ERROR_BUSY: i32 = 12;
 /// Memory could not be had.
 pub const QG_ERROR_OUT_OF_MEMORY: i32 = 13;

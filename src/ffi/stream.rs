@@ -43,6 +43,8 @@ enum Place {
     Here(Stream),
     /// A queue has it, for the call of this ticket.
     Queued(Weak<Submitted>, u64),
+    /// A panic took it, while a queue had it.
+    Lost,
 }
 
 /// What the last call that succeeded answered, for those who ask for details.
@@ -91,16 +93,16 @@ impl Conversation {
     fn read<T>(&self, body: impl FnOnce(&Stream, &Last) -> Result<T, Failure>) -> Result<T, Failure> {
         match &*self.held.try_read().map_err(locked)? {
             Held { place: Place::Here(stream), last } => body(stream, last),
-            Held { place: Place::Queued(..), .. } => Err(Failure::InUse),
+            Held { place, .. } => Err(place.failure()),
         }
     }
 
     /// Takes the stream for itself.
     pub(super) fn hold(&self) -> Result<Holding<'_>, Failure> {
         let held = self.held.try_write().map_err(locked)?;
-        match held.place {
+        match &held.place {
             Place::Here(_) => Ok(Holding { guard: &self.guard, held }),
-            Place::Queued(..) => Err(Failure::InUse),
+            place => Err(place.failure()),
         }
     }
 
@@ -114,8 +116,13 @@ impl Conversation {
         let mut holding = self.hold()?;
         match std::mem::replace(&mut holding.held.place, Place::Queued(queue, ticket)) {
             Place::Here(stream) => Ok(stream),
-            Place::Queued(..) => Err(Failure::InUse),
+            place => Err(place.failure()),
         }
+    }
+
+    /// After a panic that took the stream: it does not come back.
+    pub(super) fn lose(&self) {
+        self.held_at_last().place = Place::Lost;
     }
 
     /// Takes the stream back from a queue.
@@ -150,7 +157,7 @@ impl Holding<'_> {
     pub(super) fn stream(&mut self) -> &mut Stream {
         match &mut self.held.place {
             Place::Here(stream) => stream,
-            Place::Queued(..) => unreachable!("a stream that is held is in no queue"),
+            Place::Queued(..) | Place::Lost => unreachable!("a stream that is held is nowhere else"),
         }
     }
 
@@ -169,6 +176,16 @@ impl Holding<'_> {
     }
 }
 
+impl Place {
+    /// Why a stream that is not here cannot be used.
+    fn failure(&self) -> Failure {
+        match self {
+            Place::Here(_) | Place::Queued(..) => Failure::InUse,
+            Place::Lost => unfinished(),
+        }
+    }
+}
+
 impl Last {
     fn update(&self) -> Option<&Update> {
         match self {
@@ -181,8 +198,12 @@ impl Last {
 fn locked<T>(error: TryLockError<T>) -> Failure {
     match error {
         TryLockError::WouldBlock => Failure::InUse,
-        TryLockError::Poisoned(_) => Failure::Panic("an earlier call on this stream did not come to its end".into()),
+        TryLockError::Poisoned(_) => unfinished(),
     }
+}
+
+fn unfinished() -> Failure {
+    Failure::Panic("an earlier call on this stream did not come to its end".into())
 }
 
 /// Messages for a stream of this guard. Nothing is copied of what is too long for its context.
@@ -435,7 +456,7 @@ pub unsafe extern "C" fn qg_stream_truncate_tokens(
 /// the cache of what is common, so that several drafts of an answer cost their own tokens only.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_BUSY if as many streams are open as the configuration allows; QG_ERROR_IN_USE;
-/// QG_ERROR_ENGINE_STOPPED.
+/// QG_ERROR_EXPIRED; QG_ERROR_ENGINE_STOPPED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_fork(
     stream: *const qg_stream,
@@ -451,7 +472,9 @@ pub unsafe extern "C" fn qg_stream_fork(
     })
 }
 
-/// Tells how many tokens of the model's context the conversation uses so far, those of the template included.
+/// Tells how many tokens of the model's context the conversation uses so far, those of the template included: 0 before the
+/// first prompt. With engine.overflow = "restart" only the part of the answer counts that the model still sees. Of a stream
+/// that has expired it tells what it had.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
 #[unsafe(no_mangle)]

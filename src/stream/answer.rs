@@ -126,7 +126,8 @@ impl Answer {
 
     /// Makes a change happen that the model has computed.
     pub(super) fn complete(&mut self, shared: &Shared, policy: &Policy, begun: Begun) -> Update {
-        let Begun { keep, feed: Feed { append, verdicts, .. }, stable, source, end } = begun;
+        let Begun { keep, feed: Feed { append, verdicts, held, .. }, stable, source, end } = begun;
+        self.tape.hold(held);
         self.cut_back(keep);
         let judged = append.iter().zip(&verdicts).enumerate().filter_map(|(row, (token, verdict))| {
             Some(TokenVerdict {
@@ -154,7 +155,7 @@ impl Answer {
                 }
             }
         }
-        self.settle(shared, policy, stable, judged)
+        self.settle(shared, policy, stable, keep, judged)
     }
 
     /// Forgets the tokens from `keep` on. Final ones are only among them if the answer was cut back.
@@ -169,7 +170,14 @@ impl Answer {
     }
 
     /// Makes the first `stable` tokens final, lets the policy see them, and says what the caller gets to know.
-    fn settle(&mut self, shared: &Shared, policy: &Policy, stable: usize, mut judged: Vec<TokenVerdict>) -> Update {
+    fn settle(
+        &mut self,
+        shared: &Shared,
+        policy: &Policy,
+        stable: usize,
+        void_from: usize,
+        mut judged: Vec<TokenVerdict>,
+    ) -> Update {
         for verdict in self.provisional.drain(..stable.saturating_sub(self.findings.len())) {
             let rules = rules(policy, self.tokens[self.findings.len()].channel);
             self.findings.push(verdict.and_then(|verdict| rules.judge().find(&verdict)));
@@ -183,7 +191,7 @@ impl Answer {
         for token in &mut judged {
             token.is_final = token.index < self.findings.len();
         }
-        self.update(policy, judged)
+        self.update(policy, void_from, judged)
     }
 
     /// Lets the policy see a token.
@@ -224,7 +232,7 @@ impl Answer {
     }
 
     /// What the caller gets to know.
-    fn update(&mut self, policy: &Policy, tokens: Vec<TokenVerdict>) -> Update {
+    fn update(&mut self, policy: &Policy, void_from: usize, tokens: Vec<TokenVerdict>) -> Update {
         let (horizon, received) = (self.horizon(policy), self.received());
         let outcome = &mut self.outcome;
         let flags = outcome.flags[outcome.told.min(outcome.flags.len())..].to_vec();
@@ -237,6 +245,7 @@ impl Answer {
             violation: outcome.violation.clone(),
             flags,
             tokens,
+            void_from,
             final_tokens: self.findings.len(),
         }
     }

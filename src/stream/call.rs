@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Instant};
 use super::{
     PromptCheck, Stream, Turn, Update,
     answer::{Answer, Begun, Change},
+    expect_update,
     tape::{Notify, Tape},
 };
 use crate::{
     Error, Message, Result, Verdict,
-    engine::{self, Pending, Read},
+    engine::{self, Pending, Read, Use},
     text::{Frame, size},
 };
 
@@ -52,13 +53,18 @@ impl Reply {
 }
 
 /// A call that the engine works at. Dropping it gives the call up: the stream is then as it was before.
-pub(crate) enum BegunCall {
+pub(crate) struct BegunCall {
+    work: Work,
+    _using: Use,
+}
+
+enum Work {
     Prompt(BegunPrompt),
     Change(Begun),
 }
 
 /// A prompt that the engine works at.
-pub(crate) struct BegunPrompt {
+struct BegunPrompt {
     pending: Pending,
     messages: Vec<Message>,
     ids: Vec<u32>,
@@ -68,16 +74,16 @@ pub(crate) struct BegunPrompt {
 impl BegunCall {
     /// Whether going on with it does not wait.
     pub(crate) fn is_ready(&self) -> bool {
-        match self {
-            BegunCall::Prompt(prompt) => prompt.pending.is_ready(),
-            BegunCall::Change(begun) => begun.feed.is_ready(),
+        match &self.work {
+            Work::Prompt(prompt) => prompt.pending.is_ready(),
+            Work::Change(begun) => begun.feed.is_ready(),
         }
     }
 
     fn wait_until(&self, deadline: Instant) -> bool {
-        match self {
-            BegunCall::Prompt(prompt) => prompt.pending.wait_until(deadline),
-            BegunCall::Change(begun) => begun.feed.wait_until(deadline),
+        match &self.work {
+            Work::Prompt(prompt) => prompt.pending.wait_until(deadline),
+            Work::Change(begun) => begun.feed.wait_until(deadline),
         }
     }
 }
@@ -120,34 +126,32 @@ impl Stream {
 
     /// Begins a call. `notify` is called whenever it can go on without waiting.
     pub(crate) fn begin(&mut self, call: Call, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
-        match call {
+        self.begin_use(|stream| match call {
             Call::Prompt(messages) => {
-                size::check_messages(&self.shared.tokenizer, self.shared.info.context, messages)?;
-                self.begin_prompt(size::copy(messages)?, notify)
+                size::check_messages(&stream.shared.tokenizer, stream.shared.info.context, messages)?;
+                stream.begin_prompt(size::copy(messages)?, notify)
             }
-            Call::NextTurn(messages) => self.begin_prompt(self.with_next(messages)?, notify),
-            Call::Text(text) => self.begin_change("push_text", notify, |stream, answer| {
+            Call::NextTurn(messages) => stream.begin_prompt(stream.with_next(messages)?, notify),
+            Call::Text(text) => stream.begin_change("push_text", notify, |stream, answer| {
                 answer.push_text(&stream.shared, "push_text", false, text)
             }),
-            Call::Thinking(text) => self.begin_change("push_thinking", notify, |stream, answer| {
+            Call::Thinking(text) => stream.begin_change("push_thinking", notify, |stream, answer| {
                 answer.push_text(&stream.shared, "push_thinking", true, text)
             }),
             Call::Tokens(ids) => {
-                self.begin_change("push_tokens", notify, |stream, answer| answer.push_tokens(&stream.shared, ids))
+                stream.begin_change("push_tokens", notify, |stream, answer| answer.push_tokens(&stream.shared, ids))
             }
             Call::Finish => {
-                self.begin_change("finish", notify, |stream, answer| answer.finish(&stream.shared, &stream.policy))
+                stream.begin_change("finish", notify, |stream, answer| answer.finish(&stream.shared, &stream.policy))
             }
-        }
+        })
     }
 
     /// Takes what the engine has computed of a call, waiting for it, and begins what is left. Returns whether that is
     /// nothing.
     pub(crate) fn advance(&mut self, begun: &mut BegunCall) -> Result<bool> {
-        match (begun, &mut self.turn) {
-            (BegunCall::Change(begun), Some(Turn { answer, .. })) => {
-                answer.advance(&self.shared, &mut self.sequence, begun)
-            }
+        match (&mut begun.work, &mut self.turn) {
+            (Work::Change(begun), Some(Turn { answer, .. })) => answer.advance(&self.shared, &mut self.sequence, begun),
             _ => Ok(true),
         }
     }
@@ -155,41 +159,52 @@ impl Stream {
     /// Waits for a call and makes it happen.
     pub(crate) fn complete(&mut self, mut begun: BegunCall) -> Result<Reply> {
         while !self.advance(&mut begun)? {}
-        match begun {
-            BegunCall::Prompt(begun) => self.complete_prompt(begun).map(Reply::Prompt),
-            BegunCall::Change(begun) => match &mut self.turn {
+        #[cfg(test)]
+        fault::here("complete");
+        match begun.work {
+            Work::Prompt(begun) => self.complete_prompt(begun).map(Reply::Prompt),
+            Work::Change(begun) => match &mut self.turn {
                 Some(Turn { answer, .. }) => Ok(Reply::Update(answer.complete(&self.shared, &self.policy, begun))),
                 None => Err(Error::WrongState { call: "complete", state: "before the prompt" }),
             },
         }
     }
 
-    /// Gives a call up of which the engine has computed a part, or all.
-    pub(crate) fn give_up(&mut self, begun: BegunCall) {
-        drop(begun);
-        if let Some(Turn { answer, .. }) = &mut self.turn {
-            // It fails if the engine has stopped, as the next call says.
-            let _ = answer.tape.cut(&mut self.sequence, answer.tokens.len());
-        }
+    /// Begins a call by a part of it that may fail: an expired stream says so whatever it is asked, any other is used.
+    fn begin_use(&mut self, begin: impl FnOnce(&mut Self) -> Result<Work>) -> Result<BegunCall> {
+        let using = self.sequence.enter()?;
+        #[cfg(test)]
+        fault::here("begin");
+        Ok(BegunCall { work: begin(self)?, _using: using })
+    }
+
+    /// Makes a call that cuts the answer back.
+    pub(super) fn cut(
+        &mut self,
+        call: &'static str,
+        change: impl FnOnce(&Self, &Answer) -> Result<Change>,
+    ) -> Result<Update> {
+        let begun = self.begin_use(|stream| stream.begin_change(call, None, change))?;
+        self.complete(begun).map(expect_update)
     }
 
     /// Begins a change of the answer.
-    pub(super) fn begin_change(
+    fn begin_change(
         &mut self,
         call: &'static str,
         notify: Option<Arc<Notify>>,
         change: impl FnOnce(&Self, &Answer) -> Result<Change>,
-    ) -> Result<BegunCall> {
+    ) -> Result<Work> {
         let Some(Turn { answer, .. }) = &self.turn else {
             return Err(Error::WrongState { call, state: "before the prompt" });
         };
         let change = change(self, answer)?;
         let Some(Turn { answer, .. }) = &mut self.turn else { unreachable!("it was there") };
         let begun = answer.begin(&self.shared, &mut self.sequence, change, notify)?;
-        Ok(BegunCall::Change(begun))
+        Ok(Work::Change(begun))
     }
 
-    fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
+    fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>) -> Result<Work> {
         let conversation = self.shared.renderer.render(&self.shared.tokenizer, &messages, &self.policy.prompt.roles)?;
         let ids = conversation.prompt;
         let last = ids.len() - 1;
@@ -207,7 +222,7 @@ impl Stream {
         self.sequence.truncate(keep)?;
         let notify = notify.map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
         let pending = self.sequence.begin(ids[keep..].to_vec(), Read::Query { from: last - keep }, notify)?;
-        Ok(BegunCall::Prompt(BegunPrompt { pending, messages, ids, frame: conversation.frame }))
+        Ok(Work::Prompt(BegunPrompt { pending, messages, ids, frame: conversation.frame }))
     }
 
     fn complete_prompt(&mut self, begun: BegunPrompt) -> Result<PromptCheck> {
@@ -217,5 +232,23 @@ impl Stream {
         let verdict = Verdict::from_logits(labels, logits.risk.row(0), logits.category.row(0));
         self.turn = Some(Turn { messages, answer: Answer::new(Tape::new(ids, frame)) });
         Ok(self.check(verdict))
+    }
+}
+
+/// Bugs on purpose.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Where this thread is to panic, once.
+        pub(crate) static AT: Cell<&'static str> = const { Cell::new("") };
+    }
+
+    pub(super) fn here(place: &str) {
+        if AT.get() == place {
+            AT.set("");
+            panic!("on purpose, at {place}");
+        }
     }
 }

@@ -18,10 +18,17 @@ const LEAST_ROOM: usize = 16;
 pub(super) struct Tape {
     pub(super) prompt: Vec<u32>,
     pub(super) frame: Frame,
-    /// What follows the prompt in the sequence. None if that is nothing, or after a failure unknown.
-    view: Option<View>,
-    /// The end of the answer's tokens in the sequence.
-    fed: usize,
+    /// What follows the prompt in the sequence, of the answer as it is. None if that is nothing, or after a failure
+    /// unknown. After a call that was given up the sequence may hold more.
+    held: Option<Held>,
+}
+
+/// The tokens of an answer that the sequence holds, after their lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    view: View,
+    /// The end of these tokens.
+    until: usize,
 }
 
 /// A part of an answer that the model sees.
@@ -55,6 +62,8 @@ pub(super) struct Feed {
     /// How many tokens of an answer the model sees at once.
     room: usize,
     running: Option<Running>,
+    /// What the sequence holds with what is computed so far.
+    pub(super) held: Option<Held>,
     notify: Option<Arc<Notify>>,
 }
 
@@ -88,11 +97,11 @@ impl Feed {
 
 impl Tape {
     pub(super) fn new(prompt: Vec<u32>, frame: Frame) -> Self {
-        Tape { prompt, frame, view: None, fed: 0 }
+        Tape { prompt, frame, held: None }
     }
 
-    /// Begins to keep an answer's tokens and to feed others after them. After a failure, or if the feed is dropped, the
-    /// sequence holds no more than before.
+    /// Begins to keep an answer's tokens and to feed others after them. It has happened when the tape is
+    /// [told](Self::hold) what is then held; until then a failure, or dropping the feed, gives it up.
     pub(super) fn begin(
         &mut self,
         shared: &Shared,
@@ -103,7 +112,8 @@ impl Tape {
     ) -> Result<Feed> {
         let room = self.room(shared, kept, &append)?;
         self.cut(sequence, kept.len())?;
-        let mut feed = Feed { keep: kept.len(), append, room, verdicts: Vec::new(), running: None, notify };
+        let verdicts = Vec::new();
+        let mut feed = Feed { keep: kept.len(), append, room, verdicts, running: None, held: self.held, notify };
         self.run(sequence, kept, &mut feed)?;
         Ok(feed)
     }
@@ -119,8 +129,7 @@ impl Tape {
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
         let logits = sequence.complete(pending)?;
-        self.view = Some(view);
-        self.fed = until;
+        feed.held = Some(Held { view, until });
         for (row, index) in (feed.at()..until).enumerate() {
             let verdict =
                 || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
@@ -139,15 +148,15 @@ impl Tape {
         let from = view_start(at, feed.room);
         let until = end.min(from.saturating_add(feed.room));
         let view = View { lead: lead(from, feed.token(kept, from)), from };
-        let mut start = self.fed.min(at);
         let mut ids = Vec::new();
-        if self.view != Some(view) {
-            start = from;
+        let held = feed.held.filter(|held| held.view == view);
+        let start = held.map_or(from, |held| held.until);
+        if held.is_none() {
+            (feed.held, self.held) = (None, None);
             let have = sequence.len().min(self.prompt.len());
             sequence.truncate(have)?;
             ids.extend(&self.prompt[have..]);
             ids.extend(self.lead(view.lead));
-            self.view = None;
         }
         let first_read = ids.len() + at - start;
         ids.extend((start..until).map(|index| feed.token(kept, index).id));
@@ -159,28 +168,37 @@ impl Tape {
 
     /// How many ids of a new conversation the sequence holds already.
     pub(super) fn common_prefix(&self, sequence: &Sequence, tokens: &[AnswerToken], ids: &[u32]) -> usize {
-        let view = self.view.iter().flat_map(|view| {
-            let answer = tokens[view.from..self.fed.min(tokens.len())].iter().map(|token| token.id);
+        let answer = self.held.iter().flat_map(|Held { view, until }| {
+            let answer = tokens[view.from..*until].iter().map(|token| token.id);
             self.lead(view.lead).iter().copied().chain(answer)
         });
-        let held = self.prompt.iter().copied().chain(view).take(sequence.len());
+        let held = self.prompt.iter().copied().chain(answer).take(sequence.len());
         held.zip(ids).take_while(|(held, id)| held == *id).count()
     }
 
     /// After a failure that cut the sequence within what this tape holds.
     pub(super) fn forget(&mut self) {
-        self.view = None;
+        self.held = None;
     }
 
-    /// Takes what follows the answer's first `keep` tokens out of the sequence.
-    pub(super) fn cut(&mut self, sequence: &mut Sequence, keep: usize) -> Result<()> {
-        match self.view {
-            Some(view) if view.from <= keep && keep < self.fed => {
-                self.fed = keep;
-                sequence.truncate(self.prompt.len() + self.lead(view.lead).len() + keep - view.from)
-            }
-            _ => Ok(()),
-        }
+    /// After a feed that has happened.
+    pub(super) fn hold(&mut self, held: Option<Held>) {
+        self.held = held;
+    }
+
+    /// How many tokens a sequence that was fed the answer anew would have.
+    pub(super) fn used(&self, shared: &Shared, tokens: &[AnswerToken]) -> usize {
+        let Some(last) = tokens.len().checked_sub(1) else { return self.prompt.len() };
+        let from = view_start(last, self.most(shared));
+        self.prompt.len() + self.lead(lead(from, &tokens[from])).len() + tokens.len() - from
+    }
+
+    /// Takes what follows the answer's first `keep` tokens out of the sequence, and what a call left that was given up.
+    fn cut(&mut self, sequence: &mut Sequence, keep: usize) -> Result<()> {
+        let held = self.held.filter(|held| held.view.from <= keep);
+        self.held = held.map(|held| Held { until: held.until.min(keep), ..held });
+        let answer = self.held.map_or(0, |Held { view, until }| self.lead(view.lead).len() + until - view.from);
+        sequence.truncate(self.prompt.len() + answer)
     }
 
     /// An error if so many tokens after so many of the answer cannot fit, whatever they are.
@@ -195,7 +213,7 @@ impl Tape {
     /// How many tokens of an answer the model sees at once, if these fit.
     fn room(&self, shared: &Shared, kept: &[AnswerToken], append: &[AnswerToken]) -> Result<usize> {
         let limit = shared.info.context;
-        let room = match shared.overflow {
+        match shared.overflow {
             Overflow::Error => {
                 let first = kept.first().or(append.first());
                 let lead = first.map_or(0, |first| self.lead(lead(0, first)).len());
@@ -203,18 +221,23 @@ impl Tape {
                 if used + append.len() > limit {
                     return Err(Error::ContextFull { used, wanted: append.len(), limit });
                 }
-                usize::MAX
             }
             Overflow::Restart => {
-                let used = self.prompt.len() + self.frame.longest_lead();
-                let room = limit.saturating_sub(used);
-                if room < LEAST_ROOM && !append.is_empty() {
+                if self.most(shared) < LEAST_ROOM && !append.is_empty() {
+                    let used = self.prompt.len() + self.frame.longest_lead();
                     return Err(Error::ContextFull { used, wanted: LEAST_ROOM, limit });
                 }
-                room
             }
-        };
-        Ok(room)
+        }
+        Ok(self.most(shared))
+    }
+
+    /// How many tokens of an answer the model sees at once.
+    fn most(&self, shared: &Shared) -> usize {
+        match shared.overflow {
+            Overflow::Error => usize::MAX,
+            Overflow::Restart => shared.info.context.saturating_sub(self.prompt.len() + self.frame.longest_lead()),
+        }
     }
 
     fn lead(&self, lead: Lead) -> &[u32] {

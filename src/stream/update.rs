@@ -35,8 +35,7 @@ pub struct PromptFinding {
 /// One judged token of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenVerdict {
-    /// Which token of the answer, from 0. It takes the place of an earlier one of the same index. Tokens around a think
-    /// block count but are not judged.
+    /// Which token of the answer, from 0. Tokens around a think block count but are not judged.
     pub index: usize,
     /// Its id.
     pub token_id: u32,
@@ -93,6 +92,15 @@ pub struct Update {
     pub flags: Vec<Violation>,
     /// The tokens that were judged now.
     pub tokens: Vec<TokenVerdict>,
+    /// From which token on, by [`TokenVerdict::index`], what was said earlier is void: verdicts, and flags that such a
+    /// token confirmed. `tokens` take their place, if the answer still has as many. Where nothing is void this is how
+    /// many tokens the answer had before the call, those that are not judged included.
+    ///
+    /// So a host that keeps the verdicts removes those from here on and adds `tokens`, whatever the call was: text that
+    /// merges with provisional tokens, the end of thinking, [`Stream::finish`](crate::Stream::finish), which adds the
+    /// closing tokens under [`Debounce::Eval`](crate::Debounce::Eval), or a truncation, which takes those away again and
+    /// may judge final tokens anew. A prompt starts an answer without tokens. A fork goes on from what its parent has.
+    pub void_from: usize,
     /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them.
     pub final_tokens: usize,
 }

@@ -172,6 +172,8 @@ static void same_update(const qg_stream *stream, const qg_update *found, const c
     same_number(expect, "received", found->received);
     same_number(expect, "excess", found->excess);
     same_number(expect, "final_tokens", found->final_tokens);
+    same_number(expect, "void_from", found->void_from);
+    CHECK(is_zero(found->reserved, sizeof found->reserved));
     CHECK(found->has_violation == (violation != NULL));
     if (violation == NULL) {
         CHECK(is_zero(&found->violation, sizeof found->violation));

@@ -69,9 +69,8 @@ impl Known {
         assert!(update.horizon >= self.horizon, "the horizon moved back from {} to {}", self.horizon, update.horizon);
         assert!(update.horizon <= update.received);
         self.horizon = update.horizon;
-        if let Some(first) = update.tokens.first() {
-            self.tokens.retain(|index, _| *index < first.index);
-        }
+        self.tokens.retain(|index, _| *index < update.void_from);
+        assert!(update.tokens.iter().all(|token| token.index >= update.void_from));
         for token in &update.tokens {
             assert_eq!(token.is_final, token.index < update.final_tokens);
             self.tokens.insert(token.index, token.clone());

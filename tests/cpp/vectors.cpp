@@ -275,6 +275,7 @@ private:
         same("received", expect["received"], found.received);
         same("excess", expect["excess"], found.excess);
         same("final_tokens", expect["final_tokens"], found.final_tokens);
+        same("void_from", expect["void_from"], found.void_from);
         if (expect.has("violation") != found.violation.has_value())
             differs("violation", "there or not", "the other");
         if (found.violation)

@@ -10,6 +10,8 @@ namespace Qwenguard
     /// One conversation being moderated. It has one user at a time and may move between threads; a call that finds another
     /// one going on fails with Status InUse. Dispose may come at any time, and takes effect when no call is going on.
     /// All calls may throw QwenguardException with Status Busy, Expired, OutOfMemory, Inference, EngineStopped or InUse.
+    /// Expired is what every call but those that only tell something throws once the stream was not used for the
+    /// engine.idle_seconds of the configuration.
     /// </summary>
     public sealed partial class GuardStream : IDisposable
     {

@@ -39,5 +39,11 @@ namespace Qwenguard
 
         /// <summary>Where the answer must stop, found now or in an earlier push.</summary>
         public Violation? Violation => raw.has_violation == 0 ? (Violation?)null : new Violation(raw.violation);
+
+        /// <summary>From which token on, by <see cref="TokenVerdict.Index"/>, what was said earlier is void: verdicts, and
+        /// flags that such a token confirmed. <see cref="GuardStream.GetTokens"/> take their place, if the answer still has as
+        /// many. Where nothing is void this is how many tokens the answer had before the call, those that are not judged
+        /// included.</summary>
+        public long VoidFrom => (long)raw.void_from;
     }
 }

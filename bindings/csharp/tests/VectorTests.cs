@@ -260,6 +260,7 @@ namespace Qwenguard.Tests
                 Check.Equal(Whole(expect["received"]), update.Received, "received");
                 Check.Equal(Whole(expect["excess"]), update.Excess, "excess");
                 Check.Equal(Whole(expect["final_tokens"]), update.FinalTokens, "final_tokens");
+                Check.Equal(Whole(expect["void_from"]), update.VoidFrom, "void_from");
                 Check.Equal(expect["violation"] != null, update.Violation.HasValue, "there is a violation");
                 if (update.Violation.HasValue)
                     Compare(update.Violation.Value, (Json)expect["violation"], stream.GetRule());

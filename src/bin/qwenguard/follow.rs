@@ -62,6 +62,7 @@ fn update_event(text: &[u8], update: &Update) -> Value {
         "horizon_tokens": update.horizon_tokens,
         "received": update.received,
         "final_tokens": update.final_tokens,
+        "void_from": update.void_from,
         "violation": update.violation.as_ref().map(events::violation),
         "flags": update.flags.iter().map(events::violation).collect::<Vec<_>>(),
         "tokens": update.tokens.iter().map(token).collect::<Vec<_>>(),

@@ -139,9 +139,7 @@ struct Judged {
 impl Judged {
     /// Shows the tokens that an update makes final, up to the violation unless `all`.
     fn take(&mut self, update: Update, output: &mut Output, answer: &[u8], all: bool) -> Result<(), Failure> {
-        if let Some(first) = update.tokens.first() {
-            self.tokens.retain(|token| token.index < first.index);
-        }
+        self.tokens.retain(|token| token.index < update.void_from);
         self.tokens.extend(update.tokens);
         let mut end = update.final_tokens;
         if let Some(violation) = update.violation.as_ref().filter(|_| !all && update.decision == Decision::Stop) {

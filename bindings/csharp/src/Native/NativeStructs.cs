@@ -105,7 +105,8 @@ namespace Qwenguard.Native
         public ulong token_count;
         public ulong flag_count;
         public qg_violation violation;
-        public fixed ulong reserved[4];
+        public ulong void_from;
+        public fixed ulong reserved[3];
     }
 
     [StructLayout(LayoutKind.Sequential)]

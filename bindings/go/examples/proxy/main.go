@@ -1,5 +1,5 @@
-// Proxy is an HTTP reverse proxy for chat completions: it judges prompts before they are passed on, and cuts an answer that
-// is sent as server-sent events where it turns.
+// Proxy is an HTTP proxy for chat completions: it judges conversations before they are passed on, and cuts an answer that is
+// sent as server-sent events where it turns. What it cannot judge it refuses.
 //
 //	proxy -listen 127.0.0.1:8080 -upstream http://127.0.0.1:8000 [-bundle DIR] [-config FILE]
 //	proxy -sample

@@ -105,12 +105,17 @@ func ask(server string, sample sample) (string, error) {
 		return "", fmt.Errorf("status %s", response.Status)
 	}
 	var shown strings.Builder
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+	for events := (events{from: bufio.NewReader(response.Body)}); ; {
+		event, err := events.next()
+		if err != nil || event.data == "[DONE]" {
+			return shown.String(), err
+		}
 		var chunk chunk
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if ok && json.Unmarshal([]byte(data), &chunk) == nil {
-			shown.WriteString(chunk.Choices[0].Delta.Content)
+		if err := json.Unmarshal([]byte(event.data), &chunk); err != nil {
+			return "", err
+		}
+		for _, choice := range chunk.Choices {
+			shown.WriteString(choice.Delta.Content)
 		}
 	}
-	return shown.String(), nil
 }

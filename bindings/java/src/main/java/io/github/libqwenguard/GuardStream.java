@@ -10,9 +10,10 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * One conversation being moderated: light, one user at a time. It may move between threads; a call that finds another one
  * going on fails with {@link Status#IN_USE} and does nothing.
  *
- * <p>Any call that computes may fail with BUSY if too many tokens wait, EXPIRED if the stream was idle for too long,
- * OUT_OF_MEMORY, INFERENCE or ENGINE_STOPPED. A call that fails changes nothing. Methods fail with an
- * {@link IllegalStateException} once the stream is closed.
+ * <p>Any call that computes may fail with BUSY if too many tokens wait, OUT_OF_MEMORY, INFERENCE or ENGINE_STOPPED. Every call
+ * but those that only tell something fails with EXPIRED once the stream was not used for the engine.idle_seconds of the
+ * configuration. A call that fails changes nothing. Methods fail with an {@link IllegalStateException} once the stream is
+ * closed.
  */
 public final class GuardStream implements AutoCloseable {
     /** How many tokens or flags of an update there is room for at first. */

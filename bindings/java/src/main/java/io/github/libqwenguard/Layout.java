@@ -92,6 +92,7 @@ final class Layout {
         static final int TOKEN_COUNT = 48;
         static final int FLAG_COUNT = 56;
         static final int VIOLATION = 64;
+        static final int VOID_FROM = 128;
         static final int SIZE = 160;
     }
 

@@ -26,7 +26,7 @@ public final class TokenVerdict {
         return new TokenVerdict(memory, place);
     }
 
-    /** Which token of the answer, from 0. It takes the place of an earlier one of the same index. */
+    /** Which token of the answer, from 0. Those around a think block count but are not judged. */
     public long index() {
         return index;
     }

@@ -14,6 +14,7 @@ public final class Update {
     private final long tokenCount;
     private final long flagCount;
     private final Violation violation;
+    private final long voidFrom;
 
     private Update(ByteBuffer memory, int place) {
         decision = Decision.of(memory.getInt(place + Layout.Update.DECISION));
@@ -27,6 +28,7 @@ public final class Update {
         violation = memory.getInt(place + Layout.Update.HAS_VIOLATION) == 0
                 ? null
                 : Violation.read(memory, place + Layout.Update.VIOLATION);
+        voidFrom = memory.getLong(place + Layout.Update.VOID_FROM);
     }
 
     static Update read(ByteBuffer memory, int place) {
@@ -76,6 +78,15 @@ public final class Update {
     /** Where the answer must stop, found now or in an earlier push: {@link GuardStream#rule} tells why. */
     public Optional<Violation> violation() {
         return Optional.ofNullable(violation);
+    }
+
+    /**
+     * From which token on, by {@link TokenVerdict#index}, what was said earlier is void: verdicts, and flags that such a token
+     * confirmed. {@link GuardStream#tokens} take their place, if the answer still has as many. Where nothing is void this is how
+     * many tokens the answer had before the call, those that are not judged included.
+     */
+    public long voidFrom() {
+        return voidFrom;
     }
 
     @Override

@@ -95,6 +95,7 @@ final class VectorCheck {
         found.addProperty("received", update.received());
         found.addProperty("excess", update.excess());
         found.addProperty("final_tokens", update.finalTokens());
+        found.addProperty("void_from", update.voidFrom());
         Optional<Violation> violation = update.violation();
         found.add("violation", violation.isPresent() ? violation(violation.get(), stream.rule()) : null);
 
