@@ -47,9 +47,10 @@ fn the_output_does_not_depend_on_jobs() {
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
         };
         let one = judge(&["--jobs", "1"]);
-        for arguments in
-            [&[][..], &["--jobs", "3"], &["--jobs", "200"], &["--config", &narrow], &["--config", &few, "--jobs", "9"]]
-        {
+        let others = [&[][..], &["--jobs", "200"], &["--config", &narrow], &["--config", &few, "--jobs", "9"]];
+        // How it is written changes nothing about what is judged at once.
+        let others = if format.is_empty() { &others[..1] } else { &others[..] };
+        for arguments in others {
             let other = judge(arguments);
             assert!(other == one, "{arguments:?} differs\n{}", other.1);
         }

@@ -88,7 +88,12 @@ pub(crate) fn file_name(path: &std::path::Path) -> String {
     if path == std::path::Path::new("-") {
         return "standard input".into();
     }
-    Look::of_errors().line(&path.display().to_string()).into_owned()
+    error_line(&path.display().to_string()).into_owned()
+}
+
+/// A part of a message on standard error that stays on its line.
+pub(crate) fn error_line(text: &str) -> Cow<'_, str> {
+    Look::of_errors().line(text)
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ impl<'g> Run<'g> {
             }
             if let Some(reason) = job.error.take().filter(|_| !self.manner.json) {
                 self.out.flush()?;
-                complain(&format!("{}, line {}: {reason}", self.name, job.line));
+                complain(&format!("{}, line {}: {}", self.name, job.line, look::error_line(&reason)));
             }
             self.jobs.pop_front();
             self.first += 1;
