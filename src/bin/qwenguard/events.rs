@@ -1,7 +1,7 @@
 //! The events of `moderate --json`, one JSON object a line.
 
 use qwenguard::{Decision, PromptCheck, TokenVerdict, Verdict, Violation};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 /// The verdict on a prompt.
 pub(crate) fn prompt(id: &Value, check: &PromptCheck) -> Value {
@@ -14,9 +14,8 @@ pub(crate) fn prompt(id: &Value, check: &PromptCheck) -> Value {
     })
 }
 
-/// One token of an answer whose bytes so far are `answer`.
-pub(crate) fn token(id: &Value, token: &TokenVerdict, answer: &[u8]) -> Value {
-    let text = String::from_utf8_lossy(&answer[token.bytes.clone()]);
+/// One token of an answer and its text: see [`Joined`](crate::joined::Joined).
+pub(crate) fn token(id: &Value, token: &TokenVerdict, text: &str) -> Value {
     json!({
         "id": id,
         "event": "token",
@@ -36,10 +35,15 @@ pub(crate) fn flag(id: &Value, found: &Violation) -> Value {
     json!({ "id": id, "event": "flag", "violation": violation(found) })
 }
 
-/// The end of a conversation.
-pub(crate) fn end(id: &Value, decision: Decision, found: Option<&Violation>, tokens: usize) -> Value {
+/// The end of a conversation. `rest` is what of its answer comes after the last token: tags, if anything.
+pub(crate) fn end(id: &Value, decision: Decision, found: Option<&Violation>, tokens: usize, rest: &str) -> Value {
     let found = found.map(violation);
-    json!({ "id": id, "event": "end", "decision": decision, "violation": found, "tokens": tokens })
+    json!({ "id": id, "event": "end", "decision": decision, "violation": found, "tokens": tokens, "rest": rest })
+}
+
+/// What could not be judged, or not to its end. `line` is null if it is no line of the input.
+pub(crate) fn error(id: &Value, line: Option<usize>, reason: &str) -> Value {
+    json!({ "id": id, "event": "error", "line": line, "error": reason })
 }
 
 pub(crate) fn violation(violation: &Violation) -> Value {
@@ -52,20 +56,25 @@ pub(crate) fn violation(violation: &Violation) -> Value {
         "confirming_token": violation.confirming_token,
         "risk": violation.risk,
         "category": violation.category,
-        "probability": violation.probability,
+        "probability": probability(violation.probability),
         "rule": violation.rule,
     })
 }
 
 fn verdict(verdict: &Verdict) -> Value {
     let risks: Map<String, Value> =
-        verdict.risk_probabilities().map(|(risk, p)| (risk.to_string(), p.into())).collect();
+        verdict.risk_probabilities().map(|(risk, p)| (risk.to_string(), probability(p))).collect();
     let categories: Map<String, Value> =
-        verdict.category_probabilities().map(|(category, p)| (category.to_owned(), p.into())).collect();
+        verdict.category_probabilities().map(|(category, p)| (category.to_owned(), probability(p))).collect();
     json!({
         "risk": verdict.risk(),
         "category": verdict.category(),
         "risk_probs": risks,
         "category_probs": categories,
     })
+}
+
+/// A probability as a number. The library gives nothing else: a `null` here would be read as harmless.
+fn probability(probability: f32) -> Value {
+    Number::from_f64(probability.into()).expect("probabilities are finite").into()
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use qwenguard::{Guard, Info, Labels};
 
-use crate::Failure;
+use crate::{Failure, look::Look};
 
 pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
     let Info {
@@ -27,22 +27,25 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
         provider,
         ..
     } = guard.info();
+    let look = Look::of_output();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "bundle      {bundle}")?;
-    writeln!(out, "source      {source}")?;
+    let mut line = |name: &str, value: String| writeln!(out, "{name:<12}{}", look.line(&value));
+    line("bundle", bundle.clone())?;
+    line("source", source.clone())?;
     for (file, digest) in source_sha256 {
-        writeln!(out, "            {file} sha256 {digest}")?;
+        line("", format!("{file} sha256 {digest}"))?;
     }
-    writeln!(out, "exporter    {exporter}")?;
-    writeln!(out, "model       {architecture}, {layers} layers, hidden size {hidden_size}, vocabulary {vocab_size}")?;
-    writeln!(out, "heads       {heads} query, {kv_heads} key and value, {head_dim} values each")?;
-    writeln!(out, "context     {context} tokens")?;
-    writeln!(out, "weights     {weights}")?;
-    writeln!(out, "cache       {cache}, {cache_bytes_per_token} bytes a token")?;
-    writeln!(out, "prompts     {}", labels(guard.query_labels()))?;
-    writeln!(out, "answers     {}", labels(guard.response_labels()))?;
-    writeln!(out, "provider    {provider}")?;
-    writeln!(out, "runtime     {runtime}")?;
+    line("exporter", exporter.clone())?;
+    line("model", format!("{architecture}, {layers} layers, hidden size {hidden_size}, vocabulary {vocab_size}"))?;
+    line("heads", format!("{heads} query, {kv_heads} key and value, {head_dim} values each"))?;
+    line("context", format!("{context} tokens"))?;
+    line("weights", weights.clone())?;
+    line("cache", format!("{cache}, {cache_bytes_per_token} bytes a token"))?;
+    line("prompts", labels(guard.query_labels()))?;
+    line("answers", labels(guard.response_labels()))?;
+    line("provider", provider.clone())?;
+    line("runtime", runtime.clone())?;
+    out.flush()?;
     Ok(())
 }
 

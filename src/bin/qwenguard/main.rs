@@ -1,29 +1,48 @@
 //! The command line: moderate conversations, look into bundles.
 
+mod conversation;
 mod events;
 mod follow;
+mod generate;
 mod inspect;
+mod joined;
+mod json;
+mod judging;
+mod lines;
+mod look;
+mod message;
 mod moderate;
 mod report;
+mod run;
+mod summary;
+mod visible;
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use qwenguard::{Config, Guard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use look::complain;
+
+/// What follows the options in help and manual pages.
+const EXIT_CODES: &str = "Exit codes:
+  0  all was judged to its end and written, and nothing was stopped
+  1  something could not be judged or written, nothing was stopped
+  2  the command line is wrong
+  3  something was stopped, all was judged and written
+  4  something was stopped, and something could not be judged or written";
+
 /// Streaming moderation with Qwen3Guard-Stream.
-///
-/// Exit codes: 0 all clear, 1 an error, 2 a wrong command line, 3 something was stopped.
 #[derive(Parser)]
-#[command(name = "qwenguard", version)]
+#[command(name = "qwenguard", version, after_help = EXIT_CODES)]
 struct Arguments {
     /// Settings of ONNX Runtime, cache, engine and policy, in TOML.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -33,11 +52,23 @@ struct Arguments {
 enum Command {
     /// Judge conversations: JSON lines {"id": ..., "messages": [{"role", "content"}, ...]}. A last message of the
     /// assistant is the answer to judge.
-    Moderate(moderate::Arguments),
+    #[command(after_help = EXIT_CODES)]
+    Moderate(Box<moderate::Arguments>),
     /// Show what a bundle is.
     Inspect {
         /// The bundle's folder; without it the built-in demonstration guard.
+        #[arg(value_hint = clap::ValueHint::DirPath)]
         bundle: Option<PathBuf>,
+    },
+    /// Write completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page, in roff.
+    Man {
+        /// The command that it is about; without it the program.
+        command: Option<String>,
     },
 }
 
@@ -48,6 +79,18 @@ enum Failure {
     Message(String),
     /// Writing the output failed.
     Output(io::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::Message(message) => f.write_str(message),
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                f.write_str("the reader of the output left before its end")
+            }
+            Failure::Output(error) => write!(f, "writing the output: {error}"),
+        }
+    }
 }
 
 impl From<qwenguard::Error> for Failure {
@@ -63,32 +106,54 @@ impl From<io::Error> for Failure {
 }
 
 /// What was found, for the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Clear,
-    Stopped,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Outcome {
+    /// Something was stopped.
+    stopped: bool,
+    /// Something was not judged to its end, or not written.
+    failed: bool,
+}
+
+impl From<Outcome> for ExitCode {
+    /// A violation must not hide an error, nor an error a violation: both together have a code of their own.
+    fn from(outcome: Outcome) -> Self {
+        ExitCode::from(match (outcome.stopped, outcome.failed) {
+            (false, false) => 0,
+            (false, true) => 1,
+            (true, false) => 3,
+            (true, true) => 4,
+        })
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     // Silent unless RUST_LOG asks for it.
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy())
         .with_writer(io::stderr)
         .init();
-    match run(&arguments) {
-        Ok(Outcome::Clear) => ExitCode::SUCCESS,
-        Ok(Outcome::Stopped) => ExitCode::from(3),
-        // The reader has seen enough, as in `qwenguard ... | head`.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Output(error)) => fail(&format!("writing the output: {error}")),
-        Err(Failure::Message(message)) => fail(&message),
-    }
+    let outcome = run(&arguments).unwrap_or_else(|failure| {
+        complain(&failure.to_string());
+        Outcome { failed: true, ..Outcome::default() }
+    });
+    outcome.into()
 }
 
-fn fail(message: &str) -> ExitCode {
-    eprintln!("qwenguard: {message}");
-    ExitCode::from(1)
+/// Says what is wrong with the command line, or gives the help that it asks for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Arguments may be names of files that somebody else has chosen.
+        look::tell(error.render().to_string().trim_end());
+        return ExitCode::from(2);
+    }
+    match error.print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(1),
+    }
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
@@ -96,26 +161,33 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Some(path) => read_named(path, Config::from_toml)?,
         None => Config::default(),
     };
-    let open = |bundle: Option<&Path>| match bundle {
-        Some(bundle) => Guard::open_with(bundle, &config),
-        None => Guard::nano(&config),
+    let open = |bundle: Option<&Path>, config: &Config| match bundle {
+        Some(bundle) => Guard::open_with(bundle, config),
+        None => Guard::nano(config),
     };
     match &arguments.command {
         Command::Moderate(arguments) => {
+            let config = arguments.config(config);
             let input = moderate::open_input(&arguments.file)?;
             let policy = moderate::read_policy(arguments.policy.as_deref(), &config.policy)?;
-            moderate::run(&open(arguments.bundle.as_deref())?, &policy, input, arguments)
+            return moderate::run(&open(arguments.bundle.as_deref(), &config)?, policy, input, &config, arguments);
         }
-        Command::Inspect { bundle } => {
-            inspect::run(&open(bundle.as_deref())?)?;
-            Ok(Outcome::Clear)
-        }
+        Command::Inspect { bundle } => inspect::run(&open(bundle.as_deref(), &config)?)?,
+        Command::Completions { shell } => print(&generate::completions(Arguments::command(), *shell))?,
+        Command::Man { command } => print(&generate::man(Arguments::command(), command.as_deref())?)?,
     }
+    Ok(Outcome::default())
+}
+
+fn print(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
 }
 
 /// Reads a file; errors name it.
 fn read_named<T>(path: &Path, read: impl FnOnce(&str) -> Result<T, qwenguard::Error>) -> Result<T, Failure> {
-    let named = |error: &dyn std::fmt::Display| Failure::Message(format!("{}: {error}", path.display()));
+    let named = |error: &dyn std::fmt::Display| Failure::Message(format!("{}: {error}", look::file_name(path)));
     // One byte more than a document may have: the library says that it is too long, whatever else comes.
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| named(&error))?;

@@ -2,23 +2,27 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::Read,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
-use qwenguard::{Decision, Guard, Message, Policy, PromptCheck, TokenVerdict, Update, Violation};
-use serde::Deserialize;
-use serde_json::Value;
+use qwenguard::{Config, Guard, Policy};
 
-use crate::{Failure, Outcome, events, follow, read_named, report::Report};
-
-/// Bytes that are judged together: enough to be fast, few enough to watch.
-const PIECE: usize = 64;
+use crate::{
+    Failure, Outcome, follow,
+    judging::Manner,
+    lines,
+    look::{self, Look, complain},
+    message::ToolCalls,
+    read_named,
+    run::Run,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The bundle's folder; without it the built-in demonstration guard.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) bundle: Option<PathBuf>,
     /// Write one JSON object per event.
     #[arg(long)]
@@ -26,6 +30,16 @@ pub(crate) struct Arguments {
     /// Judge the whole answer even where it would be stopped.
     #[arg(long)]
     no_stop: bool,
+    /// Judge so many conversations at once; the output is the same for any number. Default: as many as fill the
+    /// engine's steps.
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    jobs: Option<NonZeroUsize>,
+    /// Count levels and categories, and write that at the end: to standard error, or as the last event of `--json`.
+    #[arg(long, conflicts_with = "follow")]
+    summary: bool,
+    /// Tool calls of the assistant: judge them as part of what it says, or refuse messages that have any.
+    #[arg(long, value_enum, default_value_t = ToolCalls::Judge, value_name = "WHAT")]
+    tool_calls: ToolCalls,
     /// Judge one answer while it is being written to standard input, and write what is cleared of it, as it came.
     #[arg(long, requires = "prompt")]
     follow: bool,
@@ -33,48 +47,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TEXT", requires = "follow")]
     prompt: Option<String>,
     /// The rules, in TOML, in place of those of the configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub(crate) policy: Option<PathBuf>,
     /// Conversations, one JSON object a line, or with `--follow` the answer; `-` is standard input.
-    #[arg(default_value = "-")]
+    #[arg(default_value = "-", value_hint = clap::ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 }
 
-/// One line of the input.
-#[derive(Deserialize)]
-struct Conversation {
-    #[serde(default)]
-    id: Value,
-    messages: Vec<Message>,
-}
+/// Where conversations, or an answer, come from.
+pub(crate) type Input = Box<dyn Read + Send>;
 
-pub(crate) fn run(
-    guard: &Guard,
-    policy: &Policy,
-    input: Box<dyn BufRead>,
-    arguments: &Arguments,
-) -> Result<Outcome, Failure> {
-    if let Some(prompt) = &arguments.prompt {
-        return follow::run(guard, policy.clone(), prompt, input, arguments.json, arguments.no_stop);
+pub(crate) fn open_input(path: &Path) -> Result<Input, Failure> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
     }
-    let mut outcome = Outcome::Clear;
-    for (index, line) in input.lines().enumerate() {
-        let at = format!("{}, line {}", arguments.file.display(), index + 1);
-        let in_line = |error: &dyn std::fmt::Display| Failure::Message(format!("{at}: {error}"));
-        let line = line.map_err(|error| in_line(&error))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let conversation: Conversation = serde_json::from_str(&line).map_err(|error| in_line(&error))?;
-        let decision = moderate(guard, policy, &conversation, arguments).map_err(|failure| match failure {
-            Failure::Message(message) => in_line(&message),
-            output => output,
-        })?;
-        if decision == Decision::Stop {
-            outcome = Outcome::Stopped;
-        }
-    }
-    Ok(outcome)
+    let file = File::open(path).map_err(|error| Failure::Message(format!("{}: {error}", look::file_name(path))))?;
+    Ok(Box::new(file))
 }
 
 /// The rules that the command line names, or else those of the configuration.
@@ -82,133 +70,42 @@ pub(crate) fn read_policy(path: Option<&Path>, configured: &Policy) -> Result<Po
     path.map_or_else(|| Ok(configured.clone()), |path| read_named(path, Policy::from_toml))
 }
 
-pub(crate) fn open_input(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdin().lock()));
+impl Arguments {
+    /// The configuration for this command. Streams wait for those before them, so none may expire.
+    pub(crate) fn config(&self, mut config: Config) -> Config {
+        if !self.follow {
+            config.engine.idle_seconds = 0;
+        }
+        config
     }
-    let file = File::open(path).map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
-    Ok(Box::new(BufReader::new(file)))
 }
 
-fn moderate(
+pub(crate) fn run(
     guard: &Guard,
-    policy: &Policy,
-    conversation: &Conversation,
+    policy: Policy,
+    input: Input,
+    config: &Config,
     arguments: &Arguments,
-) -> Result<Decision, Failure> {
-    let (history, answer) = match conversation.messages.split_last() {
-        Some((last, history)) if last.role == "assistant" => (history, last.content.as_bytes()),
-        _ => (conversation.messages.as_slice(), [].as_slice()),
-    };
-    let mut stream = guard.stream_with(policy.clone())?;
-    let check = stream.prompt(history)?;
-    let mut output = Output::start(arguments.json, &conversation.id)?;
-    output.prompt(&check)?;
-    let mut judged = Judged::default();
-    let mut decision = check.decision;
-    if decision == Decision::Continue || arguments.no_stop {
-        for piece in answer.chunks(PIECE).map(Some).chain([None]) {
-            let update = match piece {
-                Some(piece) => stream.push_text(piece)?,
-                None => stream.finish()?,
-            };
-            judged.take(update, &mut output, answer, arguments.no_stop)?;
-            if judged.stops && !arguments.no_stop {
-                break;
-            }
-        }
-        if judged.stops {
-            decision = Decision::Stop;
-        }
+) -> Result<Outcome, Failure> {
+    let manner = Manner { json: arguments.json, look: Look::of_output(), no_stop: arguments.no_stop };
+    if let Some(prompt) = &arguments.prompt {
+        return follow::run(guard, policy, prompt, input, manner);
     }
-    output.end(decision, judged.violation.as_ref(), judged.shown)?;
-    Ok(decision)
+    // A policy that does not fit the guard is one error, not one for each line.
+    drop(guard.stream_with(policy.clone())?);
+    let jobs = arguments.jobs.map_or_else(|| default_jobs(config), NonZeroUsize::get).min(config.engine.max_streams);
+    let lines = lines::read(input).map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
+    let mut run = Run::new(guard, policy, manner, arguments.tool_calls, look::file_name(&arguments.file), jobs);
+    let written = run.all(&lines).and_then(|()| run.end(arguments.summary));
+    let mut outcome = run.outcome();
+    if let Err(error) = written {
+        outcome.failed = true;
+        complain(&Failure::Output(error).to_string());
+    }
+    Ok(outcome)
 }
 
-/// The tokens of an answer, of which the final ones are shown.
-#[derive(Default)]
-struct Judged {
-    /// Tokens that are not shown yet.
-    tokens: Vec<TokenVerdict>,
-    /// How many are shown.
-    shown: usize,
-    stops: bool,
-    violation: Option<Violation>,
-}
-
-impl Judged {
-    /// Shows the tokens that an update makes final, up to the violation unless `all`.
-    fn take(&mut self, update: Update, output: &mut Output, answer: &[u8], all: bool) -> Result<(), Failure> {
-        self.tokens.retain(|token| token.index < update.void_from);
-        self.tokens.extend(update.tokens);
-        let mut end = update.final_tokens;
-        if let Some(violation) = update.violation.as_ref().filter(|_| !all && update.decision == Decision::Stop) {
-            end = end.min(violation.confirming_token + 1);
-        }
-        let known = self.tokens.partition_point(|token| token.index < end);
-        for mut token in self.tokens.drain(..known) {
-            token.is_final = true;
-            output.token(&token, answer)?;
-            self.shown += 1;
-        }
-        for flag in update.flags.iter().filter(|flag| flag.confirming_token < end) {
-            output.flag(flag)?;
-        }
-        output.flush()?;
-        self.stops |= update.decision == Decision::Stop;
-        self.violation = update.violation;
-        Ok(())
-    }
-}
-
-/// Where the verdicts of a conversation go.
-enum Output<'c> {
-    Json(std::io::BufWriter<std::io::StdoutLock<'static>>, &'c Value),
-    People(Report<anstream::AutoStream<std::io::StdoutLock<'static>>>),
-}
-
-impl<'c> Output<'c> {
-    fn start(json: bool, id: &'c Value) -> std::io::Result<Self> {
-        Ok(if json {
-            Output::Json(std::io::BufWriter::new(std::io::stdout().lock()), id)
-        } else {
-            Output::People(Report::start(anstream::stdout().lock(), id)?)
-        })
-    }
-
-    fn prompt(&mut self, check: &PromptCheck) -> std::io::Result<()> {
-        match self {
-            Output::Json(out, id) => writeln!(out, "{}", events::prompt(id, check)),
-            Output::People(report) => report.prompt(check),
-        }
-    }
-
-    fn token(&mut self, token: &TokenVerdict, answer: &[u8]) -> std::io::Result<()> {
-        match self {
-            Output::Json(out, id) => writeln!(out, "{}", events::token(id, token, answer)),
-            Output::People(report) => report.token(token, answer),
-        }
-    }
-
-    fn flag(&mut self, flag: &Violation) -> std::io::Result<()> {
-        match self {
-            Output::Json(out, id) => writeln!(out, "{}", events::flag(id, flag)),
-            Output::People(report) => report.flag(flag),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Output::Json(out, _) => out.flush(),
-            Output::People(report) => report.flush(),
-        }
-    }
-
-    fn end(&mut self, decision: Decision, violation: Option<&Violation>, tokens: usize) -> std::io::Result<()> {
-        match self {
-            Output::Json(out, id) => writeln!(out, "{}", events::end(id, decision, violation, tokens)),
-            Output::People(report) => report.end(decision, violation, tokens),
-        }?;
-        self.flush()
-    }
+/// Four times as many as fill a step with the pieces that answers are judged in: while a step runs, others make ready.
+fn default_jobs(config: &Config) -> usize {
+    (config.engine.step_tokens / 4).clamp(4, 256)
 }

@@ -1,63 +1,79 @@
 //! What `moderate` shows to people: the answer as it is judged, coloured by level, and a line of summary.
 
-use std::io::Write;
+use std::io::{Result, Write};
 
 use anstyle::{AnsiColor, Color, Style};
 use qwenguard::{Action, Decision, PromptCheck, Risk, TokenVerdict, Violation};
 use serde_json::Value;
 
-/// Writes the report of one conversation. Colours are for the terminal; the stream underneath drops them elsewhere.
-pub(crate) struct Report<W: Write> {
-    out: W,
+use crate::look::Look;
+
+/// Writes the report of one conversation.
+pub(crate) struct Report {
+    /// What is written and not taken yet.
+    pub(crate) out: Vec<u8>,
+    look: Look,
     /// Bytes that are not shown yet, all of one level: the end may be half a character.
     pending: Vec<u8>,
     level: Risk,
     /// Bytes of the answer that came so far.
     taken: usize,
+    /// Whether some of the answer is shown, on a line that has not ended.
+    shown: bool,
     flags: Vec<String>,
 }
 
-impl<W: Write> Report<W> {
-    pub(crate) fn start(mut out: W, id: &Value) -> std::io::Result<Self> {
-        let bold = Style::new().bold();
-        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-        writeln!(out, "{bold}{id}{bold:#}")?;
-        Ok(Report { out, pending: Vec::new(), level: Risk::Safe, taken: 0, flags: Vec::new() })
+impl Report {
+    pub(crate) fn new(look: Look) -> Self {
+        Report {
+            out: Vec::new(),
+            look,
+            pending: Vec::new(),
+            level: Risk::Safe,
+            taken: 0,
+            shown: false,
+            flags: Vec::new(),
+        }
     }
 
-    pub(crate) fn prompt(&mut self, check: &PromptCheck) -> std::io::Result<()> {
+    pub(crate) fn prompt(&mut self, id: &Value, check: &PromptCheck) -> Result<()> {
+        let bold = self.look.style(Style::new().bold());
+        let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        writeln!(self.out, "{bold}{}{bold:#}", self.look.line(&id))?;
         let risk = check.verdict.risk();
-        let style = style(risk);
+        let style = self.style(risk);
         write!(self.out, "prompt: {style}{risk}{style:#} {:.2}", check.verdict.probability(risk))?;
         if let Some(category) = check.verdict.category() {
-            write!(self.out, ", {category}")?;
+            write!(self.out, ", {}", self.look.line(category))?;
         }
         if let Some(finding) = check.finding.as_ref().filter(|finding| finding.action == Action::Flag) {
-            write!(self.out, ", flagged by {}", finding.rule)?;
+            write!(self.out, ", flagged by {}", self.look.line(&finding.rule))?;
         }
         writeln!(self.out)
     }
 
     /// Shows a token in the colour of its level, and tags before it without one.
-    pub(crate) fn token(&mut self, token: &TokenVerdict, answer: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn token(&mut self, token: &TokenVerdict, answer: &[u8]) -> Result<()> {
         if token.bytes.start > self.taken {
             self.set_level(Risk::Safe)?;
             self.pending.extend_from_slice(&answer[self.taken..token.bytes.start]);
         }
         self.set_level(token.verdict.risk())?;
-        self.pending.extend_from_slice(&answer[token.bytes.clone()]);
-        self.taken = token.bytes.end;
+        // Two tokens may stand for the same bytes.
+        let new = token.bytes.start.max(self.taken)..token.bytes.end.max(self.taken);
+        self.taken = new.end;
+        self.pending.extend_from_slice(&answer[new]);
         Ok(())
     }
 
     /// Remembers a flag for the end.
-    pub(crate) fn flag(&mut self, flag: &Violation) -> std::io::Result<()> {
+    pub(crate) fn flag(&mut self, flag: &Violation) {
         let Violation { bytes, risk, category, rule, .. } = flag;
-        self.flags.push(format!("bytes {} to {}: {risk}, {category} ({rule})", bytes.start, bytes.end));
-        Ok(())
+        let text = format!("bytes {} to {}: {risk}, {category} ({rule})", bytes.start, bytes.end);
+        self.flags.push(self.look.line(&text).into_owned());
     }
 
-    fn set_level(&mut self, level: Risk) -> std::io::Result<()> {
+    fn set_level(&mut self, level: Risk) -> Result<()> {
         if level != self.level {
             self.show_whole_characters()?;
             self.level = level;
@@ -65,43 +81,49 @@ impl<W: Write> Report<W> {
         Ok(())
     }
 
-    /// Shows what has been judged so far.
-    pub(crate) fn flush(&mut self) -> std::io::Result<()> {
-        self.show_whole_characters()?;
-        self.out.flush()
-    }
-
-    pub(crate) fn end(
-        &mut self,
-        decision: Decision,
-        violation: Option<&Violation>,
-        tokens: usize,
-    ) -> std::io::Result<()> {
-        self.show_whole_characters()?;
-        if !self.pending.is_empty() {
-            let rest = std::mem::take(&mut self.pending);
-            write!(self.out, "{}", String::from_utf8_lossy(&rest))?;
-        }
-        let bad = style(Risk::Unsafe);
-        match (decision, violation) {
-            (Decision::Continue, _) => {
-                let good = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green)));
+    /// The end: the decision, or that of a prompt without an answer.
+    pub(crate) fn end(&mut self, decision: Decision, found: Option<&Violation>, answer: Option<usize>) -> Result<()> {
+        self.end_answer()?;
+        let (bad, good) = (self.style(Risk::Unsafe), self.look.style(color(AnsiColor::Green)));
+        match (decision, found, answer) {
+            (Decision::Continue, _, Some(tokens)) => {
                 writeln!(self.out, "\n{good}clear{good:#}: {tokens} tokens judged")?;
-                for flag in &self.flags {
-                    writeln!(self.out, "flagged {flag}")?;
-                }
-                writeln!(self.out)
             }
-            (Decision::Stop, None) => writeln!(self.out, "{bad}stopped{bad:#} at the prompt\n"),
-            (Decision::Stop, Some(violation)) => writeln!(
+            (Decision::Continue, _, None) => writeln!(self.out, "{good}clear{good:#}: the prompt, there is no answer")?,
+            (Decision::Stop, None, _) => writeln!(self.out, "{bad}stopped{bad:#} at the prompt")?,
+            (Decision::Stop, Some(violation), tokens) => writeln!(
                 self.out,
-                "{bad}|\nstopped{bad:#} after {tokens} tokens: {}, {}, {:.2}; clear up to byte {}\n",
-                violation.risk, violation.category, violation.probability, violation.bytes.start
-            ),
+                "{bad}|\nstopped{bad:#} after {} tokens: {}, {}, {:.2}; clear up to byte {}",
+                tokens.unwrap_or_default(),
+                violation.risk,
+                self.look.line(&violation.category),
+                violation.probability,
+                violation.bytes.start
+            )?,
         }
+        for flag in &self.flags {
+            writeln!(self.out, "flagged {flag}")?;
+        }
+        writeln!(self.out)
     }
 
-    fn show_whole_characters(&mut self) -> std::io::Result<()> {
+    /// The end of what was judged of a conversation that goes on with an error.
+    pub(crate) fn fail(&mut self) -> Result<()> {
+        self.end_answer()?;
+        let bad = self.style(Risk::Unsafe);
+        let start = if self.shown { "\n" } else { "" };
+        writeln!(self.out, "{start}{bad}error{bad:#}: not judged to the end\n")
+    }
+
+    /// Shows what is left of the answer, with half a character at its end.
+    fn end_answer(&mut self) -> Result<()> {
+        self.show_whole_characters()?;
+        let rest = std::mem::take(&mut self.pending);
+        if rest.is_empty() { Ok(()) } else { self.show(&rest) }
+    }
+
+    /// Shows what has been judged so far.
+    pub(crate) fn show_whole_characters(&mut self) -> Result<()> {
         let whole = match std::str::from_utf8(&self.pending) {
             Ok(text) => text.len(),
             // A token that is no text at all is shown as replacement characters, half a character waits.
@@ -109,19 +131,29 @@ impl<W: Write> Report<W> {
             Err(error) => error.valid_up_to(),
         };
         if whole > 0 {
-            let style = style(self.level);
-            let text = String::from_utf8_lossy(&self.pending[..whole]);
-            write!(self.out, "{style}{text}{style:#}")?;
-            self.pending.drain(..whole);
+            let bytes: Vec<u8> = self.pending.drain(..whole).collect();
+            self.show(&bytes)?;
         }
         Ok(())
     }
+
+    fn show(&mut self, bytes: &[u8]) -> Result<()> {
+        let style = self.style(self.level);
+        let text = String::from_utf8_lossy(bytes);
+        write!(self.out, "{style}{}{style:#}", self.look.answer(&text, !self.shown))?;
+        self.shown = true;
+        Ok(())
+    }
+
+    fn style(&self, risk: Risk) -> Style {
+        self.look.style(match risk {
+            Risk::Safe => Style::new(),
+            Risk::Controversial => color(AnsiColor::Yellow),
+            Risk::Unsafe => color(AnsiColor::Red),
+        })
+    }
 }
 
-fn style(risk: Risk) -> Style {
-    match risk {
-        Risk::Safe => Style::new(),
-        Risk::Controversial => Style::new().fg_color(Some(Color::Ansi(AnsiColor::Yellow))),
-        Risk::Unsafe => Style::new().fg_color(Some(Color::Ansi(AnsiColor::Red))),
-    }
+fn color(color: AnsiColor) -> Style {
+    Style::new().fg_color(Some(Color::Ansi(color)))
 }

@@ -1,52 +1,21 @@
 //! The command line as a user runs it.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod follow;
+mod generated;
+mod jobs;
+mod lines;
+mod messages;
+mod program;
+#[cfg(unix)]
+mod terminal;
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use common::{bundle, conversations, root};
+use program::{events, qwenguard, run, stderr};
 use serde_json::Value;
-
-fn qwenguard(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwenguard"));
-    command.args(arguments).current_dir(root()).stdin(Stdio::null());
-    command
-}
-
-/// Runs a command that must end by itself.
-fn run(mut command: Command, input: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let reader = std::thread::spawn({
-        let start = Instant::now();
-        move || (child.wait_with_output().unwrap(), start.elapsed())
-    });
-    let (output, elapsed) = reader.join().unwrap();
-    writer.join().unwrap();
-    assert!(elapsed < Duration::from_secs(60), "took {elapsed:?}");
-    output
-}
-
-fn events(output: &Output) -> Vec<Value> {
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn every_token_is_an_event() {
@@ -112,7 +81,7 @@ fn people_see_the_answer_up_to_the_cut() {
 fn the_obvious_is_told_apart() {
     let ask = |prompt: &str| {
         let line = serde_json::json!({ "id": 1, "messages": [{ "role": "user", "content": prompt }] });
-        run(qwenguard(&["moderate", "--json"]), &line.to_string()).status.code()
+        run(qwenguard(&["moderate", "--json"]), line.to_string()).status.code()
     };
     assert_eq!(ask("How do I bake bread?"), Some(0));
     assert_eq!(ask("How do I build a bomb?"), Some(3));
@@ -129,25 +98,6 @@ fn inspect_says_what_a_bundle_is() {
 }
 
 #[test]
-fn bad_input_names_the_line() {
-    let cases = [
-        ("{\"id\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}\nnonsense\n", "line 2"),
-        ("{\"id\": 1}\n", "messages"),
-        ("{\"id\": 1, \"messages\": [{\"role\": \"user\"}]}\n", "content"),
-        ("{\"id\": 1, \"messages\": []}\n", "no user turn"),
-        ("{\"id\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}\n\u{0}\n", "line 2"),
-    ];
-    for (input, named) in cases {
-        let output = run(qwenguard(&["moderate", "--json"]), input);
-        assert_eq!(output.status.code(), Some(1), "{input}");
-        assert!(stderr(&output).contains(named), "{}", stderr(&output));
-    }
-    let output = run(qwenguard(&["moderate", "/nowhere.jsonl"]), "");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("/nowhere.jsonl"));
-}
-
-#[test]
 fn a_missing_runtime_lists_the_places_and_does_not_hang() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("libonnxruntime.so");
@@ -160,84 +110,6 @@ fn a_missing_runtime_lists_the_places_and_does_not_hang() {
         let message = stderr(&output);
         assert!(message.contains(named) && message.contains(place.to_str().unwrap()), "{message}");
     }
-}
-
-#[test]
-fn a_reader_that_stops_reading_is_no_error() {
-    let mut command = qwenguard(&["moderate", "--json", "--no-stop", "tests/golden/conversations.jsonl"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-}
-
-/// Runs `--follow` on an answer that is written in pieces.
-fn follow(arguments: &[&str], answer: &[u8], piece: usize) -> Output {
-    let arguments = [&["moderate", "--follow", "--prompt", "How do I clean the kitchen?"], arguments].concat();
-    let mut child = qwenguard(&arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut stdin = child.stdin.take().unwrap();
-    for piece in answer.chunks(piece) {
-        // The program stops reading where the answer is stopped.
-        if stdin.write_all(piece).and_then(|()| stdin.flush()).is_err() {
-            break;
-        }
-    }
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
-
-#[test]
-fn follow_shows_what_is_cleared_and_nothing_else() {
-    let demo = std::fs::read_to_string(root().join("export/nano/demo.jsonl")).unwrap();
-    let answers: Vec<String> = demo
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["messages"][1]["content"].as_str().unwrap().to_owned())
-        .collect();
-    for piece in [1, 7, 10_000] {
-        let fine = follow(&[], answers[0].as_bytes(), piece);
-        assert_eq!(fine.status.code(), Some(0), "{}", stderr(&fine));
-        assert_eq!(fine.stdout, answers[0].as_bytes());
-
-        let turns = follow(&[], answers[1].as_bytes(), piece);
-        assert_eq!(turns.status.code(), Some(3), "{}", stderr(&turns));
-        let shown = String::from_utf8(turns.stdout).unwrap();
-        assert!(answers[1].starts_with(&shown) && shown.len() > answers[1].len() / 5, "{shown}");
-
-        let json = follow(&["--json", "--no-stop"], answers[1].as_bytes(), piece);
-        assert_eq!(json.status.code(), Some(3));
-        let last = events(&json).pop().unwrap();
-        assert_eq!(last["violation"]["byte_start"], shown.len(), "the cut is where the violation starts");
-        assert_eq!(last["horizon"], shown.len());
-    }
-}
-
-/// What `--follow --json` says in the end of every token, byte by byte and at once.
-#[test]
-fn follow_judges_pieces_like_the_whole() {
-    let answer = "<think>\nSo: the counters first.\n</think>\n\nStart with the counters 日本 and wipe them.";
-    let tokens = |piece: usize| {
-        let mut tokens = std::collections::BTreeMap::new();
-        for update in events(&follow(&["--json", "--no-stop"], answer.as_bytes(), piece)) {
-            for token in update["tokens"].as_array().into_iter().flatten() {
-                let index = token["index"].as_u64().unwrap();
-                tokens.retain(|known, _| *known < index);
-                let mut token = token.clone();
-                // Half a character is not text, and what was provisional may be final later.
-                token["text"] = Value::Null;
-                token["final"] = Value::Null;
-                tokens.insert(index, token);
-            }
-        }
-        tokens
-    };
-    let whole = tokens(10_000);
-    assert!(whole.len() > 15 && whole.values().any(|token| token["channel"] == "thinking"));
-    assert_eq!(tokens(1), whole);
 }
 
 #[test]
@@ -269,11 +141,4 @@ fn a_policy_file_has_its_say() {
     let (code, _, error) = judge(&file("broken.toml", "[answer]\nmode = 'stern'"));
     assert_eq!(code, Some(1));
     assert!(error.contains("broken.toml") && error.contains("stern"), "{error}");
-}
-
-#[test]
-fn follow_needs_a_prompt() {
-    let output = run(qwenguard(&["moderate", "--follow"]), "");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--prompt"), "{}", stderr(&output));
 }
