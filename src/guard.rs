@@ -115,8 +115,8 @@ impl Guard {
         drop(json);
         check_control_tokens(bundle, &tokenizer)?;
         let template = bundle.read_text(TEMPLATE, limits::TEMPLATE_BYTES)?;
-        let renderer = Renderer::new(&template, manifest.tokens.clone())
-            .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
+        let renderer =
+            Renderer::new(&template, manifest.tokens.clone()).map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
         let runtime = Runtime::load(config.runtime.library.as_deref())?;
         let format = match (config.cache.precision, manifest.precision) {
@@ -129,7 +129,8 @@ impl Guard {
                 0 => {
                     let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
                     let most = context.saturating_mul(config.engine.max_streams);
-                    let blocks = limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
+                    let blocks =
+                        limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
                     memory::default_cache_bytes(memory::limit(), context).min(most).min(blocks)
                 }
                 mib => mib.saturating_mul(1 << 20),

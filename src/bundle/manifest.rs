@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 
 use super::limits;
-use crate::{Error, Result, Risk, error::{one_line, toml_reason}, verdict::Labels};
+use crate::{
+    Error, Result, Risk,
+    error::{one_line, toml_reason},
+    verdict::Labels,
+};
 
 /// The format this library reads.
 pub(crate) const FORMAT: i64 = 1;

@@ -32,8 +32,7 @@ impl Pool {
         let out_of_memory = |bytes| Error::OutOfMemory { bytes, purpose: "a layer's KV cache" };
         let bytes = shape.iter().try_fold(1usize, |bytes, size| bytes.checked_mul(*size));
         let bytes = bytes.filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(|| out_of_memory(usize::MAX))?;
-        let mut memory =
-            MmapMut::map_anon(bytes).map_err(|_| out_of_memory(bytes))?;
+        let mut memory = MmapMut::map_anon(bytes).map_err(|_| out_of_memory(bytes))?;
         #[cfg(target_os = "linux")]
         if bytes >= HUGE
             && let Err(error) = memory.advise(memmap2::Advice::HugePage)

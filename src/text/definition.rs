@@ -195,7 +195,10 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
         let mut largest = None;
         while let Some(Length(bytes)) = map.next_key()? {
             if bytes > limits::TOKEN_BYTES {
-                return Err(A::Error::custom(format!("a token of {bytes} bytes, the limit is {}", limits::TOKEN_BYTES)));
+                return Err(A::Error::custom(format!(
+                    "a token of {bytes} bytes, the limit is {}",
+                    limits::TOKEN_BYTES
+                )));
             }
             let id: u32 = map.next_value()?;
             match ids.get_mut(id as usize) {

@@ -76,7 +76,8 @@ impl Choices {
 
     fn text(&mut self) -> String {
         let long = 1 << self.below(18);
-        let texts = ["", "\0", "../../etc/passwd", "/etc/passwd", "weights.bin", "guard.toml", "é\u{301}", "a\nb", "%n%s"];
+        let texts =
+            ["", "\0", "../../etc/passwd", "/etc/passwd", "weights.bin", "guard.toml", "é\u{301}", "a\nb", "%n%s"];
         match self.below(4) {
             0 => self.pick(&["x", "[", "(", "{", " ", "\u{10FFFF}", "\\"]).repeat(long),
             1 => self.number().to_string(),
@@ -358,7 +359,9 @@ fn strange_json(choices: &mut Choices) -> Json {
     let evil = ["(a+)+$", "(((a{1000}){1000}){1000})", "(?:x|x)*y", "\\g<0>", "(", "[[:alpha:]&&", "(?<=a*)b", ""];
     match choices.below(16) {
         0 => json!(null),
-        1 => json!({"type": "Split", "pattern": {"Regex": choices.pick(&evil)}, "behavior": "Isolated", "invert": false}),
+        1 => {
+            json!({"type": "Split", "pattern": {"Regex": choices.pick(&evil)}, "behavior": "Isolated", "invert": false})
+        }
         2 => json!({"type": "Replace", "pattern": {"Regex": choices.pick(&evil)}, "content": "x".repeat(9999)}),
         3 => json!({"type": choices.pick(&["Unigram", "WordPiece", "WordLevel", "Precompiled", "Metaspace", "Strip"])}),
         4 => json!({"max_length": choices.number(), "strategy": "LongestFirst", "stride": choices.number(),
@@ -378,15 +381,54 @@ fn strange_json(choices: &mut Choices) -> Json {
 
 /// Pieces of templates, each meant to be too much if it comes often.
 const PIECES: [&str; 48] = [
-    "+1", "not ", "-", "(", ")", "[", "]", "{", "}", "~ messages", "|list", "|tojson", "|indent(1000000000)", ".x",
-    "*1000000000", "**9", "if x else ", " and x", " or x", " in x", "{% if x %}", "{% elif x %}", "{% endif %}",
-    "{% for m in messages %}", "{% for i in range(99999) %}", "{% endfor %}", "{% set ns.x = [ns.x, ns.x] %}",
-    "{% set ns.x = ns %}", "{% set ns = namespace(x=messages) %}", "{{ ns.x }}", "{{ ns.x ~ ns.x }}", "{% set x %}",
-    "{% endset %}", "{% macro m(a) %}{{ m(a) }}{% endmacro %}{{ m(1) }}", "{{ 'x' * 999999999 }}",
-    "{{ 'x'|center(999999999) }}", "{{ '%999999999d'|format(1) }}", "{{ '{:>999999999}'.format(1) }}",
-    "{{ messages[0].content.replace('', messages|string) }}", "{% include 'chat_template.jinja' %}",
-    "{% extends 'chat_template.jinja' %}", "{% block b %}", "{{ self.b() }}", "{% raw %}", "{# ", "{{ x.__class__ }}",
-    "{{ debug() }}", "{% for a in messages recursive %}{{ loop(messages) }}{% endfor %}",
+    "+1",
+    "not ",
+    "-",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "~ messages",
+    "|list",
+    "|tojson",
+    "|indent(1000000000)",
+    ".x",
+    "*1000000000",
+    "**9",
+    "if x else ",
+    " and x",
+    " or x",
+    " in x",
+    "{% if x %}",
+    "{% elif x %}",
+    "{% endif %}",
+    "{% for m in messages %}",
+    "{% for i in range(99999) %}",
+    "{% endfor %}",
+    "{% set ns.x = [ns.x, ns.x] %}",
+    "{% set ns.x = ns %}",
+    "{% set ns = namespace(x=messages) %}",
+    "{{ ns.x }}",
+    "{{ ns.x ~ ns.x }}",
+    "{% set x %}",
+    "{% endset %}",
+    "{% macro m(a) %}{{ m(a) }}{% endmacro %}{{ m(1) }}",
+    "{{ 'x' * 999999999 }}",
+    "{{ 'x'|center(999999999) }}",
+    "{{ '%999999999d'|format(1) }}",
+    "{{ '{:>999999999}'.format(1) }}",
+    "{{ messages[0].content.replace('', messages|string) }}",
+    "{% include 'chat_template.jinja' %}",
+    "{% extends 'chat_template.jinja' %}",
+    "{% block b %}",
+    "{{ self.b() }}",
+    "{% raw %}",
+    "{# ",
+    "{{ x.__class__ }}",
+    "{{ debug() }}",
+    "{% for a in messages recursive %}{{ loop(messages) }}{% endfor %}",
 ];
 
 fn template(text: Vec<u8>, choices: &mut Choices) -> Vec<u8> {
@@ -511,8 +553,24 @@ fn field(fields: &mut Vec<(u64, Field)>, choices: &mut Choices) {
             *value = numbers[choices.below(numbers.len())].to_le_bytes().repeat(value.len() / 4);
         }
         Some((_, Field::Bytes(value))) if deeper > 2 => {
-            let words = ["MatMul", "Loop", "If", "Gather", "ConstantOfShape", "Range", "Expand", "Tile", "SwiGlu",
-                "PagedAttention", "MatMulInt8", "MatMulNBits", "com.microsoft", "ai.qwenguard", "input_ids", "rope.cos"];
+            let words = [
+                "MatMul",
+                "Loop",
+                "If",
+                "Gather",
+                "ConstantOfShape",
+                "Range",
+                "Expand",
+                "Tile",
+                "SwiGlu",
+                "PagedAttention",
+                "MatMulInt8",
+                "MatMulNBits",
+                "com.microsoft",
+                "ai.qwenguard",
+                "input_ids",
+                "rope.cos",
+            ];
             *value = match choices.below(3) {
                 0 => choices.text().into_bytes(),
                 1 => choices.pick(&words).into(),
@@ -538,8 +596,18 @@ fn field(fields: &mut Vec<(u64, Field)>, choices: &mut Choices) {
 
 fn config(choices: &mut Choices) -> String {
     let Ok(mut table) = CONFIG.parse::<Table>() else { return String::new() };
-    let settings = ["cache.mib", "cache.precision", "engine.step_tokens", "engine.max_streams", "engine.overflow",
-        "engine.max_queued_tokens", "engine.idle_seconds", "policy.answer.debounce", "policy.prompt", "unknown"];
+    let settings = [
+        "cache.mib",
+        "cache.precision",
+        "engine.step_tokens",
+        "engine.max_streams",
+        "engine.overflow",
+        "engine.max_queued_tokens",
+        "engine.idle_seconds",
+        "policy.answer.debounce",
+        "policy.prompt",
+        "unknown",
+    ];
     for _ in 0..1 + choices.below(3) {
         let mut inner = &mut table;
         let mut path = choices.pick(&settings).split('.').peekable();

@@ -17,9 +17,8 @@ fn dims() -> Dimensions {
 }
 
 fn check(bytes: &[u8], dims: &Dimensions) -> Result<Vec<u8>, String> {
-    let heads =
-        [("risk_logits", 3), ("category_logits", 8), ("query_risk_logits", 3), ("query_category_logits", 9)];
-    checked(bytes, &Expected { dims, heads, weights: 4108288 })
+    let heads = [("risk_logits", 3), ("category_logits", 8), ("query_risk_logits", 3), ("query_category_logits", 9)];
+    checked(bytes, &Expected { dims, heads, weights: 4108288, location: "weights.bin" })
 }
 
 /// What is said about a graph after an edit.
@@ -140,7 +139,8 @@ fn weights_lie_in_the_bundle() {
 
 #[test]
 fn tensors_have_the_sizes_that_they_say() {
-    for dims in [vec![1 << 40, 1 << 40], vec![i64::MAX], vec![-6144, -192], vec![0], vec![], vec![192, 6144], vec![1; 9]]
+    for dims in
+        [vec![1 << 40, 1 << 40], vec![i64::MAX], vec![-6144, -192], vec![0], vec![], vec![192, 6144], vec![1; 9]]
     {
         let reason = refusal(|graph| tensor(graph, "embed").dims = dims);
         assert!(reason.contains("embed") || reason.contains("Gather"), "{reason}");
@@ -148,7 +148,8 @@ fn tensors_have_the_sizes_that_they_say() {
     for kind in [0, 7, 8, 11, 99, -1] {
         refusal(|graph| tensor(graph, "embed").data_type = Some(kind));
     }
-    for name in ["rope.cos", "rope.sin", "layers.0.attn.q_norm", "layers.1.attn.qkv.packed", "norm", "heads.query.pre"] {
+    for name in ["rope.cos", "rope.sin", "layers.0.attn.q_norm", "layers.1.attn.qkv.packed", "norm", "heads.query.pre"]
+    {
         refusal(|graph| {
             tensor(graph, name).dims.push(1);
         });
