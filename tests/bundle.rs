@@ -99,7 +99,7 @@ fn the_manifest_is_checked_field_by_field() {
         ("\"Unsafe\"", "\"Terrible\"", "labels.response_risk"),
         ("\"Unsafe\"", "\"Safe\"", "labels.response_risk"),
         ("    \"PII\",\n", "", "labels.response_category"),
-        ("turn_end = ", "turn_end = 1", "tokenizer.json"),
+        ("turn_end = ", "turn_end = 1", "tokens"),
         ("[files.\"weights.bin\"]", "[files.\"../weights.bin\"]", "files"),
     ];
     for (from, to, named) in cases {
@@ -199,7 +199,7 @@ fn dimensions_and_labels_have_limits() {
         ("head_dim = 32", "head_dim = 1032", "model.head_dim"),
         ("context = 2048", "context = 1048577", "model.context"),
         ("context = 2048", "context = 2049", "paged.onnx"),
-        ("    \"PII\",\n", "    \"Violent\",\n", "labels.response_category"),
+        ("    \"PII\",\n", "    \"Unethical Acts\",\n", "labels.response_category"),
         ("    \"PII\",\n", "    \" \",\n", "labels.response_category"),
         ("    \"PII\",\n", "    \"P\\nI\",\n", "labels.response_category"),
         ("    \"PII\",\n", &"    \"PII\",\n".repeat(17), "labels.response_category"),

@@ -73,6 +73,9 @@ pub(crate) const ADDED_TOKENS: usize = 4096;
 /// Bytes of a description of the normalizer or the pre-tokenizer, and their nesting as JSON.
 pub(crate) const TOKENIZER_STEP_BYTES: usize = 64 << 10;
 
+/// Lines of a template, and bytes of a line. minijinja counts both in 16 bits.
+pub(crate) const TEMPLATE_LINES: usize = 1 << 15;
+
 /// Words and signs within one tag of a template. A tag's expression is nested no deeper than it has them.
 pub(crate) const TEMPLATE_TAG_TOKENS: usize = 256;
 
@@ -81,6 +84,12 @@ pub(crate) const TEMPLATE_DEPTH: usize = 48;
 
 /// How deep brackets are nested within a tag of a template.
 pub(crate) const TEMPLATE_BRACKETS: usize = 16;
+
+/// Items of a list that a template assigns, and how deep lists are nested in it.
+pub(crate) const TEMPLATE_ITEMS: usize = 100_000;
+
+/// See [`TEMPLATE_ITEMS`].
+pub(crate) const TEMPLATE_NESTING: usize = 8;
 
 /// What rendering a conversation may cost: this, so much more for each message, and as much as its texts have bytes. An
 /// instruction of the template costs one, and so do 64 bytes that it makes or writes.

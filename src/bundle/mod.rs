@@ -9,6 +9,7 @@ mod manifest;
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    ffi::OsStr,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
@@ -194,6 +195,15 @@ impl Place {
             Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_err(|_| self.file_error(file, "not UTF-8"))?.into(),
             Cow::Owned(bytes) => String::from_utf8(bytes).map_err(not_text)?.into(),
         })
+    }
+
+    /// The folder and the name of the weights' file, whatever links lead there. Embedded weights have no folder.
+    pub(crate) fn weights(&self) -> Result<(String, String)> {
+        let Place::Folder(folder) = self else { return Ok((String::new(), WEIGHTS.to_owned())) };
+        let path = folder.join(WEIGHTS).canonicalize().map_err(|error| self.file_error(WEIGHTS, error.to_string()))?;
+        let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
+        let parts = text(path.parent().map(Path::as_os_str)).zip(text(path.file_name()));
+        parts.ok_or_else(|| self.file_error(WEIGHTS, format!("its path {path:?} is not UTF-8")))
     }
 
     fn identity(&self, file: &File, name: &str) -> Result<Identity> {

@@ -28,11 +28,13 @@ pub(super) struct Expected<'a> {
     pub(super) heads: [(&'static str, usize); 4],
     /// Bytes of `weights.bin`.
     pub(super) weights: u64,
+    /// The name of that file for the runtime, which follows no links to other folders.
+    pub(super) location: &'a str,
 }
 
 /// Checks a graph and writes anew what was checked.
 pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, String> {
-    let model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
+    let mut model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
     check_opsets(&model)?;
     let graph = model.graph.as_ref().ok_or("it has no graph")?;
     let nodes = LAYER_NODES * (expected.dims.num_layers + 2);
@@ -49,6 +51,11 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
         check.node(node).map_err(|reason| format!("{}: {reason}", name()))?;
     }
     check.outputs(graph, expected)?;
+    drop(check);
+    let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    for entry in tensors.flat_map(|tensor| &mut tensor.external_data).filter(|entry| entry.key() == "location") {
+        entry.value = Some(expected.location.to_owned());
+    }
     Ok(model.encode_to_vec())
 }
 

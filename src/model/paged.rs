@@ -69,8 +69,10 @@ impl PagedModel {
             let reason = format!("a block of {BLOCK} tokens takes {block_bytes} bytes, and 1 to {limit} can be");
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
-        let (checked, classes) = checked_graph(bundle, graph)?;
-        let session = runtime.cpu_session(bundle, graph, &checked, operators(attention, matmul)?, options.threads)?;
+        let (folder, location) = bundle.place.weights()?;
+        let (checked, classes) = checked_graph(bundle, graph, &location)?;
+        let operators = operators(attention, matmul)?;
+        let session = runtime.cpu_session(bundle, graph, (&checked, &folder), operators, options.threads)?;
         drop(checked);
         let mut binding = session.create_binding()?;
         let pool_shape = [num_blocks, dims.num_kv_heads, options.format.record_bytes(dims.head_dim)];
@@ -171,15 +173,16 @@ fn matrix(outputs: &SessionOutputs, name: &str, shape: [usize; 2]) -> Result<Arr
     Ok(view.to_owned())
 }
 
-/// The bundle's graph, after it was checked, and the classes of its [`HEADS`].
-fn checked_graph(bundle: &Bundle, graph: &str) -> Result<(Vec<u8>, [usize; 4])> {
+/// The bundle's graph, after it was checked, and the classes of its [`HEADS`]. `location` is the weights' file name for
+/// the runtime.
+fn checked_graph(bundle: &Bundle, graph: &str, location: &str) -> Result<(Vec<u8>, [usize; 4])> {
     let manifest = &bundle.manifest;
     let response = manifest.response_labels(&bundle.name())?;
     let query = manifest.query_labels(&bundle.name())?;
     let classes = [response.risks.len(), response.categories.len(), query.risks.len(), query.categories.len()];
     let mut heads = HEADS.map(|name| (name, 0));
     heads.iter_mut().zip(classes).for_each(|((_, head), classes)| *head = classes);
-    let expected = graph::Expected { dims: &manifest.model, heads, weights: bundle.place.len(WEIGHTS)? };
+    let expected = graph::Expected { dims: &manifest.model, heads, weights: bundle.place.len(WEIGHTS)?, location };
     let bytes = bundle.place.read(graph, limits::GRAPH_BYTES)?;
     let checked = graph::checked(&bytes, &expected).map_err(|reason| bundle.file_error(graph, reason))?;
     Ok((checked, classes))

@@ -64,13 +64,13 @@ impl Runtime {
         &self.library
     }
 
-    /// A session on the CPU for a graph, with this crate's operators. `model` is the file `graph` of the bundle, checked:
-    /// the runtime reads nothing else but the weights.
+    /// A session on the CPU for a graph, with this crate's operators. `model` is the file `graph` of the bundle, checked,
+    /// and `folder` where its weights are: the runtime reads nothing else.
     pub(crate) fn cpu_session(
         &self,
         bundle: &Bundle,
         graph: &str,
-        model: &[u8],
+        (model, folder): (&[u8], &str),
         operators: OperatorDomain,
         threads: usize,
     ) -> Result<Session> {
@@ -78,11 +78,7 @@ impl Runtime {
         let failed = |error: ort::Error| bundle.file_error(graph, error.message());
         let builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
         match &bundle.place {
-            Place::Folder(folder) => {
-                let folder =
-                    std::path::absolute(folder).map_err(|error| bundle.file_error(graph, error.to_string()))?;
-                let folder =
-                    folder.to_str().ok_or_else(|| bundle.file_error(graph, "the folder's path is not UTF-8"))?;
+            Place::Folder(_) => {
                 let builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder);
                 let mut builder = builder.map_err(|error| bundle.file_error(graph, error.message()))?;
                 builder.commit_from_memory(model).map_err(failed)

@@ -47,7 +47,8 @@ impl Heads {
     pub(crate) fn check(&self) -> Result<(), String> {
         let Heads { query, kv, dim } = *self;
         let known = (1..=limits::HEADS).contains(&query) && (1..=limits::HEADS).contains(&kv);
-        let known = known && (1..=limits::HEAD_DIM).contains(&dim);
+        // Kernels take more than a bundle may have.
+        let known = known && (1..=4 * limits::HEAD_DIM).contains(&dim);
         match known && query.is_multiple_of(kv) && dim.is_multiple_of(8) {
             true => Ok(()),
             false => Err(format!("head sizes {self:?} are not supported")),

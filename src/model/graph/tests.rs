@@ -18,7 +18,7 @@ fn dims() -> Dimensions {
 
 fn check(bytes: &[u8], dims: &Dimensions) -> Result<Vec<u8>, String> {
     let heads = [("risk_logits", 3), ("category_logits", 8), ("query_risk_logits", 3), ("query_category_logits", 9)];
-    checked(bytes, &Expected { dims, heads, weights: 4108288 })
+    checked(bytes, &Expected { dims, heads, weights: 4108288, location: "weights.bin" })
 }
 
 /// What is said about a graph after an edit.
