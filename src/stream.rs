@@ -9,7 +9,7 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared};
+use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;
@@ -28,7 +28,7 @@ pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 /// `<think>` and `</think>` in the text are found, or the caller says what is thinking ([`Stream::push_thinking`]).
 /// Places count in everything that was pushed, tags and thinking included.
 pub struct Stream {
-    shared: Arc<Shared>,
+    shared: Arc<Owned<Shared>>,
     sequence: Sequence,
     policy: Arc<Policy>,
     turn: Option<Turn>,
@@ -42,7 +42,7 @@ struct Turn {
 }
 
 impl Stream {
-    pub(crate) fn new(shared: Arc<Shared>, policy: Policy) -> Result<Self> {
+    pub(crate) fn new(shared: Arc<Owned<Shared>>, policy: Policy) -> Result<Self> {
         let sequence = shared.engine.sequence()?;
         Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
     }

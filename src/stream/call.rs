@@ -120,6 +120,7 @@ impl Stream {
 
     /// Begins a call. `notify` is called whenever it can go on without waiting.
     pub(crate) fn begin(&mut self, call: Call, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
+        self.shared.process().check()?;
         match call {
             Call::Prompt(messages) => self.begin_prompt(messages.to_vec(), notify),
             Call::NextTurn(messages) => self.begin_prompt(self.with_next(messages)?, notify),
@@ -177,6 +178,7 @@ impl Stream {
         notify: Option<Arc<Notify>>,
         change: impl FnOnce(&Self, &Answer) -> Result<Change>,
     ) -> Result<BegunCall> {
+        self.shared.process().check()?;
         let Some(Turn { answer, .. }) = &self.turn else {
             return Err(Error::WrongState { call, state: "before the prompt" });
         };

@@ -70,6 +70,9 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
+    // Newer versions of ONNX Runtime report about their use unless this is set.
+    // SAFETY: there is no other thread yet.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let arguments = Arguments::parse();
     // Silent unless RUST_LOG asks for it.
     tracing_subscriber::fmt()
