@@ -209,6 +209,7 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or its text has no place between characters there;
     /// [`Error::WrongState`] before the prompt.
     pub fn truncate_tokens(&mut self, tokens: usize) -> Result<Update> {
+        self.shared.process().check()?;
         let Some(Turn { answer, .. }) = &self.turn else {
             return Err(Error::WrongState { call: "truncate_tokens", state: "before the prompt" });
         };

@@ -37,7 +37,7 @@ fn children_are_told_and_parents_go_on() {
 fn forks_under_sanitizers() {
     if have("cc") {
         let flags: Vec<&str> = C.into_iter().chain(["-fsanitize=address,undefined"]).collect();
-        run(Command::new(c_program("fork", &flags, "fork-asan")).env("ASAN_OPTIONS", "detect_leaks=0"));
+        run(Command::new(c_program("fork", &flags, "fork-asan")).arg("still").env("ASAN_OPTIONS", "detect_leaks=0"));
     }
 }
 
@@ -61,8 +61,9 @@ fn traced(name: &str, program: &Path) -> (Command, PathBuf, PathBuf) {
     let trace = folder.join("trace");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-s", "256", "-e", "signal=none"]);
-    command.args(["-e", "trace=%network,io_uring_setup,open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat"]);
-    command.args(["-e", "trace=link,linkat,symlink,symlinkat,rename,renameat,renameat2,memfd_create", "-o"]);
+    let calls = "%network,io_uring_setup,open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,\
+                 rename,renameat,renameat2,memfd_create";
+    command.args(["-e", &format!("trace={calls}"), "-o"]);
     command.arg(&trace).arg(program).env_clear().env("HOME", &home).current_dir(&home);
     command.env("ORT_DYLIB_PATH", std::env::var_os("ORT_DYLIB_PATH").unwrap_or_default());
     (command, home, trace)
