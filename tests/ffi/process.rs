@@ -90,11 +90,11 @@ fn nothing_leaves_the_host() {
     let (mut quiet, quiet_home, quiet_trace) = traced("library", &program);
     let mut quiet = quiet.arg("30").spawn().unwrap();
     let (mut line, line_home, line_trace) = traced("command-line", Path::new(PROGRAM));
-    line.args(["moderate", "--follow", "--prompt", "How do I bake bread?"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    line.args(["moderate", "--follow", "--prompt", "hi"]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut line = line.spawn().unwrap();
     let mut input = line.stdin.take().unwrap();
     for _ in 0..30 {
-        input.write_all(b"Knead the dough. ").unwrap();
+        input.write_all(b"bread ").unwrap();
         std::thread::sleep(Duration::from_secs(1));
     }
     drop(input);
