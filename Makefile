@@ -1,11 +1,15 @@
 # `make demo` moderates sample conversations with the built-in demonstration guard; `make test` runs all tests.
 
 PYTHON ?= python3
-ORT_VERSION := 1.31.1
+# The newest version that reports nothing about its use: see README.md.
+ORT_VERSION := 1.28.0
 TOKENIZER_VERSION := 3.7.2
 LLAMA_VERSION := 0.3.36
 TORCH_VERSION := 2.15.0
 TRANSFORMERS_VERSION := 5.23.0
+
+# No version of ONNX Runtime reports about its use in what is run from here.
+export ORT_DISABLE_TELEMETRY := 1
 
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
@@ -45,7 +49,8 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo test test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri fuzz fuzz-bundles \
+.PHONY: demo test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
+	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
 	bench-crossing clean
@@ -62,6 +67,23 @@ test-export: $(venv)
 
 test-rust: $(runtime) test-data
 	cargo test --locked --features cli,capi
+
+# The oldest and the newest ONNX Runtime that are known to work. ORT_VERSION is tested by `make test`.
+runtimes := 1.23.0 1.32.0
+
+test-runtimes: test-data $(foreach v,$(runtimes),target/onnxruntime-$(v)/$(library))
+	for version in $(runtimes); do \
+		ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$$version ORT_DISABLE_TELEMETRY=1 \
+			cargo test --locked --features cli,capi --test golden --test moderate --test vectors || exit 1; \
+	done
+
+target/onnxruntime-%/$(library):
+	rm -rf $(@D)
+	mkdir -p $(@D)/wheel
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d $(@D)/wheel onnxruntime==$*
+	$(PYTHON) -m zipfile -e $(@D)/wheel/onnxruntime-*.whl $(@D)/wheel
+	cp "$$(find $(@D)/wheel/onnxruntime/capi -name 'libonnxruntime.*')" $@
+	rm -rf $(@D)/wheel
 
 test-go: dist
 	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \

@@ -68,6 +68,17 @@
  * the guard. A program that has many streams gives them together to qg_streams_call, or to a queue,
  * which does not wait. There is nothing to start or to shut down.
  *
+ * PROCESSES. After fork() guards, streams and queues stay with the parent: in the child every function
+ * of them returns QG_ERROR_ENGINE_STOPPED at once, and freeing them does nothing, so that exit() is
+ * safe. Errors and texts are memory like any other. The child may open a guard of its own. fork()
+ * waits while other threads open guards, 30 seconds at most; a child that was forked in the middle all
+ * the same cannot open one. fork() and exec, and posix_spawn, need no care.
+ *
+ * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
+ * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
+ * starts; a guard refuses to open with one that would. A program that loads such a build itself must
+ * set the variable.
+ *
  * UNITS. Lengths and places in answers are bytes, ends are exclusive, and both count from the start
  * of the answer with everything that was pushed. Probabilities are 0 to 1.
  *
@@ -158,7 +169,8 @@
 /// then named, is damaged, or this machine computes wrong.
 #define QG_ERROR_INFERENCE 14
 
-/// The guard's engine has stopped after a failure it could not contain. Open the guard again.
+/// The guard's engine has stopped after a failure it could not contain, or the guard, stream or queue was made in the process
+/// that this one was forked from. Open the guard again.
 #define QG_ERROR_ENGINE_STOPPED 15
 
 /// The deadline of the call passed before its tokens were computed. Nothing was added; try again with more time.

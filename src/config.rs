@@ -63,8 +63,16 @@ pub struct RuntimeConfig {
     /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then beside this
     /// library, then where the system keeps its libraries.
     pub library: Option<PathBuf>,
-    /// Threads that compute one step, the calling one included, 1024 at most. Default 0: one per core.
+    /// Threads that compute one step, the calling one included, 1024 at most. Default 0: one per core. All are started
+    /// when the guard is opened; if the system refuses one, that fails with [`Error::Config`].
     pub threads: usize,
+    /// Whether an ONNX Runtime that reports about its use is accepted. Default false.
+    ///
+    /// From 1.29 on, the builds of its maker for Linux and macOS write a device identifier and a database below the home
+    /// folder and send reports over the network, as soon as they are initialised and whatever their interface is told.
+    /// Only the environment variable `ORT_DISABLE_TELEMETRY=1` stops that, and setting a variable is not safe in a process
+    /// that has threads. So such a build is refused with [`Error::RuntimeUnusable`] unless the variable is set.
+    pub allow_telemetry: bool,
 }
 
 /// More only wait for each other, and processors have no more.

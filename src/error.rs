@@ -26,7 +26,8 @@ pub enum Error {
     RuntimeUnusable {
         /// The library.
         path: PathBuf,
-        /// Why: too old, another one is loaded already, not loadable.
+        /// Why: too old, not loadable, by the words of the system's loader, another one is loaded already, or it would
+        /// report about its use (see [`RuntimeConfig::allow_telemetry`](crate::RuntimeConfig::allow_telemetry)).
         reason: String,
     },
 
@@ -165,9 +166,20 @@ pub enum Error {
     #[error("inference: {0}")]
     Inference(String),
 
-    /// The guard's engine has stopped after a failure it could not contain. Open the guard again.
-    #[error("the engine has stopped")]
+    /// The guard's engine has stopped after a failure it could not contain; or it is the one of the process that this
+    /// one was forked from, and does not run here. Open the guard again.
+    #[error("the engine has stopped, or runs in the process that this one was forked from; open the guard again")]
     EngineStopped,
+}
+
+impl Error {
+    /// The system gives no more threads.
+    pub(crate) fn threads(wanted: usize, started: usize, error: &std::io::Error) -> Self {
+        let reason = format!(
+            "the system gave {started} of {wanted} threads: {error}; use fewer, or raise its limit of threads or processes"
+        );
+        Error::Config { field: "runtime.threads".into(), reason }
+    }
 }
 
 /// A reason that a file or a caller had a part in, as one line of at most 500 characters, none of which controls a

@@ -7,6 +7,7 @@ use crate::{
     bundle::{Bundle, Dimensions, Precision, limits},
     engine::{Engine, Limits},
     model::{CacheFormat, PagedModel, PagedOptions},
+    process::{Opening, Owned, Process},
     runtime::{Runtime, memory},
     self_test,
     text::{Renderer, Tokenizer, size},
@@ -18,10 +19,13 @@ const TEMPLATE: &str = "chat_template.jinja";
 
 /// An opened bundle: heavy, shared, thread-safe. Cloning it is cheap and gives the same guard; streams keep it alive.
 ///
+/// A process that is forked from the one that opened it does not have its threads: there every call of it and its streams
+/// fails with [`Error::EngineStopped`], and dropping them frees nothing. Such a process opens a guard of its own.
+///
 /// See the crate documentation for an example.
 #[derive(Clone)]
 pub struct Guard {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Owned<Shared>>,
 }
 
 /// What the streams of a guard share.
@@ -112,6 +116,7 @@ impl Guard {
         let span = tracing::info_span!("open", bundle = bundle.name());
         let _entered = span.enter();
         config.validate()?;
+        let opening = Opening::begin()?;
         let manifest = &bundle.manifest;
         let json = bundle.place.read(TOKENIZER, limits::TOKENIZER_BYTES)?;
         let tokenizer = Tokenizer::new(&json, manifest.model.vocab_size);
@@ -122,7 +127,7 @@ impl Guard {
         let renderer = Renderer::new(&template, manifest.tokens.clone(), manifest.model.context)
             .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
-        let runtime = Runtime::load(config.runtime.library.as_deref())?;
+        let runtime = Runtime::load(&config.runtime)?;
         let format = match (config.cache.precision, manifest.precision) {
             (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
             (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
@@ -199,7 +204,12 @@ impl Guard {
             policy: config.policy.clone(),
         };
         shared.policy.check_categories(&shared.query_labels, &shared.response_labels)?;
-        Ok(Guard { shared: Arc::new(shared) })
+        let shared = Arc::new(Owned::new(shared));
+        if let Err(error) = opening.check() {
+            std::mem::forget(shared);
+            return Err(error);
+        }
+        Ok(Guard { shared })
     }
 
     /// Opens a stream with the configuration's policy.
@@ -215,6 +225,7 @@ impl Guard {
     /// # Errors
     /// As [`Guard::stream`], and [`Error::Config`] if the policy is out of range.
     pub fn stream_with(&self, policy: Policy) -> Result<Stream> {
+        self.process().check()?;
         policy.validate()?;
         policy.check_categories(&self.shared.query_labels, &self.shared.response_labels)?;
         Stream::new(self.shared.clone(), policy)
@@ -226,6 +237,7 @@ impl Guard {
     /// [`Error::Argument`] if the tokenizer cannot encode the text, or takes texts only whole and this has more than
     /// 1 MiB; [`Error::OutOfMemory`] if there is no room for the tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
+        self.process().check()?;
         self.shared.tokenizer.encode(text)
     }
 
@@ -234,6 +246,7 @@ impl Guard {
     /// # Errors
     /// [`Error::Argument`] if there is no such token.
     pub fn token_bytes(&self, id: u32) -> Result<&[u8]> {
+        self.process().check()?;
         self.shared.token_bytes(id)
     }
 
@@ -247,7 +260,8 @@ impl Guard {
         &self.shared.response_labels
     }
 
-    /// What the guard has done so far and how it is. Never waits for a step; callers may poll it.
+    /// What the guard has done so far and how it is. Never waits for a step; callers may poll it. In a forked process all
+    /// zeros: see [`Guard`].
     pub fn stats(&self) -> Stats {
         self.shared.engine.stats()
     }
@@ -255,6 +269,11 @@ impl Guard {
     /// What the guard is made of.
     pub fn info(&self) -> &Info {
         &self.shared.info
+    }
+
+    /// The process that it can be used in.
+    pub(crate) fn process(&self) -> Process {
+        self.shared.process()
     }
 }
 

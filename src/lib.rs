@@ -21,6 +21,7 @@ mod ffi;
 mod guard;
 mod model;
 mod policy;
+mod process;
 mod queue;
 mod runtime;
 mod self_test;

@@ -9,11 +9,15 @@ use std::{
 
 use crate::{
     Call, Error, Reply, Result, Stream,
+    process::{Owned, Process},
     stream::{BegunCall, Notify},
 };
 
 /// Takes calls of streams, and gives each stream back when its call is done. May be used from several threads at once.
 /// Dropping it gives up all calls in it, with their streams.
+///
+/// In a process that is forked from the one that made it a queue is empty and stays so: it drops what is submitted, and
+/// does not wait. Such a process makes a queue of its own.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -32,8 +36,8 @@ use crate::{
 /// ```
 #[derive(Default)]
 pub struct CompletionQueue {
-    inbox: Arc<Inbox>,
-    jobs: Mutex<Jobs>,
+    inbox: Arc<Owned<Inbox>>,
+    jobs: Owned<Mutex<Jobs>>,
 }
 
 /// A call that is done.
@@ -120,6 +124,9 @@ impl CompletionQueue {
     /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is given up with
     /// [`Error::DeadlineExceeded`].
     pub fn submit(&self, mut stream: Stream, call: Call, tag: u64, deadline: Option<Instant>) {
+        if !self.process().is_current() {
+            return;
+        }
         let ticket = {
             let mut jobs = self.lock();
             jobs.next += 1;
@@ -138,6 +145,9 @@ impl CompletionQueue {
 
     /// Waits for a call that is done, but not longer than `timeout`.
     pub fn wait(&self, timeout: Duration) -> Option<Completion> {
+        if !self.process().is_current() {
+            return None;
+        }
         let until = Instant::now().checked_add(timeout);
         loop {
             let deadlines = self.inbox.lock().deadlines;
@@ -161,6 +171,9 @@ impl CompletionQueue {
 
     /// How many calls are not given back yet.
     pub fn len(&self) -> usize {
+        if !self.process().is_current() {
+            return 0;
+        }
         let jobs = self.lock();
         jobs.by_ticket.len() + jobs.away.len()
     }
@@ -173,6 +186,9 @@ impl CompletionQueue {
     /// Gives up the calls with this tag that are not done, also in the middle of a step. They come back as the others do,
     /// with [`Error::Cancelled`] and the stream as it was before. Returns how many there were.
     pub fn cancel(&self, tag: u64) -> usize {
+        if !self.process().is_current() {
+            return 0;
+        }
         let mut cancelled = Vec::new();
         let mut given_up = Vec::new();
         let mut jobs = self.lock();
@@ -213,6 +229,11 @@ impl CompletionQueue {
     #[cfg(feature = "capi")]
     pub(crate) fn take_lost(&self) -> Vec<u64> {
         std::mem::take(&mut self.lock().lost)
+    }
+
+    /// The process that it can be used in.
+    pub(crate) fn process(&self) -> Process {
+        self.jobs.process()
     }
 
     fn lock(&self) -> MutexGuard<'_, Jobs> {

@@ -170,7 +170,7 @@ mod tests {
     /// Prints the table of docs/benchmarks.md: `cargo test --lib self_test -- --nocapture`.
     #[test]
     fn every_kernel_is_within_the_tolerance() {
-        let runtime = Runtime::load(None).unwrap();
+        let runtime = Runtime::load(&crate::RuntimeConfig::default()).unwrap();
         for folder in bundles() {
             let bundle = Bundle::open(&folder).unwrap();
             for format in [CacheFormat::Fp32, CacheFormat::Int8] {

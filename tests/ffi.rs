@@ -8,3 +8,6 @@ mod dist;
 mod header;
 #[path = "ffi/native.rs"]
 mod native;
+#[cfg(target_os = "linux")]
+#[path = "ffi/process.rs"]
+mod process;

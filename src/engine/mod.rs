@@ -23,6 +23,7 @@ use std::{
 use crate::{
     Error, Result, Stats,
     model::{BLOCK, Model, RoleLogits},
+    process::Process,
 };
 
 use life::Life;
@@ -69,6 +70,8 @@ pub(crate) struct Engine {
     /// `None` only while the engine is dropped.
     commands: Option<mpsc::Sender<Command>>,
     worker: Option<JoinHandle<()>>,
+    /// The one that has the worker.
+    process: Process,
     limits: Limits,
     next_id: AtomicU64,
     open: AtomicUsize,
@@ -87,10 +90,11 @@ impl Engine {
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
             .spawn(move || worker.run(receiver))
-            .map_err(|_| Error::OutOfMemory { bytes: 0, purpose: "the worker thread" })?;
+            .map_err(|error| Error::threads(1, 0, &error))?;
         Ok(Engine {
             commands: Some(commands),
             worker: Some(worker),
+            process: Process::current(),
             limits,
             next_id: AtomicU64::new(0),
             open: AtomicUsize::new(0),
@@ -115,6 +119,7 @@ impl Engine {
         len: usize,
         command: impl FnOnce(u64, Arc<Life>) -> Command,
     ) -> Result<Sequence> {
+        self.process.check()?;
         let limit = self.limits.max_sequences;
         let grow = |open: usize| (open < limit).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
@@ -128,6 +133,9 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        if !self.process.is_current() {
+            return Stats::new(0);
+        }
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let load = self.queue.load();
         stats.open_streams = self.open.load(Ordering::Relaxed);
@@ -138,6 +146,7 @@ impl Engine {
     }
 
     fn send(&self, command: Command) -> Result<()> {
+        self.process.check()?;
         let commands = self.commands.as_ref().ok_or(Error::EngineStopped)?;
         let Some(command) = Together::keep(commands, std::ptr::from_ref(self), command) else { return Ok(()) };
         commands.send(command).map_err(|mpsc::SendError(command)| {
@@ -151,6 +160,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            std::mem::forget((self.commands.take(), self.worker.take()));
+        }
         self.commands = None;
         if let Some(worker) = self.worker.take() {
             // A callback may own the last handle; the worker cannot wait for itself.
@@ -239,6 +251,7 @@ impl Sequence {
 
     /// Begins a call, until the result is dropped. [`Error::Expired`] if the sequence was not used for too long.
     pub(crate) fn enter(&self) -> Result<Use> {
+        self.engine.process.check()?;
         self.life.enter().ok_or_else(|| self.engine.limits.expired())
     }
 

@@ -97,9 +97,9 @@ impl Pending {
         (Pending { slot, engine, append, count, open: true, _using: using }, reply)
     }
 
-    /// Whether the answer is there, so that completing the append does not wait.
+    /// Whether completing the append does not wait: the answer is there, or never will be in this process.
     pub(crate) fn is_ready(&self) -> bool {
-        self.slot.lock().answer.is_some()
+        !self.engine.process.is_current() || self.slot.lock().answer.is_some()
     }
 
     /// Waits for the answer.
@@ -109,6 +109,9 @@ impl Pending {
 
     /// Waits for the answer, but not beyond a moment. Returns whether it is there.
     pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
+        if !self.engine.process.is_current() {
+            return true;
+        }
         let mut state = self.slot.lock();
         while state.answer.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -122,6 +125,7 @@ impl Pending {
 
     /// Waits for the answer and takes it.
     pub(super) fn take(mut self) -> Result<RoleLogits> {
+        self.engine.process.check()?;
         self.wait();
         self.open = false;
         self.slot.lock().answer.take().unwrap_or(Err(Error::EngineStopped))
@@ -130,7 +134,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.open {
+        if self.open && self.engine.process.is_current() {
             // Dropped here, outside the lock: it may own anything.
             let notify = self.slot.lock().notify.take();
             drop(notify);

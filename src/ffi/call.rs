@@ -6,7 +6,7 @@ use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{OutArray, borrow, slice},
+    cast::{OutArray, object, slice},
     error::qg_error,
     result::{qg_prompt_check, qg_update},
     status::{Failure, qg_status},
@@ -88,7 +88,7 @@ impl qg_call {
     /// As the header says of a call.
     pub(super) unsafe fn read(&self) -> Result<(&qg_stream, Input<'_>), Failure> {
         // SAFETY: as the caller's.
-        let stream = unsafe { borrow(self.stream, "call.stream") }?;
+        let stream = unsafe { object(self.stream, "call.stream") }?;
         if self.reserved != 0 {
             return Err(Failure::argument("call.reserved", "it is not 0"));
         }

@@ -7,11 +7,25 @@ use std::{
 };
 
 use super::status::Failure;
+use crate::process::Process;
 
 /// What a pointer of the caller's points to.
 pub(super) unsafe fn borrow<'a, T>(pointer: *const T, argument: &'static str) -> Result<&'a T, Failure> {
     // SAFETY: see the module.
     unsafe { pointer.as_ref() }.ok_or(Failure::Null { argument })
+}
+
+/// What has threads or locks, and can be used in the process that made it only.
+pub(super) trait Object {
+    fn process(&self) -> Process;
+}
+
+/// As [`borrow`]; in a process that was forked from the object's, an error before any of its locks is touched.
+pub(super) unsafe fn object<'a, T: Object>(pointer: *const T, argument: &'static str) -> Result<&'a T, Failure> {
+    // SAFETY: see the module.
+    let object = unsafe { borrow(pointer, argument) }?;
+    object.process().check()?;
+    Ok(object)
 }
 
 /// What a pointer and a length mean. NULL is fine if the length is 0.
@@ -88,6 +102,15 @@ pub(super) unsafe fn free<T>(pointer: *mut T) {
     if !pointer.is_null() {
         // SAFETY: see the module; it came from `give`.
         drop(unsafe { Box::from_raw(pointer) });
+    }
+}
+
+/// As [`free`]. In a process that was forked from the object's it stays as it is, perhaps in the middle of a change.
+pub(super) unsafe fn free_object<T: Object>(pointer: *mut T) {
+    // SAFETY: see the module.
+    if unsafe { pointer.as_ref() }.is_some_and(|object| object.process().is_current()) {
+        // SAFETY: as above.
+        unsafe { free(pointer) }
     }
 }
 

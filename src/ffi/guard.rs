@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     boundary,
-    cast::{Out, OutArray, borrow, c_string, free, give, text},
+    cast::{Object, Out, OutArray, c_string, free_object, give, object, text},
     error::qg_error,
     result::{QG_HEADS_ANSWER, QG_HEADS_PROMPT, QG_MAX_CATEGORIES, qg_span},
     status::{Failure, qg_status},
     text::qg_text,
     unload::keep_loaded,
 };
-use crate::{Config, Error, Guard, Info, Labels};
+use crate::{Config, Error, Guard, Info, Labels, process::Process};
 
 /// An opened bundle: heavy, shared, for any number of threads at once.
 #[derive_ReprC]
@@ -26,6 +26,12 @@ pub struct qg_guard {
     pub(super) guard: Guard,
     /// Names of categories, by the number of the heads.
     categories: [Vec<CString>; 2],
+}
+
+impl Object for qg_guard {
+    fn process(&self) -> Process {
+        self.guard.process()
+    }
 }
 
 /// How a guard is opened. Fill it with `qg_guard_options_init`, or with zeros and its size; then set what you want
@@ -226,7 +232,7 @@ pub unsafe extern "C" fn qg_guard_open_nano(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_guard_free(guard: *mut qg_guard) {
     // SAFETY: the header wants a guard or NULL.
-    boundary::value((), || unsafe { free(guard) })
+    boundary::value((), || unsafe { free_object(guard) })
 }
 
 /// Tells what a guard is made of, as a JSON object: bundle, checkpoint, precision, dimensions, labels, ONNX Runtime. The
@@ -241,7 +247,7 @@ pub unsafe extern "C" fn qg_guard_info(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (guard, json) = unsafe { (borrow(guard, "guard")?, Out::new(json, "json")?) };
+        let (guard, json) = unsafe { (object(guard, "guard")?, Out::new(json, "json")?) };
         json.write(qg_text::allocate(info(&guard.guard).to_string()));
         Ok(())
     })
@@ -309,7 +315,7 @@ pub unsafe extern "C" fn qg_guard_category_count(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (guard, count) = unsafe { (borrow(guard, "guard")?, Out::new(count, "count")?) };
+        let (guard, count) = unsafe { (object(guard, "guard")?, Out::new(count, "count")?) };
         count.write(guard.categories(heads)?.len() as u32);
         Ok(())
     })
@@ -329,7 +335,7 @@ pub unsafe extern "C" fn qg_guard_category_name(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (guard, name) = unsafe { (borrow(guard, "guard")?, Out::new(name, "name")?) };
+        let (guard, name) = unsafe { (object(guard, "guard")?, Out::new(name, "name")?) };
         let names = guard.categories(heads)?;
         let found = names.get(category as usize);
         let missing = || Failure::argument("category", format!("{category} is not below {}", names.len()));
@@ -360,7 +366,7 @@ pub unsafe extern "C" fn qg_guard_encode(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, text, count) =
-            unsafe { (borrow(guard, "guard")?, self::text(text, text_length, "text")?, Out::new(count, "count")?) };
+            unsafe { (object(guard, "guard")?, self::text(text, text_length, "text")?, Out::new(count, "count")?) };
         // SAFETY: as above.
         let (ids, spans) = unsafe { (OutArray::optional(ids, capacity), OutArray::optional(spans, capacity)) };
         let tokens = guard.guard.encode(text)?;
@@ -387,7 +393,7 @@ pub unsafe extern "C" fn qg_guard_token_bytes(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, bytes, length) =
-            unsafe { (borrow(guard, "guard")?, Out::new(bytes, "bytes")?, Out::new(length, "length")?) };
+            unsafe { (object(guard, "guard")?, Out::new(bytes, "bytes")?, Out::new(length, "length")?) };
         let found = guard.guard.token_bytes(token)?;
         bytes.write(found.as_ptr());
         length.write(found.len());

@@ -13,12 +13,12 @@ use safer_ffi::derive_ReprC;
 use super::{
     boundary,
     call::{Input, qg_call, qg_reply},
-    cast::{Out, OutArray, borrow, free, give},
+    cast::{Object, Out, OutArray, borrow, free_object, give, object},
     error::qg_error,
     status::{Failure, qg_status},
     stream::{Conversation, qg_stream},
 };
-use crate::{Completion, CompletionQueue, Stream};
+use crate::{Completion, CompletionQueue, Stream, process::Process};
 
 /// For as long as it takes.
 pub const QG_NO_TIMEOUT: u64 = u64::MAX;
@@ -28,6 +28,12 @@ pub const QG_NO_TIMEOUT: u64 = u64::MAX;
 #[repr(opaque)]
 pub struct qg_queue {
     submitted: Arc<Submitted>,
+}
+
+impl Object for qg_queue {
+    fn process(&self) -> Process {
+        self.submitted.queue.process()
+    }
 }
 
 /// A call that is done.
@@ -190,7 +196,7 @@ pub unsafe extern "C" fn qg_queue_open(queue: *mut *mut qg_queue, error: *mut *m
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
     // SAFETY: the header wants a queue or NULL.
-    boundary::value((), || unsafe { free(queue) })
+    boundary::value((), || unsafe { free_object(queue) })
 }
 
 /// Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all functions of
@@ -215,7 +221,7 @@ pub unsafe extern "C" fn qg_queue_submit(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read.
-        let (queue, call) = unsafe { (borrow(queue, "queue")?, borrow(call, "call")?) };
+        let (queue, call) = unsafe { (object(queue, "queue")?, borrow(call, "call")?) };
         // SAFETY: as above.
         let (stream, input) = unsafe { call.read() }?;
         let job = Job { tag, handle: Handle(call.stream), conversation: stream.conversation.clone() };
@@ -240,7 +246,7 @@ pub unsafe extern "C" fn qg_queue_wait(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (queue, completions, count) = unsafe {
-            (borrow(queue, "queue")?, OutArray::new(completions, capacity, "completions")?, Out::new(count, "count")?)
+            (object(queue, "queue")?, OutArray::new(completions, capacity, "completions")?, Out::new(count, "count")?)
         };
         if capacity == 0 {
             return Err(Failure::argument("capacity", "0 leaves no room for a call"));
@@ -269,7 +275,7 @@ pub unsafe extern "C" fn qg_queue_cancel(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (queue, count) = unsafe { (borrow(queue, "queue")?, Out::new(count, "count")?) };
+        let (queue, count) = unsafe { (object(queue, "queue")?, Out::new(count, "count")?) };
         count.write(queue.submitted.cancel(tag));
         Ok(())
     })
@@ -286,7 +292,7 @@ pub unsafe extern "C" fn qg_queue_length(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (queue, calls) = unsafe { (borrow(queue, "queue")?, Out::new(calls, "calls")?) };
+        let (queue, calls) = unsafe { (object(queue, "queue")?, Out::new(calls, "calls")?) };
         let jobs = queue.submitted.lock();
         calls.write(jobs.by_ticket.len() + jobs.lost.len());
         Ok(())

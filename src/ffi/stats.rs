@@ -4,7 +4,7 @@ use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{Out, borrow},
+    cast::{Out, object},
     error::qg_error,
     guard::qg_guard,
     status::qg_status,
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn qg_guard_stats(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (guard, stats) = unsafe { (borrow(guard, "guard")?, Out::new(stats, "stats")?) };
+        let (guard, stats) = unsafe { (object(guard, "guard")?, Out::new(stats, "stats")?) };
         stats.write(qg_stats::new(&guard.guard.stats()));
         Ok(())
     })
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn qg_guard_metrics(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (guard, metrics) = unsafe { (borrow(guard, "guard")?, Out::new(metrics, "metrics")?) };
+        let (guard, metrics) = unsafe { (object(guard, "guard")?, Out::new(metrics, "metrics")?) };
         metrics.write(qg_text::allocate(guard.guard.stats().to_prometheus()));
         Ok(())
     })

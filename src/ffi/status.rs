@@ -45,7 +45,8 @@ pub const QG_ERROR_OUT_OF_MEMORY: i32 = 13;
 /// ONNX Runtime failed to load or run the graph, or the model's logits for the tokens are not finite: the bundle, which is
 /// then named, is damaged, or this machine computes wrong.
 pub const QG_ERROR_INFERENCE: i32 = 14;
-/// The guard's engine has stopped after a failure it could not contain. Open the guard again.
+/// The guard's engine has stopped after a failure it could not contain, or the guard, stream or queue was made in the process
+/// that this one was forked from. Open the guard again.
 pub const QG_ERROR_ENGINE_STOPPED: i32 = 15;
 /// The deadline of the call passed before its tokens were computed. Nothing was added; try again with more time.
 pub const QG_ERROR_DEADLINE_EXCEEDED: i32 = 16;

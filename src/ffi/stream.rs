@@ -9,7 +9,7 @@ use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{Out, OutArray, borrow, free, give, slice, text},
+    cast::{Object, Out, OutArray, free_object, give, object, slice, text},
     error::qg_error,
     guard::qg_guard,
     queue::Submitted,
@@ -17,7 +17,7 @@ use super::{
     status::{Failure, qg_status},
     text::qg_text,
 };
-use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update, text::size};
+use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update, process::Process, text::size};
 
 /// One conversation being moderated: light, one user at a time.
 #[derive_ReprC]
@@ -76,6 +76,12 @@ impl qg_stream {
     fn allocate(guard: Guard, stream: Stream, last: Last) -> *mut qg_stream {
         let held = RwLock::new(Held { place: Place::Here(stream), last });
         give(qg_stream { conversation: Arc::new(Conversation { guard, held }) })
+    }
+}
+
+impl Object for qg_stream {
+    fn process(&self) -> Process {
+        self.conversation.guard.process()
     }
 }
 
@@ -250,7 +256,7 @@ pub unsafe extern "C" fn qg_stream_open(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, toml, out) =
-            unsafe { (borrow(guard, "guard")?, text(policy, policy_length, "policy")?, Out::new(stream, "stream")?) };
+            unsafe { (object(guard, "guard")?, text(policy, policy_length, "policy")?, Out::new(stream, "stream")?) };
         let stream = match policy.is_null() {
             true => guard.guard.stream()?,
             false => guard.guard.stream_with(Policy::from_toml(toml)?)?,
@@ -265,7 +271,7 @@ pub unsafe extern "C" fn qg_stream_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
     // SAFETY: the header wants a stream or NULL.
-    boundary::value((), || unsafe { free(stream) })
+    boundary::value((), || unsafe { free_object(stream) })
 }
 
 /// Gives the conversation, and judges its last message of the user.
@@ -290,7 +296,7 @@ pub unsafe extern "C" fn qg_stream_prompt(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (object(stream, "stream")?, Out::new(check, "check")?) };
         // SAFETY: as above.
         let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.prompt(&messages))?);
@@ -313,7 +319,7 @@ pub unsafe extern "C" fn qg_stream_next_turn(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, check) = unsafe { (borrow(stream, "stream")?, Out::new(check, "check")?) };
+        let (stream, check) = unsafe { (object(stream, "stream")?, Out::new(check, "check")?) };
         // SAFETY: as above.
         let messages = unsafe { read_messages(&stream.conversation.guard, messages, message_count) }?;
         check.write(stream.conversation.check(|stream| stream.next_turn(&messages))?);
@@ -342,7 +348,7 @@ pub unsafe extern "C" fn qg_stream_push_text(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, text, update) = unsafe {
-            (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
+            (object(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
         };
         update.write(stream.conversation.update(|stream| stream.push_text(text))?);
         Ok(())
@@ -365,7 +371,7 @@ pub unsafe extern "C" fn qg_stream_push_thinking(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, text, update) = unsafe {
-            (borrow(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
+            (object(stream, "stream")?, slice(text.cast::<u8>(), text_length, "text")?, Out::new(update, "update")?)
         };
         update.write(stream.conversation.update(|stream| stream.push_thinking(text))?);
         Ok(())
@@ -390,7 +396,7 @@ pub unsafe extern "C" fn qg_stream_push_tokens(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, ids, update) =
-            unsafe { (borrow(stream, "stream")?, slice(ids, id_count, "ids")?, Out::new(update, "update")?) };
+            unsafe { (object(stream, "stream")?, slice(ids, id_count, "ids")?, Out::new(update, "update")?) };
         update.write(stream.conversation.update(|stream| stream.push_tokens(ids))?);
         Ok(())
     })
@@ -408,7 +414,7 @@ pub unsafe extern "C" fn qg_stream_finish(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        let (stream, update) = unsafe { (object(stream, "stream")?, Out::new(update, "update")?) };
         update.write(stream.conversation.update(Stream::finish)?);
         Ok(())
     })
@@ -428,7 +434,7 @@ pub unsafe extern "C" fn qg_stream_truncate(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        let (stream, update) = unsafe { (object(stream, "stream")?, Out::new(update, "update")?) };
         update.write(stream.conversation.update(|stream| stream.truncate(bytes))?);
         Ok(())
     })
@@ -446,7 +452,7 @@ pub unsafe extern "C" fn qg_stream_truncate_tokens(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, update) = unsafe { (borrow(stream, "stream")?, Out::new(update, "update")?) };
+        let (stream, update) = unsafe { (object(stream, "stream")?, Out::new(update, "update")?) };
         update.write(stream.conversation.update(|stream| stream.truncate_tokens(tokens))?);
         Ok(())
     })
@@ -465,7 +471,7 @@ pub unsafe extern "C" fn qg_stream_fork(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, fork) = unsafe { (borrow(stream, "stream")?, Out::new(fork, "fork")?) };
+        let (stream, fork) = unsafe { (object(stream, "stream")?, Out::new(fork, "fork")?) };
         let (forked, last) = stream.conversation.read(|stream, last| Ok((stream.fork()?, last.clone())))?;
         fork.write(qg_stream::allocate(stream.conversation.guard.clone(), forked, last));
         Ok(())
@@ -485,7 +491,7 @@ pub unsafe extern "C" fn qg_stream_context_used(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, tokens) = unsafe { (borrow(stream, "stream")?, Out::new(tokens, "tokens")?) };
+        let (stream, tokens) = unsafe { (object(stream, "stream")?, Out::new(tokens, "tokens")?) };
         tokens.write(stream.conversation.read(|stream, _| Ok(stream.context_used()))?);
         Ok(())
     })
@@ -507,7 +513,7 @@ pub unsafe extern "C" fn qg_stream_tokens(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, tokens, count) = unsafe {
-            (borrow(stream, "stream")?, OutArray::new(tokens, capacity, "tokens")?, Out::new(count, "count")?)
+            (object(stream, "stream")?, OutArray::new(tokens, capacity, "tokens")?, Out::new(count, "count")?)
         };
         stream.conversation.read(|_, last| {
             let judged = last.update().map_or(&[][..], |update| &update.tokens);
@@ -533,7 +539,7 @@ pub unsafe extern "C" fn qg_stream_flags(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (stream, flags, count) =
-            unsafe { (borrow(stream, "stream")?, OutArray::new(flags, capacity, "flags")?, Out::new(count, "count")?) };
+            unsafe { (object(stream, "stream")?, OutArray::new(flags, capacity, "flags")?, Out::new(count, "count")?) };
         stream.conversation.read(|_, last| {
             let found = last.update().map_or(&[][..], |update| &update.flags);
             flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.conversation.guard)));
@@ -555,7 +561,7 @@ pub unsafe extern "C" fn qg_stream_rule(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
+        let (stream, rule) = unsafe { (object(stream, "stream")?, Out::new(rule, "rule")?) };
         stream.conversation.read(|_, last| {
             let found = match last {
                 Last::Nothing => None,
@@ -581,7 +587,7 @@ pub unsafe extern "C" fn qg_stream_flag_rule(
 ) -> qg_status {
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
-        let (stream, rule) = unsafe { (borrow(stream, "stream")?, Out::new(rule, "rule")?) };
+        let (stream, rule) = unsafe { (object(stream, "stream")?, Out::new(rule, "rule")?) };
         stream.conversation.read(|_, last| {
             let flags = last.update().map_or(&[][..], |update| &update.flags);
             let missing = || Failure::argument("flag", format!("{flag} is not below {}", flags.len()));

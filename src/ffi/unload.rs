@@ -4,18 +4,25 @@
 /// Keeps this code in memory for good. Where that cannot be had the host must not unload it, as the header says.
 #[cfg(unix)]
 pub(super) fn keep_loaded() {
-    use std::{ffi::CString, os::unix::ffi::OsStrExt, sync::Once};
+    use std::{
+        ffi::CString,
+        os::unix::ffi::OsStrExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let module = process_path::get_dylib_path();
-        let Some(path) = module.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()) else { return };
-        // SAFETY: a path that ends with a NUL. The module is loaded already, so nothing of it is run.
-        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
-        if handle.is_null() {
-            tracing::debug!(module = ?path, "cannot be kept in memory");
-        }
-    });
+    // Not a `Once`, which would wait in a forked child for a thread of its parent. Twice does no harm.
+    static KEPT: AtomicBool = AtomicBool::new(false);
+    if KEPT.load(Ordering::Relaxed) {
+        return;
+    }
+    let module = process_path::get_dylib_path();
+    let Some(path) = module.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()) else { return };
+    // SAFETY: a path that ends with a NUL. The module is loaded already, so nothing of it is run.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
+    if handle.is_null() {
+        tracing::debug!(module = ?path, "cannot be kept in memory");
+    }
+    KEPT.store(true, Ordering::Relaxed);
 }
 
 #[cfg(not(unix))]

@@ -1,14 +1,30 @@
 //! Finding and loading the ONNX Runtime library. Nothing is opened before it is known to exist, and `ort` is not
-//! touched before a library is loaded: its errors call into the library.
+//! touched before a library is loaded and known to be one that works: its errors call into the library.
 
 use std::{
     env,
+    error::Error as _,
+    ffi::CStr,
+    fs::File,
     path::{Path, PathBuf},
 };
+
+use libloading::Library;
+use memchr::memmem;
+use memmap2::Mmap;
 
 use crate::{Error, Result};
 
 const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// The oldest version that works: before it there is no session on the CPU with a chosen device.
+const OLDEST: (u32, u32) = (1, 23);
+
+/// The first version that reports about its use on Linux and macOS, as soon as its environment is made.
+const TELEMETRY_SINCE: (u32, u32) = (1, 29);
+
+/// What stops that, if it is set before the environment is made.
+const SILENCE: &str = "ORT_DISABLE_TELEMETRY";
 
 #[cfg(target_os = "windows")]
 const NAMES: &[&str] = &["onnxruntime.dll"];
@@ -35,8 +51,9 @@ const SYSTEM_FOLDERS: &[&str] = &[
 const SYSTEM_FOLDERS: &[&str] = &[];
 
 /// Loads the library: from the explicit place if one is given, else from the environment variable if it is set, else
-/// from beside this code, else from the system's folders. A place that was named is the only one that is tried.
-pub(crate) fn load(explicit: Option<&Path>) -> Result<PathBuf> {
+/// from beside this code, else from the system's folders. A place that was named is the only one that is tried. One that
+/// reports about its use is refused unless that is allowed or `SILENCE` is set.
+pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<PathBuf> {
     let variable = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut tried = Vec::new();
     let found = if let Some(place) = explicit {
@@ -48,10 +65,75 @@ pub(crate) fn load(explicit: Option<&Path>) -> Result<PathBuf> {
         find_unnamed(&mut tried)
     };
     let library = found.ok_or(Error::RuntimeNotFound { tried })?;
-    match ort::init_from(&library) {
+    let checked = open(&library).and_then(|version| check(&version, &library, allow_telemetry));
+    match checked.and_then(|()| ort::init_from(&library).map_err(|error| error.to_string())) {
         Ok(_) => Ok(library),
-        Err(error) => Err(Error::RuntimeUnusable { path: library, reason: error.to_string() }),
+        Err(reason) => Err(Error::RuntimeUnusable { path: library, reason }),
     }
+}
+
+/// Opens a library and returns its version. Errors are in the words of the system's loader.
+fn open(path: &Path) -> Result<String, String> {
+    let words = |error: libloading::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    // SAFETY: the code that runs when a library is opened is that of a file which the caller, the environment or the
+    // system's administrator named for this.
+    let library = unsafe { Library::new(path) }.map_err(words)?;
+    // Never closed, for what it may have started.
+    let library = Box::leak(Box::new(library));
+    // SAFETY: ONNX Runtime's header declares it so.
+    let base = unsafe { library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase") }
+        .map_err(|error| format!("it is not ONNX Runtime: {}", words(error)))?;
+    // SAFETY: a function without preconditions. It returns a constant, or NULL.
+    let base = unsafe { base().as_ref() }.ok_or("it is not ONNX Runtime: OrtGetApiBase returns NULL")?;
+    // SAFETY: as above; the text is a constant that ends with a NUL.
+    let version = unsafe { CStr::from_ptr((base.GetVersionString)()) }.to_string_lossy().into_owned();
+    // SAFETY: as above. NULL if it does not know this version of its interface.
+    if !is_too_old(&version) && unsafe { (base.GetApi)(ort::sys::ORT_API_VERSION) }.is_null() {
+        return Err(format!("version {version} does not have version {} of its interface", ort::sys::ORT_API_VERSION));
+    }
+    Ok(version)
+}
+
+fn check(version: &str, library: &Path, allow_telemetry: bool) -> Result<(), String> {
+    if is_too_old(version) {
+        let (major, minor) = OLDEST;
+        return Err(format!("version {version} is too old, {major}.{minor}.0 or newer is needed"));
+    }
+    if !allow_telemetry && !is_silenced(env::var(SILENCE).ok().as_deref()) && reports(version, library) {
+        return Err(format!(
+            "version {version} writes a device identifier and sends reports over the network unless the environment \
+             variable {SILENCE}=1 is set when it is loaded: set it before the program starts, use a version before {}.{}, \
+             or set runtime.allow_telemetry",
+            TELEMETRY_SINCE.0, TELEMETRY_SINCE.1
+        ));
+    }
+    Ok(())
+}
+
+fn is_too_old(version: &str) -> bool {
+    parse(version).is_none_or(|version| version < OLDEST)
+}
+
+/// Major and minor version.
+fn parse(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Whether a library reports about its use. The builds of distributions mostly leave that out, so one that names neither
+/// the variable nor the receiver does not.
+fn reports(version: &str, library: &Path) -> bool {
+    if cfg!(windows) || parse(version) < Some(TELEMETRY_SINCE) {
+        return false;
+    }
+    // SAFETY: the file is mapped by the loader too; nobody can use a library that is being changed.
+    let Ok(bytes) = File::open(library).and_then(|file| unsafe { Mmap::map(&file) }) else { return true };
+    [SILENCE.as_bytes(), b"events.data.microsoft.com"].iter().any(|name| memmem::find(&bytes, name).is_some())
+}
+
+/// Whether ONNX Runtime takes this value of the variable for a yes.
+fn is_silenced(value: Option<&str>) -> bool {
+    value.is_some_and(|value| ["1", "true", "yes", "on", "y"].contains(&value.trim().to_ascii_lowercase().as_str()))
 }
 
 /// Refuses a second library: one process can hold one.
@@ -109,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_named_place_that_does_not_exist_is_listed_and_nothing_else_is_tried() {
-        let error = load(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err();
+        let error = load(Some(Path::new("/nowhere/libonnxruntime.so")), false).unwrap_err();
         let Error::RuntimeNotFound { tried } = &error else { panic!("{error}") };
         assert_eq!(tried.len(), 1);
         assert!(tried[0].contains("/nowhere/libonnxruntime.so"), "{error}");
@@ -130,6 +212,29 @@ mod tests {
         std::fs::write(&file, b"").unwrap();
         let found = find_in_place(folder.path(), VARIABLE, &mut Vec::new()).unwrap();
         assert_eq!(found, file.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, old) in
+            [("1.22.1", true), ("1.9.0", true), ("1.23.0", false), ("1.100.0", false), ("2.0.0", false)]
+        {
+            assert_eq!(is_too_old(version), old, "{version}");
+        }
+        assert!(is_too_old("") && is_too_old("what"));
+    }
+
+    #[test]
+    fn a_library_that_reports_is_known_by_what_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("library");
+        std::fs::write(&file, b"..ORT_DISABLE_TELEMETRY\0..").unwrap();
+        assert_eq!(reports("1.29.0", &file), cfg!(not(windows)));
+        assert!(!reports("1.28.9", &file));
+        std::fs::write(&file, b"..").unwrap();
+        assert!(!reports("1.29.0", &file));
+        assert!(["1", "true", "ON", " y "].iter().all(|value| is_silenced(Some(value))));
+        assert!([None, Some(""), Some("0"), Some("false")].iter().all(|value| !is_silenced(*value)));
     }
 
     #[test]

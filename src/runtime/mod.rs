@@ -2,6 +2,7 @@
 
 mod library;
 pub(crate) mod memory;
+mod threads;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,9 +20,10 @@ use ort::{
 };
 
 use crate::{
-    Error, Result,
+    Error, Result, RuntimeConfig,
     bundle::{Bundle, Place, WEIGHTS},
 };
+use threads::Threads;
 
 /// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
 /// per process, and host programs tear down in any order.
@@ -43,8 +45,9 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Loads ONNX Runtime if this process has not done so yet. `explicit` is a library or the folder it is in.
-    pub(crate) fn load(explicit: Option<&Path>) -> Result<Runtime> {
+    /// Loads ONNX Runtime if this process has not done so yet.
+    pub(crate) fn load(config: &RuntimeConfig) -> Result<Runtime> {
+        let explicit = config.library.as_deref();
         let mut slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*slot {
             if let Some(wanted) = explicit {
@@ -52,7 +55,7 @@ impl Runtime {
             }
             return Ok(runtime.clone());
         }
-        let library = library::load(explicit)?;
+        let library = library::load(explicit, config.allow_telemetry)?;
         let environment =
             ort::init().with_name("qwenguard").with_telemetry(false).with_logger(Arc::new(log)).build()?;
         tracing::info!(library = %library.display(), build = ort::info(), "loaded ONNX Runtime");
@@ -75,8 +78,11 @@ impl Runtime {
         threads: usize,
     ) -> Result<Session> {
         let _turn = one_session_at_a_time();
+        // The session computes on the caller's thread too.
+        let others = Threads::start(threads.saturating_sub(1))?;
         let failed = |error: ort::Error| bundle.file_error(graph, error.message());
         let builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
+        let builder = builder.with_thread_manager(others).map_err(|error| failed(error.into()))?;
         match &bundle.place {
             Place::Folder(_) => {
                 let builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder);

@@ -10,7 +10,7 @@ use std::{
 
 use super::header::functions;
 
-const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
+pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const C_TESTS: [&str; 7] = ["conversation", "arguments", "lifetime", "expiry", "threads", "many", "vectors"];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.

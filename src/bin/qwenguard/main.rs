@@ -127,6 +127,9 @@ impl From<Outcome> for ExitCode {
 }
 
 fn main() -> ExitCode {
+    // Newer versions of ONNX Runtime report about their use unless this is set.
+    // SAFETY: there is no other thread yet.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),

@@ -278,7 +278,7 @@ mod operator {
     }
 
     fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
-        let runtime = Runtime::load(None).unwrap();
+        let runtime = Runtime::load(&Default::default()).unwrap();
         let _turn = one_session_at_a_time();
         let domain = operators(attention::kernel::Kernel::detect(), Kernel::detect())?;
         runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
