@@ -342,7 +342,8 @@ typedef struct qg_stats {
 
 /// A message of a conversation.
 typedef struct qg_message {
-    /// "system", "user", "assistant" or what else the model's template knows, in UTF-8. It need not end with a NUL.
+    /// "system" or "developer", which is the same, "user", "assistant", "tool" or what else the model's template knows, in
+    /// UTF-8: exactly so, and at most 64 bytes. It need not end with a NUL.
     const char *role;
     /// Its length in bytes.
     size_t role_length;
@@ -385,7 +386,7 @@ typedef struct qg_prompt_check {
     int32_t category;
     /// Probability of the level, 0 to 1.
     float probability;
-    /// What the model says about the last user turn, in the light of all before it.
+    /// What the model says about the message that is judged, in the light of all before it.
     struct qg_verdict verdict;
     /// 0.
     uint64_t reserved[2];
@@ -611,8 +612,8 @@ qg_status qg_guard_category_name(const struct qg_guard *guard,
 /// `ids` and `spans` are arrays with room for `capacity` each; one that is NULL is not wanted. `*count` becomes the number
 /// of tokens; if it is more than `capacity`, only the first were written.
 ///
-/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8 or the
-/// tokenizer cannot encode it.
+/// Errors: QG_ERROR_NULL for `guard`, `count` or a text of some length; QG_ERROR_ARGUMENT if the text is not UTF-8, the
+/// tokenizer cannot encode it, or it takes texts only whole and this has more than 1 MiB; QG_ERROR_OUT_OF_MEMORY.
 qg_status qg_guard_encode(const struct qg_guard *guard,
                           const char *text,
                           size_t text_length,
@@ -663,15 +664,18 @@ qg_status qg_stream_open(const struct qg_guard *guard,
 /// in a queue is given up and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
 void qg_stream_free(struct qg_stream *stream);
 
-/// Gives the conversation up to the user's last turn, and judges that turn.
+/// Gives the conversation, and judges its last message of the user.
 ///
 /// The conversation is rendered by the checkpoint's own template, thinking off. A message of the assistant at the end is the
-/// beginning of the answer: it is given to the model but not judged. On a stream that had a prompt this starts the next turn;
-/// only what differs from the conversation so far is computed.
+/// beginning of the answer: it is given to the model but not judged, and so is what stands between the judged message and the
+/// answer, such as results of tools. The policy's `prompt.roles = ["user", "tool"]` has the last message of either role
+/// judged; results that the template puts into one turn are judged together. On a stream that had a prompt this starts the
+/// next turn; only what differs from the conversation so far is computed.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no user turn or the
-/// template refuses the messages; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context; QG_ERROR_IN_USE;
-/// those of the engine.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if a text is not UTF-8; QG_ERROR_CONVERSATION if there is no message to judge, the
+/// template refuses the messages, or it leaves one out or a part of it, as it does with roles that it does not know: the
+/// message names role and index, counted from 0; QG_ERROR_CONTEXT_FULL if the prompt is longer than the model's context,
+/// which is known before all of it is tokenized; QG_ERROR_IN_USE; those of the engine.
 qg_status qg_stream_prompt(struct qg_stream *stream,
                            const struct qg_message *messages,
                            size_t message_count,
@@ -679,7 +683,7 @@ qg_status qg_stream_prompt(struct qg_stream *stream,
                            struct qg_error **error);
 
 /// Goes on with the conversation after `qg_stream_finish`: the messages so far, the answer as it was pushed, and these
-/// messages, of which the user's last is judged.
+/// messages. The last of the user is judged, as `qg_stream_prompt` says.
 ///
 /// Errors: QG_ERROR_WRONG_STATE before the end of the answer; QG_ERROR_CONVERSATION also if the answer came as tokens and is
 /// not UTF-8; and as `qg_stream_prompt`.
@@ -720,9 +724,9 @@ qg_status qg_stream_push_thinking(struct qg_stream *stream,
 /// provisional. If the first is the tokenizer's <think>, thinking goes up to its </think>; the two tags and newlines right
 /// after them are not judged.
 ///
-/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token; QG_ERROR_WRONG_STATE before the prompt, after text or
-/// after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
-/// those of the engine.
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token or more than 1,048,576 of them; QG_ERROR_WRONG_STATE
+/// before the prompt, after text or after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's
+/// context; QG_ERROR_IN_USE; those of the engine.
 qg_status qg_stream_push_tokens(struct qg_stream *stream,
                                 const uint32_t *ids,
                                 size_t id_count,
@@ -838,8 +842,12 @@ void qg_queue_free(struct qg_queue *queue);
 /// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
+/// Texts are tokenized here, in your thread: prompts up to what fits the model's context, about 5 ms for each 1,000 tokens,
+/// pushes whole, which have at most 1 MiB and take up to 0.3 s. The rest of the work is not yours.
+///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8 or `reserved` is not 0;
-/// QG_ERROR_IN_USE. Everything else is the error of the call.
+/// QG_ERROR_CONTEXT_FULL if there are more messages than tokens in the context or their texts have more than 16 MiB and
+/// cannot fit it; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_IN_USE. Everything else is the error of the call.
 qg_status qg_queue_submit(const struct qg_queue *queue,
                           const struct qg_call *call,
                           uint64_t tag,

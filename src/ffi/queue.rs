@@ -205,8 +205,8 @@ pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
 /// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
-/// Texts are tokenized here, in your thread, up to what fits the model's context: READTIME. The rest of the work is not
-/// yours.
+/// Texts are tokenized here, in your thread: prompts up to what fits the model's context, about 5 ms for each 1,000 tokens,
+/// pushes whole, which have at most 1 MiB and take up to 0.3 s. The rest of the work is not yours.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text of a message is not UTF-8 or `reserved` is not 0;
 /// QG_ERROR_CONTEXT_FULL if there are more messages than tokens in the context or their texts have more than 16 MiB and

@@ -383,8 +383,8 @@ pub unsafe extern "C" fn qg_stream_push_thinking(
 /// after them are not judged.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT for an id that is no token or more than 1,048,576 of them; QG_ERROR_WRONG_STATE
-/// before the prompt, after text or after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's context; QG_ERROR_IN_USE;
-/// those of the engine.
+/// before the prompt, after text or after the end of the answer; QG_ERROR_CONTEXT_FULL if the tokens do not fit the model's
+/// context; QG_ERROR_IN_USE; those of the engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_push_tokens(
     stream: *mut qg_stream,

@@ -206,7 +206,7 @@ impl Rendering<'_> {
     fn judged(&self, history: &[Message], roles: &[String], rendered: &str, audit: &Audit) -> Result<(usize, usize)> {
         let judged = history.iter().rposition(|message| roles.contains(&message.role));
         let judged = judged.ok_or_else(|| {
-            Error::Conversation(format!("there is no message of role {} to judge", roles.join(" or ")))
+            Error::Conversation(format!("there is no user turn: no message of role {}", roles.join(" or ")))
         })?;
         let refused = |index: usize, what| audit::refused(index, &history[index].role, what);
         let controls: Vec<_> = self.tokenizer.specials(rendered).collect();

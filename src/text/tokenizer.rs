@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
+use unicode_normalization::{IsNormalized, is_nfc_quick};
 
 use super::{definition, delta, pipeline::Pipeline, size};
 use crate::{Error, Result};
@@ -110,15 +111,16 @@ impl Tokenizer {
 
     /// How many tokens a long stretch of text is at least, whatever follows: by the longest token of the bytes in it.
     pub(crate) fn least_tokens_of(&self, text: &str) -> usize {
-        if !text.is_ascii() {
+        if !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes {
             return self.least_tokens(size::least_bytes(text.as_bytes()));
         }
         let mut found = [false; 256];
         text.bytes().for_each(|byte| found[byte as usize] = true);
         let of_these = self.bytes.iter().filter(|token| token.iter().all(|byte| found[*byte as usize]));
         let longest = of_these.map(|token| token.len()).max().unwrap_or(0).max(1);
-        // The last token may go on beyond the end.
-        text.len().saturating_sub(self.longest).div_ceil(longest)
+        // The last token may go on beyond the end, and the last character may compose to others of up to four bytes, which
+        // as many tokens may hold.
+        text.len().saturating_sub(4 * self.longest).div_ceil(longest)
     }
 
     /// The ids of a text.
