@@ -202,13 +202,6 @@ fn another_attention_is_found() {
         edit_attribute(&copy, "scale", &float(0.6));
         copy.is_found(&format!("{}: scale", bundle.display()));
     }
-    // As many projections as before, of six queries and one key in place of four and two; half as many queries.
-    for (heads, kv_heads) in [(6, 1), (2, 3)] {
-        let copy = Copy::of(&bundle("grouped-bf16", "int8"));
-        edit_attribute(&copy, "num_heads", &[0x18, heads]);
-        edit_attribute(&copy, "kv_num_heads", &[0x18, kv_heads]);
-        copy.is_found(&format!("{heads} and {kv_heads} heads"));
-    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ FILE_NAME_BYTES = 255
 # Labels of a head: QG_MAX_CATEGORIES in include/qwenguard.h.
 CATEGORIES = 16
 LABEL_BYTES = 256
+# The name of the checkpoint, and names of its files.
+TEXT_BYTES = 1024
 USER_TOKENS = 16
 LAYERS = 256
 VOCABULARY = 1 << 20
@@ -25,6 +27,8 @@ MERGES = 1 << 21
 TOKEN_BYTES = 4096
 ADDED_TOKENS = 4096
 TOKENIZER_STEP_BYTES = 64 << 10
+# Lines, and bytes of one.
+TEMPLATE_LINES = 1 << 15
 TEMPLATE_TAG_TOKENS = 256
 TEMPLATE_DEPTH = 48
 TEMPLATE_BRACKETS = 16

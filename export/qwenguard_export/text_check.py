@@ -251,6 +251,9 @@ def template_text(data: bytes, path: Path) -> str:
     size = len(template.encode())
     if size > limits.TEMPLATE_BYTES:
         raise ExportError(f"{path}: the chat template has {size} bytes, at most {limits.TEMPLATE_BYTES} are supported")
+    lines, most = template.split("\n"), limits.TEMPLATE_LINES
+    if len(lines) > most or any(len(line.encode()) > most for line in lines):
+        raise ExportError(f"{path}: the chat template has more than {most} lines, or a line of more than {most} bytes")
     return template
 
 

@@ -6,6 +6,7 @@ use std::{
     error::Error as _,
     ffi::CStr,
     fs::File,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
 };
 
@@ -79,7 +80,7 @@ fn open(path: &Path) -> Result<String, String> {
     // system's administrator named for this.
     let library = unsafe { Library::new(path) }.map_err(words)?;
     // Never closed, for what it may have started.
-    let library = Box::leak(Box::new(library));
+    let library = ManuallyDrop::new(library);
     // SAFETY: ONNX Runtime's header declares it so.
     let base = unsafe { library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase") }
         .map_err(|error| format!("it is not ONNX Runtime: {}", words(error)))?;

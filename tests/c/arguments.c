@@ -241,7 +241,7 @@ static void numbers(const qg_guard *guard) {
 /* A size that is more than the library's own is refused, and nothing behind the options is read or written. */
 static void options_of_other_sizes(void) {
     static const uint32_t wrong[] = {0, 4, sizeof(qg_guard_options) + 1, 4096, 1u << 20, UINT32_MAX};
-    qg_guard_options *options = malloc(sizeof *options);
+    qg_guard_options *options = (qg_guard_options *)malloc(sizeof *options);
     qg_guard *guard = NULL;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         FAILS(qg_guard_options_init(options, wrong[i], &error), QG_ERROR_ARGUMENT, "struct_size");
@@ -273,7 +273,7 @@ static void errors_of_guards(const qg_guard *opened) {
     options.cache_mib = UINT64_MAX;
     FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_ARGUMENT, "cache_mib");
     options.cache_mib = UINT32_MAX;
-    FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_OUT_OF_MEMORY, "bytes");
+    FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_CONFIG, "cache.mib");
     options.cache_mib = 64;
     options.threads = UINT32_MAX;
     FAILS(qg_guard_open_nano(&options, &guard, &error), QG_ERROR_CONFIG, "runtime.threads");
