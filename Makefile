@@ -199,7 +199,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --features capi --target-dir target/miri -- \
 		ffi:: verdict:: stats:: policy:: stream::tape text::markup runtime::memory \
 		attention::softmax a_zero_key bad_batches extremes_do_not vector_kernels \
-		matmul::tests::a_row activations_lose random_products wrong_sizes zeros_and model::swiglu \
+		matmul::tests::a_row activations_lose random_products wrong_sizes zeros_and model::cpu_ops::swiglu \
 		engine::tests::an_ a_failed_step cut_back_goes_on forks_share
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.

@@ -1,16 +1,13 @@
 //! A door for this crate's benches to what is not public. No part of the interface: it may change in any release.
 
-use crate::model::{
+use crate::model::cpu_ops::{
     attention::{
         self, Attention, Heads,
         cache::{BLOCK, CacheFormat},
-        kernel::{CachePools, OutputRows},
+        contract::{CachePools, OutputRows},
     },
-    matmul::{
-        PackedWeights, Shape,
-        activations::Activations,
-        kernel::{Kernel, Output},
-    },
+    isa::Isa,
+    matmul::{self, PackedWeights, Shape, activations::Activations, contract::Output},
 };
 use crate::text::{DeltaTokenizer, Tokenizer};
 
@@ -53,7 +50,7 @@ impl TextDeltas {
 
 /// A matrix of 8-bit weights, with the kernel that multiplies by it on one thread.
 pub struct Int8Matrix {
-    kernel: Kernel,
+    isa: Isa,
     shape: Shape,
     values: Vec<u8>,
     scales: Vec<f32>,
@@ -69,7 +66,7 @@ impl Int8Matrix {
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
         let scales = vec![0.01; shape.scales_dims().iter().product()];
         Int8Matrix {
-            kernel: Kernel::detect(),
+            isa: Isa::detect(),
             shape,
             values: values.collect(),
             scales,
@@ -79,7 +76,7 @@ impl Int8Matrix {
 
     /// The instruction set in use.
     pub fn kernel(&self) -> &'static str {
-        self.kernel.name
+        self.isa.name()
     }
 
     /// Multiplies rows of `inputs` activations; `results` takes as many rows of `outputs` values.
@@ -87,18 +84,19 @@ impl Int8Matrix {
         let Shape { inputs, outputs, .. } = self.shape;
         let rows = activations.len() / inputs;
         assert!(rows > 0 && activations.len() == rows * inputs && results.len() == rows * outputs);
+        let kernel = matmul::kernels::kernel(self.isa);
         self.rounded.reset(rows, self.shape).unwrap_or_else(|reason| panic!("{reason}"));
         let writer = self.rounded.writer();
         for (row, values) in activations.chunks_exact(inputs).enumerate() {
             // SAFETY: nobody else uses `rounded`.
-            unsafe { self.kernel.round(writer, row, values) };
+            unsafe { kernel.round(writer, row, values) };
         }
         let weights =
             PackedWeights::new(self.shape, &self.values, &self.scales).unwrap_or_else(|reason| panic!("{reason}"));
         let output = Output(results.as_mut_ptr());
         for panel in 0..self.shape.panels() {
             // SAFETY: `results` has the documented size and is ours.
-            unsafe { self.kernel.multiply(&weights, &self.rounded, output, panel) };
+            unsafe { kernel.multiply(&weights, &self.rounded, output, panel) };
         }
     }
 }
@@ -171,7 +169,7 @@ impl PagedStreams {
 
     /// The names of the kernels that this processor runs, slowest first.
     pub fn kernels() -> Vec<&'static str> {
-        attention::kernel::Kernel::all().iter().map(|kernel| kernel.name).collect()
+        Isa::available().into_iter().map(Isa::name).collect()
     }
 
     /// Bytes of cache that a layer's attention reads: whole blocks, each once.
@@ -181,8 +179,8 @@ impl PagedStreams {
 
     /// Attention of the next layer by the kernel of this name.
     pub fn attend(&mut self, kernel: &str) {
-        let kernel = attention::kernel::Kernel::all().into_iter().find(|known| known.name == kernel);
-        let kernel = kernel.unwrap_or_else(|| panic!("no such kernel"));
+        let isa = Isa::available().into_iter().find(|isa| isa.name() == kernel);
+        let kernel = attention::kernels::kernel(isa.unwrap_or_else(|| panic!("no such kernel")));
         let attention = Attention {
             heads: self.heads,
             scale: 0.09,
@@ -204,7 +202,7 @@ impl PagedStreams {
         let offset = self.next_layer * self.layer_bytes() / 2;
         let pools = CachePools { keys: self.keys[offset..].as_mut_ptr(), values: self.values[offset..].as_mut_ptr() };
         let output = OutputRows(self.output.as_mut_ptr());
-        for task in 0..attention::kernel::Kernel::tasks(&attention) {
+        for task in 0..attention::contract::Kernel::tasks(&attention) {
             // SAFETY: validated; pools and output have the documented sizes and are ours.
             unsafe { kernel.run_task(&attention, pools, output, task) };
         }

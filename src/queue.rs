@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     Call, Error, Reply, Result, Stream,
+    engine::Batch,
     process::{Owned, Process},
     stream::{BegunCall, Notify},
 };
@@ -135,7 +136,7 @@ impl CompletionQueue {
         };
         let inbox = self.inbox.clone();
         let notify: Arc<Notify> = Arc::new(move || inbox.put(ticket));
-        let begun = stream.begin(call, Some(notify));
+        let begun = stream.begin(call, Some(notify), &mut Batch::default());
         self.keep(ticket, Job { tag, stream, begun, deadline });
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::{
     Error, Result,
     bundle::{Bundle, Precision, SelfTest},
-    model::{BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch},
+    model::{BlockId, CacheFormat, HeadLogits, Layout, Model, RaggedBatch},
     text::Tokenizer,
 };
 
@@ -85,18 +85,19 @@ impl Difference<'_> {
 /// Computes all texts and compares each head. Texts are computed together, as far as they fit the cache: first all tokens
 /// but the last, then the last ones, so that rows in company and rows that read the cache are both seen.
 fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[Difference<'a>; 4]>> {
+    let layout = model.layout();
     let mut all = Vec::with_capacity(tests.len());
     let mut rest = tests;
     while !rest.is_empty() {
         let mut blocks = 0;
         let fitting = rest.iter().take_while(|test| {
-            blocks += blocks_of(test);
-            blocks <= model.num_blocks()
+            blocks += blocks_of(test, layout);
+            blocks <= layout.blocks
         });
         let (group, later) = rest.split_at(fitting.count());
         if group.is_empty() {
-            let reason =
-                format!("{} blocks of {BLOCK} tokens are too few for the bundle's self-test", model.num_blocks());
+            let Layout { blocks, block_tokens, .. } = layout;
+            let reason = format!("{blocks} blocks of {block_tokens} tokens are too few for the bundle's self-test");
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
         step(group, |test| 0..test.ids.len() - 1, model)?;
@@ -108,8 +109,8 @@ fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[
     Ok(all)
 }
 
-fn blocks_of(test: &SelfTest) -> usize {
-    test.ids.len().div_ceil(BLOCK)
+fn blocks_of(test: &SelfTest, layout: Layout) -> usize {
+    test.ids.len().div_ceil(layout.block_tokens)
 }
 
 /// One step with some tokens of each text, or none if there are no such tokens.
@@ -120,11 +121,13 @@ fn step(
 ) -> Result<Option<HeadLogits>> {
     let mut batch = RaggedBatch::new();
     // The last block goes to the first text: block numbers are not those that a mistake would give.
-    let mut free = tests.iter().map(blocks_of).sum::<usize>() as u32;
+    let layout = model.layout();
+    let mut free = tests.iter().map(|test| blocks_of(test, layout)).sum::<usize>();
     for test in tests {
         let tokens = tokens(test);
-        let blocks: Vec<u32> = (0..blocks_of(test) as u32).map(|index| free - 1 - index).collect();
-        free -= blocks.len() as u32;
+        let blocks: Vec<BlockId> =
+            (0..blocks_of(test, layout)).map(|index| BlockId::new(free - 1 - index)).collect();
+        free -= blocks.len();
         if !tokens.is_empty() {
             batch.push(&test.ids[tokens.clone()], tokens.start, &blocks);
         }
@@ -149,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{PagedModel, PagedOptions, attention, matmul},
+        model::{PagedModel, PagedOptions, cpu_ops::isa::Isa},
         runtime::Runtime,
     };
 
@@ -176,27 +179,16 @@ mod tests {
             for format in [CacheFormat::Fp32, CacheFormat::Int8] {
                 let options = PagedOptions { format, cache_bytes: 16 << 20, threads: 1 };
                 let limit = tolerance(bundle.manifest.precision, format);
-                for (attention, matmul) in kernels(bundle.manifest.precision) {
-                    let names = format!("attention {}, matmul {}", attention.name, matmul.name);
-                    let mut model = PagedModel::open_with(&bundle, &runtime, &options, attention, matmul).unwrap();
+                for isa in Isa::available() {
+                    let mut model = PagedModel::open_with(&bundle, &runtime, &options, isa).unwrap();
                     let differences = differences(&bundle.manifest.self_test, &mut model).unwrap();
                     let largest = |difference: &[Difference; 4]| difference.each_ref().map(Difference::share);
                     let largest = differences.iter().flat_map(largest).fold(0.0, f32::max);
-                    println!("{}: cache {format:?}, {names}: {largest:.5} of {limit}", bundle.name());
+                    println!("{}: cache {format:?}, {}: {largest:.5} of {limit}", bundle.name(), isa.name());
                     let mut all = differences.iter().flatten();
-                    assert!(all.all(|difference| difference.is_within(limit)), "{}, {names}", bundle.name());
+                    assert!(all.all(|difference| difference.is_within(limit)), "{}, {}", bundle.name(), isa.name());
                 }
             }
         }
-    }
-
-    fn kernels(precision: Precision) -> Vec<(attention::kernel::Kernel, matmul::kernel::Kernel)> {
-        let attention = attention::kernel::Kernel::all();
-        let matmul = match precision {
-            Precision::Int8 => matmul::kernel::Kernel::all(),
-            _ => vec![matmul::kernel::Kernel::portable()],
-        };
-        let pairs = attention.len().max(matmul.len());
-        (0..pairs).map(|i| (attention[i.min(attention.len() - 1)], matmul[i.min(matmul.len() - 1)])).collect()
     }
 }

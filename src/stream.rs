@@ -11,7 +11,9 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned, text::size};
+use crate::{
+    Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned, text::size,
+};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;

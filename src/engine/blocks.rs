@@ -1,23 +1,26 @@
 //! The pool of KV cache blocks: who uses which, and which tokens a full block stands for.
 //!
 //! Full blocks are published under the tokens they hold and the block before them, so that a sequence that starts with
-//! the same tokens finds them. A published block that nobody uses keeps its contents until its memory is needed, and
-//! goes after those that continue it: so a block's number stands for its whole prefix, and a hit is exact.
+//! the same tokens finds them: the prefix cache. A published block that nobody uses keeps its contents until its memory
+//! is needed, and goes after those that continue it: so a block's number stands for its whole prefix, and a hit is exact.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::BLOCK;
+use crate::model::{BlockId, Layout};
 
 /// The blocks of the cache.
-pub(crate) struct BlockPool {
-    /// Blocks that were taken at least once. The others' memory is untouched.
-    blocks: Vec<Block>,
+pub(super) struct BlockPool {
+    /// Tokens in a block.
+    block_tokens: usize,
     total: usize,
+    /// Blocks that were allocated at least once. The others' memory is untouched.
+    blocks: Vec<Block>,
     /// Neither used nor published.
-    free: Vec<u32>,
-    published: HashMap<Contents, u32>,
-    /// Published and not used, by the time they were given back.
-    unused: BTreeMap<u64, u32>,
+    free: Vec<BlockId>,
+    /// Full blocks, by the block before them and their tokens.
+    published: HashMap<Option<BlockId>, HashMap<Box<[u32]>, BlockId>>,
+    /// Published and not used, by the time they were freed.
+    unused: BTreeMap<u64, BlockId>,
     clock: u64,
 }
 
@@ -28,21 +31,21 @@ struct Block {
     /// Published blocks that continue this one.
     children: u32,
     /// Its key in `unused`.
-    given_back: u64,
+    freed: u64,
 }
 
 /// What a full block holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Contents {
-    parent: Option<u32>,
-    ids: [u32; BLOCK],
+    parent: Option<BlockId>,
+    tokens: Box<[u32]>,
 }
 
 impl BlockPool {
-    pub(crate) fn new(total: usize) -> Self {
+    pub(super) fn new(layout: Layout) -> Self {
         BlockPool {
+            block_tokens: layout.block_tokens,
+            total: layout.blocks,
             blocks: Vec::new(),
-            total,
             free: Vec::new(),
             published: HashMap::new(),
             unused: BTreeMap::new(),
@@ -50,23 +53,37 @@ impl BlockPool {
         }
     }
 
+    pub(super) fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
     /// Blocks that sequences use.
-    pub(crate) fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.blocks.len() - self.free.len() - self.unused.len()
     }
 
-    /// Blocks that nobody uses, but whose contents may be found.
-    pub(crate) fn unused(&self) -> usize {
+    /// Blocks that nobody uses, but whose contents may be reused.
+    pub(super) fn unused(&self) -> usize {
         self.unused.len()
     }
 
-    /// A block to write. If all are used or published, the one that was given back longest ago.
-    pub(crate) fn take(&mut self) -> Option<u32> {
+    /// Blocks that [`BlockPool::allocate`] can give.
+    pub(super) fn available(&self) -> usize {
+        self.total - self.used()
+    }
+
+    /// How many sequences use each block.
+    pub(super) fn users(&self) -> Vec<u32> {
+        self.blocks.iter().map(|block| block.users).collect()
+    }
+
+    /// A block to write. If all are used or published, the one that was freed longest ago.
+    pub(super) fn allocate(&mut self) -> Option<BlockId> {
         let block = if let Some(block) = self.free.pop() {
             block
         } else if self.blocks.len() < self.total {
             self.blocks.push(Block::default());
-            self.blocks.len() as u32 - 1
+            BlockId::new(self.blocks.len() - 1)
         } else {
             let (_, block) = self.unused.pop_first()?;
             self.withdraw(block);
@@ -77,14 +94,14 @@ impl BlockPool {
     }
 
     /// Gives blocks one more user. From then on nobody writes them.
-    pub(crate) fn share(&mut self, blocks: &[u32]) {
+    pub(super) fn share(&mut self, blocks: &[BlockId]) {
         for block in blocks {
             self.block(*block).users += 1;
         }
     }
 
     /// Makes a block writable for its user, if no other uses it and none continues it.
-    pub(crate) fn reclaim(&mut self, block: u32) -> bool {
+    pub(super) fn make_writable(&mut self, block: BlockId) -> bool {
         let Block { users, children, .. } = *self.block(block);
         let writable = users == 1 && children == 0;
         if writable {
@@ -95,45 +112,44 @@ impl BlockPool {
 
     /// Takes one user from each of a sequence's last blocks. Published ones stay until their memory is needed, the
     /// last of the sequence the shortest.
-    pub(crate) fn give_back(&mut self, blocks: Vec<u32>) {
-        for number in blocks.into_iter().rev() {
+    pub(super) fn free(&mut self, blocks: Vec<BlockId>) {
+        for id in blocks.into_iter().rev() {
             self.clock += 1;
             let clock = self.clock;
-            let block = self.block(number);
+            let block = self.block(id);
             block.users -= 1;
             if block.users == 0 {
                 if block.contents.is_some() {
-                    block.given_back = clock;
-                    self.unused.insert(clock, number);
+                    block.freed = clock;
+                    self.unused.insert(clock, id);
                 } else {
-                    self.free.push(number);
+                    self.free.push(id);
                 }
             }
         }
     }
 
-    /// The published block that holds `ids` after `parent`, with one more user.
-    pub(crate) fn find(&mut self, parent: Option<u32>, ids: &[u32; BLOCK]) -> Option<u32> {
-        let number = *self.published.get(&Contents { parent, ids: *ids })?;
-        let block = self.block(number);
+    /// The published block that holds `tokens` after `parent`, with one more user.
+    pub(super) fn reuse(&mut self, parent: Option<BlockId>, tokens: &[u32]) -> Option<BlockId> {
+        let id = *self.published.get(&parent)?.get(tokens)?;
+        let block = self.block(id);
         block.users += 1;
         if block.users == 1 {
-            let key = block.given_back;
+            let key = block.freed;
             self.unused.remove(&key);
         }
-        Some(number)
+        Some(id)
     }
 
-    /// Publishes a block of one user's that holds `ids` after `parent`, which is published. If there is such a block
+    /// Publishes a block of one user's that holds `tokens` after `parent`, which is published. If there is such a block
     /// already the user gets that instead.
-    pub(crate) fn publish(&mut self, parent: Option<u32>, ids: &[u32; BLOCK], block: u32) -> u32 {
-        if let Some(known) = self.find(parent, ids) {
-            self.give_back(vec![block]);
+    pub(super) fn publish(&mut self, parent: Option<BlockId>, tokens: &[u32], block: BlockId) -> BlockId {
+        if let Some(known) = self.reuse(parent, tokens) {
+            self.free(vec![block]);
             return known;
         }
-        let contents = Contents { parent, ids: *ids };
-        self.published.insert(contents, block);
-        self.block(block).contents = Some(contents);
+        self.published.entry(parent).or_default().insert(tokens.into(), block);
+        self.block(block).contents = Some(Contents { parent, tokens: tokens.into() });
         if let Some(parent) = parent {
             self.block(parent).children += 1;
         }
@@ -141,17 +157,54 @@ impl BlockPool {
     }
 
     /// Forgets what a block holds. Nothing may continue it.
-    fn withdraw(&mut self, block: u32) {
-        debug_assert_eq!(self.block(block).children, 0, "block {block} goes before one that continues it");
-        if let Some(contents) = self.block(block).contents.take() {
-            self.published.remove(&contents);
-            if let Some(parent) = contents.parent {
-                self.block(parent).children -= 1;
+    fn withdraw(&mut self, block: BlockId) {
+        debug_assert_eq!(self.block(block).children, 0, "{block:?} goes before one that continues it");
+        let Some(Contents { parent, tokens }) = self.block(block).contents.take() else { return };
+        if let Some(children) = self.published.get_mut(&parent) {
+            children.remove(&tokens);
+            if children.is_empty() {
+                self.published.remove(&parent);
             }
+        }
+        if let Some(parent) = parent {
+            self.block(parent).children -= 1;
         }
     }
 
-    fn block(&mut self, number: u32) -> &mut Block {
-        &mut self.blocks[number as usize]
+    fn block(&mut self, id: BlockId) -> &mut Block {
+        &mut self.blocks[id.index()]
+    }
+
+    /// Panics if the pool contradicts itself or the sequences' block lists. For debug builds.
+    pub(super) fn check<'s>(&self, sequences: impl Iterator<Item = &'s [BlockId]>) {
+        let mut users = vec![0; self.blocks.len()];
+        for id in sequences.flatten() {
+            users[id.index()] += 1;
+        }
+        let mut children = vec![0; self.blocks.len()];
+        for parent in self.blocks.iter().filter_map(|block| block.contents.as_ref()?.parent) {
+            children[parent.index()] += 1;
+        }
+        let mut idle = 0;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let id = BlockId::new(index);
+            assert_eq!(block.users, users[index], "users of {id:?}");
+            assert_eq!(block.children, children[index], "blocks that continue {id:?}");
+            if let Some(Contents { parent, tokens }) = &block.contents {
+                let found = self.published.get(parent).and_then(|children| children.get(tokens));
+                assert_eq!(found, Some(&id), "what {id:?} is published under");
+                let parent = parent.map(|parent| &self.blocks[parent.index()]);
+                assert!(parent.is_none_or(|parent| parent.contents.is_some()), "{id:?} outlives the one before it");
+            }
+            if block.users == 0 {
+                idle += 1;
+                let listed = self.unused.get(&block.freed) == Some(&id);
+                assert_eq!(listed, block.contents.is_some(), "{id:?} is unused");
+            }
+        }
+        assert_eq!(idle, self.free.len() + self.unused.len(), "blocks that nobody uses");
+        assert!(self.blocks.len() <= self.total);
+        let published = self.published.values().map(HashMap::len).sum::<usize>();
+        assert_eq!(published, self.blocks.iter().filter(|block| block.contents.is_some()).count());
     }
 }

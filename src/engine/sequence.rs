@@ -1,51 +1,56 @@
 //! What the worker knows of one sequence.
 
-use std::{collections::TryReserveError, sync::Arc};
+use std::{
+    collections::TryReserveError,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ndarray::{Array2, s};
 
 use super::{
-    Read,
+    admission::Reservation,
     blocks::BlockPool,
+    command::{Append, AppendId, Read, SequenceId},
     life::Life,
-    pending::{AppendId, Reply},
-    queue::Place,
+    reply::ReplySender,
+    schedule::{Candidate, Holder, Work},
 };
 use crate::{
     Error, Result,
-    model::{BLOCK, HeadLogits, RoleLogits},
+    model::{BlockId, HeadLogits, RaggedBatch, RoleLogits},
 };
 
-/// A sequence: its token ids, how many of them are in the cache, and the work in progress.
-pub(crate) struct SequenceState {
-    pub(crate) tokens: Vec<u32>,
+/// A sequence: its token ids, how many of them are in the cache, and the append in progress.
+pub(super) struct SequenceState {
+    tokens: Vec<u32>,
     /// Tokens whose keys and values are in `blocks`.
-    pub(crate) cached: usize,
+    cached: usize,
     /// Tokens that were in the cache at any time.
-    pub(crate) computed: usize,
-    pub(crate) blocks: Vec<u32>,
-    pub(crate) job: Option<Job>,
+    computed: usize,
+    blocks: Vec<BlockId>,
+    running: Option<Running>,
     /// Number of the last append.
-    pub(crate) append: u64,
+    last_append: u64,
     /// The step that used the sequence last.
-    pub(crate) last_step: u64,
-    pub(crate) life: Arc<Life>,
+    last_step: u64,
+    life: Arc<Life>,
 }
 
-/// Tokens that were appended and are not all computed yet.
-pub(crate) struct Job {
-    pub(crate) place: Place,
+/// An append that is not computed yet.
+struct Running {
+    reservation: Reservation,
     /// The step before it came.
-    pub(crate) begun: u64,
+    since_step: u64,
     /// Whether a step has worked on it.
-    pub(crate) started: bool,
+    started: bool,
     /// Length of the sequence before the append.
     start: usize,
     read: Read,
     /// The next token whose logits are wanted. Tokens that are computed again after an eviction are not read again.
     next_row: usize,
     rows: Rows,
-    pub(crate) reply: Reply,
+    reply: ReplySender,
 }
 
 /// Logits, row after row.
@@ -56,41 +61,47 @@ struct Rows {
     category: Vec<f32>,
 }
 
-/// After so many steps work has waited: it gets a share of each step and loses its cache to older work only.
-const PATIENCE: u64 = 8;
+/// Why a chunk's logits were not taken.
+pub(super) enum CommitError {
+    /// Of this token.
+    NotFinite { token: usize },
+    OutOfMemory(Error),
+}
 
-impl Job {
-    pub(crate) fn has_waited(&self, step: u64) -> bool {
-        step - self.begun >= PATIENCE
-    }
+/// What a chunk adds to the statistics.
+pub(super) struct ChunkStart {
+    /// Tokens that were computed before.
+    pub(super) recomputed: usize,
+    /// How long the append waited, if this is its first chunk.
+    pub(super) waited: Option<Duration>,
 }
 
 impl SequenceState {
-    pub(crate) fn new(life: Arc<Life>) -> Self {
+    pub(super) fn new(life: Arc<Life>) -> Self {
         SequenceState {
             tokens: Vec::new(),
             cached: 0,
             computed: 0,
             blocks: Vec::new(),
-            job: None,
-            append: 0,
+            running: None,
+            last_append: 0,
             last_step: 0,
             life,
         }
     }
 
-    /// Takes appended tokens; they count once they are computed. Without a job only.
-    pub(crate) fn begin(&mut self, step: u64, append: AppendId, ids: &[u32], read: Read, place: Place, reply: Reply) {
-        if self.tokens.try_reserve(ids.len()).is_err() {
-            return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(ids), purpose: "a stream's tokens" }));
+    /// Takes appended tokens; they count once they are computed. Without a running append only.
+    pub(super) fn append(&mut self, step: u64, append: Append) {
+        let Append { id: AppendId { number, start, .. }, tokens, read, reservation, reply } = append;
+        if self.tokens.try_reserve(tokens.len()).is_err() {
+            return reply.send(Err(Error::OutOfMemory { bytes: size_of_val(&*tokens), purpose: "a stream's tokens" }));
         }
-        self.tokens.extend(ids);
-        self.append = append.number;
+        self.tokens.extend(tokens);
+        self.last_append = number;
         let (Read::Query { from } | Read::Response { from }) = read;
-        let start = append.start;
-        self.job = Some(Job {
-            place,
-            begun: step,
+        self.running = Some(Running {
+            reservation,
+            since_step: step,
             started: false,
             start,
             read,
@@ -101,58 +112,98 @@ impl SequenceState {
     }
 
     /// Tokens that wait to be computed.
-    pub(crate) fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.tokens.len() - self.cached
     }
 
-    /// Blocks that a cache of `tokens` needs beyond those it has.
-    pub(crate) fn missing_blocks(&self, tokens: usize) -> usize {
-        tokens.div_ceil(BLOCK).saturating_sub(self.blocks.len())
+    pub(super) fn blocks(&self) -> &[BlockId] {
+        &self.blocks
     }
 
-    /// Forgets the cache. The ids stay.
-    pub(crate) fn evict(&mut self) -> Vec<u32> {
-        self.cached = 0;
-        std::mem::take(&mut self.blocks)
+    fn work(&self, step: u64) -> Option<Work> {
+        let running = self.running.as_ref()?;
+        Some(Work { ticket: running.reservation.ticket, waited: step - running.since_step })
     }
 
-    /// Takes over published blocks that hold the next tokens, up to those whose logits are wanted. Returns how many
-    /// tokens that saves.
-    pub(crate) fn adopt(&mut self, pool: &mut BlockPool) -> usize {
-        let Some(job) = &self.job else { return 0 };
-        let before = self.cached;
-        let end = job.next_row.min(self.tokens.len() - 1);
-        while self.blocks.len() * BLOCK == self.cached && self.cached + BLOCK <= end {
-            let ids = nth_block(&self.tokens, self.blocks.len());
-            let Some(block) = pool.find(self.blocks.last().copied(), ids) else { break };
-            self.blocks.push(block);
-            self.cached += BLOCK;
+    /// Its part in the next step, if it has work.
+    pub(super) fn candidate(&self, sequence: SequenceId, step: u64) -> Option<Candidate> {
+        let work = self.work(step)?;
+        Some(Candidate {
+            sequence,
+            work,
+            new_tokens: self.waiting(),
+            cached: self.cached,
+            blocks: self.blocks.len(),
+        })
+    }
+
+    /// What it holds of the cache, if anything.
+    pub(super) fn holder(&self, sequence: SequenceId, step: u64) -> Option<Holder<'_>> {
+        let Self { blocks, last_step, .. } = self;
+        (!blocks.is_empty()).then(|| Holder { sequence, work: self.work(step), last_step: *last_step, blocks })
+    }
+
+    /// Before when it does not expire. None if it never does.
+    pub(super) fn next_expiry(&self, idle: Duration, now: Instant) -> Option<Instant> {
+        let used = if self.running.is_some() { now } else { self.life.used(now) };
+        used.checked_add(idle)
+    }
+
+    /// Lets it expire if it was not used for so long. Returns whether it did.
+    pub(super) fn expire(&self, idle: Duration, now: Instant) -> bool {
+        self.running.is_none() && self.life.expire(now, idle)
+    }
+
+    /// Frees its cache. The ids stay.
+    pub(super) fn evict(&mut self, pool: &mut BlockPool) -> usize {
+        pool.free(std::mem::take(&mut self.blocks));
+        std::mem::take(&mut self.cached)
+    }
+
+    /// Takes blocks of the pool for its next tokens.
+    pub(super) fn allocate(&mut self, count: usize, pool: &mut BlockPool) {
+        self.blocks.extend((0..count).map_while(|_| pool.allocate()));
+    }
+
+    /// Reuses published blocks that hold the next tokens, up to those whose logits are wanted. Returns how many tokens
+    /// that saves.
+    pub(super) fn reuse_prefix(&mut self, pool: &mut BlockPool) -> usize {
+        let Some(running) = &self.running else { return 0 };
+        let (before, block) = (self.cached, pool.block_tokens());
+        let end = running.next_row.min(self.tokens.len() - 1);
+        while self.blocks.len() * block == self.cached && self.cached + block <= end {
+            let tokens = &self.tokens[self.cached..][..block];
+            let Some(found) = pool.reuse(self.blocks.last().copied(), tokens) else { break };
+            self.blocks.push(found);
+            self.cached += block;
         }
         self.computed = self.computed.max(self.cached);
         self.cached - before
     }
 
-    /// Cuts the sequence back and gives back the blocks it no longer needs: those past the new end, and the one that
-    /// the end is in if it may not be written. Its tokens are computed again.
-    pub(crate) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
+    /// Cuts the sequence back and frees the blocks it no longer needs: those past the new end, and the one that the end
+    /// is in if it may not be written. Its tokens are computed again.
+    pub(super) fn truncate(&mut self, len: usize, pool: &mut BlockPool) {
         self.tokens.truncate(len);
         self.cached = self.cached.min(len);
         self.computed = self.computed.min(len);
-        let keep = self.cached.div_ceil(BLOCK);
-        pool.give_back(self.blocks.split_off(keep.min(self.blocks.len())));
-        if !self.cached.is_multiple_of(BLOCK) && !pool.reclaim(self.blocks[keep - 1]) {
-            self.cached = (keep - 1) * BLOCK;
-            pool.give_back(self.blocks.split_off(keep - 1));
+        let block = pool.block_tokens();
+        let keep = self.cached.div_ceil(block);
+        pool.free(self.blocks.split_off(keep.min(self.blocks.len())));
+        if !self.cached.is_multiple_of(block) && !pool.make_writable(self.blocks[keep - 1]) {
+            self.cached = (keep - 1) * block;
+            pool.free(self.blocks.split_off(keep - 1));
         }
     }
 
     /// A sequence with the same first `len` tokens that shares this one's full blocks of them. The tokens after those
     /// blocks are computed again.
-    pub(crate) fn fork(&self, len: usize, life: Arc<Life>) -> Self {
-        let shared = self.cached.min(len) / BLOCK;
+    pub(super) fn fork(&self, len: usize, life: Arc<Life>, pool: &mut BlockPool) -> Self {
+        let shared = self.cached.min(len) / pool.block_tokens();
+        pool.share(&self.blocks[..shared]);
         SequenceState {
             tokens: self.tokens[..len].to_vec(),
-            cached: shared * BLOCK,
+            cached: shared * pool.block_tokens(),
             computed: self.cached.min(len),
             blocks: self.blocks[..shared].to_vec(),
             last_step: self.last_step,
@@ -160,57 +211,83 @@ impl SequenceState {
         }
     }
 
+    /// Adds its next `count` tokens to a step's batch.
+    pub(super) fn start_chunk(&mut self, count: usize, batch: &mut RaggedBatch) -> ChunkStart {
+        batch.push(&self.tokens[self.cached..][..count], self.cached, &self.blocks);
+        let first = self.running.as_mut().filter(|running| !running.started);
+        ChunkStart {
+            recomputed: self.computed.saturating_sub(self.cached).min(count),
+            waited: first.map(|running| {
+                running.started = true;
+                running.reservation.since.elapsed()
+            }),
+        }
+    }
+
     /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's, and publishes the blocks
     /// that these tokens fill. Fails, and takes nothing, if any of them is not finite, wanted or not: keys and values
-    /// of such a token are no better than its logits, and nobody must build on them.
-    pub(crate) fn commit(
+    /// of such a token are no better than its logits, and nobody must build on them. The append is then to be failed.
+    pub(super) fn commit(
         &mut self,
-        model: &str,
+        step: u64,
         count: usize,
         logits: &HeadLogits,
         first: usize,
         pool: &mut BlockPool,
-    ) -> Result<()> {
-        let before = self.cached;
-        let role = self.job.as_ref().map(|job| match job.read {
+    ) -> Result<(), CommitError> {
+        self.last_step = step;
+        let (before, block) = (self.cached, pool.block_tokens());
+        let role = self.running.as_ref().map(|running| match running.read {
             Read::Query { .. } => &logits.query,
             Read::Response { .. } => &logits.response,
         });
         if let Some(row) = role.and_then(|role| role.first_not_finite(first..first + count)) {
-            return Err(not_finite(model, before + row - first));
+            return Err(CommitError::NotFinite { token: before + row - first });
         }
-        let full = before / BLOCK;
         let again = self.computed.saturating_sub(before).min(count);
         self.cached += count;
         self.computed = self.computed.max(self.cached);
-        for index in full..self.cached / BLOCK {
+        for index in before / block..self.cached / block {
             let parent = index.checked_sub(1).map(|parent| self.blocks[parent]);
-            self.blocks[index] = pool.publish(parent, nth_block(&self.tokens, index), self.blocks[index]);
+            let tokens = &self.tokens[index * block..][..block];
+            self.blocks[index] = pool.publish(parent, tokens, self.blocks[index]);
         }
-        let (Some(job), Some(role)) = (&mut self.job, role) else { return Ok(()) };
-        job.place.computed(count - again);
-        let skip = job.next_row.saturating_sub(before);
+        let (Some(running), Some(role)) = (&mut self.running, role) else { return Ok(()) };
+        running.reservation.computed(count - again);
+        let skip = running.next_row.saturating_sub(before);
         if skip < count {
-            let wanted = self.tokens.len() - job.next_row;
-            job.rows.push(role, first + skip..first + count, wanted)?;
-            job.next_row = self.cached;
+            let wanted = self.tokens.len() - running.next_row;
+            running.rows.push(role, first + skip..first + count, wanted).map_err(CommitError::OutOfMemory)?;
+            running.next_row = self.cached;
         }
         if self.waiting() == 0
-            && let Some(job) = self.job.take()
+            && let Some(running) = self.running.take()
         {
-            drop(job.place);
-            job.reply.send(job.rows.into_logits());
+            drop(running.reservation);
+            running.reply.send(running.rows.into_logits());
         }
         Ok(())
     }
 
-    /// Gives up the work in progress: the sequence is as it was before the append.
-    pub(crate) fn fail(&mut self, error: Error, pool: &mut BlockPool) {
-        if let Some(job) = self.job.take() {
-            self.truncate(job.start, pool);
-            drop(job.place);
-            job.reply.send(Err(error));
+    /// Ends the running append with an error: the sequence is as it was before.
+    pub(super) fn fail(&mut self, error: Error, pool: &mut BlockPool) {
+        if let Some(running) = self.running.take() {
+            self.truncate(running.start, pool);
+            drop(running.reservation);
+            running.reply.send(Err(error));
         }
+    }
+
+    /// Cancels an append, unless there is a later one.
+    pub(super) fn cancel(&mut self, append: AppendId, pool: &mut BlockPool) {
+        if self.last_append != append.number {
+            return;
+        }
+        if let Some(running) = self.running.take() {
+            drop(running.reservation);
+            running.reply.discard();
+        }
+        self.truncate(append.start, pool);
     }
 }
 
@@ -235,16 +312,4 @@ impl Rows {
         };
         Ok(RoleLogits { risk: matrix(self.risk)?, category: matrix(self.category)? })
     }
-}
-
-fn not_finite(model: &str, token: usize) -> Error {
-    Error::Inference(format!(
-        "bundle {model}: the logits of token {token} are not finite: its weights are damaged, or this machine computes \
-         wrong; nothing was judged"
-    ))
-}
-
-/// The ids of one full block.
-fn nth_block(tokens: &[u32], index: usize) -> &[u32; BLOCK] {
-    &tokens.as_chunks().0[index]
 }

@@ -14,11 +14,14 @@ use std::{
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{Engine, Limits, Read, Sequence};
+use super::{Batch, Engine, Limits, Pending, Read, Sequence, reply::Notify};
 use crate::{
     Error, Result, Stats,
-    model::{BLOCK, HeadLogits, Model, RaggedBatch, RoleLogits},
+    model::{HeadLogits, Layout, Model, RaggedBatch, RoleLogits},
 };
+
+/// Tokens in a block.
+const BLOCK: usize = 32;
 
 #[derive(Default)]
 struct Counters {
@@ -71,12 +74,8 @@ impl Model for HashModel {
         "hashes"
     }
 
-    fn num_blocks(&self) -> usize {
-        self.cache.len()
-    }
-
-    fn block_bytes(&self) -> usize {
-        100
+    fn layout(&self) -> Layout {
+        Layout { block_tokens: BLOCK, blocks: self.cache.len(), block_bytes: 100 }
     }
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
@@ -309,10 +308,10 @@ fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
     let mut tokens = Vec::new();
     append(&mut sequence, &mut tokens, 1, 100);
     for len in [99, 96, 64, 63, 5, 0] {
-        sequence.truncate(len).unwrap();
+        sequence.cut(len).unwrap();
         tokens.truncate(len);
         append(&mut sequence, &mut tokens, 2 + len as u32, 40);
-        sequence.truncate(len).unwrap();
+        sequence.cut(len).unwrap();
         tokens.truncate(len);
     }
     // What was cut off stays published, so the block before it may not be written: 31 and 5 tokens are computed again.
@@ -333,7 +332,7 @@ fn forks_share_a_prefix_and_nothing_else() {
     // Each fork computes the ten tokens of the unfinished block again.
     assert_eq!(counters.tokens.load(Ordering::Relaxed), 2 * BLOCK + 10 + 4 * 15 + 5);
     // Cut back into a shared block, then written on: the others must not notice.
-    first.truncate(BLOCK + 7).unwrap();
+    first.cut(BLOCK + 7).unwrap();
     tokens.truncate(BLOCK + 7);
     append(&mut first, &mut tokens, 3, 50);
     for (seed, (fork, tokens)) in forks.iter_mut().enumerate() {
@@ -360,9 +359,33 @@ fn blocks_of_forks_come_back_when_the_last_one_closes() {
 }
 
 /// Begins to append `ids`; what it was is to be checked by [`check`].
-fn begin(sequence: &mut Sequence, ids: &[i64]) -> super::Pending {
+fn begin(sequence: &mut Sequence, ids: &[i64]) -> Pending {
+    begin_in(sequence, ids, &mut Batch::default())
+}
+
+fn begin_in(sequence: &mut Sequence, ids: &[i64], batch: &mut Batch) -> Pending {
     let ids = ids.iter().map(|id| *id as u32).collect();
-    sequence.begin(ids, Read::Response { from: 0 }, None).unwrap()
+    sequence.begin_append(ids, Read::Response { from: 0 }, None, batch).unwrap()
+}
+
+/// What streams do with a batch for each call.
+impl Sequence {
+    fn begin(&mut self, ids: Vec<u32>, read: Read, notify: Option<Notify>) -> Result<Pending> {
+        self.begin_append(ids, read, notify, &mut Batch::default())
+    }
+
+    fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<RoleLogits> {
+        let pending = self.begin(ids, read, None)?;
+        self.complete(pending)
+    }
+
+    fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<RoleLogits> {
+        if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
+    }
+
+    fn cut(&mut self, len: usize) -> Result<()> {
+        self.truncate(len, &mut Batch::default())
+    }
 }
 
 fn check(tokens: &[i64], appended: usize, logits: &RoleLogits) {
@@ -374,13 +397,13 @@ fn check(tokens: &[i64], appended: usize, logits: &RoleLogits) {
 }
 
 #[test]
-fn an_append_that_is_given_up_in_a_running_step_never_was() {
+fn an_append_that_is_cancelled_in_a_running_step_never_was() {
     let (engine, gate) = gated_engine(64);
     let mut sequence = engine.sequence().unwrap();
-    let given_up = begin(&mut sequence, &[1, 2, 3]);
+    let cancelled = begin(&mut sequence, &[1, 2, 3]);
     gate.enter();
-    assert!(!given_up.is_ready());
-    drop(given_up);
+    assert!(!cancelled.is_ready());
+    drop(cancelled);
     let late = begin(&mut sequence, &[4; 70]);
     gate.leave();
     gate.enter();
@@ -396,13 +419,13 @@ fn an_append_that_is_given_up_in_a_running_step_never_was() {
 }
 
 #[test]
-fn an_append_that_is_given_up_when_it_is_done_never_was() {
+fn an_append_that_is_cancelled_when_it_is_done_never_was() {
     let (engine, _) = engine(64, 50);
     let mut sequence = engine.sequence().unwrap();
-    let given_up = begin(&mut sequence, &[1, 2, 3]);
-    given_up.wait();
-    assert!(given_up.is_ready());
-    drop(given_up);
+    let cancelled = begin(&mut sequence, &[1, 2, 3]);
+    cancelled.wait();
+    assert!(cancelled.is_ready());
+    drop(cancelled);
     check(&[5, 6], 2, &sequence.append(vec![5, 6], Read::Response { from: 0 }).unwrap());
     // Superseded by a later append, by a cut, by the end of the sequence.
     let first = begin(&mut sequence, &[1; 30]);
@@ -410,7 +433,7 @@ fn an_append_that_is_given_up_when_it_is_done_never_was() {
     assert!(matches!(sequence.complete(first), Err(Error::WrongState { call: "complete", .. })));
     check(&[5, 6, 7], 1, &sequence.complete(second).unwrap());
     let cut = begin(&mut sequence, &[8]);
-    sequence.truncate(1).unwrap();
+    sequence.cut(1).unwrap();
     assert!(matches!(sequence.complete(cut), Err(Error::WrongState { call: "complete", .. })));
     check(&[5, 9], 1, &sequence.append(vec![9], Read::Response { from: 0 }).unwrap());
     let orphan = begin(&mut sequence, &[10; 900]);
@@ -423,7 +446,7 @@ fn the_worker_says_once_that_an_answer_is_there() {
     let (engine, gate) = gated_engine(64);
     let mut sequence = engine.sequence().unwrap();
     let (send, calls) = mpsc::channel();
-    let say = |what: &'static str| -> Option<super::Notify> {
+    let say = |what: &'static str| -> Option<Notify> {
         let send = send.clone();
         Some(Box::new(move || send.send(what).unwrap()))
     };
@@ -431,9 +454,9 @@ fn the_worker_says_once_that_an_answer_is_there() {
     let nothing = sequence.begin(vec![], read, say("nothing")).unwrap();
     assert_eq!(calls.try_recv(), Ok("nothing"));
     assert!(nothing.is_ready());
-    let given_up = sequence.begin(vec![1], read, say("given up")).unwrap();
+    let cancelled = sequence.begin(vec![1], read, say("cancelled")).unwrap();
     gate.enter();
-    drop(given_up);
+    drop(cancelled);
     let mut other = engine.sequence().unwrap();
     let panics = other.begin(vec![1], read, Some(Box::new(|| panic!("on purpose")))).unwrap();
     let last = sequence.begin(vec![2], read, say("last")).unwrap();
@@ -460,9 +483,9 @@ fn the_worker_says_once_that_an_answer_is_there() {
     gone.recv().unwrap_err();
 }
 
-/// Whatever is given up whenever, caller and worker agree on what the sequence is.
+/// Whatever is cancelled whenever, caller and worker agree on what the sequence is.
 #[test]
-fn giving_up_and_completing_may_race() {
+fn cancelling_and_completing_may_race() {
     let (engine, _) = engine(24, 40);
     thread::scope(|scope| {
         for seed in 0..6 {
@@ -475,7 +498,7 @@ fn giving_up_and_completing_may_race() {
                     let ids: Vec<i64> = (0..rng.random_range(1..60)).map(|_| rng.random_range(0..1000)).collect();
                     if tokens.len() + ids.len() > 200 {
                         tokens.truncate(rng.random_range(0..tokens.len()));
-                        sequence.truncate(tokens.len()).unwrap();
+                        sequence.cut(tokens.len()).unwrap();
                     }
                     let pending = begin(&mut sequence, &ids);
                     let deadline = Instant::now() + Duration::from_micros(rng.random_range(0..200));
@@ -511,7 +534,7 @@ fn equal_prefixes_are_computed_once() {
     let pending = begin(&mut first, &prompt);
     check(&prompt, 200, &first.complete(pending).unwrap());
     assert_eq!(computed(), 200);
-    // Only what comes before the first token that is read may be taken over, in whole blocks.
+    // Only what comes before the first token that is read may be reused, in whole blocks.
     let ask = |tokens: &[i64], from: usize| {
         let mut sequence = engine.sequence().unwrap();
         let ids = tokens.iter().map(|id| *id as u32).collect();
@@ -593,7 +616,7 @@ fn work_at_random(engine: &Arc<Engine>, rng: &mut SmallRng) {
             3 => {
                 let (sequence, tokens) = &mut sequences[chosen];
                 tokens.truncate(rng.random_range(0..=tokens.len()));
-                sequence.truncate(tokens.len()).unwrap();
+                sequence.cut(tokens.len()).unwrap();
             }
             _ => {
                 let (sequence, tokens) = &mut sequences[chosen];
@@ -701,48 +724,29 @@ fn a_long_prompt_delays_others_by_one_slice() {
 }
 
 #[test]
-fn what_is_begun_together_is_in_one_step() {
+fn a_batch_is_in_one_step() {
     let (engine, gate) = gated_engine(64);
     let mut streams: Vec<_> = (0..8).map(|_| engine.sequence().unwrap()).collect();
     for _ in 0..20 {
-        let begun: Vec<_> = super::together(|| streams.iter_mut().map(|stream| begin(stream, &[5, 6])).collect());
+        let mut batch = Batch::default();
+        let begun: Vec<_> = streams.iter_mut().map(|stream| begin_in(stream, &[5, 6], &mut batch)).collect();
+        drop(batch);
         assert_eq!(gate.enter(), [2; 8]);
         gate.leave();
         for (stream, pending) in streams.iter_mut().zip(begun) {
             stream.complete(pending).unwrap();
         }
     }
-    // A panic sends what was begun before it, and keeps nothing.
+    // A batch that is dropped in a panic is sent.
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        super::together(|| {
-            drop(begin(&mut streams[0], &[1]));
-            panic!("in the middle");
-        })
+        let mut batch = Batch::default();
+        drop(begin_in(&mut streams[0], &[1], &mut batch));
+        panic!("in the middle");
     }));
     assert!(panicked.is_err());
+    drop(gate);
     let pending = begin(&mut streams[1], &[7]);
-    gate.enter();
-    gate.leave();
     streams[1].complete(pending).unwrap();
-}
-
-/// A thread's own variables are dropped one after the other when it ends, ours before or after the host's.
-#[test]
-fn sequences_may_be_dropped_when_a_thread_ends() {
-    thread_local!(static HELD: std::cell::RefCell<Vec<Sequence>> = const { std::cell::RefCell::new(Vec::new()) });
-    let (engine, _) = engine(8, 50);
-    for ours_first in [true, false] {
-        let engine = engine.clone();
-        let thread = std::thread::spawn(move || {
-            if ours_first {
-                super::together(|| ());
-            }
-            HELD.with_borrow_mut(|held| held.push(engine.sequence().unwrap()));
-            super::together(|| HELD.with_borrow_mut(|held| drop(begin(&mut held[0], &[1]))));
-        });
-        thread.join().unwrap();
-    }
-    stats_when(&engine, |stats| stats.open_streams == 0 && stats.cache_used_bytes == 0);
 }
 
 #[test]
@@ -758,7 +762,7 @@ fn a_steady_flow_of_short_work_does_not_starve_a_long_prompt() {
         while !long.is_ready() {
             for (stream, push) in streams.iter_mut().zip(&mut pushes) {
                 if push.is_ready() {
-                    stream.truncate(0).unwrap();
+                    stream.cut(0).unwrap();
                     *push = begin(stream, &[1; BLOCK]);
                 }
             }
@@ -806,7 +810,7 @@ fn an_idle_stream_expires_and_says_so() {
     stats_when(&engine, |stats| stats.expired_streams as usize == stats.open_streams);
     for error in [
         sequence.append(vec![1], read).err().unwrap(),
-        sequence.truncate(0).err().unwrap(),
+        sequence.cut(0).err().unwrap(),
         sequence.fork().err().unwrap(),
     ] {
         assert!(matches!(error, Error::Expired { .. }) && error.to_string().contains("open a new stream"), "{error}");

@@ -255,7 +255,7 @@ impl<'g> Check<'g> {
         let [source, packed, scales] = inputs_of(node)?;
         let attributes = Attributes::of(node, &["K", "N", "block"])?;
         let [inputs, outputs, block] = self.quantized(source, &attributes, "block")?;
-        let shape = super::matmul::Shape::new(inputs, outputs, block)?;
+        let shape = super::cpu_ops::matmul::Shape::new(inputs, outputs, block)?;
         self.tensors.bytes(packed)?.has(&shape.values_dims())?;
         self.tensors.floats(scales)?.has(&shape.scales_dims())?;
         Ok(Value::Rows(outputs))

@@ -1,15 +1,11 @@
 //! The model: a ragged batch of new tokens in, the heads' logits for each of them out. Nothing above knows what ONNX
 //! is, nothing here knows what a stream says.
 
-pub(crate) mod attention;
-mod float;
+pub(crate) mod cpu_ops;
 mod graph;
-pub(crate) mod matmul;
 mod onnx;
-mod operator;
 pub(crate) mod paged;
 mod pool;
-mod swiglu;
 
 use std::ops::Range;
 
@@ -17,8 +13,34 @@ use ndarray::{Array2, ArrayView1};
 
 use crate::Result;
 
-pub(crate) use attention::cache::{BLOCK, CacheFormat};
+pub(crate) use cpu_ops::attention::cache::CacheFormat;
 pub(crate) use paged::{PagedModel, PagedOptions};
+
+/// A block of the KV cache: token slots in all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct BlockId(u32);
+
+impl BlockId {
+    pub(crate) fn new(index: usize) -> Self {
+        BlockId(index as u32)
+    }
+
+    /// Its place in the cache.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How a model's KV cache is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Tokens in a block.
+    pub(crate) block_tokens: usize,
+    /// Blocks in the cache.
+    pub(crate) blocks: usize,
+    /// Bytes of a block.
+    pub(crate) block_bytes: usize,
+}
 
 /// New tokens of several streams, flattened to one axis.
 #[derive(Debug, Default)]
@@ -39,11 +61,11 @@ impl RaggedBatch {
     }
 
     /// Adds a stream's next tokens. `blocks` must have room for `past` and the new ones.
-    pub(crate) fn push(&mut self, ids: &[u32], past: usize, blocks: &[u32]) {
+    pub(crate) fn push(&mut self, ids: &[u32], past: usize, blocks: &[BlockId]) {
         self.input_ids.extend(ids.iter().map(|id| i64::from(*id)));
         self.cu_seqlens.push(self.input_ids.len() as i32);
         self.past_lens.push(past as i32);
-        self.blocks.push(blocks.iter().map(|block| *block as i32).collect());
+        self.blocks.push(blocks.iter().map(|block| block.0 as i32).collect());
     }
 
     pub(crate) fn tokens(&self) -> usize {
@@ -83,11 +105,8 @@ pub(crate) trait Model: Send {
     /// What errors call it: the bundle's name.
     fn name(&self) -> &str;
 
-    /// Blocks in the KV cache.
-    fn num_blocks(&self) -> usize;
-
-    /// Bytes of one of them.
-    fn block_bytes(&self) -> usize;
+    /// How its KV cache is divided.
+    fn layout(&self) -> Layout;
 
     /// Runs one step. After an error the cache holds nothing new for any stream of the batch.
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits>;

@@ -3,14 +3,15 @@
 use ndarray::{Array2, Ix2};
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    operator::OperatorDomain,
     session::{IoBinding, Session, SessionOutputs},
     value::Tensor,
 };
 
 use super::{
-    BLOCK, CacheFormat, HeadLogits, Model, RaggedBatch, RoleLogits, attention, graph, matmul, pool::Pool,
-    swiglu::SwiGlu,
+    CacheFormat, HeadLogits, Layout, Model, RaggedBatch, RoleLogits,
+    cpu_ops::{attention::cache::BLOCK, isa::Isa, operators},
+    graph,
+    pool::Pool,
 };
 use crate::{
     Error, Result,
@@ -37,8 +38,7 @@ pub(crate) struct PagedModel {
     binding: IoBinding,
     /// The memory behind the binding; declared after it, so dropped after it.
     _pools: Vec<Pool>,
-    num_blocks: usize,
-    block_bytes: usize,
+    layout: Layout,
     vocab_size: usize,
     /// Classes of the [`HEADS`].
     classes: [usize; 4],
@@ -47,21 +47,14 @@ pub(crate) struct PagedModel {
 impl PagedModel {
     /// Loads the bundle's graph and takes memory for the cache.
     pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions) -> Result<Self> {
-        let (attention, matmul) = (attention::kernel::Kernel::detect(), matmul::kernel::Kernel::detect());
-        Self::open_with(bundle, runtime, options, attention, matmul)
+        Self::open_with(bundle, runtime, options, Isa::detect())
     }
 
-    /// As [`PagedModel::open`], with these kernels.
-    pub(crate) fn open_with(
-        bundle: &Bundle,
-        runtime: &Runtime,
-        options: &PagedOptions,
-        attention: attention::kernel::Kernel,
-        matmul: matmul::kernel::Kernel,
-    ) -> Result<Self> {
+    /// As [`PagedModel::open`], with the kernels of this instruction set.
+    pub(crate) fn open_with(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions, isa: Isa) -> Result<Self> {
         let graph = bundle.manifest.graphs.paged_cpu.file.as_str();
         let dims = &bundle.manifest.model;
-        tracing::info!(attention = attention.name, matmul = matmul.name, cache = ?options.format, "kernels on the CPU");
+        tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
         let block_bytes = block_bytes(dims, options.format);
         let num_blocks = options.cache_bytes / block_bytes;
         if !(1..=limits::CACHE_BLOCKS).contains(&num_blocks) {
@@ -71,7 +64,7 @@ impl PagedModel {
         }
         let (folder, location) = bundle.place.weights()?;
         let (checked, classes) = checked_graph(bundle, graph, &location)?;
-        let operators = operators(attention, matmul)?;
+        let operators = operators(isa)?;
         let session = runtime.cpu_session(bundle, graph, (&checked, &folder), operators, options.threads)?;
         drop(checked);
         let mut binding = session.create_binding()?;
@@ -83,8 +76,9 @@ impl PagedModel {
                 pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
             }
         }
+        let layout = Layout { block_tokens: BLOCK, blocks: num_blocks, block_bytes };
         let (name, vocab_size) = (bundle.name(), dims.vocab_size);
-        Ok(PagedModel { name, session, binding, _pools: pools, num_blocks, block_bytes, vocab_size, classes })
+        Ok(PagedModel { name, session, binding, _pools: pools, layout, vocab_size, classes })
     }
 
     /// Bytes of the cache that a stream of so many tokens takes.
@@ -94,7 +88,7 @@ impl PagedModel {
 
     /// Bytes of the cache that one token takes.
     pub(crate) fn cache_bytes_per_token(&self) -> usize {
-        self.block_bytes / BLOCK
+        self.layout.block_bytes / BLOCK
     }
 
     fn bind_batch(&mut self, batch: &RaggedBatch) -> Result<()> {
@@ -123,12 +117,8 @@ impl Model for PagedModel {
         &self.name
     }
 
-    fn num_blocks(&self) -> usize {
-        self.num_blocks
-    }
-
-    fn block_bytes(&self) -> usize {
-        self.block_bytes
+    fn layout(&self) -> Layout {
+        self.layout
     }
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
@@ -146,16 +136,6 @@ impl Model for PagedModel {
             query: RoleLogits { risk: logits(2)?, category: logits(3)? },
         })
     }
-}
-
-/// The operators of this crate, for one session.
-pub(crate) fn operators(
-    attention: attention::kernel::Kernel,
-    matmul: matmul::kernel::Kernel,
-) -> ort::Result<OperatorDomain> {
-    let attention = attention::operator::PagedAttention { kernel: attention };
-    let matmul = matmul::operator::MatMulInt8 { kernel: matmul };
-    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(SwiGlu)
 }
 
 /// Bytes that one block of tokens takes in all layers together.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Action, Channel, Debounce, Labels, Policy, Result, Rules, Verdict,
-    engine::Sequence,
+    engine::{Batch, Sequence},
     guard::Shared,
     policy::{Finding, Watch},
     text::{AnswerText, AnswerToken, TextEdit},
@@ -107,6 +107,7 @@ impl Answer {
         sequence: &mut Sequence,
         change: Change,
         notify: Option<Arc<Notify>>,
+        batch: &mut Batch,
     ) -> Result<Begun> {
         let Change { mut keep, mut append, stable, source, end } = change;
         if stable < keep.min(self.findings.len()) {
@@ -114,7 +115,7 @@ impl Answer {
             append.splice(..0, self.tokens[stable..keep].iter().cloned());
             keep = stable;
         }
-        let feed = self.tape.begin(shared, sequence, &self.tokens[..keep], append, notify)?;
+        let feed = self.tape.begin(shared, sequence, &self.tokens[..keep], append, notify, batch)?;
         Ok(Begun { keep, feed, stable, source, end })
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Message, Result, Verdict,
-    engine::{self, Pending, Read, Use},
+    engine::{Batch, Pending, Read, Use},
     text::{Frame, size},
 };
 
@@ -94,7 +94,7 @@ impl Stream {
     /// # Errors
     /// Those of the call.
     pub fn call(&mut self, call: Call) -> Result<Reply> {
-        let begun = self.begin(call, None)?;
+        let begun = self.begin(call, None, &mut Batch::default())?;
         self.complete(begun)
     }
 
@@ -103,7 +103,7 @@ impl Stream {
     /// # Errors
     /// [`Error::DeadlineExceeded`] if it is not done by then: the call is given up. And those of the call.
     pub fn call_by(&mut self, call: Call, deadline: Instant) -> Result<Reply> {
-        let mut begun = self.begin(call, None)?;
+        let mut begun = self.begin(call, None, &mut Batch::default())?;
         while begun.wait_until(deadline) {
             if self.advance(&mut begun)? {
                 return self.complete(begun);
@@ -115,35 +115,34 @@ impl Stream {
     /// Makes calls of many streams, which the engine takes together, and waits for all of them. The results are in the
     /// order of the calls; one that fails leaves the others alone.
     pub fn call_all<'s, 'c>(calls: impl IntoIterator<Item = (&'s mut Stream, Call<'c>)>) -> Vec<Result<Reply>> {
+        let mut batch = Batch::default();
         let begin = |(stream, call): (&'s mut Stream, Call<'c>)| {
-            let begun = stream.begin(call, None);
+            let begun = stream.begin(call, None, &mut batch);
             (stream, begun)
         };
-        let calls: Vec<_> = calls.into_iter().collect();
-        let begun: Vec<_> = engine::together(|| calls.into_iter().map(begin).collect());
+        let begun: Vec<_> = calls.into_iter().map(begin).collect();
+        drop(batch);
         begun.into_iter().map(|(stream, begun)| stream.complete(begun?)).collect()
     }
 
     /// Begins a call. `notify` is called whenever it can go on without waiting.
-    pub(crate) fn begin(&mut self, call: Call, notify: Option<Arc<Notify>>) -> Result<BegunCall> {
+    pub(crate) fn begin(&mut self, call: Call, notify: Option<Arc<Notify>>, batch: &mut Batch) -> Result<BegunCall> {
         self.begin_use(|stream| match call {
             Call::Prompt(messages) => {
                 size::check_messages(&stream.shared.tokenizer, stream.shared.info.context, messages)?;
-                stream.begin_prompt(size::copy(messages)?, notify)
+                stream.begin_prompt(size::copy(messages)?, notify, batch)
             }
-            Call::NextTurn(messages) => stream.begin_prompt(stream.with_next(messages)?, notify),
-            Call::Text(text) => stream.begin_change("push_text", notify, |stream, answer| {
+            Call::NextTurn(messages) => stream.begin_prompt(stream.with_next(messages)?, notify, batch),
+            Call::Text(text) => stream.begin_change("push_text", notify, batch, |stream, answer| {
                 answer.push_text(&stream.shared, "push_text", false, text)
             }),
-            Call::Thinking(text) => stream.begin_change("push_thinking", notify, |stream, answer| {
+            Call::Thinking(text) => stream.begin_change("push_thinking", notify, batch, |stream, answer| {
                 answer.push_text(&stream.shared, "push_thinking", true, text)
             }),
-            Call::Tokens(ids) => {
-                stream.begin_change("push_tokens", notify, |stream, answer| answer.push_tokens(&stream.shared, ids))
-            }
-            Call::Finish => {
-                stream.begin_change("finish", notify, |stream, answer| answer.finish(&stream.shared, &stream.policy))
-            }
+            Call::Tokens(ids) => stream
+                .begin_change("push_tokens", notify, batch, |stream, answer| answer.push_tokens(&stream.shared, ids)),
+            Call::Finish => stream
+                .begin_change("finish", notify, batch, |stream, answer| answer.finish(&stream.shared, &stream.policy)),
         })
     }
 
@@ -184,7 +183,9 @@ impl Stream {
         call: &'static str,
         change: impl FnOnce(&Self, &Answer) -> Result<Change>,
     ) -> Result<Update> {
-        let begun = self.begin_use(|stream| stream.begin_change(call, None, change))?;
+        let mut batch = Batch::default();
+        let begun = self.begin_use(|stream| stream.begin_change(call, None, &mut batch, change))?;
+        drop(batch);
         self.complete(begun).map(expect_update)
     }
 
@@ -193,6 +194,7 @@ impl Stream {
         &mut self,
         call: &'static str,
         notify: Option<Arc<Notify>>,
+        batch: &mut Batch,
         change: impl FnOnce(&Self, &Answer) -> Result<Change>,
     ) -> Result<Work> {
         let Some(Turn { answer, .. }) = &self.turn else {
@@ -200,11 +202,16 @@ impl Stream {
         };
         let change = change(self, answer)?;
         let Some(Turn { answer, .. }) = &mut self.turn else { unreachable!("it was there") };
-        let begun = answer.begin(&self.shared, &mut self.sequence, change, notify)?;
+        let begun = answer.begin(&self.shared, &mut self.sequence, change, notify, batch)?;
         Ok(Work::Change(begun))
     }
 
-    fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>) -> Result<Work> {
+    fn begin_prompt(
+        &mut self,
+        messages: Vec<Message>,
+        notify: Option<Arc<Notify>>,
+        batch: &mut Batch,
+    ) -> Result<Work> {
         let conversation = self.shared.renderer.render(&self.shared.tokenizer, &messages, &self.policy.prompt.roles)?;
         let ids = conversation.prompt;
         let last = ids.len() - 1;
@@ -216,12 +223,13 @@ impl Stream {
         let keep = held.min(last);
         self.sequence.check_room(keep, ids.len() - keep)?;
         if let Some(Turn { answer, .. }) = &mut self.turn {
-            // If this fails or is given up, the answer is fed anew.
+            // If this fails or is cancelled, the answer is fed anew.
             answer.tape.forget();
         }
-        self.sequence.truncate(keep)?;
+        self.sequence.truncate(keep, batch)?;
         let notify = notify.map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
-        let pending = self.sequence.begin(ids[keep..].to_vec(), Read::Query { from: last - keep }, notify)?;
+        let read = Read::Query { from: last - keep };
+        let pending = self.sequence.begin_append(ids[keep..].to_vec(), read, notify, batch)?;
         Ok(Work::Prompt(BegunPrompt { pending, messages, ids, frame: conversation.frame }))
     }
 

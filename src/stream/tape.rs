@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     Channel, Error, Overflow, Result, Verdict,
-    engine::{Pending, Read, Sequence},
+    engine::{Batch, Pending, Read, Sequence},
     guard::Shared,
     text::{AnswerToken, Frame},
 };
@@ -109,12 +109,13 @@ impl Tape {
         kept: &[AnswerToken],
         append: Vec<AnswerToken>,
         notify: Option<Arc<Notify>>,
+        batch: &mut Batch,
     ) -> Result<Feed> {
         let room = self.room(shared, kept, &append)?;
-        self.cut(sequence, kept.len())?;
+        self.cut(sequence, kept.len(), batch)?;
         let verdicts = Vec::new();
         let mut feed = Feed { keep: kept.len(), append, room, verdicts, running: None, held: self.held, notify };
-        self.run(sequence, kept, &mut feed)?;
+        self.run(sequence, kept, &mut feed, batch)?;
         Ok(feed)
     }
 
@@ -135,12 +136,18 @@ impl Tape {
                 || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
             feed.verdicts.push(feed.token(kept, index).judged.then(verdict));
         }
-        self.run(sequence, kept, feed)?;
+        self.run(sequence, kept, feed, &mut Batch::default())?;
         Ok(feed.running.is_none())
     }
 
     /// Begins the next part of a feed: what the model sees at once.
-    fn run(&mut self, sequence: &mut Sequence, kept: &[AnswerToken], feed: &mut Feed) -> Result<()> {
+    fn run(
+        &mut self,
+        sequence: &mut Sequence,
+        kept: &[AnswerToken],
+        feed: &mut Feed,
+        batch: &mut Batch,
+    ) -> Result<()> {
         let (at, end) = (feed.at(), feed.keep + feed.append.len());
         if at == end {
             return Ok(());
@@ -154,14 +161,14 @@ impl Tape {
         if held.is_none() {
             (feed.held, self.held) = (None, None);
             let have = sequence.len().min(self.prompt.len());
-            sequence.truncate(have)?;
+            sequence.truncate(have, batch)?;
             ids.extend(&self.prompt[have..]);
             ids.extend(self.lead(view.lead));
         }
         let first_read = ids.len() + at - start;
         ids.extend((start..until).map(|index| feed.token(kept, index).id));
         let notify = feed.notify.clone().map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
-        let pending = sequence.begin(ids, Read::Response { from: first_read }, notify)?;
+        let pending = sequence.begin_append(ids, Read::Response { from: first_read }, notify, batch)?;
         feed.running = Some(Running { pending, view, until });
         Ok(())
     }
@@ -194,11 +201,11 @@ impl Tape {
     }
 
     /// Takes what follows the answer's first `keep` tokens out of the sequence, and what a call left that was given up.
-    fn cut(&mut self, sequence: &mut Sequence, keep: usize) -> Result<()> {
+    fn cut(&mut self, sequence: &mut Sequence, keep: usize, batch: &mut Batch) -> Result<()> {
         let held = self.held.filter(|held| held.view.from <= keep);
         self.held = held.map(|held| Held { until: held.until.min(keep), ..held });
         let answer = self.held.map_or(0, |Held { view, until }| self.lead(view.lead).len() + until - view.from);
-        sequence.truncate(self.prompt.len() + answer)
+        sequence.truncate(self.prompt.len() + answer, batch)
     }
 
     /// An error if so many tokens after so many of the answer cannot fit, whatever they are.

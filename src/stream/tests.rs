@@ -1,7 +1,9 @@
 //! Calls that are given up after a part of them was computed.
 
 use super::Stream;
-use crate::{Call, Config, EngineConfig, Error, Guard, Message, Overflow, PromptCheck, TokenVerdict, Update};
+use crate::{
+    Call, Config, EngineConfig, Error, Guard, Message, Overflow, PromptCheck, TokenVerdict, Update, engine::Batch,
+};
 
 const LONG: &str = " north of the town, and it is old.";
 
@@ -62,7 +64,7 @@ fn a_call_that_is_given_up_halfway_changes_nothing() {
         for advances in 0..4 {
             let mut stream = begun(&guard, &text);
             let long = format!("abc{}", LONG.repeat(80));
-            let mut call = stream.begin(Call::Text(long.as_bytes()), None).unwrap();
+            let mut call = stream.begin(Call::Text(long.as_bytes()), None, &mut Batch::default()).unwrap();
             for _ in 0..advances {
                 assert!(!stream.advance(&mut call).unwrap(), "the call is too short for the test");
             }

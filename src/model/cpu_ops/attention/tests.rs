@@ -5,9 +5,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{
     Attention, Heads,
     cache::{BLOCK, CacheFormat},
-    kernel::{CachePools, Kernel, OutputRows},
+    contract::{CachePools, Kernel, OutputRows},
+    kernels::kernel,
     reference::Sequence,
 };
+use crate::model::cpu_ops::isa::Isa;
 
 /// Miri runs the same tests on less.
 const POSITIONS: usize = if cfg!(miri) { 40 } else { 200 };
@@ -91,7 +93,7 @@ impl Case {
     }
 
     /// Runs one step: `counts[s]` next tokens of each stream.
-    fn step(&self, kernel: Kernel, cache: &mut Cache, counts: &[usize]) -> Vec<Vec<f32>> {
+    fn step(&self, isa: Isa, cache: &mut Cache, counts: &[usize]) -> Vec<Vec<f32>> {
         let width = self.heads.packed_width();
         let mut qkv = Vec::new();
         let mut cu_seqlens = vec![0];
@@ -124,7 +126,7 @@ impl Case {
         let rows = OutputRows(output.as_mut_ptr());
         for task in (0..Kernel::tasks(&attention)).rev() {
             // SAFETY: validated; the buffers have the documented sizes and nobody else uses them.
-            unsafe { kernel.run_task(&attention, pools, rows, task) };
+            unsafe { kernel(isa).run_task(&attention, pools, rows, task) };
         }
         for (past, count) in cache.past.iter_mut().zip(counts) {
             *past += count;
@@ -134,14 +136,14 @@ impl Case {
     }
 
     /// Runs all sequences to their ends in steps of at most `most` tokens a stream.
-    fn run(&self, rng: &mut SmallRng, kernel: Kernel, most: usize) -> Vec<Vec<f32>> {
+    fn run(&self, rng: &mut SmallRng, isa: Isa, most: usize) -> Vec<Vec<f32>> {
         let mut cache = self.cache(rng);
         let mut outputs = vec![Vec::new(); STREAMS];
         while (0..STREAMS).any(|stream| cache.past[stream] < self.len(stream)) {
             let counts: Vec<usize> = (0..STREAMS)
                 .map(|stream| rng.random_range(0..=most).min(self.len(stream) - cache.past[stream]))
                 .collect();
-            for (output, new) in outputs.iter_mut().zip(self.step(kernel, &mut cache, &counts)) {
+            for (output, new) in outputs.iter_mut().zip(self.step(isa, &mut cache, &counts)) {
                 output.extend(new);
             }
         }
@@ -171,14 +173,14 @@ fn largest_difference<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIter
 
 /// Compares every kernel with the oracle.
 fn check(rng: &mut SmallRng, case: &Case) {
-    for kernel in Kernel::all() {
-        for (stream, output) in case.run(rng, kernel, 70).iter().enumerate() {
+    for isa in Isa::available() {
+        for (stream, output) in case.run(rng, isa, 70).iter().enumerate() {
             let expected = case.expected(stream);
             assert_eq!(output.len(), expected.len());
             let worst = largest_difference(output, expected);
             // int8: a key or value at the edge of two steps may round to the other one in f32.
             let limit = if case.format == CacheFormat::Fp32 { 2e-5 } else { 5e-3 };
-            assert!(worst < limit, "{} {:?} {:?}: off by {worst}", kernel.name, case.format, case.heads);
+            assert!(worst < limit, "{} {:?} {:?}: off by {worst}", isa.name(), case.format, case.heads);
         }
     }
 }
@@ -230,11 +232,11 @@ fn two_terms_lose_less_than_the_cache() {
     let mut rng = SmallRng::seed_from_u64(6);
     for heads in shapes() {
         let case = Case::new(&mut rng, heads, CacheFormat::Int8);
-        let exact = case.run(&mut rng, Kernel::portable(), 70);
-        for kernel in Kernel::all() {
-            let found = case.run(&mut rng, kernel, 70);
+        let exact = case.run(&mut rng, Isa::PORTABLE, 70);
+        for isa in Isa::available() {
+            let found = case.run(&mut rng, isa, 70);
             let worst = largest_difference(found.iter().flatten(), exact.iter().flatten().map(|x| f64::from(*x)));
-            assert!(worst < 3e-4, "{} {heads:?}: off by {worst}", kernel.name);
+            assert!(worst < 3e-4, "{} {heads:?}: off by {worst}", isa.name());
         }
     }
 }
@@ -245,7 +247,7 @@ fn vector_kernels_agree_on_every_bit() {
     let mut rng = SmallRng::seed_from_u64(7);
     for heads in shapes() {
         let case = Case::new(&mut rng, heads, CacheFormat::Int8);
-        let results: Vec<_> = Kernel::all()[1..].iter().map(|kernel| case.run(&mut rng, *kernel, 70)).collect();
+        let results: Vec<_> = Isa::available()[1..].iter().map(|isa| case.run(&mut rng, *isa, 70)).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{heads:?}");
     }
 }
@@ -257,15 +259,15 @@ fn chunked_and_single_tokens_give_the_same_bits() {
     for format in FORMATS {
         for heads in shapes() {
             let case = Case::new(&mut rng, heads, format);
-            for kernel in Kernel::all() {
-                let whole = case.run(&mut rng, kernel, POSITIONS);
+            for isa in Isa::available() {
+                let whole = case.run(&mut rng, isa, POSITIONS);
                 for most in [1, 7, 50] {
-                    assert_eq!(case.run(&mut rng, kernel, most), whole, "{} {format:?} {heads:?}", kernel.name);
+                    assert_eq!(case.run(&mut rng, isa, most), whole, "{} {format:?} {heads:?}", isa.name());
                 }
                 let mut counts = [0; STREAMS];
                 counts[1] = case.len(1);
-                let alone = case.step(kernel, &mut case.cache(&mut rng), &counts);
-                assert_eq!(alone[1], whole[1], "{} {format:?} {heads:?}", kernel.name);
+                let alone = case.step(isa, &mut case.cache(&mut rng), &counts);
+                assert_eq!(alone[1], whole[1], "{} {format:?} {heads:?}", isa.name());
             }
         }
     }
@@ -282,16 +284,16 @@ fn what_is_not_finite_spoils_later_rows_only() {
             let row = heads.query * heads.dim;
             // A query, key and value head, each the first of its kind.
             for (kind, head) in [0, heads.query, heads.query + heads.kv].into_iter().enumerate() {
-                for kernel in Kernel::all() {
-                    let whole = case.run(&mut rng, kernel, 40);
+                for isa in Isa::available() {
+                    let whole = case.run(&mut rng, isa, 40);
                     let mut spoilt = case.sequences.clone();
                     let token = 35;
                     let bad = [f32::NAN, f32::INFINITY][rng.random_range(0..2)];
                     spoilt[1][token * heads.packed_width() + head * heads.dim + 3] = bad;
                     let good = std::mem::replace(&mut case.sequences, spoilt);
-                    let found = case.run(&mut rng, kernel, 40);
+                    let found = case.run(&mut rng, isa, 40);
                     case.sequences = good;
-                    let context = format!("{} {format:?} {heads:?}, head {kind}, {bad}", kernel.name);
+                    let context = format!("{} {format:?} {heads:?}, head {kind}, {bad}", isa.name());
                     assert_eq!(found[0], whole[0], "{context}");
                     assert_eq!(found[1][..token * row], whole[1][..token * row], "{context}");
                     assert!(found[1][token * row..].iter().any(|x| !x.is_finite()), "{context}");
@@ -308,9 +310,9 @@ fn what_is_not_finite_spoils_later_rows_only() {
 fn int8_is_close_to_fp32() {
     let mut rng = SmallRng::seed_from_u64(3);
     let mut case = Case::new(&mut rng, Heads { query: 4, kv: 2, dim: 64 }, CacheFormat::Fp32);
-    let exact = case.run(&mut rng, Kernel::detect(), 64);
+    let exact = case.run(&mut rng, Isa::detect(), 64);
     case.format = CacheFormat::Int8;
-    let coarse = case.run(&mut rng, Kernel::detect(), 64);
+    let coarse = case.run(&mut rng, Isa::detect(), 64);
     let (mut error, mut total) = (0.0, 0.0);
     for (a, b) in exact.iter().flatten().zip(coarse.iter().flatten()) {
         error += f64::from(a - b).powi(2);
@@ -325,16 +327,16 @@ fn streams_may_share_blocks_that_nobody_writes() {
     let mut rng = SmallRng::seed_from_u64(4);
     let mut case = Case::new(&mut rng, shapes()[0], CacheFormat::Int8);
     case.sequences = vec![random(&mut rng, POSITIONS.min(2 * BLOCK + 8) * case.heads.packed_width()); STREAMS];
-    let expected = case.run(&mut rng, Kernel::portable(), POSITIONS);
+    let expected = case.run(&mut rng, Isa::PORTABLE, POSITIONS);
     let mut cache = case.cache(&mut rng);
     let mut counts = [0; STREAMS];
     counts[0] = BLOCK;
-    case.step(Kernel::portable(), &mut cache, &counts);
+    case.step(Isa::PORTABLE, &mut cache, &counts);
     for stream in 1..STREAMS {
         cache.tables[stream][0] = cache.tables[0][0];
         cache.past[stream] = BLOCK;
     }
-    let rest = case.step(Kernel::portable(), &mut cache, &[case.len(0) - BLOCK; STREAMS]);
+    let rest = case.step(Isa::PORTABLE, &mut cache, &[case.len(0) - BLOCK; STREAMS]);
     for (rest, expected) in rest.iter().zip(&expected) {
         assert_eq!(rest[..], expected[expected.len() - rest.len()..]);
     }

@@ -6,11 +6,11 @@
 use std::marker::PhantomData;
 
 use super::{
+    arithmetic::{Arithmetic, Records, Scratch, Strip, prefetch},
     cache::{BLOCK, CacheFormat, LANES},
-    levels::{level, unit_of},
     softmax::mask,
-    task::{Arithmetic, Records, Scratch, Strip, prefetch},
 };
+use crate::model::cpu_ops::rounding::{level, unit_of};
 
 /// Channels or tokens that make one lane of a dot product.
 pub(super) const QUAD: usize = 4;

@@ -3,8 +3,8 @@
 use super::{
     Heads,
     cache::{CacheFormat, quantizer},
-    levels::level,
 };
+use crate::model::cpu_ops::rounding::level;
 
 /// The sequence's packed projections and the constants of a layer.
 pub(super) struct Sequence<'a> {

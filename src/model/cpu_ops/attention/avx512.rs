@@ -1,29 +1,18 @@
-//! The kernel for AVX-512 with VNNI.
+//! Tasks and dot products for AVX-512 with VNNI.
 
 use std::arch::x86_64::*;
 
 use super::{
     Attention,
+    contract::{CachePools, OutputRows},
     int8::{Dots, LOW_BITS, split_terms},
-    kernel::{CachePools, Kernel, OutputRows},
-    task,
+    vector::run_vector,
 };
 
-/// The kernel, if this processor has the instructions.
-pub(super) fn kernel() -> Option<Kernel> {
-    (is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma"))
-    .then_some(Kernel { name: "avx512-vnni", task })
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn task(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
+pub(super) unsafe fn task_avx512_vnni(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
     // SAFETY: the caller's promises.
-    unsafe { task::run_vector::<Avx512>(attention, pools, output, task) }
+    unsafe { run_vector::<Avx512>(attention, pools, output, task) }
 }
 
 /// Parts are high and low terms.

@@ -1,24 +1,25 @@
 //! Attention over the paged cache on the CPU: q/k norm, RoPE, append to the cache, and ragged causal grouped-query
 //! attention, as one operator of the graph.
 //!
-//! [`operator`] is what ONNX Runtime calls; it checks its inputs and hands an [`Attention`] to a [`kernel`], one
-//! `task` per stream and KV head. [`cache`] knows how keys and values lie in memory. `reference` is the same computation
-//! written for reading, the oracle of the tests.
+//! [`operator`] is what ONNX Runtime calls; it checks its inputs and hands an [`Attention`] to a kernel
+//! ([`contract`]), one `task` per stream and KV head. [`kernels`] has the kernel of each instruction set. [`cache`] knows
+//! how keys and values lie in memory. `reference` is the same computation written for reading, the oracle of the tests.
 //!
-//! A kernel is the common task, compiled for an instruction set, with an arithmetic: `float` computes in f32, `int8` in
-//! integers on int8 blocks as they are. The result of a row depends on nothing but its own tokens: whatever shares its
+//! A kernel is the common task, compiled for an instruction set, with an `arithmetic`: `float` computes in f32, `int8`
+//! in integers on int8 blocks as they are. The result of a row depends on nothing but its own tokens: whatever shares its
 //! batch, task or tile, a kernel gives it the same bits.
 
+mod arithmetic;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod cache;
+pub(crate) mod contract;
 mod float;
 #[cfg(target_arch = "x86_64")]
 mod int8;
-pub(crate) mod kernel;
-mod levels;
+pub(crate) mod kernels;
 pub(crate) mod operator;
 #[cfg(test)]
 mod reference;
@@ -26,6 +27,8 @@ mod softmax;
 mod task;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use cache::{BLOCK, CacheFormat};
 

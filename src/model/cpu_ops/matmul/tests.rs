@@ -5,9 +5,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{
     PackedWeights, Shape,
     activations::Activations,
-    kernel::{Kernel, Output},
+    contract::Output,
+    kernels::kernel,
     reference::{self, PlainWeights},
 };
+use crate::model::cpu_ops::isa::Isa;
 
 /// Inputs, outputs and block. Miri runs the same tests on less.
 const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
@@ -40,7 +42,7 @@ fn random_values(rng: &mut SmallRng, count: usize) -> Vec<f32> {
     (0..count).map(|_| size(rng) * rng.random_range(-1.0..1.0)).collect()
 }
 
-fn multiply(kernel: Kernel, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
+fn multiply(isa: Isa, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let shape = weights.shape;
     let (values, scales) = weights.pack();
     let packed = PackedWeights::new(shape, &values, &scales).unwrap();
@@ -52,12 +54,12 @@ fn multiply(kernel: Kernel, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let writer = rounded.writer();
     for (index, row) in rows.chunks_exact(shape.inputs).enumerate() {
         // SAFETY: nobody else uses `rounded`.
-        unsafe { kernel.round(writer, index, row) };
+        unsafe { kernel(isa).round(writer, index, row) };
     }
     let mut results = vec![f32::NAN; count * shape.outputs];
     for panel in (0..shape.panels()).rev() {
         // SAFETY: `results` has the documented size and is ours.
-        unsafe { kernel.multiply(&packed, &rounded, Output(results.as_mut_ptr()), panel) };
+        unsafe { kernel(isa).multiply(&packed, &rounded, Output(results.as_mut_ptr()), panel) };
     }
     results
 }
@@ -69,15 +71,15 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
         .chunks_exact(shape.inputs)
         .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.block)))
         .collect::<Vec<_>>();
-    for kernel in Kernel::all() {
-        let found = multiply(kernel, weights, rows);
+    for isa in Isa::available() {
+        let found = multiply(isa, weights, rows);
         for (index, (found, (wanted, size))) in found.into_iter().zip(&expected).enumerate() {
             // One rounding for each block, a few for its factor.
             let limit = size * f64::from(f32::EPSILON) * (shape.blocks() + 4) as f64;
             assert!(
                 (f64::from(found) - wanted).abs() <= limit,
                 "{} {shape:?}: result {index} is {found} instead of {wanted}",
-                kernel.name
+                isa.name()
             );
         }
     }
@@ -122,15 +124,15 @@ fn zeros_and_values_at_the_ends_of_the_range_are_right() {
     check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
     check(&weights, &[scaled(1e-28), row.clone(), scaled(1e30)].concat());
     // Denormal values, and those whose unit would be denormal, count as zero.
-    for kernel in Kernel::all() {
+    for isa in Isa::available() {
         for factor in [1e-36, 1e-40, f32::from_bits(1)] {
-            let found = multiply(kernel, &weights, &[scaled(factor), row.clone()].concat());
-            assert_eq!(found[..40], [0.0; 40], "{}", kernel.name);
-            assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.name);
+            let found = multiply(isa, &weights, &[scaled(factor), row.clone()].concat());
+            assert_eq!(found[..40], [0.0; 40], "{}", isa.name());
+            assert_eq!(found[40..], multiply(isa, &weights, &row), "{}", isa.name());
         }
         // A product beyond the range is infinite, or not a number when two such meet.
-        let found = multiply(kernel, &weights, &[scaled(3e36), row.clone()].concat());
-        assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.name);
+        let found = multiply(isa, &weights, &[scaled(3e36), row.clone()].concat());
+        assert_eq!(found[40..], multiply(isa, &weights, &row), "{}", isa.name());
     }
 }
 
@@ -139,16 +141,16 @@ fn values_that_are_not_finite_spoil_their_row_only() {
     let mut rng = SmallRng::seed_from_u64(3);
     let weights = random_weights(&mut rng, Shape::new(70, 40, 32).unwrap());
     let rows = random_values(&mut rng, 5 * 70);
-    for kernel in Kernel::all() {
-        let whole = multiply(kernel, &weights, &rows);
+    for isa in Isa::available() {
+        let whole = multiply(isa, &weights, &rows);
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 33, 69] {
                 let mut spoilt = rows.clone();
                 spoilt[2 * 70 + at] = bad;
-                let found = multiply(kernel, &weights, &spoilt);
-                assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", kernel.name);
-                assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", kernel.name);
-                assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", kernel.name);
+                let found = multiply(isa, &weights, &spoilt);
+                assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", isa.name());
+                assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", isa.name());
+                assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", isa.name());
             }
         }
     }
@@ -162,18 +164,18 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
         let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
         let count = if cfg!(miri) { 6 } else { 131 };
         let rows = random_values(&mut rng, count * inputs);
-        for kernel in Kernel::all() {
-            let whole = multiply(kernel, &weights, &rows);
+        for isa in Isa::available() {
+            let whole = multiply(isa, &weights, &rows);
             let mut first = 0;
             while first < count {
                 let last = (first + rng.random_range(1..=20)).min(count);
-                let part = multiply(kernel, &weights, &rows[first * inputs..last * inputs]);
-                assert_eq!(part, whole[first * outputs..last * outputs], "{} rows {first}..{last}", kernel.name);
+                let part = multiply(isa, &weights, &rows[first * inputs..last * inputs]);
+                assert_eq!(part, whole[first * outputs..last * outputs], "{} rows {first}..{last}", isa.name());
                 first = last;
             }
             for row in [0, count / 2, count - 1] {
-                let alone = multiply(kernel, &weights, &rows[row * inputs..][..inputs]);
-                assert_eq!(alone, whole[row * outputs..][..outputs], "{} row {row}", kernel.name);
+                let alone = multiply(isa, &weights, &rows[row * inputs..][..inputs]);
+                assert_eq!(alone, whole[row * outputs..][..outputs], "{} row {row}", isa.name());
             }
         }
     }
@@ -188,7 +190,7 @@ fn vector_kernels_agree_on_every_bit() {
     let weights = random_weights(&mut rng, Shape::new(300, 70, 64).unwrap());
     let rows = random_values(&mut rng, 19 * 300);
     let results =
-        Kernel::all().split_off(1).into_iter().map(|kernel| multiply(kernel, &weights, &rows)).collect::<Vec<_>>();
+        Isa::available().split_off(1).into_iter().map(|isa| multiply(isa, &weights, &rows)).collect::<Vec<_>>();
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
@@ -202,9 +204,9 @@ fn activations_lose_a_part_in_thirty_thousand() {
         let weights = PlainWeights { shape, values, scales: vec![1.0; block] };
         let row = random_values(&mut rng, block);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
-        for kernel in Kernel::all() {
-            for (found, wanted) in multiply(kernel, &weights, &row).iter().zip(&row) {
-                assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", kernel.name);
+        for isa in Isa::available() {
+            for (found, wanted) in multiply(isa, &weights, &row).iter().zip(&row) {
+                assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", isa.name());
             }
         }
     }
@@ -230,7 +232,7 @@ mod operator {
 
     use super::*;
     use crate::{
-        model::{attention, paged::operators},
+        model::cpu_ops::operators,
         runtime::{Runtime, one_session_at_a_time},
     };
 
@@ -280,7 +282,7 @@ mod operator {
     fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
         let runtime = Runtime::load(&Default::default()).unwrap();
         let _turn = one_session_at_a_time();
-        let domain = operators(attention::kernel::Kernel::detect(), Kernel::detect())?;
+        let domain = operators(Isa::detect())?;
         runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
     }
 
@@ -302,7 +304,7 @@ mod operator {
         for count in [1, 130, 7] {
             let rows = random_values(&mut rng, count * 300);
             let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
-            assert_eq!(found, multiply(Kernel::detect(), &weights, &rows));
+            assert_eq!(found, multiply(Isa::detect(), &weights, &rows));
         }
     }
 

@@ -22,9 +22,9 @@ use ort::{
 use super::{
     Attention, Heads,
     cache::CacheFormat,
-    kernel::{CachePools, Kernel, OutputRows},
+    contract::{CachePools, Kernel, OutputRows},
 };
-use crate::model::operator::{guarded, input, output_pointer, run_tasks, tensor};
+use crate::model::cpu_ops::operator::{guarded, input, output_pointer, run_tasks, tensor};
 
 pub(crate) struct PagedAttention {
     pub(crate) kernel: Kernel,

@@ -11,7 +11,7 @@
 //! The int8 orders are those that 8-bit dot-product instructions want: four neighbours along the summed axis (channels
 //! for keys, tokens for values) make one 32-bit lane, and sixteen lanes one register. Scales are f32, one per token.
 
-use super::levels::{level, unit_of};
+use crate::model::cpu_ops::rounding::{level, unit_of};
 
 /// Tokens in a block.
 pub(crate) const BLOCK: usize = 32;

@@ -1,8 +1,7 @@
-//! Arithmetic that kernels share, without branches: compilers turn it into vector instructions, and each instruction set
-//! gives the same bits.
+//! Powers of two, without branches: compilers turn them into vector instructions, and each instruction set gives the same
+//! bits.
 
-/// Added to a float below 2^22, leaves it rounded to the nearest integer, ties to even, in the low bits.
-pub(super) const ROUNDER: f32 = (3 << 22) as f32;
+use super::rounding::ROUNDER;
 
 /// 2 to the power of `x`, for `x` of at most 0; zero below -126.5. Off by at most 2 units in the last place.
 #[inline(always)]

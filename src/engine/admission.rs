@@ -1,4 +1,5 @@
-//! What was asked of the engine and is not answered, counted where callers ask: a step that hangs hides nothing.
+//! Admission: what was asked of the engine and is not answered, counted where callers ask, so that a step that hangs hides
+//! nothing, and limited.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +9,7 @@ use std::{
 
 use crate::{Error, Result};
 
-pub(crate) struct Queue {
+pub(super) struct Admission {
     /// The most tokens that wait.
     limit: usize,
     state: Mutex<State>,
@@ -23,19 +24,19 @@ struct State {
 }
 
 /// What waits at one moment.
-pub(crate) struct Load {
-    pub(crate) streams: usize,
-    pub(crate) tokens: usize,
-    pub(crate) oldest_seconds: f64,
+pub(super) struct Load {
+    pub(super) streams: usize,
+    pub(super) tokens: usize,
+    pub(super) oldest_seconds: f64,
 }
 
-impl Queue {
-    pub(crate) fn new(limit: usize) -> Self {
-        Queue { limit, state: Mutex::default() }
+impl Admission {
+    pub(super) fn new(limit: usize) -> Self {
+        Admission { limit, state: Mutex::default() }
     }
 
-    /// A place for an append. If nothing waits there is one for any, or a long prompt could never come in.
-    pub(crate) fn enter(self: &Arc<Self>, tokens: usize) -> Result<Place> {
+    /// Admits an append. If nothing waits any is admitted, or a long prompt could never come in.
+    pub(super) fn admit(self: &Arc<Self>, tokens: usize) -> Result<Reservation> {
         let since = Instant::now();
         let mut state = self.lock();
         if state.tokens > 0 && tokens > self.limit.saturating_sub(state.tokens) {
@@ -49,10 +50,10 @@ impl Queue {
         state.next_ticket += 1;
         state.tokens += tokens;
         state.since.insert(ticket, since);
-        Ok(Place { queue: self.clone(), ticket, since, tokens })
+        Ok(Reservation { admission: self.clone(), ticket, since, tokens })
     }
 
-    pub(crate) fn load(&self) -> Load {
+    pub(super) fn load(&self) -> Load {
         let state = self.lock();
         let oldest = state.since.first_key_value().map(|(_, since)| *since);
         let (streams, tokens) = (state.since.len(), state.tokens);
@@ -65,28 +66,28 @@ impl Queue {
     }
 }
 
-/// An append's place in the queue, left when it is dropped.
-pub(crate) struct Place {
-    queue: Arc<Queue>,
+/// What an append takes of the limit, until it is dropped.
+pub(super) struct Reservation {
+    admission: Arc<Admission>,
     /// Order of arrival.
-    pub(crate) ticket: u64,
-    pub(crate) since: Instant,
+    pub(super) ticket: u64,
+    pub(super) since: Instant,
     /// Tokens that wait.
     tokens: usize,
 }
 
-impl Place {
+impl Reservation {
     /// Some of the tokens wait no more.
-    pub(crate) fn computed(&mut self, tokens: usize) {
+    pub(super) fn computed(&mut self, tokens: usize) {
         let tokens = tokens.min(self.tokens);
         self.tokens -= tokens;
-        self.queue.lock().tokens -= tokens;
+        self.admission.lock().tokens -= tokens;
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
+        let mut state = self.admission.lock();
         state.tokens -= self.tokens;
         state.since.remove(&self.ticket);
     }

@@ -5,9 +5,9 @@
 //! not depend on the rows beside it. Within a block everything is integer arithmetic and exact; blocks are added up in
 //! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
 //!
-//! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs
-//! [`kernel`], one task per panel of weights. `reference` is the same computation written for reading, the oracle of
-//! the tests.
+//! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
+//! ([`contract`]), one task per panel of weights. [`kernels`] has the kernel of each instruction set. `reference` is the
+//! same computation written for reading, the oracle of the tests.
 //!
 //! How weights lie in memory, and in the bundle, from where they are mapped:
 //!
@@ -20,8 +20,10 @@
 //! dot-product instructions want; a task reads its panel from one end to the other.
 
 pub(crate) mod activations;
-pub(crate) mod kernel;
+pub(crate) mod contract;
+pub(crate) mod kernels;
 pub(crate) mod operator;
+mod portable;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{
     PANEL, QUAD,
     activations::{GROUP, LOW_BITS, RowWriter, Terms},
-    kernel::{Kernel, Tile},
+    contract::{Kernel, Tile},
 };
 
 /// Bytes of a panel's weights for one quad of inputs.
@@ -16,35 +16,13 @@ const QUAD_BYTES: usize = PANEL * QUAD;
 /// How far ahead weights are fetched into the second-level cache, in bytes.
 const AHEAD: usize = 8192;
 
-/// The fastest kernel that this processor runs.
-pub(super) fn fastest() -> Option<Kernel> {
-    avx512_vnni().or_else(avx_vnni).or_else(avx2)
-}
+/// AVX-512 with VNNI.
+pub(super) const AVX512_VNNI: Kernel = Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12 };
 
-/// The kernel for AVX-512 with VNNI, if this processor has them.
-pub(super) fn avx512_vnni() -> Option<Kernel> {
-    (is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni"))
-    .then_some(Kernel { name: "avx512-vnni", round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12 })
-}
+/// AVX-VNNI, which is AVX2 with 8-bit dot products.
+pub(super) const AVX_VNNI: Kernel = Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6 };
 
-/// The kernel for AVX-VNNI, which is AVX2 with 8-bit dot products, if this processor has it.
-pub(super) fn avx_vnni() -> Option<Kernel> {
-    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("avxvnni"))
-        .then_some(Kernel { name: "avx-vnni", round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6 })
-}
-
-/// The kernel for AVX2, if this processor has it.
-pub(super) fn avx2() -> Option<Kernel> {
-    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Kernel {
-        name: "avx2",
-        round: round_avx2,
-        tile: tile_avx2,
-        tile_rows: 4,
-    })
-}
+pub(super) const AVX2: Kernel = Kernel { round: round_avx2, tile: tile_avx2, tile_rows: 4 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn round_avx512(rows: RowWriter, row: usize, values: &[f32]) {

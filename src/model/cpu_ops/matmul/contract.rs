@@ -1,8 +1,8 @@
-//! The multiplication: one task per panel of weights, with all rows of the batch.
+//! What a kernel is, and the multiplication: one task per panel of weights, with all rows of the batch.
 
 use super::{
-    PANEL, PackedWeights, QUAD,
-    activations::{Activations, GROUP, LOW_BITS, Line, RowWriter, Terms},
+    PANEL, PackedWeights,
+    activations::{Activations, GROUP, Line, RowWriter},
 };
 
 /// Rows that a task works on at a time, so that they and their sums stay in the first-level cache.
@@ -52,10 +52,9 @@ pub(super) struct Tile {
     pub(super) sums: *mut [f32; PANEL],
 }
 
-/// The multiplication for one instruction set.
+/// The multiplication for one instruction set, which this processor has.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel {
-    pub(crate) name: &'static str,
     pub(super) round: RoundFn,
     pub(super) tile: TileFn,
     /// Rows that a tile may have.
@@ -63,36 +62,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The fastest kernel that this processor runs.
-    pub(crate) fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = super::x86::fastest() {
-            return kernel;
-        }
-        Self::portable()
-    }
-
-    /// Every kernel that this processor runs, slowest first.
-    #[cfg(test)]
-    pub(crate) fn all() -> Vec<Self> {
-        let mut kernels = vec![Self::portable()];
-        // Miri knows no vector instructions.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        kernels.extend([super::x86::avx2(), super::x86::avx_vnni(), super::x86::avx512_vnni()].into_iter().flatten());
-        kernels
-    }
-
-    /// The kernel that runs everywhere.
-    pub(crate) fn portable() -> Self {
-        Kernel { name: "portable", round: round_portable, tile: tile_portable, tile_rows: 4 }
-    }
-
     /// Rounds a row of a batch.
     ///
     /// # Safety
     /// See [`RowWriter::set`].
     pub(crate) unsafe fn round(&self, rows: RowWriter, row: usize, values: &[f32]) {
-        // SAFETY: the caller's promises; `detect` chose functions that this processor runs.
+        // SAFETY: the caller's promises; the processor has the function's instruction set.
         unsafe { (self.round)(rows, row, values) }
     }
 
@@ -131,8 +106,8 @@ impl Kernel {
                         offsets: rows.offsets()[block * stride + first + start..].as_ptr(),
                         sums: sums.0[start..].as_mut_ptr(),
                     };
-                    // SAFETY: the slices above reach to the panel's end and to the last row; `detect` chose a function
-                    // that this processor runs.
+                    // SAFETY: the slices above reach to the panel's end and to the last row; the processor has
+                    // the function's instruction set.
                     unsafe { (self.tile)(tile) };
                 }
             }
@@ -151,47 +126,3 @@ impl Kernel {
 /// Results of some rows so far.
 #[repr(C, align(64))]
 struct Sums([[f32; PANEL]; ROWS]);
-
-unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
-    // SAFETY: the caller's promises.
-    unsafe { rows.set(Terms::Words, row, values) }
-}
-
-unsafe fn tile_portable(tile: Tile) {
-    let Tile { rows, blocks, groups_per_block, stride, .. } = tile;
-    for block in 0..blocks {
-        for row in 0..rows {
-            // SAFETY: the promises of `TileFn`.
-            let (unit, offset) =
-                unsafe { (*tile.units.add(block * stride + row), *tile.offsets.add(block * stride + row)) };
-            let mut products = [offset << LOW_BITS; PANEL];
-            for group in block * groups_per_block..(block + 1) * groups_per_block {
-                // SAFETY: the promises of `TileFn`.
-                let (line, values) = unsafe {
-                    (&*tile.lines.add(group * stride + row), &*tile.values.add(group * GROUP * PANEL).cast::<Group>())
-                };
-                for (values, levels) in values.iter().zip(line.0.as_chunks::<{ 2 * QUAD }>().0) {
-                    // The order of `Terms::Words`.
-                    let level = |at: usize| i32::from(i16::from_ne_bytes([levels[2 * at], levels[2 * at + 1]]));
-                    let levels = [level(0), level(2), level(1), level(3)];
-                    for (product, lane) in products.iter_mut().zip(values) {
-                        // Shifts, not four bytes, so that compilers see vectors of 32-bit lanes.
-                        let lane = u32::from_le_bytes(*lane);
-                        let value = |at: usize| (lane >> (8 * at) & 0xff) as i32;
-                        *product +=
-                            levels[0] * value(0) + levels[1] * value(1) + levels[2] * value(2) + levels[3] * value(3);
-                    }
-                }
-            }
-            // SAFETY: the promises of `TileFn`.
-            let (sums, scales) =
-                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(block * PANEL).cast::<[f32; PANEL]>()) };
-            for ((sum, product), scale) in sums.iter_mut().zip(products).zip(scales) {
-                *sum += product as f32 * (scale * unit);
-            }
-        }
-    }
-}
-
-/// A panel's weights for [`GROUP`] inputs.
-type Group = [[[u8; QUAD]; PANEL]; GROUP / QUAD];

@@ -9,7 +9,8 @@ use ort::{
 };
 
 use super::{
-    float::exp2,
+    exp2::exp2,
+    isa::{Isa, Level},
     operator::{guarded, input, output_pointer, run_tasks, tensor},
 };
 
@@ -19,33 +20,14 @@ const IN_PARALLEL: usize = 16 * 1024;
 /// Gates a row: the two halves of it, and where as many results go, which is good for writing.
 type RowFn = unsafe fn(&[f32], &[f32], *mut f32);
 
-/// The gate for one instruction set.
-#[derive(Clone, Copy)]
-struct Kernel {
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests name what is wrong"))]
-    name: &'static str,
-    row: RowFn,
-}
-
-impl Kernel {
-    /// Every kernel that this processor runs, slowest first.
-    fn all() -> Vec<Self> {
-        let mut kernels = vec![Kernel { name: "portable", row: row_portable }];
-        // Miri knows no vector instructions.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            if is_x86_feature_detected!("avx2") {
-                kernels.push(Kernel { name: "avx2", row: row_avx2 });
-            }
-            if is_x86_feature_detected!("avx512f") {
-                kernels.push(Kernel { name: "avx512", row: row_avx512 });
-            }
-        }
-        kernels
-    }
-
-    fn detect() -> Self {
-        Self::all().pop().unwrap_or(Kernel { name: "portable", row: row_portable })
+/// The function for an instruction set.
+fn kernel(isa: Isa) -> RowFn {
+    match isa.level() {
+        Level::Portable => row_portable,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::AvxVnni => row_avx2,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni => row_avx512,
     }
 }
 
@@ -99,7 +81,9 @@ impl Output {
     }
 }
 
-pub(super) struct SwiGlu;
+pub(super) struct SwiGlu {
+    pub(super) isa: Isa,
+}
 
 impl Operator for SwiGlu {
     type Kernel<'attr> = SwiGluNode;
@@ -117,13 +101,13 @@ impl Operator for SwiGlu {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<SwiGluNode> {
-        Ok(SwiGluNode { kernel: Kernel::detect(), name: context.node_name().unwrap_or_default() })
+        Ok(SwiGluNode { kernel: kernel(self.isa), name: context.node_name().unwrap_or_default() })
     }
 }
 
 /// One node of the graph.
 pub(super) struct SwiGluNode {
-    kernel: Kernel,
+    kernel: RowFn,
     name: String,
 }
 
@@ -144,9 +128,8 @@ impl SwiGluNode {
         let output = Output(output_pointer(context, 0, &[rows as i64, width as i64])?);
         let task = |index: usize| {
             let (gate, values) = both[2 * index * width..][..2 * width].split_at(width);
-            // SAFETY: ONNX Runtime allocated the output for these rows; `detect` chose a function that this processor
-            // runs.
-            unsafe { (self.kernel.row)(gate, values, output.row(index, width)) }
+            // SAFETY: ONNX Runtime allocated the output for these rows; the processor has the function's instruction set.
+            unsafe { (self.kernel)(gate, values, output.row(index, width)) }
         };
         if rows * width < IN_PARALLEL {
             (0..rows).for_each(task);
@@ -160,12 +143,12 @@ impl SwiGluNode {
 mod tests {
     use super::*;
 
-    fn gated(kernel: Kernel, gate: &[f32], values: &[f32]) -> Vec<f32> {
+    fn gated(isa: Isa, gate: &[f32], values: &[f32]) -> Vec<f32> {
         // One more, to see that nobody writes beyond the end.
         let mut results = vec![7.0; gate.len() + 1];
-        // SAFETY: `results` has room for a row, and `all` has only functions that this processor runs.
-        unsafe { (kernel.row)(gate, values, results.as_mut_ptr()) };
-        assert_eq!(results.pop(), Some(7.0), "{}", kernel.name);
+        // SAFETY: `results` has room for a row, and the processor has the instruction set.
+        unsafe { kernel(isa)(gate, values, results.as_mut_ptr()) };
+        assert_eq!(results.pop(), Some(7.0), "{}", isa.name());
         results
     }
 
@@ -174,26 +157,26 @@ mod tests {
         let step = if cfg!(miri) { 5.0 } else { 0.001 };
         let gate: Vec<f32> = (-40_000..40_000).map(|index| index as f32 * step).filter(|x| x.abs() < 120.0).collect();
         let values: Vec<f32> = gate.iter().map(|x| (x * 0.7).sin() * 3.0).collect();
-        for kernel in Kernel::all() {
-            for ((gate, value), found) in gate.iter().zip(&values).zip(gated(kernel, &gate, &values)) {
+        for isa in Isa::available() {
+            for ((gate, value), found) in gate.iter().zip(&values).zip(gated(isa, &gate, &values)) {
                 let (x, value) = (f64::from(*gate), f64::from(*value));
                 let wanted = x / (1.0 + (-x).exp()) * value;
                 // The product with log2(e) is off by up to half a unit, which the power takes times its exponent.
                 let limit = wanted.abs() * f64::from(f32::EPSILON) * (4.0 + x.abs());
                 // Powers below 2^-126 are zero.
                 let limit = limit + 1e-36;
-                assert!((f64::from(found) - wanted).abs() <= limit, "{}: {found} for {x}, {value}", kernel.name);
+                assert!((f64::from(found) - wanted).abs() <= limit, "{}: {found} for {x}, {value}", isa.name());
             }
         }
     }
 
     #[test]
     fn ends_of_the_range() {
-        for kernel in Kernel::all() {
+        for isa in Isa::available() {
             let gate = [0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-            let found = gated(kernel, &gate, &[1.0; 7]);
-            assert_eq!(found[..5], [0.0, -0.0, f32::MAX, -0.0, f32::INFINITY], "{}", kernel.name);
-            assert!(found[5].is_nan() && found[6].is_nan(), "{}: {found:?}", kernel.name);
+            let found = gated(isa, &gate, &[1.0; 7]);
+            assert_eq!(found[..5], [0.0, -0.0, f32::MAX, -0.0, f32::INFINITY], "{}", isa.name());
+            assert!(found[5].is_nan() && found[6].is_nan(), "{}: {found:?}", isa.name());
         }
     }
 
@@ -201,7 +184,7 @@ mod tests {
     fn kernels_agree_on_every_bit() {
         let gate: Vec<f32> = (0..1003).map(|index| (index as f32 * 0.37).sin() * 20.0).collect();
         let values: Vec<f32> = gate.iter().rev().copied().collect();
-        let results: Vec<Vec<f32>> = Kernel::all().into_iter().map(|kernel| gated(kernel, &gate, &values)).collect();
+        let results: Vec<Vec<f32>> = Isa::available().into_iter().map(|isa| gated(isa, &gate, &values)).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }

@@ -3,7 +3,7 @@
 //! Kernels with 8-bit dot products take a level as two 8-bit terms, `high * 128 + low`; the others take it as it is.
 
 use super::{QUAD, Shape};
-use crate::model::float::ROUNDER;
+use crate::model::cpu_ops::rounding::{level, unit_of};
 
 /// The level of a block's largest magnitude: 127 in the high term, 0 in the low.
 const LEVELS: f32 = (127 << LOW_BITS) as f32;
@@ -13,9 +13,6 @@ pub(super) const LOW_BITS: u32 = 7;
 
 /// Values whose levels one [`Line`] holds. Divides every block size.
 pub(super) const GROUP: usize = 32;
-
-/// Blocks with no magnitude above count as zero: their units would not be normal numbers.
-const TINY: f32 = f32::MIN_POSITIVE * (1 << 20) as f32;
 
 /// The levels of [`GROUP`] values, in one of the [`Terms`] forms.
 #[derive(Clone, Copy)]
@@ -129,7 +126,7 @@ impl RowWriter {
         assert!(row < self.rows && values.len() == self.inputs);
         let groups_per_block = self.block / GROUP;
         for (index, block) in values.chunks(self.block).enumerate() {
-            let (unit, factor) = unit_of(block);
+            let (unit, factor) = unit_of(block, LEVELS);
             let mut sum = 0;
             for group in 0..groups_per_block {
                 let levels = levels_of(block.get(group * GROUP..).unwrap_or_default(), factor);
@@ -148,33 +145,19 @@ impl RowWriter {
     }
 }
 
-/// A block's unit, and the factor that turns values into levels: none if all levels are zero.
 #[inline(always)]
-fn unit_of(block: &[f32]) -> (f32, Option<f32>) {
-    // Magnitudes are ordered as their bits are, with infinity and what is not a number above all others.
-    let largest = block.iter().fold(0, |largest, value| largest.max(value.to_bits() & (u32::MAX >> 1)));
-    let largest = f32::from_bits(largest);
-    if !largest.is_finite() {
-        (f32::NAN, None)
-    } else if largest < TINY {
-        (0.0, None)
-    } else {
-        (largest / LEVELS, Some(LEVELS / largest))
-    }
-}
-
-#[inline(always)]
-fn levels_of(values: &[f32], factor: Option<f32>) -> [i32; GROUP] {
-    let Some(factor) = factor else { return [0; GROUP] };
-    let level = |value: f32| (value * factor + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32;
+fn levels_of(values: &[f32], factor: f32) -> [i32; GROUP] {
     let mut levels = [0; GROUP];
+    if factor == 0.0 {
+        return levels;
+    }
     if let Some(values) = values.first_chunk::<GROUP>() {
         for (to, value) in levels.iter_mut().zip(values) {
-            *to = level(*value);
+            *to = level(*value, factor);
         }
     } else {
         for (to, value) in levels.iter_mut().zip(values) {
-            *to = level(*value);
+            *to = level(*value, factor);
         }
     }
     levels

@@ -19,9 +19,9 @@ use ort::{
 use super::{
     PackedWeights, Shape,
     activations::Activations,
-    kernel::{Kernel, Output},
+    contract::{Kernel, Output},
 };
-use crate::model::operator::{guarded, input, output_pointer, run_tasks, tensor};
+use crate::model::cpu_ops::operator::{guarded, input, output_pointer, run_tasks, tensor};
 
 /// From how many activations on they are rounded by several threads. Starting those costs what rounding a few thousand
 /// values does.

@@ -1,6 +1,6 @@
-//! The choice of the kernel, and what its tasks share.
+//! What a kernel is, and what its tasks share.
 
-use super::{Attention, float::Float, task};
+use super::Attention;
 
 /// A layer's two pools, shared by the tasks of one run.
 #[derive(Clone, Copy)]
@@ -28,34 +28,11 @@ unsafe impl Sync for OutputRows {}
 /// A task function compiled for one instruction set.
 pub(super) type TaskFn = unsafe fn(&Attention, CachePools, OutputRows, usize);
 
-/// Attention for one instruction set.
+/// Attention for one instruction set, which this processor has.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel {
-    pub(crate) name: &'static str,
-    pub(super) task: TaskFn,
-}
+pub(crate) struct Kernel(pub(super) TaskFn);
 
 impl Kernel {
-    /// The fastest kernel that this processor runs.
-    pub(crate) fn detect() -> Self {
-        Self::all().pop().unwrap_or_else(Self::portable)
-    }
-
-    /// The kernel that runs everywhere.
-    pub(crate) fn portable() -> Self {
-        Kernel { name: "portable", task: task_portable }
-    }
-
-    /// Every kernel that this processor runs, slowest first.
-    pub(crate) fn all() -> Vec<Self> {
-        let mut kernels = vec![Self::portable()];
-        // Miri knows no vector instructions.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        kernels
-            .extend([super::avx2::kernel(), super::avx2::vnni_kernel(), super::avx512::kernel()].into_iter().flatten());
-        kernels
-    }
-
     /// Tasks of a batch; [`Kernel::run_task`] takes one of `0..tasks`.
     pub(crate) fn tasks(attention: &Attention) -> usize {
         attention.streams() * attention.heads.kv
@@ -68,12 +45,7 @@ impl Kernel {
     /// else during the batch, and no task runs twice at the same time.
     pub(crate) unsafe fn run_task(&self, attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
         debug_assert!(task < Self::tasks(attention));
-        // SAFETY: the caller's promises; `all` has only functions that this processor runs.
-        unsafe { (self.task)(attention, pools, output, task) }
+        // SAFETY: the caller's promises; the processor has the function's instruction set.
+        unsafe { (self.0)(attention, pools, output, task) }
     }
-}
-
-unsafe fn task_portable(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
-    // SAFETY: the caller's promises.
-    unsafe { task::run::<Float<false>>(attention, pools, output, task) }
 }

@@ -1,8 +1,8 @@
 //! Attention in f32, for every processor. int8 blocks are turned into fp32 ones first.
 
 use super::{
+    arithmetic::{Arithmetic, Records, Scratch, Strip, prefetch},
     cache::{BLOCK, CacheFormat, LANES},
-    task::{Arithmetic, Records, Scratch, Strip, prefetch},
 };
 
 /// `FUSED`: whether the processor multiplies and adds at once; without, compilers would call a slow function.

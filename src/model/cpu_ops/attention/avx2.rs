@@ -1,36 +1,24 @@
-//! The kernels for AVX2, with and without VNNI.
+//! Tasks and dot products for AVX2, with and without VNNI.
 
 use std::arch::x86_64::*;
 
 use super::{
     Attention,
+    contract::{CachePools, OutputRows},
     int8::{Dots, LOW_BITS, split_terms, split_words},
-    kernel::{CachePools, Kernel, OutputRows},
-    task,
+    vector::run_vector,
 };
 
-/// The kernel for AVX2 alone, if this processor has the instructions.
-pub(super) fn kernel() -> Option<Kernel> {
-    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-        .then_some(Kernel { name: "avx2", task: task_avx2 })
-}
-
-/// The kernel for AVX-VNNI, which is AVX2 with 8-bit dot products, if this processor has the instructions.
-pub(super) fn vnni_kernel() -> Option<Kernel> {
-    (kernel().is_some() && is_x86_feature_detected!("avxvnni"))
-        .then_some(Kernel { name: "avx-vnni", task: task_avx_vnni })
-}
-
 #[target_feature(enable = "avx2,fma")]
-unsafe fn task_avx2(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
+pub(super) unsafe fn task_avx2(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
     // SAFETY: the caller's promises.
-    unsafe { task::run_vector::<Avx2>(attention, pools, output, task) }
+    unsafe { run_vector::<Avx2>(attention, pools, output, task) }
 }
 
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn task_avx_vnni(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
+pub(super) unsafe fn task_avx_vnni(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
     // SAFETY: the caller's promises.
-    unsafe { task::run_vector::<AvxVnni>(attention, pools, output, task) }
+    unsafe { run_vector::<AvxVnni>(attention, pools, output, task) }
 }
 
 /// Parts are even and odd levels as 16-bit words, whose products cannot saturate.

@@ -5,7 +5,7 @@
 //! same bits.
 
 use super::cache::{BLOCK, LANES};
-use crate::model::float::exp2;
+use crate::model::cpu_ops::exp2::exp2;
 
 /// A row's largest score and sum of weights so far.
 #[derive(Clone, Copy)]

@@ -1,0 +1,69 @@
+//! Instruction sets: which of them this processor has. The one place that looks.
+
+/// The sets that kernels are written for, slowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// What every processor of the architecture has.
+    Portable,
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX2 and FMA with 8-bit dot products.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// AVX-512 F, BW and VL with 8-bit dot products, AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+/// An instruction set that this processor has: to hold one is the proof, on which calls of kernels rely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Isa(Level);
+
+impl Isa {
+    /// The set that every processor has.
+    pub(crate) const PORTABLE: Isa = Isa(Level::Portable);
+
+    /// The best one.
+    pub(crate) fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::PORTABLE)
+    }
+
+    /// Every set that this processor has, slowest first.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut found = vec![Self::PORTABLE];
+        // Miri knows no vector instructions.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            found.push(Isa(Level::Avx2));
+            if is_x86_feature_detected!("avxvnni") {
+                found.push(Isa(Level::AvxVnni));
+            }
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                found.push(Isa(Level::Avx512Vnni));
+            }
+        }
+        found
+    }
+
+    pub(super) fn level(self) -> Level {
+        self.0
+    }
+
+    /// Its name in logs, tests and benches.
+    pub(crate) fn name(self) -> &'static str {
+        match self.0 {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => "avx512-vnni",
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The kernel that runs everywhere.
+
+use super::{
+    PANEL, QUAD,
+    activations::{GROUP, LOW_BITS, RowWriter, Terms},
+    contract::{Kernel, Tile},
+};
+
+pub(super) const KERNEL: Kernel = Kernel { round: round_portable, tile: tile_portable, tile_rows: 4 };
+
+unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
+    // SAFETY: the caller's promises.
+    unsafe { rows.set(Terms::Words, row, values) }
+}
+
+unsafe fn tile_portable(tile: Tile) {
+    let Tile { rows, blocks, groups_per_block, stride, .. } = tile;
+    for block in 0..blocks {
+        for row in 0..rows {
+            // SAFETY: the promises of `TileFn`.
+            let (unit, offset) =
+                unsafe { (*tile.units.add(block * stride + row), *tile.offsets.add(block * stride + row)) };
+            let mut products = [offset << LOW_BITS; PANEL];
+            for group in block * groups_per_block..(block + 1) * groups_per_block {
+                // SAFETY: the promises of `TileFn`.
+                let (line, values) = unsafe {
+                    (&*tile.lines.add(group * stride + row), &*tile.values.add(group * GROUP * PANEL).cast::<Group>())
+                };
+                for (values, levels) in values.iter().zip(line.0.as_chunks::<{ 2 * QUAD }>().0) {
+                    // The order of `Terms::Words`.
+                    let level = |at: usize| i32::from(i16::from_ne_bytes([levels[2 * at], levels[2 * at + 1]]));
+                    let levels = [level(0), level(2), level(1), level(3)];
+                    for (product, lane) in products.iter_mut().zip(values) {
+                        // Shifts, not four bytes, so that compilers see vectors of 32-bit lanes.
+                        let lane = u32::from_le_bytes(*lane);
+                        let value = |at: usize| (lane >> (8 * at) & 0xff) as i32;
+                        *product +=
+                            levels[0] * value(0) + levels[1] * value(1) + levels[2] * value(2) + levels[3] * value(3);
+                    }
+                }
+            }
+            // SAFETY: the promises of `TileFn`.
+            let (sums, scales) =
+                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(block * PANEL).cast::<[f32; PANEL]>()) };
+            for ((sum, product), scale) in sums.iter_mut().zip(products).zip(scales) {
+                *sum += product as f32 * (scale * unit);
+            }
+        }
+    }
+}
+
+/// A panel's weights for [`GROUP`] inputs.
+type Group = [[[u8; QUAD]; PANEL]; GROUP / QUAD];

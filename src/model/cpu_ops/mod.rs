@@ -1,0 +1,23 @@
+//! The operators of the paged graph on the CPU (domain `ai.qwenguard`), as ONNX Runtime sees them, and their kernels.
+//!
+//! To add an operator: a folder or file here with the kernel for each level of [`isa`], its `Operator`, a test of every
+//! kernel against a reference over [`Isa::available`], and a line in [`operators`]; then its node in the exporter's graph.
+
+pub(crate) mod attention;
+mod exp2;
+pub(crate) mod isa;
+pub(crate) mod matmul;
+mod operator;
+mod rounding;
+mod swiglu;
+
+use ort::operator::OperatorDomain;
+
+use self::{attention::operator::PagedAttention, isa::Isa, matmul::operator::MatMulInt8, swiglu::SwiGlu};
+
+/// The operators for one session, with their kernels for an instruction set.
+pub(crate) fn operators(isa: Isa) -> ort::Result<OperatorDomain> {
+    let attention = PagedAttention { kernel: attention::kernels::kernel(isa) };
+    let matmul = MatMulInt8 { kernel: matmul::kernels::kernel(isa) };
+    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(SwiGlu { isa })
+}
