@@ -65,13 +65,7 @@ impl Int8Matrix {
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
         let scales = vec![0.01; shape.scales_dims().iter().product()];
-        Int8Matrix {
-            isa: Isa::detect(),
-            shape,
-            values: values.collect(),
-            scales,
-            rounded: Activations::default(),
-        }
+        Int8Matrix { isa: Isa::detect(), shape, values: values.collect(), scales, rounded: Activations::default() }
     }
 
     /// The instruction set in use.

@@ -125,8 +125,7 @@ fn step(
     let mut free = tests.iter().map(|test| blocks_of(test, layout)).sum::<usize>();
     for test in tests {
         let tokens = tokens(test);
-        let blocks: Vec<BlockId> =
-            (0..blocks_of(test, layout)).map(|index| BlockId::new(free - 1 - index)).collect();
+        let blocks: Vec<BlockId> = (0..blocks_of(test, layout)).map(|index| BlockId::new(free - 1 - index)).collect();
         free -= blocks.len();
         if !tokens.is_empty() {
             batch.push(&test.ids[tokens.clone()], tokens.start, &blocks);

@@ -11,9 +11,7 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{
-    Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned, text::size,
-};
+use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned, text::size};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;

@@ -232,7 +232,10 @@ mod tests {
 
     #[test]
     fn short_work_first_then_long_work_each_oldest_first() {
-        assert_eq!(chunks(&[wants(4, 3), wants(1, 11), wants(3, 10), wants(2, 12)]), [(3, 10), (4, 3), (1, 11), (2, 12)]);
+        assert_eq!(
+            chunks(&[wants(4, 3), wants(1, 11), wants(3, 10), wants(2, 12)]),
+            [(3, 10), (4, 3), (1, 11), (2, 12)]
+        );
     }
 
     #[test]
@@ -240,7 +243,11 @@ mod tests {
         assert_eq!(chunks(&[wants(1, 900), wants(2, 3)]), [(2, 3), (1, 47)]);
         assert_eq!(chunks(&[wants(1, 900), wants(2, 900)]), [(1, 50)]);
         let crowd: Vec<_> = (2..10).map(|sequence| wants(sequence, 7)).collect();
-        assert_eq!(chunks(&[&crowd[..], &[wants(1, 900)]].concat()).last(), Some(&(9, 1)), "short work may fill a step");
+        assert_eq!(
+            chunks(&[&crowd[..], &[wants(1, 900)]].concat()).last(),
+            Some(&(9, 1)),
+            "short work may fill a step"
+        );
     }
 
     #[test]

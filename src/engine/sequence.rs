@@ -64,7 +64,9 @@ struct Rows {
 /// Why a chunk's logits were not taken.
 pub(super) enum CommitError {
     /// Of this token.
-    NotFinite { token: usize },
+    NotFinite {
+        token: usize,
+    },
     OutOfMemory(Error),
 }
 
@@ -128,13 +130,7 @@ impl SequenceState {
     /// Its part in the next step, if it has work.
     pub(super) fn candidate(&self, sequence: SequenceId, step: u64) -> Option<Candidate> {
         let work = self.work(step)?;
-        Some(Candidate {
-            sequence,
-            work,
-            new_tokens: self.waiting(),
-            cached: self.cached,
-            blocks: self.blocks.len(),
-        })
+        Some(Candidate { sequence, work, new_tokens: self.waiting(), cached: self.cached, blocks: self.blocks.len() })
     }
 
     /// What it holds of the cache, if anything.

@@ -808,11 +808,9 @@ fn an_idle_stream_expires_and_says_so() {
     let mut sequence = engine.sequence().unwrap();
     let mut fork = sequence.fork();
     stats_when(&engine, |stats| stats.expired_streams as usize == stats.open_streams);
-    for error in [
-        sequence.append(vec![1], read).err().unwrap(),
-        sequence.cut(0).err().unwrap(),
-        sequence.fork().err().unwrap(),
-    ] {
+    for error in
+        [sequence.append(vec![1], read).err().unwrap(), sequence.cut(0).err().unwrap(), sequence.fork().err().unwrap()]
+    {
         assert!(matches!(error, Error::Expired { .. }) && error.to_string().contains("open a new stream"), "{error}");
     }
     if let Ok(fork) = &mut fork {

@@ -163,7 +163,9 @@ impl Worker {
         let blocks = self.pool.available();
         let mut resources = Resources { tokens, block_tokens, blocks, holders: Vec::new(), users: Vec::new() };
         if schedule::blocks_wanted(&candidates, tokens, block_tokens) > blocks {
-            resources.holders.extend(self.sequences.iter().filter_map(|(id, sequence)| sequence.holder(*id, self.step)));
+            resources
+                .holders
+                .extend(self.sequences.iter().filter_map(|(id, sequence)| sequence.holder(*id, self.step)));
             resources.users = self.pool.users();
         }
         schedule::plan(candidates, resources)

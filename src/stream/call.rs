@@ -206,12 +206,7 @@ impl Stream {
         Ok(Work::Change(begun))
     }
 
-    fn begin_prompt(
-        &mut self,
-        messages: Vec<Message>,
-        notify: Option<Arc<Notify>>,
-        batch: &mut Batch,
-    ) -> Result<Work> {
+    fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Arc<Notify>>, batch: &mut Batch) -> Result<Work> {
         let conversation = self.shared.renderer.render(&self.shared.tokenizer, &messages, &self.policy.prompt.roles)?;
         let ids = conversation.prompt;
         let last = ids.len() - 1;

@@ -141,13 +141,7 @@ impl Tape {
     }
 
     /// Begins the next part of a feed: what the model sees at once.
-    fn run(
-        &mut self,
-        sequence: &mut Sequence,
-        kept: &[AnswerToken],
-        feed: &mut Feed,
-        batch: &mut Batch,
-    ) -> Result<()> {
+    fn run(&mut self, sequence: &mut Sequence, kept: &[AnswerToken], feed: &mut Feed, batch: &mut Batch) -> Result<()> {
         let (at, end) = (feed.at(), feed.keep + feed.append.len());
         if at == end {
             return Ok(());

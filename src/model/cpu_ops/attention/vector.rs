@@ -14,12 +14,7 @@ use super::{
 /// # Safety
 /// That of [`Kernel::run_task`], and the processor knows the instructions.
 #[inline(always)]
-pub(super) unsafe fn run_vector<D: Dots>(
-    attention: &Attention,
-    pools: CachePools,
-    output: OutputRows,
-    task: usize,
-) {
+pub(super) unsafe fn run_vector<D: Dots>(attention: &Attention, pools: CachePools, output: OutputRows, task: usize) {
     let Attention { format, heads: Heads { dim, .. }, .. } = *attention;
     // SAFETY: the caller's promises.
     unsafe {
