@@ -535,8 +535,8 @@ fn field(fields: &mut Vec<(u64, Field)>, choices: &mut Choices) {
     let at = choices.below(fields.len());
     let deeper = choices.below(12);
     match fields.get_mut(at) {
-        None => return,
-        Some((_, Field::Message(inner))) if deeper > 0 => return field(inner, choices),
+        None => {}
+        Some((_, Field::Message(inner))) if deeper > 0 => field(inner, choices),
         Some((_, Field::Varint(value))) if deeper > 2 => *value = choices.number() as u64,
         Some((_, Field::Fixed(value))) if deeper > 2 => {
             let numbers = [f32::NAN, f32::INFINITY, -1.0, 0.0, 1e-40, f32::MAX];

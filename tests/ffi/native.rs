@@ -33,8 +33,8 @@ pub(crate) fn have(program: &str) -> bool {
     if !have {
         let required = env::var("QWENGUARD_REQUIRE_TOOLCHAINS").is_ok_and(|value| value == "1");
         assert!(!required, "{program} is missing");
-        println!("LEFT OUT: {program} is missing");
-        eprintln!("LEFT OUT: {program} is missing");
+        println!("SKIPPED: {program} is missing");
+        eprintln!("SKIPPED: {program} is missing");
     }
     have
 }
