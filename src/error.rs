@@ -218,6 +218,6 @@ fn list(places: &[String]) -> String {
 
 impl From<ort::Error> for Error {
     fn from(error: ort::Error) -> Self {
-        Error::Inference(error.message().to_owned())
+        Error::Inference(one_line(error.message()))
     }
 }

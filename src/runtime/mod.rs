@@ -128,6 +128,6 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
 
 impl From<ort::Error<SessionBuilder>> for Error {
     fn from(error: ort::Error<SessionBuilder>) -> Self {
-        Error::Inference(error.message().to_owned())
+        Error::Inference(crate::error::one_line(error.message()))
     }
 }
