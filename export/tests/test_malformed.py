@@ -504,9 +504,9 @@ def test_a_library_that_panics_is_an_error():
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("{{ 1" + "+1" * 28_000 + " }}", ["words and signs"]),
-        ("{{ " + "not " * 28_000 + "x }}", ["words and signs"]),
-        ("{% if a %}" + "{% elif b %}" * 20_000 + "{% endif %}", ["nested"]),
+        ("{{ 1" + "\n+1" * 28_000 + " }}", ["words and signs"]),
+        ("{{ " + "not\n" * 28_000 + "x }}", ["words and signs"]),
+        ("{% if a %}" + "{% elif b %}\n" * 20_000 + "{% endif %}", ["nested"]),
         ("{% if a %}" * 100 + "{% endif %}" * 100, ["nested"]),
         ("{% set x %}" * 60 + "{% endset %}" * 60, ["nested"]),
         ("{{ " + "(" * 50 + "1" + ")" * 50 + " }}", ["brackets"]),
