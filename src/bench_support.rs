@@ -21,7 +21,7 @@ impl TextDeltas {
     /// An empty text for the tokenizer of this `tokenizer.json`.
     pub fn new(json: &[u8]) -> Self {
         let tokenizer = Tokenizer::new(json, 1 << 20).unwrap_or_else(|reason| panic!("{reason}"));
-        let text = DeltaTokenizer::new(&tokenizer, 0).unwrap_or_else(|error| panic!("{error}"));
+        let text = DeltaTokenizer::new(&tokenizer, 0, usize::MAX).unwrap_or_else(|error| panic!("{error}"));
         TextDeltas { tokenizer, text }
     }
 

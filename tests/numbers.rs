@@ -119,6 +119,23 @@ fn qkv(copy: &Copy, layer: usize) -> String {
     format!("layers.{layer}.attn.qkv{suffix}")
 }
 
+/// Little damage is not hidden by the rounding of an 8-bit cache. (What is smaller, digests find.)
+#[test]
+fn a_page_of_zeros_is_found() {
+    let bundle = root().join("export/nano/bundle");
+    for layer in 0..3 {
+        for matrix in ["attn.qkv", "mlp.gate_up"] {
+            let copy = Copy::of(&bundle);
+            let name = format!("layers.{layer}.{matrix}.packed");
+            copy.edit_tensor(&name, |weights| {
+                let middle = weights.len() / 2;
+                weights[middle..][..4096].fill(0);
+            });
+            copy.is_found(&format!("4 KiB of {name}"));
+        }
+    }
+}
+
 #[test]
 fn scales_of_ones_are_found() {
     for bundle in bundles().into_iter().take(3) {

@@ -27,7 +27,7 @@ pub(super) struct Checked<'t> {
 impl<'t> Checked<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
         let frame = frame();
-        let text = AnswerText::new(&frame);
+        let text = AnswerText::new(&frame, usize::MAX);
         Checked { tokenizer, frame, text, tokens: Vec::new(), stable: 0, bytes: Vec::new(), told: 0..0 }
     }
 
@@ -93,7 +93,7 @@ impl<'t> Checked<'t> {
     /// The tokens are as if the bytes had come at once. How many are known to be stable may differ: in a long run of
     /// letters that is only looked for near the end.
     pub(super) fn check(&self) {
-        let mut whole = AnswerText::new(&self.frame);
+        let mut whole = AnswerText::new(&self.frame, usize::MAX);
         let (start, end) = (self.told.start, self.told.end);
         let parts = [(&self.bytes[..start], false), (&self.bytes[start..end], true), (&self.bytes[end..], false)];
         for (bytes, told) in parts {

@@ -44,7 +44,7 @@ impl<'t> Checked<'t> {
 
     /// What the text so far is as a whole.
     pub(super) fn whole(&self) -> Vec<TextToken> {
-        stretch(self.tokenizer, &self.delta.text, self.delta.tail, true).unwrap().tokens
+        stretch(self.tokenizer, &self.delta.text, self.delta.tail, true, usize::MAX).unwrap().unwrap().tokens
     }
 }
 
