@@ -56,7 +56,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 	bench-crossing clean
 
 demo: $(runtime)
-	cargo build --release --locked --features cli
+	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 
@@ -66,7 +66,7 @@ test-export: $(venv)
 	target/venv/bin/pytest -q export/tests
 
 test-rust: $(runtime) test-data
-	cargo test --locked --features cli,capi
+	cargo test --locked --workspace --features qwenguard/capi
 
 # The oldest and the newest ONNX Runtime that are known to work. ORT_VERSION is tested by `make test`.
 runtimes := 1.23.0 1.32.0
@@ -74,7 +74,7 @@ runtimes := 1.23.0 1.32.0
 test-runtimes: test-data $(foreach v,$(runtimes),target/onnxruntime-$(v)/$(library))
 	for version in $(runtimes); do \
 		ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$$version ORT_DISABLE_TELEMETRY=1 \
-			cargo test --locked --features cli,capi --test golden --test moderate --test vectors || exit 1; \
+			cargo test --locked --workspace --features qwenguard/capi --test golden --test moderate --test vectors || exit 1; \
 	done
 
 target/onnxruntime-%/$(library):
@@ -99,7 +99,7 @@ test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
-	QWENGUARD_MUTATIONS=10000 cargo test --locked --features cli,capi --test mutations -- --nocapture
+	QWENGUARD_MUTATIONS=10000 cargo test --locked --features capi --test mutations -- --nocapture
 
 # A minute for every fuzz target of texts; `make fuzz fuzz_targets=bundles` runs that of bundles. Needs a nightly compiler
 # and cargo-fuzz.
@@ -109,7 +109,7 @@ fuzz:
 
 # The C library, shared and static. Cargo gives a shared library no versioned name of its own accord.
 lib:
-	cargo rustc --locked --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
+	cargo rustc --locked --package qwenguard --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
 
 # A folder with all that a program in C or C++ needs. It runs anywhere on this platform, and can be moved.
 dist: lib $(runtime)
@@ -146,7 +146,7 @@ example-csharp: dist
 
 # The header of the C ABI, from the source: see build.rs.
 header:
-	cargo build --locked --lib --features capi
+	cargo build --locked --package qwenguard --lib --features capi
 	cp "$$(ls -t target/debug/build/qwenguard-*/out/qwenguard.h | head -n 1)" include/qwenguard.h
 
 # ONNX Runtime's shared library, out of its Python wheel.

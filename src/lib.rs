@@ -7,8 +7,7 @@
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
-//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `cli` builds the command line `qwenguard`;
-//! `capi` exports the C ABI.
+//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
 
 #[doc(hidden)]
 pub mod bench_support;

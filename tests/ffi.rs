@@ -11,3 +11,5 @@ mod native;
 #[cfg(target_os = "linux")]
 #[path = "ffi/process.rs"]
 mod process;
+#[path = "common/tools.rs"]
+mod tools;
