@@ -12,13 +12,20 @@ TRANSFORMERS_VERSION := 5.23.0
 export ORT_DISABLE_TELEMETRY := 1
 
 host = $(shell rustc -vV | sed -n 's/^host: //p')
+# ONNX Runtime's library, and where Python keeps the programs of an environment.
+ifeq ($(OS),Windows_NT)
+library := onnxruntime.dll
+scripts := Scripts
+else
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
+scripts := bin
+endif
 runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
-exporter := target/venv/bin/qwenguard-export
+exporter := target/venv/$(scripts)/qwenguard-export
 peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
 compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
@@ -49,7 +56,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
+.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
@@ -60,10 +67,19 @@ demo: $(runtime)
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 
+# The format, clippy, and the documentation of the library.
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --features qwenguard/capi,qwenguard/_internals -- -D warnings
+
+doc: export RUSTDOCFLAGS := -D warnings
+doc:
+	cargo doc --locked --no-deps --package qwenguard --features capi
+
 test: test-export test-rust test-go test-java test-csharp
 
 test-export: $(venv)
-	target/venv/bin/pytest -q export/tests
+	target/venv/$(scripts)/pytest -q export/tests
 
 test-rust: $(runtime) test-data
 	cargo test --locked --workspace --features qwenguard/capi
@@ -82,7 +98,7 @@ target/onnxruntime-%/$(library):
 	mkdir -p $(@D)/wheel
 	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d $(@D)/wheel onnxruntime==$*
 	$(PYTHON) -m zipfile -e $(@D)/wheel/onnxruntime-*.whl $(@D)/wheel
-	cp "$$(find $(@D)/wheel/onnxruntime/capi -name 'libonnxruntime.*')" $@
+	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
 
 test-go: dist
@@ -155,7 +171,7 @@ $(runtime):
 	mkdir -p target/onnxruntime target/download
 	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download onnxruntime==$(ORT_VERSION)
 	$(PYTHON) -m zipfile -e target/download/onnxruntime-*.whl target/download/onnxruntime
-	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name 'libonnxruntime.*')" target/onnxruntime/$(library)
+	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name '$(basename $(library)).*')" target/onnxruntime/$(library)
 	for notice in LICENSE ThirdPartyNotices.txt; do \
 		cp target/download/onnxruntime/onnxruntime/$$notice target/onnxruntime/onnxruntime-$${notice%.txt}.txt; \
 	done
@@ -164,7 +180,7 @@ $(runtime):
 # The exporter and what its tests need.
 $(venv): export/pyproject.toml
 	$(PYTHON) -m venv target/venv
-	target/venv/bin/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	target/venv/$(scripts)/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
@@ -209,7 +225,7 @@ bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench
 	bench-crossing
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
-	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
+	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
 
 bench-peers: $(runtime) target/bench/0.6B-int8 $(peers)
 	$(compare)

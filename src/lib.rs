@@ -9,8 +9,6 @@
 //!
 //! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
 
-#[doc(hidden)]
-pub mod bench_support;
 mod bundle;
 mod config;
 mod engine;
@@ -18,6 +16,9 @@ mod error;
 #[cfg(feature = "capi")]
 mod ffi;
 mod guard;
+#[cfg(feature = "_internals")]
+#[doc(hidden)]
+pub mod internals;
 mod model;
 mod policy;
 mod process;
@@ -42,8 +43,3 @@ pub use verdict::{Labels, Risk, Verdict};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The bodies of the fuzz targets: see fuzz/.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use text::{fuzz_deltas, fuzz_push_text};
