@@ -7,11 +7,8 @@
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
-//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `cli` builds the command line `qwenguard`;
-//! `capi` exports the C ABI.
+//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
 
-#[doc(hidden)]
-pub mod bench_support;
 mod bundle;
 mod config;
 mod engine;
@@ -19,6 +16,9 @@ mod error;
 #[cfg(feature = "capi")]
 mod ffi;
 mod guard;
+#[cfg(feature = "_internals")]
+#[doc(hidden)]
+pub mod internals;
 mod model;
 mod policy;
 mod process;
@@ -43,8 +43,3 @@ pub use verdict::{Labels, Risk, Verdict};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The bodies of the fuzz targets: see fuzz/.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use text::{fuzz_deltas, fuzz_push_text};

@@ -1,6 +1,6 @@
 //! An answer that comes as text: its channels, and the tokens that the model is fed for it.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 mod checked;
 
 use std::ops::Range;
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{Error, Result};
 
-#[cfg(fuzzing)]
-pub use checked::fuzz;
+#[cfg(feature = "_internals")]
+pub(crate) use checked::check_answer;
 
 /// The most bytes that one push may have.
 pub(crate) const MAX_PUSH: usize = 1 << 20;

@@ -9,14 +9,14 @@
 //! [`encode`] does the same with a whole text. So the tokens are those of the tokenizer's own encoding, except in text
 //! with a stretch of [`TAIL`] bytes that cannot be cut, such as one word of that length.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 mod checked;
 mod scan;
 #[cfg(test)]
 mod tests;
 
-#[cfg(fuzzing)]
-pub use checked::fuzz;
+#[cfg(feature = "_internals")]
+pub(crate) use checked::check_deltas;
 
 use std::collections::TryReserveError;
 

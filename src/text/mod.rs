@@ -14,15 +14,15 @@ pub(crate) mod size;
 mod template;
 mod tokenizer;
 
-#[cfg(fuzzing)]
-pub use answer::fuzz as fuzz_push_text;
+#[cfg(feature = "_internals")]
+pub(crate) use answer::check_answer;
 pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextEdit};
 pub use conversation::Message;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 pub(crate) use conversation::ThinkFrame;
 pub(crate) use conversation::{Frame, Renderer};
-#[cfg(fuzzing)]
-pub use delta::fuzz as fuzz_deltas;
+#[cfg(feature = "_internals")]
+pub(crate) use delta::check_deltas;
 pub(crate) use delta::{DeltaTokenizer, Edit};
 pub use markup::Channel;
 pub use tokenizer::TextToken;

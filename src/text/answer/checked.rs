@@ -124,7 +124,7 @@ impl<'t> Checked<'t> {
 }
 
 /// What a fuzzer's bytes do to an answer: each step is an instruction, a length and as many bytes.
-pub(super) fn run(tokenizer: &Tokenizer, mut data: &[u8]) {
+pub(crate) fn check_answer(tokenizer: &Tokenizer, mut data: &[u8]) {
     let mut checked = Checked::new(tokenizer);
     while let [instruction, length, rest @ ..] = data {
         let (bytes, rest) = rest.split_at((*length as usize).min(rest.len()));
@@ -137,15 +137,6 @@ pub(super) fn run(tokenizer: &Tokenizer, mut data: &[u8]) {
         }
         checked.check();
     }
-}
-
-/// The body of the fuzz target `push_text`.
-#[cfg(fuzzing)]
-pub fn fuzz(data: &[u8]) {
-    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
-    const JSON: &[u8] =
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/odd-bf16/tokenizer.json"));
-    run(TOKENIZER.get_or_init(|| Tokenizer::new(JSON, 640).unwrap()), data);
 }
 
 #[cfg(test)]
@@ -204,7 +195,7 @@ mod tests {
                 data.extend([random.random_range(0..8), length as u8]);
                 data.extend(&text.as_bytes()[..length]);
             }
-            run(&tokenizer, &data);
+            check_answer(&tokenizer, &data);
         }
     }
 }
