@@ -1,7 +1,7 @@
 # `make demo` moderates sample conversations with the built-in demonstration guard; `make test` runs all tests.
 
 PYTHON ?= python3
-# The newest version that reports nothing about its use: see README.md.
+# The newest version that reports nothing about its use: see docs/runtime.md.
 ORT_VERSION := 1.28.0
 TOKENIZER_VERSION := 3.7.2
 LLAMA_VERSION := 0.3.36
