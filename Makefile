@@ -72,9 +72,8 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features qwenguard/capi,qwenguard/_internals -- -D warnings
 
-doc: export RUSTDOCFLAGS := -D warnings
 doc:
-	cargo doc --locked --no-deps --package qwenguard --features capi
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
 test: test-export test-rust test-go test-java test-csharp
 
