@@ -20,8 +20,9 @@ pub use checked::fuzz;
 
 use std::collections::TryReserveError;
 
-use super::{TextToken, Tokenizer};
+use super::tokenizer::{TextToken, Tokenizer};
 use crate::{Error, Result};
+use scan::Cut;
 
 /// The most bytes of text that are tokenized again with each delta.
 pub(crate) const TAIL: usize = 1024;
@@ -42,16 +43,6 @@ pub(crate) struct DeltaTokenizer {
     tail: usize,
     /// Where the text starts in the caller's bytes: tokens and errors count from there.
     offset: usize,
-}
-
-/// A place in the text from which the rest is tokenized without what is before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Cut {
-    at: usize,
-    /// How many tokens are before it.
-    tokens: usize,
-    /// So long a text must be to have this cut.
-    known: usize,
 }
 
 /// A change of a text and its tokens: the first `keep` tokens stay, the others give way to `append`.
