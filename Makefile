@@ -12,13 +12,20 @@ TRANSFORMERS_VERSION := 5.23.0
 export ORT_DISABLE_TELEMETRY := 1
 
 host = $(shell rustc -vV | sed -n 's/^host: //p')
+# ONNX Runtime's library, and where Python keeps the programs of an environment.
+ifeq ($(OS),Windows_NT)
+library := onnxruntime.dll
+scripts := Scripts
+else
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
+scripts := bin
+endif
 runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
-exporter := target/venv/bin/qwenguard-export
+exporter := target/venv/$(scripts)/qwenguard-export
 peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
 compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
@@ -49,24 +56,33 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
+.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
 	bench-crossing clean
 
 demo: $(runtime)
-	cargo build --release --locked --features cli
+	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
+
+# The format, clippy, and the documentation of the library.
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --features qwenguard/capi,qwenguard/_internals -- -D warnings
+
+doc: export RUSTDOCFLAGS := -D warnings
+doc:
+	cargo doc --locked --no-deps --package qwenguard --features capi
 
 test: test-export test-rust test-go test-java test-csharp
 
 test-export: $(venv)
-	target/venv/bin/pytest -q export/tests
+	target/venv/$(scripts)/pytest -q export/tests
 
 test-rust: $(runtime) test-data
-	cargo test --locked --features cli,capi
+	cargo test --locked --workspace --features qwenguard/capi
 
 # The oldest and the newest ONNX Runtime that are known to work. ORT_VERSION is tested by `make test`.
 runtimes := 1.23.0 1.32.0
@@ -74,7 +90,7 @@ runtimes := 1.23.0 1.32.0
 test-runtimes: test-data $(foreach v,$(runtimes),target/onnxruntime-$(v)/$(library))
 	for version in $(runtimes); do \
 		ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$$version ORT_DISABLE_TELEMETRY=1 \
-			cargo test --locked --features cli,capi --test golden --test moderate --test vectors || exit 1; \
+			cargo test --locked --workspace --features qwenguard/capi --test golden --test moderate --test vectors || exit 1; \
 	done
 
 target/onnxruntime-%/$(library):
@@ -82,7 +98,7 @@ target/onnxruntime-%/$(library):
 	mkdir -p $(@D)/wheel
 	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d $(@D)/wheel onnxruntime==$*
 	$(PYTHON) -m zipfile -e $(@D)/wheel/onnxruntime-*.whl $(@D)/wheel
-	cp "$$(find $(@D)/wheel/onnxruntime/capi -name 'libonnxruntime.*')" $@
+	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
 
 test-go: dist
@@ -99,7 +115,7 @@ test-data: $(bundles) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
-	QWENGUARD_MUTATIONS=10000 cargo test --locked --features cli,capi --test mutations -- --nocapture
+	QWENGUARD_MUTATIONS=10000 cargo test --locked --features capi --test mutations -- --nocapture
 
 # A minute for every fuzz target of texts; `make fuzz fuzz_targets=bundles` runs that of bundles. Needs a nightly compiler
 # and cargo-fuzz.
@@ -109,7 +125,7 @@ fuzz:
 
 # The C library, shared and static. Cargo gives a shared library no versioned name of its own accord.
 lib:
-	cargo rustc --locked --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
+	cargo rustc --locked --package qwenguard --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
 
 # A folder with all that a program in C or C++ needs. It runs anywhere on this platform, and can be moved.
 dist: lib $(runtime)
@@ -146,7 +162,7 @@ example-csharp: dist
 
 # The header of the C ABI, from the source: see build.rs.
 header:
-	cargo build --locked --lib --features capi
+	cargo build --locked --package qwenguard --lib --features capi
 	cp "$$(ls -t target/debug/build/qwenguard-*/out/qwenguard.h | head -n 1)" include/qwenguard.h
 
 # ONNX Runtime's shared library, out of its Python wheel.
@@ -155,7 +171,7 @@ $(runtime):
 	mkdir -p target/onnxruntime target/download
 	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download onnxruntime==$(ORT_VERSION)
 	$(PYTHON) -m zipfile -e target/download/onnxruntime-*.whl target/download/onnxruntime
-	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name 'libonnxruntime.*')" target/onnxruntime/$(library)
+	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name '$(basename $(library)).*')" target/onnxruntime/$(library)
 	for notice in LICENSE ThirdPartyNotices.txt; do \
 		cp target/download/onnxruntime/onnxruntime/$$notice target/onnxruntime/onnxruntime-$${notice%.txt}.txt; \
 	done
@@ -164,7 +180,7 @@ $(runtime):
 # The exporter and what its tests need.
 $(venv): export/pyproject.toml
 	$(PYTHON) -m venv target/venv
-	target/venv/bin/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	target/venv/$(scripts)/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
@@ -209,7 +225,7 @@ bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench
 	bench-crossing
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
-	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
+	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
 
 bench-peers: $(runtime) target/bench/0.6B-int8 $(peers)
 	$(compare)

@@ -1,10 +1,10 @@
-//! Attention over a paged cache that is not in the processor's caches, on one thread: `cargo bench --bench attention`.
+//! Attention over a paged cache that is not in the processor's caches, on one thread: `cargo bench --features _internals --bench attention`.
 //! Throughput is in bytes of cache, each counted once per step.
 
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qwenguard::bench_support::PagedStreams;
+use qwenguard::internals::PagedStreams;
 
 /// Query heads, KV heads and values per head of the 0.6B model.
 const HEADS: (usize, usize, usize) = (16, 8, 128);

@@ -1,4 +1,4 @@
-//! What a text delta costs late in an answer: `cargo bench --bench delta`. The same words are pushed after 1,000 and
+//! What a text delta costs late in an answer: `cargo bench --features _internals --bench delta`. The same words are pushed after 1,000 and
 //! after 7,000 tokens, with the tokenizer of Qwen3: tokenizing alone, and whole pushes on a tiny model, whose attention
 //! still grows with the context.
 
@@ -8,7 +8,7 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use qwenguard::{Guard, Message, bench_support::TextDeltas};
+use qwenguard::{Guard, Message, internals::TextDeltas};
 
 const TEXT: &str = "The old harbour lies in the north of the town, where 3 ships came in yesterday; nobody knows why. ";
 

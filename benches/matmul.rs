@@ -1,8 +1,8 @@
-//! Multiplication by 8-bit weights, on one thread: `cargo bench --bench matmul`. Throughput is in multiplications
+//! Multiplication by 8-bit weights, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
 //! (elements) per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qwenguard::bench_support::Int8Matrix;
+use qwenguard::internals::Int8Matrix;
 
 /// Outputs and inputs of a layer's matrices in the 0.6B model: q, k and v; o; gate and up; down.
 const SHAPES: [(usize, usize); 4] = [(4096, 1024), (1024, 2048), (6144, 1024), (1024, 3072)];

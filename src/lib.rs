@@ -7,14 +7,11 @@
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
-//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `cli` builds the command line `qwenguard`;
-//! `capi` exports the C ABI.
+//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
 
 // Of tests that tell a whole story, length is not asked.
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
-#[doc(hidden)]
-pub mod bench_support;
 mod bundle;
 mod config;
 mod engine;
@@ -22,6 +19,9 @@ mod error;
 #[cfg(feature = "capi")]
 mod ffi;
 mod guard;
+#[cfg(feature = "_internals")]
+#[doc(hidden)]
+pub mod internals;
 mod limits;
 mod model;
 mod opened;
@@ -49,8 +49,3 @@ pub use verdict::{Labels, Risk, Verdict};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The bodies of the fuzz targets: see fuzz/.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use text::{fuzz_deltas, fuzz_push_text};

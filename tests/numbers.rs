@@ -119,6 +119,23 @@ fn qkv(copy: &Copy, layer: usize) -> String {
     format!("layers.{layer}.attn.qkv{suffix}")
 }
 
+/// Little damage is not hidden by the rounding of an 8-bit cache. (What is smaller, digests find.)
+#[test]
+fn a_page_of_zeros_is_found() {
+    let bundle = root().join("export/nano/bundle");
+    for layer in 0..3 {
+        for matrix in ["attn.qkv", "mlp.gate_up"] {
+            let copy = Copy::of(&bundle);
+            let name = format!("layers.{layer}.{matrix}.packed");
+            copy.edit_tensor(&name, |weights| {
+                let middle = weights.len() / 2;
+                weights[middle..][..4096].fill(0);
+            });
+            copy.is_found(&format!("4 KiB of {name}"));
+        }
+    }
+}
+
 #[test]
 fn scales_of_ones_are_found() {
     for bundle in bundles().into_iter().take(3) {
@@ -342,41 +359,4 @@ fn one_damaged_token_is_an_error_of_streams_that_have_it() {
         assert_eq!(first.push_text(&text[8..]).unwrap().tokens, wanted.tokens, "{precision}");
         second.push_text(text).unwrap();
     }
-}
-
-/// The command line says what is wrong, and gives no verdict. What it gives of a sound bundle are numbers.
-#[test]
-#[cfg(feature = "cli")]
-fn probabilities_in_json_are_numbers() {
-    let run = |bundle: &Path, config: &str| {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("config.toml"), config).unwrap();
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_qwenguard"))
-            .args(["moderate", "--json", "--no-stop", "export/nano/demo.jsonl", "--bundle"])
-            .arg(bundle)
-            .arg("--config")
-            .arg(folder.path().join("config.toml"))
-            .current_dir(root())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
-    let nano = root().join("export/nano/bundle");
-    let (code, events, errors) = run(&nano, "");
-    assert_eq!(code, Some(3), "{errors}");
-    let mut verdicts = 0;
-    for event in events.lines() {
-        let event: serde_json::Value = serde_json::from_str(event).unwrap();
-        for probabilities in ["risk_probs", "category_probs"].iter().filter_map(|name| event["verdict"].get(name)) {
-            assert!(probabilities.as_object().unwrap().values().all(serde_json::Value::is_number), "{event}");
-            verdicts += 1;
-        }
-    }
-    assert!(verdicts > 100);
-    let copy = damaged(&nano);
-    let (code, events, errors) = run(copy.0.path(), "verify_files = false\nself_test = false");
-    assert!(!matches!(code, Some(0 | 3)), "{code:?}: {events}");
-    assert!(!events.contains("verdict"), "{events}");
-    assert!((events + &errors).contains("not finite"), "{errors}");
 }

@@ -117,6 +117,14 @@ fn sizes_are_looked_at_first() {
     stream.prompt(&[Message::user("hello")]).unwrap();
     assert!(matches!(stream.push_tokens(&vec![5; 10_000_000]), Err(Error::ContextFull { wanted: 10_000_000, .. })));
     assert!(matches!(stream.push_text("word ".repeat(200_000).as_bytes()), Err(Error::ContextFull { .. })));
+    // As many bytes as 512 tokens could have: only tokenizing shows that they do not fit.
+    let used = stream.context_used();
+    let longest = (0..).map_while(|id| guard.token_bytes(id).ok()).map(<[u8]>::len).max().unwrap();
+    let text = "q ".repeat(longest * (512 - used) / 2);
+    let error = stream.push_text(text.as_bytes()).unwrap_err();
+    let Error::ContextFull { used: found, wanted, limit: 512 } = error else { panic!("{error}") };
+    assert!(found == used && wanted > 512 - used && wanted < text.len() / 2, "{error}");
+    assert_eq!(stream.context_used(), used);
     stream.push_text(b"hello").unwrap();
     stream.finish().unwrap();
     let next = [Message::user("a".repeat(5 << 20))];

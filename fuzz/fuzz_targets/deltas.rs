@@ -2,4 +2,12 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| qwenguard::fuzz_deltas(data));
+use std::sync::LazyLock;
+
+use qwenguard::internals::CheckedTexts;
+
+static TEXTS: LazyLock<CheckedTexts> = LazyLock::new(|| {
+    CheckedTexts::new(include_bytes!("../../tests/golden/checkpoints/odd-bf16/tokenizer.json"))
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| TEXTS.deltas(data));

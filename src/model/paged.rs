@@ -31,18 +31,39 @@ pub(crate) struct PagedOptions {
     pub(crate) threads: usize,
 }
 
-/// The paged graph with its KV pools.
+/// The paged graph with its KV cache.
 pub(crate) struct PagedModel {
     name: String,
     session: Session,
+    cache: Cache,
+    dims: Dimensions,
+    /// Classes of the [`HEADS`].
+    classes: [usize; 4],
+}
+
+/// The pools of a KV cache.
+struct Cache {
     /// Each pool is bound as an input and as an output once.
     binding: IoBinding,
     /// The memory behind the binding; declared after it, so dropped after it.
     _pools: Vec<Pool>,
     layout: Layout,
-    vocab_size: usize,
-    /// Classes of the [`HEADS`].
-    classes: [usize; 4],
+}
+
+impl Cache {
+    fn new(session: &Session, dims: &Dimensions, format: CacheFormat, blocks: usize) -> Result<Self> {
+        let mut binding = session.create_binding()?;
+        let pool_shape = [blocks, dims.num_kv_heads, format.record_bytes(dims.head_dim)];
+        let mut pools = Vec::with_capacity(2 * dims.num_layers);
+        for layer in 0..dims.num_layers {
+            for part in ["key_cache", "value_cache"] {
+                let (input, output) = (format!("{part}.{layer}"), format!("{part}_out.{layer}"));
+                pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
+            }
+        }
+        let layout = Layout { block_tokens: BLOCK, blocks, block_bytes: block_bytes(dims, format) };
+        Ok(Cache { binding, _pools: pools, layout })
+    }
 }
 
 impl PagedModel {
@@ -78,18 +99,17 @@ impl PagedModel {
             SessionError::Weights(reason) => bundle.file_error(WEIGHTS, reason),
         })?;
         drop(checked);
-        let mut binding = session.create_binding()?;
-        let pool_shape = [num_blocks, dims.num_kv_heads, options.format.record_bytes(dims.head_dim)];
-        let mut pools = Vec::with_capacity(2 * dims.num_layers);
-        for layer in 0..dims.num_layers {
-            for part in ["key_cache", "value_cache"] {
-                let (input, output) = (format!("{part}.{layer}"), format!("{part}_out.{layer}"));
-                pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
-            }
-        }
-        let layout = Layout { block_tokens: BLOCK, blocks: num_blocks, block_bytes };
-        let (name, vocab_size) = (bundle.name(), dims.vocab_size);
-        Ok(PagedModel { name, session, binding, _pools: pools, layout, vocab_size, classes })
+        let cache = Cache::new(&session, dims, options.format, num_blocks)?;
+        Ok(PagedModel { name: bundle.name(), session, cache, dims: dims.clone(), classes })
+    }
+
+    /// Runs something with an empty f32 cache of so many blocks. The model's own comes back as it was.
+    pub(crate) fn with_f32_cache<T>(&mut self, blocks: usize, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let other = Cache::new(&self.session, &self.dims, CacheFormat::Fp32, blocks)?;
+        let own = std::mem::replace(&mut self.cache, other);
+        let result = run(self);
+        self.cache = own;
+        result
     }
 
     /// Bytes of the cache that a stream of so many tokens takes.
@@ -99,7 +119,7 @@ impl PagedModel {
 
     /// Bytes of the cache that one token takes.
     pub(crate) fn cache_bytes_per_token(&self) -> usize {
-        self.layout.block_bytes / BLOCK
+        self.cache.layout.block_bytes / BLOCK
     }
 
     fn bind_batch(&mut self, batch: &RaggedBatch) -> Result<()> {
@@ -109,7 +129,7 @@ impl PagedModel {
         for (row, blocks) in table.chunks_exact_mut(width.max(1)).zip(&batch.blocks) {
             row[..blocks.len()].copy_from_slice(blocks);
         }
-        let binding = &mut self.binding;
+        let binding = &mut self.cache.binding;
         let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
         for name in HEADS {
             // Anew for every step: a bound output keeps the tensor, and so the shape, of the last run.
@@ -129,18 +149,18 @@ impl Model for PagedModel {
     }
 
     fn layout(&self) -> Layout {
-        self.layout
+        self.cache.layout
     }
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
         // The runtime's Gather would read outside the embedding only after its own check, but its message would not
         // name the token; an empty batch crashes some kernels.
-        let known = 0..self.vocab_size as i64;
+        let known = 0..self.dims.vocab_size as i64;
         if batch.tokens() == 0 || batch.input_ids.iter().any(|id| !known.contains(id)) {
             return Err(Error::Inference("a batch is empty or has an unknown token id".into()));
         }
         self.bind_batch(batch)?;
-        let outputs = self.session.run_binding(&self.binding)?;
+        let outputs = self.session.run_binding(&self.cache.binding)?;
         let logits = |head: usize| matrix(&outputs, HEADS[head], [batch.tokens(), self.classes[head]]);
         Ok(HeadLogits {
             response: RoleLogits { risk: logits(0)?, category: logits(1)? },

@@ -38,7 +38,7 @@ impl Answer {
     pub(super) fn push_text(&self, shared: &Opened, call: &'static str, told: bool, bytes: &[u8]) -> Result<Change> {
         self.check_open(call)?;
         let text = match &self.input {
-            Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame)),
+            Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame, self.tape.most_tokens(shared))),
             Input::Text(text) => Cow::Borrowed(&**text),
             Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         };
@@ -46,7 +46,8 @@ impl Answer {
             let least = shared.tokenizer.least_tokens(least_bytes(bytes));
             self.tape.check_fits(shared, self.final_tokens(), least)?;
         }
-        let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes)?;
+        let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes);
+        let edit = edit.map_err(|error| self.tape.after_prompt(shared, error))?;
         let fresh = if let Cow::Owned(text) = text { Some(Box::new(text)) } else { None };
         Ok(Change::of_text(fresh, edit))
     }

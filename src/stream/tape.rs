@@ -213,6 +213,24 @@ impl Tape {
         Ok(())
     }
 
+    /// How many tokens an answer may have.
+    pub(super) fn most_tokens(&self, shared: &Opened) -> usize {
+        match shared.overflow {
+            Overflow::Error => shared.info.context.saturating_sub(self.prompt.len()),
+            Overflow::Restart => usize::MAX,
+        }
+    }
+
+    /// An error about the answer's length as one about the context's.
+    pub(super) fn after_prompt(&self, shared: &Opened, error: Error) -> Error {
+        match error {
+            Error::ContextFull { used, wanted, .. } => {
+                Error::ContextFull { used: self.prompt.len() + used, wanted, limit: shared.info.context }
+            }
+            other => other,
+        }
+    }
+
     /// How many tokens of an answer the model sees at once, if these fit.
     fn room(&self, shared: &Opened, kept: &[AnswerToken], append: &[AnswerToken]) -> Result<usize> {
         let limit = shared.info.context;

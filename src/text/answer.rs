@@ -1,6 +1,6 @@
 //! An answer that comes as text: its channels, and the tokens that the model is fed for it.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 mod checked;
 
 use std::ops::Range;
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{Error, Result};
 
-#[cfg(fuzzing)]
-pub use checked::fuzz;
+#[cfg(feature = "_internals")]
+pub(crate) use checked::check_answer;
 
 /// The most bytes that one push may have.
 pub(crate) const MAX_PUSH: usize = 1 << 20;
@@ -40,6 +40,8 @@ pub(crate) struct AnswerText {
     told: Range<usize>,
     thinking: Option<DeltaTokenizer>,
     answer: Option<DeltaTokenizer>,
+    /// The most tokens that one of them may have.
+    most: usize,
 }
 
 /// A change of an answer's tokens: the first `keep` stay, the others give way to `append`.
@@ -92,8 +94,9 @@ struct Change {
 }
 
 impl AnswerText {
-    pub(crate) fn new(frame: &Frame) -> Self {
-        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0..0, thinking: None, answer: None }
+    /// An empty text. Tokenizing stops when more than `most` tokens are there.
+    pub(crate) fn new(frame: &Frame, most: usize) -> Self {
+        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0..0, thinking: None, answer: None, most }
     }
 
     /// Bytes that came.
@@ -179,7 +182,7 @@ impl AnswerText {
             return Err(Error::Argument { argument: "bytes", reason });
         }
         let Range { start, end } = self.told;
-        let mut text = AnswerText::new(frame);
+        let mut text = AnswerText::new(frame, self.most);
         for (part, told) in [(0..start, false), (start..end, true), (end..length, false)] {
             for piece in bytes[part.start.min(length)..part.end.min(length)].chunks(MAX_PUSH) {
                 text.apply(text.push(tokenizer, frame, told, piece)?);
@@ -218,7 +221,7 @@ impl AnswerText {
     fn grow(&self, tokenizer: &Tokenizer, frame: &Frame, growth: Growth) -> Result<TextEdit> {
         let Parts { thinking, thinking_ends, answer } = &growth.parts;
         let thinking = self.thinking_change(tokenizer, frame, thinking, *thinking_ends, growth.ends)?;
-        let answer = change(tokenizer, &self.answer, answer, growth.ends)?;
+        let answer = self.change(tokenizer, &self.answer, answer, growth.ends)?;
 
         let mut keep = self.before_answer(frame);
         let mut append = Vec::new();
@@ -261,13 +264,40 @@ impl AnswerText {
             frame.thinking.as_ref().filter(|_| closes && !(part.text.is_empty() && self.thinking.is_none()))
         else {
             let ends = ends && !self.markup.in_answer();
-            return change(tokenizer, &self.thinking, part, ends);
+            return self.change(tokenizer, &self.thinking, part, ends);
         };
-        let fresh = fresh(tokenizer, &self.thinking, part)?;
+        let fresh = self.fresh(tokenizer, &self.thinking, part)?;
         let text = fresh.as_ref().or(self.thinking.as_ref()).expect("one of them is there");
         let edit = text.end_with(tokenizer, &part.text, &frame.tail)?;
         let limit = text.offset() + text.bytes() + part.text.len();
         Ok(Some(Change { fresh, edit, limit }))
+    }
+
+    /// What some bytes, or the end, change in the text of a channel. None if nothing.
+    fn change(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &Option<DeltaTokenizer>,
+        part: &Part,
+        ends: bool,
+    ) -> Result<Option<Change>> {
+        if part.text.is_empty() && (text.is_none() || !ends) {
+            return Ok(None);
+        }
+        let fresh = self.fresh(tokenizer, text, part)?;
+        let text = fresh.as_ref().or(text.as_ref()).expect("one of them is there");
+        let edit = if ends { text.end_with(tokenizer, &part.text, "")? } else { text.push(tokenizer, &part.text)? };
+        Ok(Some(Change { fresh, edit, limit: usize::MAX }))
+    }
+
+    /// The text of a channel that starts with this part.
+    fn fresh(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &Option<DeltaTokenizer>,
+        part: &Part,
+    ) -> Result<Option<DeltaTokenizer>> {
+        if text.is_some() { Ok(None) } else { DeltaTokenizer::new(tokenizer, part.at, self.most).map(Some) }
     }
 
     /// How many tokens are before the answer proper.
@@ -302,22 +332,6 @@ impl AnswerText {
             (None, _) => self.before_answer(frame),
         }
     }
-}
-
-/// What some bytes, or the end, change in the text of a channel. None if nothing.
-fn change(tokenizer: &Tokenizer, text: &Option<DeltaTokenizer>, part: &Part, ends: bool) -> Result<Option<Change>> {
-    if part.text.is_empty() && (text.is_none() || !ends) {
-        return Ok(None);
-    }
-    let fresh = fresh(tokenizer, text, part)?;
-    let text = fresh.as_ref().or(text.as_ref()).expect("one of them is there");
-    let edit = if ends { text.end_with(tokenizer, &part.text, "")? } else { text.push(tokenizer, &part.text)? };
-    Ok(Some(Change { fresh, edit, limit: usize::MAX }))
-}
-
-/// The text of a channel that starts with this part.
-fn fresh(tokenizer: &Tokenizer, text: &Option<DeltaTokenizer>, part: &Part) -> Result<Option<DeltaTokenizer>> {
-    if text.is_some() { Ok(None) } else { DeltaTokenizer::new(tokenizer, part.at).map(Some) }
 }
 
 fn apply(text: &mut Option<DeltaTokenizer>, change: Option<Change>) {

@@ -9,14 +9,14 @@
 //! [`encode`] does the same with a whole text. So the tokens are those of the tokenizer's own encoding, except in text
 //! with a stretch of [`TAIL`] bytes that cannot be cut, such as one word of that length.
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 mod checked;
 mod scan;
 #[cfg(test)]
 mod tests;
 
-#[cfg(fuzzing)]
-pub use checked::fuzz;
+#[cfg(feature = "_internals")]
+pub(crate) use checked::check_deltas;
 
 use std::collections::TryReserveError;
 
@@ -43,6 +43,8 @@ pub(crate) struct DeltaTokenizer {
     tail: usize,
     /// Where the text starts in the caller's bytes: tokens and errors count from there.
     offset: usize,
+    /// The most tokens that it may have.
+    most: usize,
 }
 
 /// A change of a text and its tokens: the first `keep` tokens stay, the others give way to `append`.
@@ -69,13 +71,13 @@ struct Stretch {
 }
 
 impl DeltaTokenizer {
-    /// An empty text that starts at this byte of the caller's.
+    /// An empty text that starts at this byte of the caller's and may have at most so many tokens.
     ///
     /// # Errors
     /// [`Error::Argument`] if the tokenizer is of a kind that takes no text in pieces.
-    pub(crate) fn new(tokenizer: &Tokenizer, offset: usize) -> Result<Self> {
+    pub(crate) fn new(tokenizer: &Tokenizer, offset: usize, most: usize) -> Result<Self> {
         tokenizer.check_steps()?;
-        Ok(DeltaTokenizer { offset, ..Self::with_tail(TAIL) })
+        Ok(DeltaTokenizer { offset, most, ..Self::with_tail(TAIL) })
     }
 
     fn with_tail(tail: usize) -> Self {
@@ -87,6 +89,7 @@ impl DeltaTokenizer {
             cuts: Vec::new(),
             tail,
             offset: 0,
+            most: usize::MAX,
         }
     }
 
@@ -120,10 +123,10 @@ impl DeltaTokenizer {
     ///
     /// # Errors
     /// [`Error::Argument`] if the bytes are not UTF-8 where they are. It says at which byte of the text.
+    /// [`Error::ContextFull`] as soon as more tokens are certain than the text may have: the rest is not tokenized.
     pub(crate) fn push(&self, tokenizer: &Tokenizer, delta: &[u8]) -> Result<Edit> {
         let (text, carry) = self.decode(delta)?;
-        let stretch = |tail: &str| stretch(tokenizer, tail, self.tail, false);
-        self.edit(self.cuts.len(), self.text.len(), &text, carry, stretch)
+        self.edit(tokenizer, self.cuts.len(), self.text.len(), &text, carry, false)
     }
 
     /// What the last bytes of the text change, with `after` right behind them: all tokens become stable. Those bytes
@@ -137,8 +140,7 @@ impl DeltaTokenizer {
             return Err(self.ends_within_character(self.text.len() + text.len()));
         }
         text.push_str(after);
-        let stretch = |tail: &str| stretch(tokenizer, tail, self.tail, true);
-        self.edit(self.cuts.len(), self.text.len(), &text, carry, stretch)
+        self.edit(tokenizer, self.cuts.len(), self.text.len(), &text, carry, true)
     }
 
     /// The whole characters that some bytes add, and the start of one.
@@ -173,7 +175,7 @@ impl DeltaTokenizer {
             return Err(Error::Argument { argument: "bytes", reason });
         }
         let cuts = self.cuts.partition_point(|cut| cut.known <= length);
-        self.edit(cuts, length, "", Vec::new(), |tail| stretch(tokenizer, tail, self.tail, false))
+        self.edit(tokenizer, cuts, length, "", Vec::new(), false)
     }
 
     /// Makes a change of this text, as it is now, happen.
@@ -191,15 +193,23 @@ impl DeltaTokenizer {
     /// Keeps so many cuts and bytes, appends a text, and tokenizes all after the last of those cuts.
     fn edit(
         &self,
+        tokenizer: &Tokenizer,
         cuts_keep: usize,
         text_keep: usize,
         text: &str,
         carry: Vec<u8>,
-        tokenize: impl FnOnce(&str) -> Result<Stretch>,
+        ends: bool,
     ) -> Result<Edit> {
         let base = cuts_keep.checked_sub(1).map_or_else(Cut::default, |last| self.cuts[last]);
         let tail = [&self.text[base.at..text_keep], text].concat();
-        let Stretch { mut tokens, stable, mut cuts } = tokenize(&tail)?;
+        let most = self.most.saturating_sub(base.tokens);
+        let full = |new: usize| Error::ContextFull {
+            used: self.stable,
+            wanted: (base.tokens + new).saturating_sub(self.stable),
+            limit: self.most,
+        };
+        let Stretch { mut tokens, stable, mut cuts } =
+            stretch(tokenizer, &tail, self.tail, ends, most)?.map_err(full)?;
         let start = self.offset + base.at;
         for token in &mut tokens {
             token.bytes = start + token.bytes.start..start + token.bytes.end;
@@ -226,7 +236,8 @@ impl DeltaTokenizer {
 
 /// The tokens of a whole text, the same as of its deltas however they come.
 pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TextToken>> {
-    Ok(stretch(tokenizer, text, TAIL, true)?.tokens)
+    let stretch = stretch(tokenizer, text, TAIL, true, usize::MAX)?;
+    Ok(stretch.expect("no text has so many tokens").tokens)
 }
 
 /// The ids of a whole text, or how many there are at least if that is more than `most`. Never cuts by force: the ids are
@@ -255,8 +266,15 @@ pub(crate) fn ids(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<Resu
 }
 
 /// Tokenizes a text that starts at a cut, and either ends or goes on. Looks at `tail` bytes at a time, so that the time
-/// is bounded by the text's length, and where they have no cut makes one.
-fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result<Stretch> {
+/// is bounded by the text's length, and where they have no cut makes one. As soon as more than `most` tokens are certain
+/// it stops and gives their number.
+fn stretch(
+    tokenizer: &Tokenizer,
+    text: &str,
+    tail: usize,
+    ends: bool,
+    most: usize,
+) -> Result<std::result::Result<Stretch, usize>> {
     let mut tokens: Vec<TextToken> = Vec::new();
     let mut cuts = Vec::new();
     let mut at = 0;
@@ -281,6 +299,9 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
             scan.cut = Cut { at: scan.forced, tokens: scan.tokens.len(), known: at + tail + 1 };
         }
         append(at, scan.tokens, &mut tokens)?;
+        if tokens.len() > most {
+            return Ok(Err(tokens.len()));
+        }
         at += scan.cut.at;
         cuts.push(Cut { at, tokens: tokens.len(), known: scan.cut.known });
     }
@@ -291,7 +312,7 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
             // Only the end makes this a cut: it goes with any truncation.
             cuts.push(Cut { at: text.len(), tokens: tokens.len(), known: text.len() + 1 });
         }
-        return Ok(Stretch { stable: tokens.len(), tokens, cuts });
+        return Ok(Ok(Stretch { stable: tokens.len(), tokens, cuts }));
     }
     let scan = scan::open(tokenizer, rest)?;
     let stable = tokens.len() + scan.stable;
@@ -299,5 +320,5 @@ fn stretch(tokenizer: &Tokenizer, text: &str, tail: usize, ends: bool) -> Result
         cuts.push(Cut { at: at + scan.cut.at, tokens: tokens.len() + scan.cut.tokens, known: text.len() });
     }
     append(at, scan.tokens, &mut tokens)?;
-    Ok(Stretch { tokens, stable, cuts })
+    Ok(Ok(Stretch { tokens, stable, cuts }))
 }

@@ -16,15 +16,14 @@ pub(crate) mod size;
 mod template;
 mod tokenizer;
 
-#[cfg(fuzzing)]
-pub use answer::fuzz as fuzz_push_text;
+#[cfg(feature = "_internals")]
+pub(crate) use answer::check_answer;
 pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextEdit};
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_internals"))]
 pub(crate) use conversation::ThinkFrame;
 pub(crate) use conversation::{ControlTokens, Frame, Renderer};
-pub(crate) use delta::DeltaTokenizer;
-#[cfg(fuzzing)]
-pub use delta::fuzz as fuzz_deltas;
+#[cfg(feature = "_internals")]
+pub(crate) use delta::{DeltaTokenizer, check_deltas};
 pub(crate) use encode::encode;
 pub use markup::Channel;
 pub use message::Message;

@@ -33,8 +33,10 @@ impl Conversation {
     }
 }
 
+/// The folder of the whole project: the tests of the command line are in a package below it.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).expect("Cargo.lock is at the root")
 }
 
 /// A golden checkpoint's bundle, as `make test-data` exports it.

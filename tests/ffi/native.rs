@@ -2,13 +2,14 @@
 //! QWENGUARD_REQUIRE_TOOLCHAINS=1 it is a failure.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
 use super::header::functions;
+pub(crate) use crate::tools::have;
 
 pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
@@ -25,18 +26,6 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ffi").join(name);
     fs::create_dir_all(&folder).unwrap();
     folder
-}
-
-/// Whether there is such a program.
-pub(crate) fn have(program: &str) -> bool {
-    let have = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !have {
-        let required = env::var("QWENGUARD_REQUIRE_TOOLCHAINS").is_ok_and(|value| value == "1");
-        assert!(!required, "{program} is missing");
-        println!("SKIPPED: {program} is missing");
-        eprintln!("SKIPPED: {program} is missing");
-    }
-    have
 }
 
 /// Runs a command that must succeed; gives what it printed.

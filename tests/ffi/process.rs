@@ -1,26 +1,18 @@
-//! What the library does to the process it is in, and what the process may do: nothing leaves the host, forks, threads that
-//! the system refuses, and an ONNX Runtime that cannot be used.
+//! What the library does to the process it is in, and what the process may do: nothing leaves the host, forks, and an ONNX
+//! Runtime that cannot be used.
 
 use std::{
     fs,
-    io::Write,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    time::Duration,
+    process::Command,
 };
 
 use super::native::{Build, C, have, library, root, run, scratch};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qwenguard");
+use crate::tools::{offences, traced};
 
 fn c_program(name: &str, flags: &[&str], as_name: &str) -> PathBuf {
     let source = root().join(format!("tests/c/{name}.c"));
     Build { source, name: as_name, compiler: "cc", flags, shared: true }.program()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 // --- Forks
@@ -52,54 +44,12 @@ fn forks_in_python() {
 
 // --- What leaves the host
 
-/// A command under strace with nothing in its environment but an empty home.
-fn traced(name: &str, program: &Path) -> (Command, PathBuf, PathBuf) {
-    let folder = scratch("quiet").join(name);
-    let _ = fs::remove_dir_all(&folder);
-    let home = folder.join("home");
-    fs::create_dir_all(&home).unwrap();
-    let trace = folder.join("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-s", "256", "-e", "signal=none"]);
-    let calls = "%network,io_uring_setup,open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,\
-                 rename,renameat,renameat2,memfd_create";
-    command.args(["-e", &format!("trace={calls}"), "-o"]);
-    command.arg(&trace).arg(program).env_clear().env("HOME", &home).current_dir(&home);
-    command.env("ORT_DYLIB_PATH", std::env::var_os("ORT_DYLIB_PATH").unwrap_or_default());
-    (command, home, trace)
-}
-
-/// What a trace has of sockets and of files that were made or may be written.
-fn offences(trace: &Path) -> Vec<String> {
-    let lines = fs::read_to_string(trace).unwrap();
-    assert!(lines.contains("libonnxruntime"), "ONNX Runtime was not opened: {lines}");
-    let opens = |line: &str| ["open(", "openat(", "openat2("].iter().any(|call| line.contains(call));
-    let writes = |line: &str| ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| line.contains(flag));
-    let harmless =
-        |line: &str| line.contains("+++") || opens(line) && (!writes(line) || line.contains("\"/dev/null\""));
-    lines.lines().filter(|line| !line.contains("resumed>") && !harmless(line)).map(str::to_owned).collect()
-}
-
-/// The whole of it runs for half a minute: longer than ONNX Runtime's reports wait.
+/// It runs for half a minute: longer than ONNX Runtime's reports wait.
 #[test]
 fn nothing_leaves_the_host() {
-    if !have("cc") || !have("strace") {
-        return;
-    }
-    let program = c_program("quiet", &C, "quiet");
-    let (mut quiet, quiet_home, quiet_trace) = traced("library", &program);
-    let mut quiet = quiet.arg("30").spawn().unwrap();
-    let (mut line, line_home, line_trace) = traced("command-line", Path::new(PROGRAM));
-    line.args(["moderate", "--follow", "--prompt", "hi"]).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut line = line.spawn().unwrap();
-    let mut input = line.stdin.take().unwrap();
-    for _ in 0..30 {
-        input.write_all(b"bread ").unwrap();
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    drop(input);
-    assert!(line.wait().unwrap().success() && quiet.wait().unwrap().success());
-    for (home, trace) in [(quiet_home, quiet_trace), (line_home, line_trace)] {
+    if have("cc") && have("strace") {
+        let (mut quiet, home, trace) = traced(&scratch("quiet").join("library"), &c_program("quiet", &C, "quiet"));
+        assert!(quiet.arg("30").status().unwrap().success());
         assert_eq!(offences(&trace), [""; 0]);
         assert_eq!(fs::read_dir(home).unwrap().count(), 0);
     }
@@ -108,62 +58,12 @@ fn nothing_leaves_the_host() {
 #[test]
 fn a_trace_shows_what_leaves_the_host() {
     if have("cc") && have("strace") {
-        let (mut loud, home, trace) = traced("loud", &c_program("quiet", &C, "loud"));
+        let (mut loud, home, trace) = traced(&scratch("quiet").join("loud"), &c_program("quiet", &C, "loud"));
         assert!(loud.args(["1", "made"]).status().unwrap().success());
         let found = offences(&trace);
         assert!(found.len() == 2 && found[0].contains("socket(AF_UNIX") && found[1].contains("made"), "{found:?}");
         assert!(home.join("made").exists());
     }
-}
-
-// --- Threads
-
-/// Opens a guard of four threads where the user may have so many.
-fn with_threads(folder: &Path, user: u32, threads: usize) -> Output {
-    let limited =
-        format!("ulimit -u {threads}; exec timeout 120 ./qwenguard --config config.toml moderate input.jsonl");
-    let mut command = Command::new("setpriv");
-    command.args([&format!("--reuid={user}"), "--clear-groups", "bash", "-c", &limited]);
-    command.current_dir(folder).env("ORT_DYLIB_PATH", folder).output().unwrap()
-}
-
-#[test]
-fn threads_that_the_system_refuses_are_an_error() {
-    // SAFETY: it has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED: limits of threads can be tested by root only");
-        return;
-    }
-    if !have("setpriv") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::copy(PROGRAM, path.join("qwenguard")).unwrap();
-    let runtime = std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| root().join("target/onnxruntime"), PathBuf::from);
-    let runtime = if runtime.is_dir() { runtime.join("libonnxruntime.so") } else { runtime };
-    fs::copy(runtime, path.join("libonnxruntime.so")).unwrap();
-    fs::write(path.join("config.toml"), "runtime.threads = 4").unwrap();
-    fs::write(path.join("input.jsonl"), "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n").unwrap();
-    let user = 20_000 + std::process::id() % 20_000;
-    let (mut refused, mut opened) = (0, 0);
-    // `timeout`, the program, three threads for the session, the worker and the reader of the input.
-    for threads in 2..=8 {
-        let output = with_threads(path, user, threads);
-        let (said, code) = (text(&output.stderr), output.status.code());
-        match code {
-            Some(0) => opened += 1,
-            Some(1) => {
-                // The last one that is missing may be the one that reads the input.
-                let named = ["runtime.threads: the system gave", "starting a thread"];
-                assert!(named.iter().any(|name| said.contains(name)) && said.lines().count() == 1, "{said}");
-                refused += 1;
-            }
-            _ => panic!("{threads} threads: {code:?} {said}"),
-        }
-    }
-    assert!(refused >= 3 && opened >= 1, "{refused} {opened}");
 }
 
 // --- Loading ONNX Runtime

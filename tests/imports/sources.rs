@@ -253,7 +253,7 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether an item is there only for tests or fuzzers.
+/// Whether an item is there only for tests, benches or fuzzers.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
         let condition = attribute.parse_args::<Meta>().ok();
@@ -264,8 +264,8 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
 /// Whether a condition holds in what users build; none if that depends on their machine or their features.
 fn holds(condition: &Meta) -> Option<bool> {
     let Meta::List(list) = condition else {
-        let name = condition.path();
-        return (name.is_ident("test") || name.is_ident("fuzzing")).then_some(false);
+        let text = condition.to_token_stream().to_string();
+        return (text == "test" || text == "feature = \"_internals\"").then_some(false);
     };
     let inner = Punctuated::<Meta, syn::Token![,]>::parse_terminated.parse2(list.tokens.clone()).ok()?;
     let inner: Vec<Option<bool>> = inner.iter().map(holds).collect();

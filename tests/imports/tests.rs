@@ -98,7 +98,7 @@ fn names_come_from_their_home() {
 fn what_only_tests_see_is_left_out() {
     for test in [
         "#[cfg(test)] mod tests { use crate::top::Top; }",
-        "#[cfg(any(test, fuzzing))] mod checked;",
+        "#[cfg(any(test, feature = \"_internals\"))] mod checked;",
         "#[cfg(all(test, feature = \"x\"))] use crate::top::Top;",
         "impl A { #[cfg(test)] fn f() { crate::top::f() } }",
         "/// See [`crate::top::Top`].\nfn f() {}",

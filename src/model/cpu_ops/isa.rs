@@ -31,6 +31,7 @@ impl Isa {
 
     /// Every set that this processor has, slowest first.
     pub(crate) fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "there are no others"))]
         let mut found = vec![Self::PORTABLE];
         // Miri knows no vector instructions.
         #[cfg(all(target_arch = "x86_64", not(miri)))]

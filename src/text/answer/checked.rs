@@ -27,7 +27,7 @@ pub(super) struct Checked<'t> {
 impl<'t> Checked<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
         let frame = frame();
-        let text = AnswerText::new(&frame);
+        let text = AnswerText::new(&frame, usize::MAX);
         Checked { tokenizer, frame, text, tokens: Vec::new(), stable: 0, bytes: Vec::new(), told: 0..0 }
     }
 
@@ -93,7 +93,7 @@ impl<'t> Checked<'t> {
     /// The tokens are as if the bytes had come at once. How many are known to be stable may differ: in a long run of
     /// letters that is only looked for near the end.
     pub(super) fn check(&self) {
-        let mut whole = AnswerText::new(&self.frame);
+        let mut whole = AnswerText::new(&self.frame, usize::MAX);
         let (start, end) = (self.told.start, self.told.end);
         let parts = [(&self.bytes[..start], false), (&self.bytes[start..end], true), (&self.bytes[end..], false)];
         for (bytes, told) in parts {
@@ -124,7 +124,7 @@ impl<'t> Checked<'t> {
 }
 
 /// What a fuzzer's bytes do to an answer: each step is an instruction, a length and as many bytes.
-pub(super) fn run(tokenizer: &Tokenizer, mut data: &[u8]) {
+pub(crate) fn check_answer(tokenizer: &Tokenizer, mut data: &[u8]) {
     let mut checked = Checked::new(tokenizer);
     while let [instruction, length, rest @ ..] = data {
         let (bytes, rest) = rest.split_at((*length as usize).min(rest.len()));
@@ -137,15 +137,6 @@ pub(super) fn run(tokenizer: &Tokenizer, mut data: &[u8]) {
         }
         checked.check();
     }
-}
-
-/// The body of the fuzz target `push_text`.
-#[cfg(fuzzing)]
-pub fn fuzz(data: &[u8]) {
-    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
-    const JSON: &[u8] =
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/odd-bf16/tokenizer.json"));
-    run(TOKENIZER.get_or_init(|| Tokenizer::new(JSON, 640).unwrap()), data);
 }
 
 #[cfg(test)]
@@ -204,7 +195,7 @@ mod tests {
                 data.extend([random.random_range(0..8), length as u8]);
                 data.extend(&text.as_bytes()[..length]);
             }
-            run(&tokenizer, &data);
+            check_answer(&tokenizer, &data);
         }
     }
 }

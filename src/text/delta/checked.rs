@@ -44,7 +44,7 @@ impl<'t> Checked<'t> {
 
     /// What the text so far is as a whole.
     pub(super) fn whole(&self) -> Vec<TextToken> {
-        stretch(self.tokenizer, &self.delta.text, self.delta.tail, true).unwrap().tokens
+        stretch(self.tokenizer, &self.delta.text, self.delta.tail, true, usize::MAX).unwrap().unwrap().tokens
     }
 }
 
@@ -61,12 +61,8 @@ fn cover(tokens: &[TextToken], length: usize) {
 }
 
 /// Feeds a text in pieces whose lengths the first bytes say, up to the first 0xFF. For the fuzz target.
-#[cfg(fuzzing)]
-pub fn fuzz(data: &[u8]) {
-    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
-    const JSON: &[u8] =
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/odd-bf16/tokenizer.json"));
-    let tokenizer = TOKENIZER.get_or_init(|| Tokenizer::new(JSON, 640).unwrap());
+#[cfg(feature = "_internals")]
+pub(crate) fn check_deltas(tokenizer: &Tokenizer, data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0xFF);
     let (lengths, mut rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let tail = if lengths.len() % 2 == 0 { super::TAIL } else { 64 };

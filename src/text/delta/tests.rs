@@ -265,6 +265,34 @@ fn chinese_becomes_stable_before_its_clause_ends() {
     assert!(text.len() - bytes.end <= 12, "{bytes:?}");
 }
 
+/// A text with more tokens than it may have is not tokenized to its end, and one that fits is never refused.
+#[test]
+fn tokenizing_stops_at_the_limit() {
+    let mut random = StdRng::seed_from_u64(11);
+    for tokenizer in [small(), qwen()] {
+        for tail in [TAIL, 64] {
+            for _ in 0..cases(300) {
+                let text = random_text(&mut random).repeat(random.random_range(1..40));
+                let tokens = stretch(tokenizer, &text, tail, true, usize::MAX).unwrap().unwrap().tokens.len();
+                let most = random.random_range(0..tokens + 4);
+                let limited = DeltaTokenizer { most, ..DeltaTokenizer::with_tail(tail) };
+                match limited.end_with(tokenizer, text.as_bytes(), "") {
+                    // No token is less than a byte, but a character may be many: NFC decomposes some.
+                    Ok(edit) => assert!(edit.append.len() <= most + 4 * tail, "{} of {most}", edit.append.len()),
+                    Err(Error::ContextFull { used: 0, wanted, limit }) => {
+                        assert!(limit == most && (most + 1..=tokens).contains(&wanted), "{wanted} of {most}, {tokens}");
+                        assert!(wanted <= most + 4 * tail, "{wanted} of {most}: it did not stop");
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+    let limited = DeltaTokenizer::new(qwen(), 7, 100).unwrap();
+    let error = limited.push(qwen(), "one two ".repeat(100_000).as_bytes()).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { wanted: 101..1_200, limit: 100, .. }), "{error}");
+}
+
 #[test]
 fn truncating_forgets_what_came_after() {
     let mut random = StdRng::seed_from_u64(7);

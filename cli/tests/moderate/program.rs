@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::common::root;
 
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qwenguard");
+
 pub(crate) fn qwenguard(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwenguard"));
+    let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
     command
 }

@@ -1,15 +1,21 @@
 //! The command line as a user runs it.
 
-#[path = "../common/mod.rs"]
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 mod follow;
 mod generated;
 mod jobs;
 mod lines;
 mod messages;
+mod numbers;
+#[cfg(target_os = "linux")]
+mod process;
 mod program;
 #[cfg(unix)]
 mod terminal;
+#[cfg(target_os = "linux")]
+#[path = "../../../tests/common/tools.rs"]
+mod tools;
 
 use std::path::Path;
 

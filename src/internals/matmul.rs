@@ -1,0 +1,53 @@
+//! Multiplication by 8-bit weights.
+
+use crate::model::cpu_ops::{
+    isa::Isa,
+    matmul::{self, PackedWeights, Shape, activations::Activations, contract::Output},
+};
+
+/// A matrix of 8-bit weights, with the kernel that multiplies by it on one thread.
+pub struct Int8Matrix {
+    isa: Isa,
+    shape: Shape,
+    values: Vec<u8>,
+    scales: Vec<f32>,
+    rounded: Activations,
+}
+
+impl Int8Matrix {
+    /// Arbitrary weights. `block` inputs share a scale: 32, 64 or 128.
+    pub fn arbitrary(inputs: usize, outputs: usize, block: usize) -> Self {
+        let shape = Shape::new(inputs, outputs, block).unwrap_or_else(|reason| panic!("{reason}"));
+        // Knuth's multiplicative hash.
+        let values =
+            (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
+        let scales = vec![0.01; shape.scales_dims().iter().product()];
+        Int8Matrix { isa: Isa::detect(), shape, values: values.collect(), scales, rounded: Activations::default() }
+    }
+
+    /// The instruction set in use.
+    pub fn kernel(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    /// Multiplies rows of `inputs` activations; `results` takes as many rows of `outputs` values.
+    pub fn multiply(&mut self, activations: &[f32], results: &mut [f32]) {
+        let Shape { inputs, outputs, .. } = self.shape;
+        let rows = activations.len() / inputs;
+        assert!(rows > 0 && activations.len() == rows * inputs && results.len() == rows * outputs);
+        let kernel = matmul::kernels::kernel(self.isa);
+        self.rounded.reset(rows, self.shape).unwrap_or_else(|reason| panic!("{reason}"));
+        let writer = self.rounded.writer();
+        for (row, values) in activations.chunks_exact(inputs).enumerate() {
+            // SAFETY: nobody else uses `rounded`.
+            unsafe { kernel.round(writer, row, values) };
+        }
+        let weights =
+            PackedWeights::new(self.shape, &self.values, &self.scales).unwrap_or_else(|reason| panic!("{reason}"));
+        let output = Output(results.as_mut_ptr());
+        for panel in 0..self.shape.panels() {
+            // SAFETY: `results` has the documented size and is ours.
+            unsafe { kernel.multiply(&weights, &self.rounded, output, panel) };
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The way of benches/ and fuzz/ to what is private (feature `_internals`). No part of the interface: it may change in any
+//! release.
+
+mod attention;
+mod matmul;
+mod text;
+
+pub use attention::PagedStreams;
+pub use matmul::Int8Matrix;
+pub use text::{CheckedTexts, TextDeltas};
