@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{Error, Policy, Result, error::settings_from_toml};
+use crate::{Error, Result, error::settings_from_toml, policy::Policy};
 
 /// How a guard is opened. `Config::default()` is right for most programs.
 ///

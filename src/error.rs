@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::bundle::limits::SETTINGS_BYTES;
+use crate::limits::SETTINGS_BYTES;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -214,10 +214,4 @@ pub(crate) fn settings_from_toml<T: serde::de::DeserializeOwned>(field: &str, te
 
 fn list(places: &[String]) -> String {
     places.iter().map(|place| format!("\n  {place}")).collect()
-}
-
-impl From<ort::Error> for Error {
-    fn from(error: ort::Error) -> Self {
-        Error::Inference(one_line(error.message()))
-    }
 }

@@ -1,21 +1,20 @@
 //! A guard: a bundle opened on an execution provider.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
+#[allow(unused_imports, reason = "documentation links to it")]
+use crate::error::Error;
 use crate::{
-    CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
-    bundle::{Bundle, Dimensions, Precision, limits},
-    engine::{Engine, Limits},
-    model::{CacheFormat, PagedModel, PagedOptions},
-    process::{Opening, Owned, Process},
-    runtime::{Runtime, memory},
-    self_test,
-    text::{Renderer, Tokenizer, size},
+    config::Config,
+    error::Result,
+    opened::{Info, Opened},
+    policy::Policy,
+    process::{Owned, Process},
+    stats::Stats,
+    stream::Stream,
+    text::{TextToken, encode},
     verdict::Labels,
 };
-
-const TOKENIZER: &str = "tokenizer.json";
-const TEMPLATE: &str = "chat_template.jinja";
 
 /// An opened bundle: heavy, shared, thread-safe. Cloning it is cheap and gives the same guard; streams keep it alive.
 ///
@@ -25,60 +24,7 @@ const TEMPLATE: &str = "chat_template.jinja";
 /// See the crate documentation for an example.
 #[derive(Clone)]
 pub struct Guard {
-    pub(crate) shared: Arc<Owned<Shared>>,
-}
-
-/// What the streams of a guard share.
-pub(crate) struct Shared {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) renderer: Renderer,
-    pub(crate) response_labels: Arc<Labels>,
-    pub(crate) query_labels: Arc<Labels>,
-    pub(crate) vocab_size: usize,
-    pub(crate) overflow: Overflow,
-    pub(crate) info: Info,
-    policy: Policy,
-}
-
-/// What a guard is made of.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Info {
-    /// The bundle's folder, or `(built in)`.
-    pub bundle: String,
-    /// The checkpoint that the bundle was exported from.
-    pub source: String,
-    /// Digest of each file of that checkpoint, by name.
-    pub source_sha256: Vec<(String, String)>,
-    /// The program that exported it.
-    pub exporter: String,
-    /// Architecture of the checkpoint.
-    pub architecture: String,
-    /// `fp32`, `int8` or `int4`, with the quantisation block.
-    pub weights: String,
-    /// `fp32` or `int8`.
-    pub cache: String,
-    /// Decoder layers.
-    pub layers: usize,
-    /// Width of the hidden state.
-    pub hidden_size: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Values per head.
-    pub head_dim: usize,
-    /// Token ids that the model knows: `0..vocab_size`.
-    pub vocab_size: usize,
-    /// The most tokens in one stream: the model's context, or what the KV cache holds if that is less.
-    pub context: usize,
-    /// Bytes of the cache that one token takes.
-    pub cache_bytes_per_token: usize,
-    /// The ONNX Runtime library in use.
-    pub runtime: String,
-    /// The execution provider in use.
-    pub provider: String,
+    pub(crate) shared: Arc<Owned<Opened>>,
 }
 
 impl Guard {
@@ -98,9 +44,7 @@ impl Guard {
     /// # Errors
     /// As [`Guard::open`], and [`Error::Config`] for a setting that is out of range.
     pub fn open_with(bundle: impl AsRef<Path>, config: &Config) -> Result<Self> {
-        config.validate()?;
-        let bundle = Bundle::open(bundle.as_ref())?;
-        bundle.checked(config.verify_files, || Self::start(&bundle, config))
+        Ok(Guard { shared: Opened::folder(bundle.as_ref(), config)? })
     }
 
     /// Opens the demonstration guard that is compiled in. It is small and only tells the obvious apart.
@@ -109,107 +53,7 @@ impl Guard {
     /// As [`Guard::open_with`].
     #[cfg(feature = "nano")]
     pub fn nano(config: &Config) -> Result<Self> {
-        Self::start(&Bundle::embedded(crate::bundle::NANO)?, config)
-    }
-
-    fn start(bundle: &Bundle, config: &Config) -> Result<Self> {
-        let span = tracing::info_span!("open", bundle = bundle.name());
-        let _entered = span.enter();
-        config.validate()?;
-        let opening = Opening::begin()?;
-        let manifest = &bundle.manifest;
-        let json = bundle.place.read(TOKENIZER, limits::TOKENIZER_BYTES)?;
-        let tokenizer = Tokenizer::new(&json, manifest.model.vocab_size);
-        let tokenizer = tokenizer.map_err(|reason| bundle.file_error(TOKENIZER, reason))?;
-        drop(json);
-        check_control_tokens(bundle, &tokenizer)?;
-        let template = bundle.read_text(TEMPLATE, limits::TEMPLATE_BYTES)?;
-        let renderer = Renderer::new(&template, manifest.tokens.clone(), manifest.model.context)
-            .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
-
-        let runtime = Runtime::load(&config.runtime)?;
-        let format = match (config.cache.precision, manifest.precision) {
-            (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
-            (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
-        };
-        let options = PagedOptions {
-            format,
-            cache_bytes: match config.cache.mib {
-                0 => {
-                    let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
-                    let most = context.saturating_mul(config.engine.max_streams);
-                    let blocks =
-                        limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
-                    memory::default_cache_bytes(memory::limit(), context).min(most).min(blocks)
-                }
-                mib => mib.saturating_mul(1 << 20),
-            },
-            threads: match config.runtime.threads {
-                0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-                threads => threads,
-            },
-        };
-        let dims = &manifest.model;
-        check_views(config.engine.overflow, &options, dims)?;
-        let mut model = PagedModel::open(bundle, &runtime, &options)?;
-        if config.self_test {
-            self_test::run(bundle, &tokenizer, &mut model, format)?;
-        }
-        let cache_bytes_per_token = model.cache_bytes_per_token();
-        let limits = Limits {
-            context: dims.context,
-            step_tokens: config.engine.step_tokens,
-            max_sequences: config.engine.max_streams,
-            max_queued_tokens: config.engine.max_queued_tokens,
-            idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
-        };
-        let engine = Engine::start(Box::new(model), limits)?;
-        if engine.context() < dims.context {
-            tracing::warn!(tokens = engine.context(), context = dims.context, "cache.mib holds less than the context");
-        }
-        let info = Info {
-            bundle: bundle.name(),
-            source: manifest.source.name.clone(),
-            source_sha256: manifest.source.sha256.clone().into_iter().collect(),
-            exporter: manifest.exporter.clone(),
-            architecture: dims.architecture.clone(),
-            weights: match manifest.block {
-                Some(block) => format!("{}, blocks of {block}", manifest.precision.name()),
-                None => manifest.precision.name().to_owned(),
-            },
-            cache: match format {
-                CacheFormat::Fp32 => "fp32".to_owned(),
-                CacheFormat::Int8 => "int8".to_owned(),
-            },
-            layers: dims.num_layers,
-            hidden_size: dims.hidden_size,
-            heads: dims.num_heads,
-            kv_heads: dims.num_kv_heads,
-            head_dim: dims.head_dim,
-            vocab_size: dims.vocab_size,
-            context: engine.context(),
-            cache_bytes_per_token,
-            runtime: runtime.library().display().to_string(),
-            provider: "CPU".to_owned(),
-        };
-        let shared = Shared {
-            engine: Arc::new(engine),
-            tokenizer,
-            renderer,
-            response_labels: manifest.response_labels(&bundle.name())?,
-            query_labels: manifest.query_labels(&bundle.name())?,
-            vocab_size: dims.vocab_size,
-            overflow: config.engine.overflow,
-            info,
-            policy: config.policy.clone(),
-        };
-        shared.policy.check_categories(&shared.query_labels, &shared.response_labels)?;
-        let shared = Arc::new(Owned::new(shared));
-        if let Err(error) = opening.check() {
-            std::mem::forget(shared);
-            return Err(error);
-        }
-        Ok(Guard { shared })
+        Ok(Guard { shared: Opened::nano(config)? })
     }
 
     /// Opens a stream with the configuration's policy.
@@ -238,7 +82,7 @@ impl Guard {
     /// 1 MiB; [`Error::OutOfMemory`] if there is no room for the tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
         self.process().check()?;
-        self.shared.tokenizer.encode(text)
+        encode(&self.shared.tokenizer, text)
     }
 
     /// The bytes that a token stands for: often not whole characters.
@@ -275,45 +119,4 @@ impl Guard {
     pub(crate) fn process(&self) -> Process {
         self.shared.process()
     }
-}
-
-impl Shared {
-    /// Refuses messages that are too many or too long for the context, by their number and bytes alone.
-    pub(crate) fn check_lengths(&self, count: usize, bytes: usize) -> Result<()> {
-        size::check_lengths(&self.tokenizer, self.info.context, count, bytes)
-    }
-
-    /// The bytes of a token that the model and the tokenizer both know.
-    pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
-        let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);
-        known.ok_or_else(|| Error::Argument { argument: "token id", reason: format!("there is no token {id}") })
-    }
-}
-
-/// Answers that go on in views need a cache that holds a view, which is as long as the context.
-fn check_views(overflow: Overflow, options: &PagedOptions, dims: &Dimensions) -> Result<()> {
-    let needed = PagedModel::cache_bytes(dims, options.format, dims.context);
-    if overflow == Overflow::Error || options.cache_bytes >= needed {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
-         least as many",
-        options.cache_bytes >> 20,
-        dims.context,
-        needed.div_ceil(1 << 20)
-    );
-    Err(Error::Config { field: "cache.mib".into(), reason })
-}
-
-/// The control tokens of `guard.toml` must be special tokens of the tokenizer: text must not be able to spell them.
-fn check_control_tokens(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
-    let tokens = &bundle.manifest.tokens;
-    for (id, spelling) in [(tokens.turn_start, "<|im_start|>"), (tokens.turn_end, "<|im_end|>")] {
-        if tokenizer.find_special(spelling) != Some((0..spelling.len(), id)) {
-            let reason = format!("{spelling} is not the special token {id} that guard.toml names");
-            return Err(bundle.file_error(TOKENIZER, reason));
-        }
-    }
-    Ok(())
 }

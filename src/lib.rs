@@ -9,6 +9,9 @@
 //!
 //! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
 
+// Of tests that tell a whole story, length is not asked.
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod bundle;
 mod config;
 mod engine;
@@ -19,7 +22,9 @@ mod guard;
 #[cfg(feature = "_internals")]
 #[doc(hidden)]
 pub mod internals;
+mod limits;
 mod model;
+mod opened;
 mod policy;
 mod process;
 mod queue;
@@ -32,7 +37,8 @@ mod verdict;
 
 pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
 pub use error::{Error, Result};
-pub use guard::{Guard, Info};
+pub use guard::Guard;
+pub use opened::Info;
 pub use policy::{Action, CategoryRule, Custom, Debounce, Decision, LevelRule, Mode, Policy, PromptRules, Rules};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};

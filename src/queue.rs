@@ -8,10 +8,10 @@ use std::{
 };
 
 use crate::{
-    Call, Error, Reply, Result, Stream,
+    Error, Result,
     engine::Batch,
     process::{Owned, Process},
-    stream::{BegunCall, Notify},
+    stream::{BegunCall, Call, Notify, Reply, Stream},
 };
 
 /// Takes calls of streams, and gives each stream back when its call is done. May be used from several threads at once.

@@ -11,7 +11,15 @@ mod update;
 
 use std::sync::Arc;
 
-use crate::{Error, Message, Policy, Result, Verdict, engine::Sequence, guard::Shared, process::Owned, text::size};
+use crate::{
+    Error, Result,
+    engine::Sequence,
+    opened::Opened,
+    policy::Policy,
+    process::Owned,
+    text::{Message, size},
+    verdict::Verdict,
+};
 
 use answer::{Answer, Input};
 pub(crate) use call::BegunCall;
@@ -35,7 +43,7 @@ pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 /// If streams may expire, see [`EngineConfig::idle_seconds`](crate::EngineConfig::idle_seconds), any call can fail with
 /// [`Error::Expired`].
 pub struct Stream {
-    shared: Arc<Owned<Shared>>,
+    shared: Arc<Owned<Opened>>,
     sequence: Sequence,
     policy: Arc<Policy>,
     turn: Option<Turn>,
@@ -49,7 +57,7 @@ struct Turn {
 }
 
 impl Stream {
-    pub(crate) fn new(shared: Arc<Owned<Shared>>, policy: Policy) -> Result<Self> {
+    pub(crate) fn new(shared: Arc<Owned<Opened>>, policy: Policy) -> Result<Self> {
         let sequence = shared.engine.sequence()?;
         Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
     }

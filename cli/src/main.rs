@@ -1,5 +1,7 @@
 //! The command line: moderate conversations, look into bundles.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod conversation;
 mod events;
 mod follow;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# The same names and numbers as in the library's src/bundle/limits.rs; a test compares them.
+# The same names and numbers as in the library's src/limits.rs; a test compares them.
 MANIFEST_BYTES = 4 << 20
 GRAPH_BYTES = 64 << 20
 TOKENIZER_BYTES = 64 << 20

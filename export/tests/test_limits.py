@@ -23,7 +23,7 @@ def source(name: str) -> str:
 
 
 def test_numbers():
-    constants = re.findall(r"const (\w+): \w+ = ([\d_< ]+);", source("src/bundle/limits.rs"))
+    constants = re.findall(r"const (\w+): \w+ = ([\d_< ]+);", source("src/limits.rs"))
     assert len(constants) > 20
     for name, value in constants:
         if name not in OTHERS:

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::limits;
 use crate::{
-    Error, Result, Risk,
+    Error, Result,
     error::{one_line, toml_reason},
-    verdict::Labels,
+    limits,
+    verdict::{Labels, Risk},
 };
 
 /// The format this library reads.

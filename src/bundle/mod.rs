@@ -3,7 +3,6 @@
 
 mod file;
 mod identity;
-pub(crate) mod limits;
 mod manifest;
 
 use std::{
@@ -18,10 +17,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, error::one_line};
+use crate::{Error, Result, error::one_line, limits};
 
 use identity::Identity;
-pub(crate) use manifest::{Dimensions, Manifest, Precision, SelfTest, SpecialTokens};
+pub(crate) use manifest::{Dimensions, Manifest, Precision, SelfTest};
 
 const MANIFEST: &str = "guard.toml";
 pub(crate) const WEIGHTS: &str = "weights.bin";

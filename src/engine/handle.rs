@@ -19,9 +19,10 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    Error, Result, Stats,
+    Error, Result,
     model::{Model, RoleLogits},
     process::Process,
+    stats::Stats,
 };
 
 /// A running engine. Dropping it ends the worker, after the step it is in.

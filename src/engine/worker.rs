@@ -18,8 +18,9 @@ use super::{
     sequence::{CommitError, SequenceState},
 };
 use crate::{
-    Error, Result, Stats,
+    Error, Result,
     model::{HeadLogits, Model, RaggedBatch},
+    stats::Stats,
 };
 
 pub(super) struct Worker {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use prost::Message;
 
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::bundle::{Dimensions, limits};
+use crate::{bundle::Dimensions, limits};
 use tensors::Tensors;
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.

@@ -1,6 +1,7 @@
 //! The model: a ragged batch of new tokens in, the heads' logits for each of them out. Nothing above knows what ONNX
 //! is, nothing here knows what a stream says.
 
+pub(crate) mod cache_size;
 pub(crate) mod cpu_ops;
 mod graph;
 mod onnx;

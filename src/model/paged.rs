@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    bundle::{Bundle, Dimensions, WEIGHTS, limits},
-    runtime::Runtime,
+    bundle::{Bundle, Dimensions, Place, WEIGHTS},
+    limits,
+    runtime::{Runtime, SessionError, SessionSpec, Weights},
 };
 
 /// The graph's outputs beside the caches, and the number of classes each must have.
@@ -85,8 +86,18 @@ impl PagedModel {
         }
         let (folder, location) = bundle.place.weights()?;
         let (checked, classes) = checked_graph(bundle, graph, &location)?;
-        let operators = operators(isa)?;
-        let session = runtime.cpu_session(bundle, graph, (&checked, &folder), operators, options.threads)?;
+        let weights = match &bundle.place {
+            Place::Folder(_) => Weights::Folder(&folder),
+            Place::Embedded(_) => {
+                Weights::Memory { name: WEIGHTS, bytes: bundle.place.read(WEIGHTS, u64::MAX)?.into_owned() }
+            }
+        };
+        let spec = SessionSpec { graph: &checked, weights, operators: operators(isa)?, threads: options.threads };
+        let session = runtime.cpu_session(spec).map_err(|error| match error {
+            SessionError::Threads(error) => error,
+            SessionError::Graph(reason) => bundle.file_error(graph, reason),
+            SessionError::Weights(reason) => bundle.file_error(WEIGHTS, reason),
+        })?;
         drop(checked);
         let cache = Cache::new(&session, dims, options.format, num_blocks)?;
         Ok(PagedModel { name: bundle.name(), session, cache, dims: dims.clone(), classes })

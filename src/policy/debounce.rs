@@ -1,10 +1,9 @@
 //! From the tokens that count to a violation: watching one text, token by token.
 
-use super::{Action, Debounce, Finding};
+use super::rules::{Action, Debounce, Finding, MAX_WINDOW};
 use crate::verdict::Risk;
 
-/// The most tokens that a debounce looks back at.
-pub(super) const MAX_WINDOW: usize = u64::BITS as usize;
+const _: () = assert!(MAX_WINDOW == u64::BITS as usize, "a track has a bit for each token of a window");
 
 /// Which of the last tokens count, the newest in the lowest bit.
 #[derive(Debug, Clone, Copy, Default)]

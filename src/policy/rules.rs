@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::debounce::MAX_WINDOW;
 use crate::{
     Error, Result,
     error::one_line,
     verdict::{Labels, Risk, Verdict},
 };
+
+/// The most tokens that a debounce looks back at.
+pub(super) const MAX_WINDOW: usize = 64;
 
 /// What is to be done where a rule applies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! ONNX Runtime: finding the library, the one environment of the process, and sessions.
 
 mod library;
-pub(crate) mod memory;
 mod threads;
 
 use std::{
@@ -19,10 +18,7 @@ use ort::{
     },
 };
 
-use crate::{
-    Error, Result, RuntimeConfig,
-    bundle::{Bundle, Place, WEIGHTS},
-};
+use crate::{Error, Result, config::RuntimeConfig, error::one_line};
 use threads::Threads;
 
 /// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
@@ -36,6 +32,34 @@ static SESSION: Mutex<()> = Mutex::new(());
 /// Waits until no other session is being made.
 pub(crate) fn one_session_at_a_time() -> MutexGuard<'static, ()> {
     SESSION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a session is made of.
+pub(crate) struct SessionSpec<'a> {
+    /// The graph, checked: an ONNX model that names its weights' file.
+    pub(crate) graph: &'a [u8],
+    pub(crate) weights: Weights<'a>,
+    pub(crate) operators: OperatorDomain,
+    /// Threads that compute, the caller's included.
+    pub(crate) threads: usize,
+}
+
+/// Where a graph's weights are. The runtime reads nothing else.
+pub(crate) enum Weights<'a> {
+    /// In this folder, in files that the graph names.
+    Folder(&'a str),
+    /// In memory, for the one file that the graph names.
+    Memory { name: &'a str, bytes: Vec<u8> },
+}
+
+/// Why there is no session.
+pub(crate) enum SessionError {
+    /// The system gives no threads.
+    Threads(Error),
+    /// The runtime does not take the graph.
+    Graph(String),
+    /// The runtime does not take the weights.
+    Weights(String),
 }
 
 #[derive(Clone)]
@@ -67,36 +91,22 @@ impl Runtime {
         &self.library
     }
 
-    /// A session on the CPU for a graph, with this crate's operators. `model` is the file `graph` of the bundle, checked,
-    /// and `folder` where its weights are: the runtime reads nothing else.
-    pub(crate) fn cpu_session(
-        &self,
-        bundle: &Bundle,
-        graph: &str,
-        (model, folder): (&[u8], &str),
-        operators: OperatorDomain,
-        threads: usize,
-    ) -> Result<Session> {
+    /// A session on the CPU, with this crate's operators.
+    pub(crate) fn cpu_session(&self, spec: SessionSpec) -> Result<Session, SessionError> {
+        let SessionSpec { graph, weights, operators, threads } = spec;
         let _turn = one_session_at_a_time();
         // The session computes on the caller's thread too.
-        let others = Threads::start(threads.saturating_sub(1))?;
-        let failed = |error: ort::Error| bundle.file_error(graph, error.message());
-        let builder = self.cpu_session_builder(operators, threads).map_err(failed)?;
-        let builder = builder.with_thread_manager(others).map_err(|error| failed(error.into()))?;
-        match &bundle.place {
-            Place::Folder(_) => {
-                let builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder);
-                let mut builder = builder.map_err(|error| bundle.file_error(graph, error.message()))?;
-                builder.commit_from_memory(model).map_err(failed)
+        let others = Threads::start(threads.saturating_sub(1)).map_err(SessionError::Threads)?;
+        let builder = self.cpu_session_builder(operators, threads)?.with_thread_manager(others)?;
+        let mut builder = match weights {
+            Weights::Folder(folder) => {
+                builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?
             }
-            Place::Embedded(_) => {
-                let weights = bundle.place.read(WEIGHTS, u64::MAX)?.into_owned().into();
-                let mut builder = builder
-                    .with_external_initializer_file_in_memory(WEIGHTS, weights)
-                    .map_err(|error| bundle.file_error(WEIGHTS, error.to_string()))?;
-                builder.commit_from_memory(model).map_err(failed)
-            }
-        }
+            Weights::Memory { name, bytes } => builder
+                .with_external_initializer_file_in_memory(name, bytes.into())
+                .map_err(|error| SessionError::Weights(error.to_string()))?,
+        };
+        Ok(builder.commit_from_memory(graph)?)
     }
 
     pub(crate) fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
@@ -126,8 +136,14 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
     }
 }
 
-impl From<ort::Error<SessionBuilder>> for Error {
-    fn from(error: ort::Error<SessionBuilder>) -> Self {
-        Error::Inference(crate::error::one_line(error.message()))
+impl<R> From<ort::Error<R>> for SessionError {
+    fn from(error: ort::Error<R>) -> Self {
+        SessionError::Graph(error.message().to_owned())
+    }
+}
+
+impl From<ort::Error> for Error {
+    fn from(error: ort::Error) -> Self {
+        Error::Inference(one_line(error.message()))
     }
 }

@@ -7,11 +7,12 @@ use super::{
     tape::{Feed, Notify, Tape},
 };
 use crate::{
-    Action, Channel, Debounce, Labels, Policy, Result, Rules, Verdict,
+    Result,
     engine::{Batch, Sequence},
-    guard::Shared,
-    policy::{Finding, Watch},
-    text::{AnswerText, AnswerToken, TextEdit},
+    opened::Opened,
+    policy::{Action, Debounce, Finding, Policy, Rules, Watch},
+    text::{AnswerText, AnswerToken, Channel, TextEdit},
+    verdict::{Labels, Verdict},
 };
 
 /// An answer that is being judged.
@@ -103,7 +104,7 @@ impl Answer {
     /// Begins a change. The answer stays as it is until the change is [completed](Self::complete).
     pub(super) fn begin(
         &mut self,
-        shared: &Shared,
+        shared: &Opened,
         sequence: &mut Sequence,
         change: Change,
         notify: Option<Arc<Notify>>,
@@ -121,12 +122,12 @@ impl Answer {
 
     /// Takes what the model has computed of a change, waiting for it, and begins what is left. Returns whether that is
     /// nothing.
-    pub(super) fn advance(&mut self, shared: &Shared, sequence: &mut Sequence, begun: &mut Begun) -> Result<bool> {
+    pub(super) fn advance(&mut self, shared: &Opened, sequence: &mut Sequence, begun: &mut Begun) -> Result<bool> {
         self.tape.advance(shared, sequence, &self.tokens[..begun.keep], &mut begun.feed)
     }
 
     /// Makes a change happen that the model has computed.
-    pub(super) fn complete(&mut self, shared: &Shared, policy: &Policy, begun: Begun) -> Update {
+    pub(super) fn complete(&mut self, shared: &Opened, policy: &Policy, begun: Begun) -> Update {
         let Begun { keep, feed: Feed { append, verdicts, held, .. }, stable, source, end } = begun;
         self.tape.hold(held);
         self.cut_back(keep);
@@ -173,7 +174,7 @@ impl Answer {
     /// Makes the first `stable` tokens final, lets the policy see them, and says what the caller gets to know.
     fn settle(
         &mut self,
-        shared: &Shared,
+        shared: &Opened,
         policy: &Policy,
         stable: usize,
         void_from: usize,

@@ -9,9 +9,10 @@ use super::{
     tape::{Notify, Tape},
 };
 use crate::{
-    Error, Message, Result, Verdict,
+    Error, Result,
     engine::{Batch, Pending, Read, Use},
-    text::{Frame, size},
+    text::{Frame, Message, size},
+    verdict::Verdict,
 };
 
 /// One call of a [`Stream`].

@@ -7,9 +7,10 @@ use super::{
     tokens,
 };
 use crate::{
-    Channel, Debounce, Error, Policy, Result,
-    guard::Shared,
-    text::{AnswerText, AnswerToken, MAX_PUSH, TextEdit, size},
+    Error, Result,
+    opened::Opened,
+    policy::{Debounce, Policy},
+    text::{AnswerText, AnswerToken, Channel, MAX_PUSH, TextEdit, least_bytes},
 };
 
 /// The most tokens that one push may have.
@@ -34,7 +35,7 @@ impl Change {
 
 impl Answer {
     /// The next bytes of the answer's text, of thinking if the caller says so.
-    pub(super) fn push_text(&self, shared: &Shared, call: &'static str, told: bool, bytes: &[u8]) -> Result<Change> {
+    pub(super) fn push_text(&self, shared: &Opened, call: &'static str, told: bool, bytes: &[u8]) -> Result<Change> {
         self.check_open(call)?;
         let text = match &self.input {
             Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame, self.tape.most_tokens(shared))),
@@ -42,7 +43,7 @@ impl Answer {
             Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
         };
         if bytes.len() <= MAX_PUSH {
-            let least = shared.tokenizer.least_tokens(size::least_bytes(bytes));
+            let least = shared.tokenizer.least_tokens(least_bytes(bytes));
             self.tape.check_fits(shared, self.final_tokens(), least)?;
         }
         let edit = text.push(&shared.tokenizer, &self.tape.frame, told, bytes);
@@ -52,7 +53,7 @@ impl Answer {
     }
 
     /// The next tokens of the answer.
-    pub(super) fn push_tokens(&self, shared: &Shared, ids: &[u32]) -> Result<Change> {
+    pub(super) fn push_tokens(&self, shared: &Opened, ids: &[u32]) -> Result<Change> {
         let call = "push_tokens";
         self.check_open(call)?;
         if matches!(&self.input, Input::Text(text) if text.received() > 0) {
@@ -77,7 +78,7 @@ impl Answer {
     }
 
     /// The end of the answer.
-    pub(super) fn finish(&self, shared: &Shared, policy: &Policy) -> Result<Change> {
+    pub(super) fn finish(&self, shared: &Opened, policy: &Policy) -> Result<Change> {
         self.check_open("finish")?;
         let mut change = match &self.input {
             Input::Text(text) => Change::of_text(None, text.finish(&shared.tokenizer, &self.tape.frame)?),
@@ -96,7 +97,7 @@ impl Answer {
     }
 
     /// All after the first `bytes` bytes goes.
-    pub(super) fn truncate(&self, shared: &Shared, bytes: usize) -> Result<Change> {
+    pub(super) fn truncate(&self, shared: &Opened, bytes: usize) -> Result<Change> {
         if let Input::Text(text) = &self.input {
             return Ok(Change::of_text(None, text.truncate(&shared.tokenizer, &self.tape.frame, bytes)?));
         }

@@ -4,10 +4,12 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Channel, Error, Overflow, Result, Verdict,
+    Error, Result,
+    config::Overflow,
     engine::{Batch, Pending, Read, Sequence},
-    guard::Shared,
-    text::{AnswerToken, Frame},
+    opened::Opened,
+    text::{AnswerToken, Channel, Frame},
+    verdict::Verdict,
 };
 
 /// The least room for an answer with which a restart makes sense, in tokens.
@@ -104,7 +106,7 @@ impl Tape {
     /// [told](Self::hold) what is then held; until then a failure, or dropping the feed, gives it up.
     pub(super) fn begin(
         &mut self,
-        shared: &Shared,
+        shared: &Opened,
         sequence: &mut Sequence,
         kept: &[AnswerToken],
         append: Vec<AnswerToken>,
@@ -123,7 +125,7 @@ impl Tape {
     /// nothing.
     pub(super) fn advance(
         &mut self,
-        shared: &Shared,
+        shared: &Opened,
         sequence: &mut Sequence,
         kept: &[AnswerToken],
         feed: &mut Feed,
@@ -188,7 +190,7 @@ impl Tape {
     }
 
     /// How many tokens a sequence that was fed the answer anew would have.
-    pub(super) fn used(&self, shared: &Shared, tokens: &[AnswerToken]) -> usize {
+    pub(super) fn used(&self, shared: &Opened, tokens: &[AnswerToken]) -> usize {
         let Some(last) = tokens.len().checked_sub(1) else { return self.prompt.len() };
         let from = view_start(last, self.most(shared));
         self.prompt.len() + self.lead(lead(from, &tokens[from])).len() + tokens.len() - from
@@ -203,7 +205,7 @@ impl Tape {
     }
 
     /// An error if so many tokens after so many of the answer cannot fit, whatever they are.
-    pub(super) fn check_fits(&self, shared: &Shared, kept: usize, append: usize) -> Result<()> {
+    pub(super) fn check_fits(&self, shared: &Opened, kept: usize, append: usize) -> Result<()> {
         let (used, limit) = (self.prompt.len() + kept, shared.info.context);
         if shared.overflow == Overflow::Error && append > limit.saturating_sub(used) {
             return Err(Error::ContextFull { used, wanted: append, limit });
@@ -212,7 +214,7 @@ impl Tape {
     }
 
     /// How many tokens an answer may have.
-    pub(super) fn most_tokens(&self, shared: &Shared) -> usize {
+    pub(super) fn most_tokens(&self, shared: &Opened) -> usize {
         match shared.overflow {
             Overflow::Error => shared.info.context.saturating_sub(self.prompt.len()),
             Overflow::Restart => usize::MAX,
@@ -220,7 +222,7 @@ impl Tape {
     }
 
     /// An error about the answer's length as one about the context's.
-    pub(super) fn after_prompt(&self, shared: &Shared, error: Error) -> Error {
+    pub(super) fn after_prompt(&self, shared: &Opened, error: Error) -> Error {
         match error {
             Error::ContextFull { used, wanted, .. } => {
                 Error::ContextFull { used: self.prompt.len() + used, wanted, limit: shared.info.context }
@@ -230,7 +232,7 @@ impl Tape {
     }
 
     /// How many tokens of an answer the model sees at once, if these fit.
-    fn room(&self, shared: &Shared, kept: &[AnswerToken], append: &[AnswerToken]) -> Result<usize> {
+    fn room(&self, shared: &Opened, kept: &[AnswerToken], append: &[AnswerToken]) -> Result<usize> {
         let limit = shared.info.context;
         match shared.overflow {
             Overflow::Error => {
@@ -252,7 +254,7 @@ impl Tape {
     }
 
     /// How many tokens of an answer the model sees at once.
-    fn most(&self, shared: &Shared) -> usize {
+    fn most(&self, shared: &Opened) -> usize {
         match shared.overflow {
             Overflow::Error => usize::MAX,
             Overflow::Restart => shared.info.context.saturating_sub(self.prompt.len() + self.frame.longest_lead()),

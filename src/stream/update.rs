@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::{Action, Channel, Decision, Risk, Verdict};
+use crate::{
+    policy::{Action, Decision},
+    text::Channel,
+    verdict::{Risk, Verdict},
+};
 
 /// The verdict on a prompt.
 #[derive(Debug, Clone, PartialEq)]

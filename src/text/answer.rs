@@ -6,8 +6,10 @@ mod checked;
 use std::ops::Range;
 
 use super::{
-    DeltaTokenizer, Edit, Frame, TextToken, Tokenizer,
+    conversation::Frame,
+    delta::{DeltaTokenizer, Edit},
     markup::{self, Channel, Markup, Part, Parts},
+    tokenizer::{TextToken, Tokenizer},
 };
 use crate::{Error, Result};
 

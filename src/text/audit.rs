@@ -11,7 +11,7 @@
 //!
 //! Whole contents are rendered, not stand-ins for them, because templates look at them.
 
-use super::{Message, Tokenizer};
+use super::{message::Message, tokenizer::Tokenizer};
 use crate::{Error, Result};
 
 /// Between these characters stands a mark's number.

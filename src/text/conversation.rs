@@ -3,47 +3,26 @@
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Tokenizer,
     audit::{self, Audit, Brackets},
+    encode,
     markup::{Beginning, Markup},
+    message::Message,
+    pipeline::least_bytes,
     size,
     template::ChatTemplate,
+    tokenizer::Tokenizer,
 };
-use crate::{Error, Result, bundle::SpecialTokens};
+use crate::{Error, Result};
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system` or `developer`, which is the same, `user`, `assistant`, `tool`, or what else the model's template knows:
-    /// exactly so, and at most 64 bytes.
-    pub role: String,
-    /// The text. Special tokens in it, such as `<|im_end|>`, are text: nobody can close their own turn.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of any role.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Message { role: role.into(), content: content.into() }
-    }
-
-    /// What the user says.
-    pub fn user(content: impl Into<String>) -> Self {
-        Message::new("user", content)
-    }
-
-    /// What the host tells the model beforehand.
-    pub fn system(content: impl Into<String>) -> Self {
-        Message::new("system", content)
-    }
-
-    /// An earlier answer of the model.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Message::new("assistant", content)
-    }
+/// Control tokens that a text cannot spell, and the word that starts a user turn.
+pub(crate) struct ControlTokens {
+    /// `<|im_start|>`
+    pub(crate) turn_start: u32,
+    /// `<|im_end|>`
+    pub(crate) turn_end: u32,
+    /// The word `user` after a turn's start.
+    pub(crate) user: Vec<u32>,
 }
 
 /// The ids of a conversation up to where its answer starts.
@@ -96,7 +75,7 @@ impl Frame {
 /// Turns messages into ids.
 pub(crate) struct Renderer {
     template: ChatTemplate,
-    tokens: SpecialTokens,
+    tokens: ControlTokens,
     /// Tokens that fit the model's context.
     context: usize,
 }
@@ -215,7 +194,7 @@ impl Rendering<'_> {
             let index = audit.ends.iter().position(|end| *end > same).unwrap_or(judged);
             return Err(refused(index, "the chat template leaves it out, or writes other turns, for its content"));
         }
-        let SpecialTokens { turn_start, turn_end, .. } = self.renderer.tokens;
+        let ControlTokens { turn_start, turn_end, .. } = self.renderer.tokens;
         let boundary = |(_, id): &&(_, u32)| [turn_start, turn_end].contains(id);
         let (before, after) = controls.split_at(audit.ends[judged]);
         let start = before.iter().rev().find(boundary).filter(|(_, id)| *id == turn_start);
@@ -256,7 +235,7 @@ impl Rendering<'_> {
         let limit = self.renderer.context;
         let full = |wanted| Error::ContextFull { used: 0, wanted, limit };
         // Marks are not ASCII: what they add is less than what is taken off for NFC.
-        let least = self.tokenizer.least_tokens(size::least_bytes(rendered.as_bytes()));
+        let least = self.tokenizer.least_tokens(least_bytes(rendered.as_bytes()));
         if least > limit {
             return Err(full(least));
         }
@@ -267,7 +246,7 @@ impl Rendering<'_> {
             let text = &rendered[at..span.start];
             if !text.is_empty() {
                 let text = text.replace(self.marks.broken, "");
-                let new = self.tokenizer.ids_within(&text, limit.saturating_sub(ids.len()))?;
+                let new = encode::ids_within(self.tokenizer, &text, limit.saturating_sub(ids.len()))?;
                 ids.extend(new.map_err(|least| full(ids.len() + least))?);
             }
             ids.extend(id);
@@ -281,7 +260,7 @@ impl Rendering<'_> {
 }
 
 impl Renderer {
-    pub(crate) fn new(template: &str, tokens: SpecialTokens, context: usize) -> Result<Self, String> {
+    pub(crate) fn new(template: &str, tokens: ControlTokens, context: usize) -> Result<Self, String> {
         Ok(Renderer { template: ChatTemplate::new(template)?, tokens, context })
     }
 

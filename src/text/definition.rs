@@ -13,7 +13,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::pipeline::SPLIT;
-use crate::bundle::limits;
+use crate::limits;
 
 /// Steps of a sequence of normalizers or pre-tokenizers.
 const STEPS: usize = 8;

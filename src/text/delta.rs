@@ -20,8 +20,9 @@ pub(crate) use checked::check_deltas;
 
 use std::collections::TryReserveError;
 
-use super::{TextToken, Tokenizer};
+use super::tokenizer::{TextToken, Tokenizer};
 use crate::{Error, Result};
+use scan::Cut;
 
 /// The most bytes of text that are tokenized again with each delta.
 pub(crate) const TAIL: usize = 1024;
@@ -44,16 +45,6 @@ pub(crate) struct DeltaTokenizer {
     offset: usize,
     /// The most tokens that it may have.
     most: usize,
-}
-
-/// A place in the text from which the rest is tokenized without what is before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Cut {
-    at: usize,
-    /// How many tokens are before it.
-    tokens: usize,
-    /// So long a text must be to have this cut.
-    known: usize,
 }
 
 /// A change of a text and its tokens: the first `keep` tokens stay, the others give way to `append`.

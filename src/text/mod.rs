@@ -5,7 +5,9 @@ mod audit;
 mod conversation;
 mod definition;
 mod delta;
+mod encode;
 mod markup;
+mod message;
 mod pipeline;
 #[cfg(test)]
 #[path = "../../tests/common/random_text.rs"]
@@ -17,13 +19,14 @@ mod tokenizer;
 #[cfg(feature = "_internals")]
 pub(crate) use answer::check_answer;
 pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextEdit};
-pub use conversation::Message;
 #[cfg(any(test, feature = "_internals"))]
 pub(crate) use conversation::ThinkFrame;
-pub(crate) use conversation::{Frame, Renderer};
+pub(crate) use conversation::{ControlTokens, Frame, Renderer};
 #[cfg(feature = "_internals")]
-pub(crate) use delta::check_deltas;
-pub(crate) use delta::{DeltaTokenizer, Edit};
+pub(crate) use delta::{DeltaTokenizer, check_deltas};
+pub(crate) use encode::encode;
 pub use markup::Channel;
+pub use message::Message;
+pub(crate) use pipeline::least_bytes;
 pub use tokenizer::TextToken;
 pub(crate) use tokenizer::Tokenizer;

@@ -23,6 +23,9 @@ pub(crate) const SPLIT: &str =
 /// The longest spelling of an added token, in bytes.
 const ADDED_LENGTH: usize = 128;
 
+/// To how small a part NFC may shorten a text.
+pub(super) const NFC_SHORTENS: usize = 4;
+
 /// A tokenizer's steps. Which tokenizers have them: see [`Pipeline::new`].
 pub(crate) struct Pipeline {
     nfc: bool,
@@ -91,10 +94,10 @@ impl Pipeline {
     /// Normalises a text between added tokens.
     pub(crate) fn normalize<'t>(&self, text: &'t str) -> Normalized<'t> {
         if !self.nfc || text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
-            return Normalized { text: Cow::Borrowed(text), changes: Vec::new() };
+            return Normalized { text: Cow::Borrowed(text), rewrites: Vec::new() };
         }
         let mut normal = String::with_capacity(text.len());
-        let mut changes = Vec::new();
+        let mut rewrites = Vec::new();
         for raw in chunks(text) {
             let chunk = &text[raw.clone()];
             let start = normal.len();
@@ -107,10 +110,10 @@ impl Pipeline {
             normalized.nfc();
             normal.push_str(normalized.get());
             if normalized.get() != chunk {
-                changes.push(Change { raw, normal: start..normal.len() });
+                rewrites.push(Rewrite { raw, normal: start..normal.len() });
             }
         }
-        Normalized { text: Cow::Owned(normal), changes }
+        Normalized { text: Cow::Owned(normal), rewrites }
     }
 
     /// Splits a normalised text: the pieces within which tokens merge.
@@ -207,6 +210,11 @@ pub(crate) fn starts_chunk(character: char) -> bool {
     canonical_combining_class(first) == 0 && is_nfc_quick(std::iter::once(first)) == IsNormalized::Yes
 }
 
+/// How many bytes a text has at least after normalisation.
+pub(crate) fn least_bytes(text: &[u8]) -> usize {
+    if text.is_ascii() { text.len() } else { text.len() / NFC_SHORTENS }
+}
+
 /// The stretches of a text that normalise each by itself.
 fn chunks(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
@@ -222,10 +230,11 @@ fn chunks(text: &str) -> impl Iterator<Item = Range<usize>> {
 /// A normalised text, and where it differs from what it was.
 pub(crate) struct Normalized<'t> {
     pub(crate) text: Cow<'t, str>,
-    changes: Vec<Change>,
+    rewrites: Vec<Rewrite>,
 }
 
-struct Change {
+/// A stretch that normalisation writes otherwise.
+struct Rewrite {
     raw: Range<usize>,
     normal: Range<usize>,
 }
@@ -234,12 +243,12 @@ impl Normalized<'_> {
     /// The bytes of the original that a stretch of the normalised text stands for. Where normalisation changed
     /// something, that is all that was changed together.
     pub(crate) fn raw(&self, normal: Range<usize>) -> Range<usize> {
-        let start = match self.change_around(normal.start) {
-            Some(change) => change.raw.start,
+        let start = match self.rewrite_around(normal.start) {
+            Some(rewrite) => rewrite.raw.start,
             None => self.shift(normal.start),
         };
-        let end = match self.change_around(normal.end) {
-            Some(change) => change.raw.end,
+        let end = match self.rewrite_around(normal.end) {
+            Some(rewrite) => rewrite.raw.end,
             None => self.shift(normal.end),
         };
         start..end
@@ -247,28 +256,28 @@ impl Normalized<'_> {
 
     /// The place in the original for a place in the normalised text, unless it is within a change.
     pub(crate) fn raw_place(&self, normal: usize) -> Option<usize> {
-        self.change_around(normal).is_none().then(|| self.shift(normal))
+        self.rewrite_around(normal).is_none().then(|| self.shift(normal))
     }
 
     /// The place in the normalised text for one in the original where a chunk starts.
     pub(crate) fn normal_place(&self, raw: usize) -> usize {
-        let before = self.changes.partition_point(|change| change.raw.end <= raw);
-        match before.checked_sub(1).map(|last| &self.changes[last]) {
-            Some(change) => raw - change.raw.end + change.normal.end,
+        let before = self.rewrites.partition_point(|rewrite| rewrite.raw.end <= raw);
+        match before.checked_sub(1).map(|last| &self.rewrites[last]) {
+            Some(rewrite) => raw - rewrite.raw.end + rewrite.normal.end,
             None => raw,
         }
     }
 
-    fn change_around(&self, normal: usize) -> Option<&Change> {
-        let before = self.changes.partition_point(|change| change.normal.start < normal);
-        before.checked_sub(1).map(|last| &self.changes[last]).filter(|change| normal < change.normal.end)
+    fn rewrite_around(&self, normal: usize) -> Option<&Rewrite> {
+        let before = self.rewrites.partition_point(|rewrite| rewrite.normal.start < normal);
+        before.checked_sub(1).map(|last| &self.rewrites[last]).filter(|rewrite| normal < rewrite.normal.end)
     }
 
     /// For a place that is within no change.
     fn shift(&self, normal: usize) -> usize {
-        let before = self.changes.partition_point(|change| change.normal.end <= normal);
-        match before.checked_sub(1).map(|last| &self.changes[last]) {
-            Some(change) => normal - change.normal.end + change.raw.end,
+        let before = self.rewrites.partition_point(|rewrite| rewrite.normal.end <= normal);
+        match before.checked_sub(1).map(|last| &self.rewrites[last]) {
+            Some(rewrite) => normal - rewrite.normal.end + rewrite.raw.end,
             None => normal,
         }
     }
@@ -323,8 +332,8 @@ mod tests {
 
     #[test]
     fn places_survive_normalisation() {
-        let changes = vec![Change { raw: 1..4, normal: 1..3 }, Change { raw: 4..7, normal: 3..9 }];
-        let normalized = Normalized { text: Cow::Borrowed("a__------z"), changes };
+        let rewrites = vec![Rewrite { raw: 1..4, normal: 1..3 }, Rewrite { raw: 4..7, normal: 3..9 }];
+        let normalized = Normalized { text: Cow::Borrowed("a__------z"), rewrites };
         assert_eq!(normalized.raw(0..1), 0..1);
         assert_eq!(normalized.raw(0..2), 0..4);
         assert_eq!(normalized.raw(2..3), 1..4);

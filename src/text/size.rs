@@ -5,7 +5,12 @@
 //! ASCII are changed. So the tokens of a text are at least so many, however well it suits the vocabulary. For other
 //! tokenizers the same numbers are limits, not proofs.
 
-use super::{Message, Tokenizer, audit};
+use super::{
+    audit,
+    message::Message,
+    pipeline::{NFC_SHORTENS, least_bytes},
+    tokenizer::Tokenizer,
+};
 use crate::{Error, Result};
 
 /// The most bytes of a role's name.
@@ -14,9 +19,6 @@ const MAX_ROLE: usize = 64;
 /// Texts of messages may have so many bytes together even if they are too many for the context: templates leave out
 /// earlier thinking.
 const MAX_TEXTS: usize = 16 << 20;
-
-/// To how small a part NFC may shorten a text.
-const NFC_SHORTENS: usize = 4;
 
 /// Refuses messages by their number and their bytes, roles included. Templates write at least one token for each.
 ///
@@ -48,11 +50,6 @@ pub(crate) fn check_messages(tokenizer: &Tokenizer, context: usize, messages: &[
     let bytes = texts.map(|text| least_bytes(text.trim().as_bytes())).sum();
     let wanted = tokenizer.least_tokens(bytes);
     if wanted > context { Err(Error::ContextFull { used: 0, wanted, limit: context }) } else { Ok(()) }
-}
-
-/// How many bytes a text has at least after normalisation.
-pub(crate) fn least_bytes(text: &[u8]) -> usize {
-    if text.is_ascii() { text.len() } else { text.len() / NFC_SHORTENS }
 }
 
 /// A copy of messages, whose size was checked.

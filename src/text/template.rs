@@ -7,8 +7,8 @@ use minijinja::{
     value::ValueKind,
 };
 
-use super::Message;
-use crate::{Error, Result, bundle::limits, error::one_line};
+use super::message::Message;
+use crate::{Error, Result, error::one_line, limits};
 
 const NAME: &str = "chat_template.jinja";
 

@@ -6,12 +6,11 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
 use unicode_normalization::{IsNormalized, is_nfc_quick};
 
-use super::{definition, delta, pipeline::Pipeline, size};
+use super::{
+    definition,
+    pipeline::{Pipeline, least_bytes},
+};
 use crate::{Error, Result};
-
-/// The most bytes of a text that a tokenizer of unknown steps is given: it takes texts whole, with memory of many times
-/// their size.
-const MAX_WHOLE: usize = 1 << 20;
 
 /// One token of an encoded text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl Tokenizer {
     /// How many tokens a long stretch of text is at least, whatever follows: by the longest token of the bytes in it.
     pub(crate) fn least_tokens_of(&self, text: &str) -> usize {
         if !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes {
-            return self.least_tokens(size::least_bytes(text.as_bytes()));
+            return self.least_tokens(least_bytes(text.as_bytes()));
         }
         let mut found = [false; 256];
         text.bytes().for_each(|byte| found[byte as usize] = true);
@@ -129,26 +128,9 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of a text if they are at most `most`, else how many it has at least: a long text is tokenized up to there
-    /// only. They are those of [`Self::ids`].
-    pub(crate) fn ids_within(&self, text: &str, most: usize) -> Result<Result<Vec<u32>, usize>> {
-        if text.len() > delta::WINDOW && self.pipeline.is_ok() {
-            return delta::ids(self, text, most);
-        }
-        let ids = self.ids(text)?;
-        Ok(if ids.len() > most { Err(ids.len()) } else { Ok(ids) })
-    }
-
-    /// The tokens of a text with the bytes they stand for, the same as of its deltas (see [`delta`]). Where the
-    /// tokenizer's normalisation changes the text, spans are whole characters of the original and may overlap.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<TextToken>> {
-        if self.pipeline.is_ok() {
-            return delta::encode(self, text);
-        }
-        if text.len() > MAX_WHOLE {
-            let reason = format!("{} bytes, the limit with this bundle's tokenizer is {MAX_WHOLE}", text.len());
-            return Err(Error::Argument { argument: "text", reason });
-        }
+    /// The tokens of a whole text with the bytes they stand for. Where normalisation changes the text, spans are whole
+    /// characters of the original and may overlap.
+    pub(crate) fn encode_whole(&self, text: &str) -> Result<Vec<TextToken>> {
         let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
         let exact = self.exact_spans(encoding.get_ids(), text);
         let spans = exact.unwrap_or_else(|| covering_spans(encoding.get_offsets(), text.len()));
@@ -190,6 +172,11 @@ impl Tokenizer {
             end += bytes.len();
         }
         (end == text.len()).then_some(spans)
+    }
+
+    /// Whether [`Self::check_steps`] accepts the tokenizer.
+    pub(crate) fn has_steps(&self) -> bool {
+        self.pipeline.is_ok()
     }
 
     /// Whether the tokenizer's steps are known one by one, as text in pieces needs them. If not, the error says which

@@ -25,7 +25,7 @@ fn qwen() -> &'static Tokenizer {
 
 fn renderer(tokenizer: &Tokenizer, template: &str, context: usize) -> Renderer {
     let control = |text| tokenizer.find_special(text).unwrap().1;
-    let tokens = SpecialTokens {
+    let tokens = ControlTokens {
         turn_start: control("<|im_start|>"),
         turn_end: control("<|im_end|>"),
         user: tokenizer.ids("user").unwrap(),
@@ -226,13 +226,13 @@ fn long_texts_have_the_ids_of_the_whole() {
                 text.push('x');
             }
             let ids = tokenizer.ids(&text).unwrap();
-            assert!(tokenizer.ids_within(&text, usize::MAX).unwrap().unwrap() == ids);
-            assert!(tokenizer.ids_within(&text, ids.len()).unwrap().unwrap() == ids);
-            let least = tokenizer.ids_within(&text, ids.len() - 1).unwrap().unwrap_err();
+            assert!(encode::ids_within(tokenizer, &text, usize::MAX).unwrap().unwrap() == ids);
+            assert!(encode::ids_within(tokenizer, &text, ids.len()).unwrap().unwrap() == ids);
+            let least = encode::ids_within(tokenizer, &text, ids.len() - 1).unwrap().unwrap_err();
             assert_eq!(least, ids.len());
-            let least = tokenizer.ids_within(&text, 50).unwrap().unwrap_err();
+            let least = encode::ids_within(tokenizer, &text, 50).unwrap().unwrap_err();
             assert!(least > 50 && least <= ids.len());
-            assert!(tokenizer.least_tokens(size::least_bytes(text.as_bytes())) <= ids.len());
+            assert!(tokenizer.least_tokens(least_bytes(text.as_bytes())) <= ids.len());
         }
     }
 }

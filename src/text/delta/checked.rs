@@ -1,6 +1,6 @@
 //! The promises of a delta tokenizer, for tests and the fuzz target.
 
-use super::{Cut, DeltaTokenizer, Edit, stretch};
+use super::{DeltaTokenizer, Edit, scan::Cut, stretch};
 use crate::text::{TextToken, Tokenizer};
 
 /// A delta tokenizer, all of whose promises are checked with every edit.

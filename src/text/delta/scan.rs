@@ -21,18 +21,26 @@
 
 use std::ops::Range;
 
-use super::Cut;
 use crate::{
-    Result, TextToken,
+    Result,
     text::{
-        Tokenizer,
         pipeline::{Normalized, starts_chunk},
-        tokenizer::Reach,
+        tokenizer::{Reach, TextToken, Tokenizer},
     },
 };
 
 /// How far into a run of letters places are sought that no token can span.
 const RUN: usize = 256;
+
+/// A place in the text from which the rest is tokenized without what is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Cut {
+    pub(super) at: usize,
+    /// How many tokens are before it.
+    pub(super) tokens: usize,
+    /// So long a text must be to have this cut.
+    pub(super) known: usize,
+}
 
 /// What a text that starts at a cut and goes on becomes.
 pub(super) struct Scan {

@@ -32,7 +32,7 @@ mod vector;
 
 use cache::{BLOCK, CacheFormat};
 
-use crate::bundle::limits;
+use crate::limits;
 
 /// Sizes of the attention heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

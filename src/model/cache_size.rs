@@ -5,16 +5,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{CacheFormat, paged::PagedModel};
+use crate::{bundle::Dimensions, limits};
+
 /// The cache's share where it is not known how much memory there is.
 const FALLBACK: usize = 1 << 30;
 
+/// Bytes that the cache takes if nothing is said: its share of the memory, but no more than so many streams of full
+/// context can use or the cache may have.
+pub(crate) fn default_bytes(dims: &Dimensions, format: CacheFormat, max_streams: usize) -> usize {
+    let context = PagedModel::cache_bytes(dims, format, dims.context);
+    let most = context.saturating_mul(max_streams);
+    let blocks = limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(dims, format, 1));
+    share(limit(), context).min(most).min(blocks)
+}
+
 /// A quarter of the memory, or enough for one stream of `context` bytes if that is not more than half.
-pub(crate) fn default_cache_bytes(memory: Option<usize>, context: usize) -> usize {
+fn share(memory: Option<usize>, context: usize) -> usize {
     memory.map_or(FALLBACK, |memory| (memory / 4).max(context.min(memory / 2)))
 }
 
 /// Bytes of the machine, or of the smallest limit that a control group of this process has. Known on Linux only.
-pub(crate) fn limit() -> Option<usize> {
+fn limit() -> Option<usize> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = total(&read(Path::new("/proc/meminfo"))?)?;
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
@@ -74,10 +86,10 @@ mod tests {
 
     #[test]
     fn the_cache_takes_a_quarter_or_one_full_stream() {
-        assert_eq!(default_cache_bytes(Some(1000), 100), 250);
-        assert_eq!(default_cache_bytes(Some(1000), 400), 400);
-        assert_eq!(default_cache_bytes(Some(1000), 600), 500);
-        assert_eq!(default_cache_bytes(None, 100), FALLBACK);
+        assert_eq!(share(Some(1000), 100), 250);
+        assert_eq!(share(Some(1000), 400), 400);
+        assert_eq!(share(Some(1000), 600), 500);
+        assert_eq!(share(None, 100), FALLBACK);
     }
 
     #[test]
