@@ -248,8 +248,14 @@
 /// `qg_stream_push_tokens`: `data` is an array of uint32_t.
 #define QG_CALL_PUSH_TOKENS 4
 
-/// `qg_stream_finish`: `data` is not used.
+/// `qg_stream_finish`: `data` and `length` are not used.
 #define QG_CALL_FINISH 5
+
+/// `qg_stream_truncate`: `length` is how many bytes stay; `data` is not used.
+#define QG_CALL_TRUNCATE 6
+
+/// `qg_stream_truncate_tokens`: `length` is how many tokens stay; `data` is not used.
+#define QG_CALL_TRUNCATE_TOKENS 7
 
 /// For as long as it takes.
 #define QG_NO_TIMEOUT UINT64_MAX
@@ -478,9 +484,9 @@ typedef struct qg_call {
     uint32_t kind;
     /// 0.
     uint32_t reserved;
-    /// What the call takes, by its kind. NULL is fine if `length` is 0.
+    /// What the call takes, by its kind. NULL is fine if `length` is 0 or the kind does not use it.
     const void *data;
-    /// How much: bytes of text, messages or tokens.
+    /// How much: bytes of text, messages or tokens; or how much of the answer stays.
     size_t length;
 } qg_call;
 
