@@ -7,10 +7,12 @@ use safer_ffi::derive_ReprC;
 use super::{
     boundary,
     cast::{OutArray, object, slice},
-    error::qg_error,
+    conversation::{Conversation, Holding},
+    failure::{Failure, qg_error},
+    message::{qg_message, read_messages},
     result::{qg_prompt_check, qg_update},
-    status::{Failure, qg_status},
-    stream::{Conversation, Holding, qg_message, qg_stream, read_messages},
+    status::qg_status,
+    stream::qg_stream,
 };
 use crate::{Call, Error, Message, Reply, Result, Stream};
 
