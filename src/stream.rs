@@ -132,7 +132,7 @@ impl Stream {
     }
 
     fn updated(&mut self, call: Call) -> Result<Update> {
-        self.call(call).map(expect_update)
+        self.call(call).map(|reply| reply.update().expect("such calls are answered by updates"))
     }
 
     fn check(&self, verdict: Verdict) -> PromptCheck {
@@ -226,7 +226,7 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
     /// token; [`Error::WrongState`] before the prompt.
     pub fn truncate(&mut self, bytes: usize) -> Result<Update> {
-        self.cut("truncate", |stream, answer| answer.truncate(&stream.shared, bytes))
+        self.updated(Call::Truncate(bytes))
     }
 
     /// As [`Stream::truncate`], to the answer's first `tokens` tokens, as [`TokenVerdict::index`] counts them.
@@ -235,18 +235,6 @@ impl Stream {
     /// [`Error::Argument`] if the answer is shorter, or its text has no place between characters there;
     /// [`Error::WrongState`] before the prompt.
     pub fn truncate_tokens(&mut self, tokens: usize) -> Result<Update> {
-        self.cut("truncate_tokens", |stream, answer| {
-            let have = answer.tokens.len();
-            if tokens > have {
-                let reason = format!("{tokens} is more than the {have} tokens so far");
-                return Err(Error::Argument { argument: "tokens", reason });
-            }
-            answer.truncate(&stream.shared, answer.tokens[..tokens].last().map_or(0, |last| last.bytes.end))
-        })
+        self.updated(Call::TruncateTokens(tokens))
     }
-}
-
-/// The reply to a call that is answered by an update.
-fn expect_update(reply: Reply) -> Update {
-    reply.update().expect("such calls are answered by updates")
 }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Instant};
 use super::{
     PromptCheck, Stream, Turn, Update,
     answer::{Answer, Begun, Change},
-    expect_update,
     tape::{Notify, Tape},
 };
 use crate::{
@@ -30,6 +29,10 @@ pub enum Call<'a> {
     Tokens(&'a [u32]),
     /// [`Stream::finish`]
     Finish,
+    /// [`Stream::truncate`], to so many bytes.
+    Truncate(usize),
+    /// [`Stream::truncate_tokens`], to so many tokens.
+    TruncateTokens(usize),
 }
 
 /// What a call answers.
@@ -144,6 +147,12 @@ impl Stream {
                 .begin_change("push_tokens", notify, batch, |stream, answer| answer.push_tokens(&stream.shared, ids)),
             Call::Finish => stream
                 .begin_change("finish", notify, batch, |stream, answer| answer.finish(&stream.shared, &stream.policy)),
+            Call::Truncate(bytes) => {
+                stream.begin_change("truncate", notify, batch, |stream, answer| answer.truncate(&stream.shared, bytes))
+            }
+            Call::TruncateTokens(tokens) => stream.begin_change("truncate_tokens", notify, batch, |stream, answer| {
+                answer.truncate_tokens(&stream.shared, tokens)
+            }),
         })
     }
 
@@ -176,18 +185,6 @@ impl Stream {
         #[cfg(test)]
         fault::here("begin");
         Ok(BegunCall { work: begin(self)?, _using: using })
-    }
-
-    /// Makes a call that cuts the answer back.
-    pub(super) fn cut(
-        &mut self,
-        call: &'static str,
-        change: impl FnOnce(&Self, &Answer) -> Result<Change>,
-    ) -> Result<Update> {
-        let mut batch = Batch::default();
-        let begun = self.begin_use(|stream| stream.begin_change(call, None, &mut batch, change))?;
-        drop(batch);
-        self.complete(begun).map(expect_update)
     }
 
     /// Begins a change of the answer.

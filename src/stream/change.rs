@@ -109,6 +109,16 @@ impl Answer {
         Ok(Change::of_tokens(kept, Vec::new(), Source::Nothing))
     }
 
+    /// All after the first `tokens` tokens goes.
+    pub(super) fn truncate_tokens(&self, shared: &Opened, tokens: usize) -> Result<Change> {
+        let have = self.tokens.len();
+        let Some(kept) = self.tokens.get(..tokens) else {
+            let reason = format!("{tokens} is more than the {have} tokens so far");
+            return Err(Error::Argument { argument: "tokens", reason });
+        };
+        self.truncate(shared, kept.last().map_or(0, |last| last.bytes.end))
+    }
+
     fn check_open(&self, call: &'static str) -> Result<()> {
         match self.end {
             None => Ok(()),
