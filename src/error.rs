@@ -148,7 +148,7 @@ pub enum Error {
     #[error("the deadline passed before the tokens were computed; nothing was added, try again with more time")]
     DeadlineExceeded,
 
-    /// The call was given up by [`CompletionQueue::cancel`](crate::CompletionQueue::cancel).
+    /// The call was cancelled by [`CompletionQueue::cancel`](crate::CompletionQueue::cancel).
     #[error("the call was cancelled; nothing was added")]
     Cancelled,
 

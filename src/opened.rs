@@ -48,7 +48,7 @@ pub struct Info {
     pub exporter: String,
     /// Architecture of the checkpoint.
     pub architecture: String,
-    /// `fp32`, `int8` or `int4`, with the size of a quantisation block.
+    /// `fp32`, `int8` or `int4`, with how many weights share a scale.
     pub weights: String,
     /// `fp32` or `int8`.
     pub cache: String,

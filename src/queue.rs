@@ -9,13 +9,13 @@ use std::{
 
 use crate::{
     Error, Result,
-    engine::Batch,
+    engine::{Batch, Notify},
     process::{Owned, Process},
-    stream::{BegunCall, Call, Notify, Reply, Stream},
+    stream::{BegunCall, Call, Reply, Stream},
 };
 
 /// Takes calls of streams, and gives each stream back when its call is done. May be used from several threads at once.
-/// Dropping it gives up all calls in it, with their streams.
+/// Dropping it cancels all calls in it, with their streams.
 ///
 /// In a process that is forked from the one that made it a queue is empty and stays so: it drops what is submitted, and
 /// does not wait. Such a process makes a queue of its own.
@@ -123,7 +123,7 @@ impl CompletionQueue {
     /// Texts are tokenized here, by the caller's thread: prompts up to what fits the model's context, about 5 ms for each
     /// 1,000 tokens, pushes whole, which have at most 1 MiB and take up to 0.3 s.
     ///
-    /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is given up with
+    /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is cancelled with
     /// [`Error::DeadlineExceeded`].
     pub fn submit(&self, mut stream: Stream, call: Call, tag: u64, deadline: Option<Instant>) {
         if !self.process().is_current() {
@@ -135,7 +135,7 @@ impl CompletionQueue {
             jobs.next
         };
         let inbox = self.inbox.clone();
-        let notify: Arc<Notify> = Arc::new(move || inbox.put(ticket));
+        let notify: Notify = Arc::new(move || inbox.put(ticket));
         let begun = stream.begin(call, Some(notify), &mut Batch::default());
         self.keep(ticket, Job { tag, stream, begun, deadline });
     }
@@ -155,7 +155,7 @@ impl CompletionQueue {
             let deadlines = self.inbox.lock().deadlines;
             let now = Instant::now();
             if let Some(job) = self.expired(now) {
-                // The call is given up by dropping it.
+                // The call is cancelled by dropping it.
                 return Some(Completion { tag: job.tag, stream: job.stream, result: Err(Error::DeadlineExceeded) });
             }
             let next = self.lock().deadlines.first().map(|(deadline, _)| *deadline);
@@ -185,31 +185,31 @@ impl CompletionQueue {
         self.len() == 0
     }
 
-    /// Gives up the calls with this tag that are not done, also in the middle of a step. They come back as the others do,
+    /// Cancels the calls with this tag that are not done, also in the middle of a step. They come back as the others do,
     /// with [`Error::Cancelled`] and the stream as it was before. Returns how many there were.
     pub fn cancel(&self, tag: u64) -> usize {
         if !self.process().is_current() {
             return 0;
         }
         let mut cancelled = Vec::new();
-        let mut given_up = Vec::new();
+        let mut dropped = Vec::new();
         let mut jobs = self.lock();
         let away = jobs.cancel_away(tag);
         for (ticket, job) in &mut jobs.by_ticket {
             if job.tag == tag && !job.is_ready() {
-                given_up.push(std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
+                dropped.push(std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
                 cancelled.push(*ticket);
             }
         }
         drop(jobs);
         // Outside of the lock: dropping a call tells the engine.
-        drop(given_up);
+        drop(dropped);
         cancelled.iter().for_each(|ticket| self.inbox.put(*ticket));
         cancelled.len() + away
     }
 
-    /// Takes the calls with this tag out of the queue, done or not, and returns their streams. What was not done is given
-    /// up. A call that another thread is going on with is only cancelled.
+    /// Takes the calls with this tag out of the queue, done or not, and returns their streams. What was not done is
+    /// cancelled. A call that another thread is going on with is only cancelled.
     #[cfg(feature = "capi")]
     pub(crate) fn withdraw(&self, tag: u64) -> Vec<Stream> {
         let mut jobs = self.lock();
@@ -244,7 +244,7 @@ impl CompletionQueue {
 
     fn keep(&self, ticket: u64, mut job: Job) {
         let mut jobs = self.lock();
-        let given_up = jobs.came_back(ticket).then(|| std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
+        let dropped = jobs.came_back(ticket).then(|| std::mem::replace(&mut job.begun, Err(Error::Cancelled)));
         if let Some(deadline) = job.deadline {
             jobs.deadlines.insert((deadline, ticket));
         }
@@ -253,7 +253,7 @@ impl CompletionQueue {
         let ready = job.is_ready();
         jobs.by_ticket.insert(ticket, job);
         drop(jobs);
-        drop(given_up);
+        drop(dropped);
         if ready {
             self.inbox.put(ticket);
         } else if has_deadline {
@@ -290,7 +290,7 @@ impl CompletionQueue {
 
     /// Goes on with a call that does not have to wait. Returns it if it is done.
     fn go_on(&self, ticket: u64) -> Option<Completion> {
-        // Given back or given up already, if it is not there.
+        // Given back or cancelled already, if it is not there.
         let job = self.lock().leave(ticket)?;
         let tag = job.tag;
         catch_unwind(AssertUnwindSafe(|| self.go_on_with(ticket, job))).unwrap_or_else(|panic| {

@@ -25,3 +25,4 @@ pub(crate) use handle::{Engine, Pending, Sequence};
 pub(crate) use life::Use;
 pub(crate) use limits::Limits;
 pub(crate) use mailbox::Batch;
+pub(crate) use reply::Notify;

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{Error, Result, model::RoleLogits};
 
-/// Called once, by the worker, when a reply is there. It must not wait: all streams wait for it.
-pub(crate) type Notify = Box<dyn FnOnce() + Send>;
+/// Called, by the worker, when a reply is there, once for each. It must not wait: all streams wait for it.
+pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 
 /// Where the worker puts the reply and the caller finds it.
 struct Slot {
@@ -50,7 +50,7 @@ impl ReplySender {
         slot.ready.notify_all();
         if let Some(notify) = notify {
             // A panic of the host's must not end the engine.
-            let _ = catch_unwind(AssertUnwindSafe(notify));
+            let _ = catch_unwind(AssertUnwindSafe(move || notify()));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -448,7 +448,7 @@ fn the_worker_says_once_that_an_answer_is_there() {
     let (send, calls) = mpsc::channel();
     let say = |what: &'static str| -> Option<Notify> {
         let send = send.clone();
-        Some(Box::new(move || send.send(what).unwrap()))
+        Some(Arc::new(move || send.send(what).unwrap()))
     };
     let read = Read::Response { from: 0 };
     let nothing = sequence.begin(vec![], read, say("nothing")).unwrap();
@@ -458,7 +458,7 @@ fn the_worker_says_once_that_an_answer_is_there() {
     gate.enter();
     drop(cancelled);
     let mut other = engine.sequence().unwrap();
-    let panics = other.begin(vec![1], read, Some(Box::new(|| panic!("on purpose")))).unwrap();
+    let panics = other.begin(vec![1], read, Some(Arc::new(|| panic!("on purpose")))).unwrap();
     let last = sequence.begin(vec![2], read, say("last")).unwrap();
     gate.leave();
     gate.enter();
@@ -470,12 +470,12 @@ fn the_worker_says_once_that_an_answer_is_there() {
     // A callback may be the last that holds the engine.
     let (alive, gone) = mpsc::channel::<()>();
     let (go, may_go) = mpsc::channel();
-    let held = (engine.clone(), alive);
+    let held = Mutex::new(Some((may_go, engine.clone(), alive)));
     let notify = move || {
+        let (may_go, ..) = held.lock().unwrap().take().unwrap();
         may_go.recv().unwrap();
-        drop(held);
     };
-    let pending = sequence.begin(vec![3], read, Some(Box::new(notify))).unwrap();
+    let pending = sequence.begin(vec![3], read, Some(Arc::new(notify))).unwrap();
     drop(gate);
     pending.wait();
     drop((pending, sequence, other, engine));

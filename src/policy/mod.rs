@@ -69,7 +69,7 @@ pub struct Policy {
     /// Rules for what an answer says.
     pub answer: Rules,
     /// Rules for the thinking before it. The default is as strict as for the answer, so that an answer which never
-    /// leaves its think block is stopped too. The model is less exact there (Qwen3Guard's report, arXiv:2510.14276:
+    /// leaves its thinking is stopped too. The model is less exact there (Qwen3Guard's report, arXiv:2510.14276:
     /// it hits the first unsafe sentence in 22 % of thinking answers, in 86 % of others): a host that does not show
     /// thinking may rather have it flagged.
     pub thinking: Rules,

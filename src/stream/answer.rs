@@ -1,24 +1,16 @@
 //! The answer of a stream: its tokens, which of them are final, and what the policy made of those.
 
-use std::sync::Arc;
-
-use super::{
-    TokenVerdict, Update, Violation,
-    tape::{Feed, Notify, Tape},
-};
+use super::update::{TokenVerdict, Update, Violation};
 use crate::{
-    Result,
-    engine::{Batch, Sequence},
     opened::Opened,
     policy::{Action, Debounce, Finding, Policy, Rules, Watch},
-    text::{AnswerText, AnswerToken, Channel, TextEdit},
+    text::{AnswerText, AnswerToken, Channel, TextChange, TokenEdit},
     verdict::{Labels, Verdict},
 };
 
 /// An answer that is being judged.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
-    pub(super) tape: Tape,
     pub(super) input: Input,
     pub(super) tokens: Vec<AnswerToken>,
     /// What the policy finds in the final tokens.
@@ -36,33 +28,19 @@ pub(super) struct End {
     pub(super) closing: usize,
 }
 
-/// A change of an answer: its first `keep` tokens stay, the others give way to `append`.
+/// A change of an answer that the model is to judge before it happens.
 pub(super) struct Change {
-    pub(super) keep: usize,
-    pub(super) append: Vec<AnswerToken>,
-    /// How many tokens, of all that there are then, are final.
-    pub(super) stable: usize,
-    pub(super) source: Source,
+    pub(super) tokens: TokenEdit,
+    pub(super) input: InputChange,
+    /// How the answer ends afterwards, if it does.
     pub(super) end: Option<End>,
 }
 
-/// Where a change comes from.
-pub(super) enum Source {
-    /// Nowhere: how the answer comes stays as it is.
-    Nothing,
-    /// Tokens.
+/// What a change does to how the answer comes.
+pub(super) enum InputChange {
+    None,
     Tokens,
-    /// An edit of the text, or of a text that starts here.
-    Text { fresh: Option<Box<AnswerText>>, edit: Box<TextEdit> },
-}
-
-/// A change that the model is judging.
-pub(crate) struct Begun {
-    keep: usize,
-    pub(super) feed: Feed,
-    stable: usize,
-    source: Source,
-    end: Option<End>,
+    Text(TextChange),
 }
 
 /// How an answer comes.
@@ -84,14 +62,13 @@ struct Outcome {
     /// Where the first violation starts, in bytes: an escalation may have taken its place.
     stop_at: Option<usize>,
     flags: Vec<Violation>,
-    /// How many of the flags the caller knows.
-    told: usize,
+    /// How many of the flags were reported.
+    reported: usize,
 }
 
 impl Answer {
-    pub(super) fn new(tape: Tape) -> Self {
+    pub(super) fn new() -> Self {
         Answer {
-            tape,
             input: Input::Unknown,
             tokens: Vec::new(),
             findings: Vec::new(),
@@ -101,35 +78,17 @@ impl Answer {
         }
     }
 
-    /// Begins a change. The answer stays as it is until the change is [completed](Self::complete).
-    pub(super) fn begin(
+    /// Makes a change happen whose tokens have these verdicts, those of them that are judged. `no_text` is what the text
+    /// of an answer starts with.
+    pub(super) fn apply(
         &mut self,
         shared: &Opened,
-        sequence: &mut Sequence,
+        policy: &Policy,
         change: Change,
-        notify: Option<Arc<Notify>>,
-        batch: &mut Batch,
-    ) -> Result<Begun> {
-        let Change { mut keep, mut append, stable, source, end } = change;
-        if stable < keep.min(self.findings.len()) {
-            // The answer was cut back, and final tokens near its end are provisional again: they need verdicts anew.
-            append.splice(..0, self.tokens[stable..keep].iter().cloned());
-            keep = stable;
-        }
-        let feed = self.tape.begin(shared, sequence, &self.tokens[..keep], append, notify, batch)?;
-        Ok(Begun { keep, feed, stable, source, end })
-    }
-
-    /// Takes what the model has computed of a change, waiting for it, and begins what is left. Returns whether that is
-    /// nothing.
-    pub(super) fn advance(&mut self, shared: &Opened, sequence: &mut Sequence, begun: &mut Begun) -> Result<bool> {
-        self.tape.advance(shared, sequence, &self.tokens[..begun.keep], &mut begun.feed)
-    }
-
-    /// Makes a change happen that the model has computed.
-    pub(super) fn complete(&mut self, shared: &Opened, policy: &Policy, begun: Begun) -> Update {
-        let Begun { keep, feed: Feed { append, verdicts, held, .. }, stable, source, end } = begun;
-        self.tape.hold(held);
+        verdicts: Vec<Option<Verdict>>,
+        no_text: impl FnOnce() -> AnswerText,
+    ) -> Update {
+        let Change { tokens: TokenEdit { keep, append, stable }, input, end } = change;
         self.cut_back(keep);
         let judged = append.iter().zip(&verdicts).enumerate().filter_map(|(row, (token, verdict))| {
             Some(TokenVerdict {
@@ -145,15 +104,15 @@ impl Answer {
         self.tokens.extend(append);
         self.provisional.extend(verdicts);
         self.end = end;
-        match source {
-            Source::Nothing => {}
-            Source::Tokens => self.input = Input::Tokens,
-            Source::Text { fresh, edit } => {
-                if let Some(fresh) = fresh {
-                    self.input = Input::Text(fresh);
+        match input {
+            InputChange::None => {}
+            InputChange::Tokens => self.input = Input::Tokens,
+            InputChange::Text(change) => {
+                if !matches!(self.input, Input::Text(_)) {
+                    self.input = Input::Text(Box::new(no_text()));
                 }
                 if let Input::Text(text) = &mut self.input {
-                    text.apply(*edit);
+                    text.apply(change);
                 }
             }
         }
@@ -166,8 +125,8 @@ impl Answer {
         self.provisional.truncate(keep.saturating_sub(self.findings.len()));
         if keep < self.findings.len() {
             self.findings.truncate(keep);
-            let told = self.outcome.flags.iter().filter(|flag| flag.confirming_token < keep).count();
-            self.outcome = Outcome { told, ..Outcome::default() };
+            let reported = self.outcome.flags.iter().filter(|flag| flag.confirming_token < keep).count();
+            self.outcome = Outcome { reported, ..Outcome::default() };
         }
     }
 
@@ -237,8 +196,8 @@ impl Answer {
     fn update(&mut self, policy: &Policy, void_from: usize, tokens: Vec<TokenVerdict>) -> Update {
         let (horizon, received) = (self.horizon(policy), self.received());
         let outcome = &mut self.outcome;
-        let flags = outcome.flags[outcome.told.min(outcome.flags.len())..].to_vec();
-        outcome.told = outcome.flags.len();
+        let flags = outcome.flags[outcome.reported.min(outcome.flags.len())..].to_vec();
+        outcome.reported = outcome.flags.len();
         Update {
             decision: policy.decide(outcome.violation.as_ref().map(|violation| violation.action)),
             horizon,

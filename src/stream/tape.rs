@@ -1,14 +1,15 @@
 //! What the model is fed of a conversation: the prompt, what the template puts before the answer, and the answer, or
 //! the last part of an answer that is longer than the context.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
+use super::answer::Change;
 use crate::{
     Error, Result,
     config::Overflow,
-    engine::{Batch, Pending, Read, Sequence},
+    engine::{Batch, Notify, Pending, Read, Sequence},
     opened::Opened,
-    text::{AnswerToken, Channel, Frame},
+    text::{AnswerToken, Channel, Frame, TokenEdit},
     verdict::Verdict,
 };
 
@@ -21,7 +22,7 @@ pub(super) struct Tape {
     pub(super) prompt: Vec<u32>,
     pub(super) frame: Frame,
     /// What follows the prompt in the sequence, of the answer as it is. None if that is nothing, or after a failure
-    /// unknown. After a call that was given up the sequence may hold more.
+    /// unknown. After a call that was cancelled the sequence may hold more.
     held: Option<Held>,
 }
 
@@ -52,21 +53,17 @@ enum Lead {
     Bare,
 }
 
-/// Called when a call can go on without waiting. From the engine's thread: it must not wait.
-pub(crate) type Notify = dyn Fn() + Send + Sync;
-
-/// Tokens on their way into the sequence.
+/// A change of the answer on its way past the model.
 pub(super) struct Feed {
-    keep: usize,
-    pub(super) append: Vec<AnswerToken>,
-    /// The verdicts of those that are computed.
+    pub(super) change: Change,
+    /// The verdicts of those of its new tokens that are computed.
     pub(super) verdicts: Vec<Option<Verdict>>,
     /// How many tokens of an answer the model sees at once.
     room: usize,
     running: Option<Running>,
     /// What the sequence holds with what is computed so far.
     pub(super) held: Option<Held>,
-    notify: Option<Arc<Notify>>,
+    notify: Option<Notify>,
 }
 
 /// A part of a feed that the engine computes.
@@ -77,7 +74,7 @@ struct Running {
 }
 
 impl Feed {
-    /// Whether [`Tape::advance`] does not wait.
+    /// Whether [`Tape::collect`] does not wait.
     pub(super) fn is_ready(&self) -> bool {
         self.running.as_ref().is_none_or(|running| running.pending.is_ready())
     }
@@ -89,11 +86,18 @@ impl Feed {
 
     /// The first token that is not computed.
     fn at(&self) -> usize {
-        self.keep + self.verdicts.len()
+        self.change.tokens.keep + self.verdicts.len()
     }
 
-    fn token<'t>(&'t self, kept: &'t [AnswerToken], index: usize) -> &'t AnswerToken {
-        if index < self.keep { &kept[index] } else { &self.append[index - self.keep] }
+    /// The first place behind its tokens.
+    fn end(&self) -> usize {
+        self.change.tokens.keep + self.change.tokens.append.len()
+    }
+
+    /// A token of the answer as it will be. `tokens` are those that it has.
+    fn token<'t>(&'t self, tokens: &'t [AnswerToken], index: usize) -> &'t AnswerToken {
+        let TokenEdit { keep, append, .. } = &self.change.tokens;
+        if index < *keep { &tokens[index] } else { &append[index - keep] }
     }
 }
 
@@ -102,32 +106,32 @@ impl Tape {
         Tape { prompt, frame, held: None }
     }
 
-    /// Begins to keep an answer's tokens and to feed others after them. It has happened when the tape is
-    /// [told](Self::hold) what is then held; until then a failure, or dropping the feed, gives it up.
-    pub(super) fn begin(
+    /// Begins to feed the new tokens of a change, after those of the answer that it keeps. The change has happened when the
+    /// tape [holds](Self::hold) what is then there; until then a failure, or dropping the feed, cancels it.
+    pub(super) fn feed(
         &mut self,
         shared: &Opened,
         sequence: &mut Sequence,
-        kept: &[AnswerToken],
-        append: Vec<AnswerToken>,
-        notify: Option<Arc<Notify>>,
+        tokens: &[AnswerToken],
+        change: Change,
+        notify: Option<Notify>,
         batch: &mut Batch,
     ) -> Result<Feed> {
-        let room = self.room(shared, kept, &append)?;
-        self.cut(sequence, kept.len(), batch)?;
-        let verdicts = Vec::new();
-        let mut feed = Feed { keep: kept.len(), append, room, verdicts, running: None, held: self.held, notify };
-        self.run(sequence, kept, &mut feed, batch)?;
+        let keep = change.tokens.keep;
+        let room = self.room(shared, &tokens[..keep], &change.tokens.append)?;
+        self.cut(sequence, keep, batch)?;
+        let mut feed = Feed { change, room, verdicts: Vec::new(), running: None, held: self.held, notify };
+        self.run(sequence, tokens, &mut feed, batch)?;
         Ok(feed)
     }
 
     /// Takes what the model has computed of a feed, waiting for it, and begins what is left. Returns whether that is
     /// nothing.
-    pub(super) fn advance(
+    pub(super) fn collect(
         &mut self,
         shared: &Opened,
         sequence: &mut Sequence,
-        kept: &[AnswerToken],
+        tokens: &[AnswerToken],
         feed: &mut Feed,
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
@@ -136,21 +140,27 @@ impl Tape {
         for (row, index) in (feed.at()..until).enumerate() {
             let verdict =
                 || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
-            feed.verdicts.push(feed.token(kept, index).judged.then(verdict));
+            feed.verdicts.push(feed.token(tokens, index).judged.then(verdict));
         }
-        self.run(sequence, kept, feed, &mut Batch::default())?;
+        self.run(sequence, tokens, feed, &mut Batch::default())?;
         Ok(feed.running.is_none())
     }
 
     /// Begins the next part of a feed: what the model sees at once.
-    fn run(&mut self, sequence: &mut Sequence, kept: &[AnswerToken], feed: &mut Feed, batch: &mut Batch) -> Result<()> {
-        let (at, end) = (feed.at(), feed.keep + feed.append.len());
+    fn run(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[AnswerToken],
+        feed: &mut Feed,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let (at, end) = (feed.at(), feed.end());
         if at == end {
             return Ok(());
         }
         let from = view_start(at, feed.room);
         let until = end.min(from.saturating_add(feed.room));
-        let view = View { lead: lead(from, feed.token(kept, from)), from };
+        let view = View { lead: lead(from, feed.token(tokens, from)), from };
         let mut ids = Vec::new();
         let held = feed.held.filter(|held| held.view == view);
         let start = held.map_or(from, |held| held.until);
@@ -162,9 +172,9 @@ impl Tape {
             ids.extend(self.lead(view.lead));
         }
         let first_read = ids.len() + at - start;
-        ids.extend((start..until).map(|index| feed.token(kept, index).id));
-        let notify = feed.notify.clone().map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
-        let pending = sequence.begin_append(ids, Read::Response { from: first_read }, notify, batch)?;
+        ids.extend((start..until).map(|index| feed.token(tokens, index).id));
+        let read = Read::Response { from: first_read };
+        let pending = sequence.begin_append(ids, read, feed.notify.clone(), batch)?;
         feed.running = Some(Running { pending, view, until });
         Ok(())
     }
@@ -196,7 +206,7 @@ impl Tape {
         self.prompt.len() + self.lead(lead(from, &tokens[from])).len() + tokens.len() - from
     }
 
-    /// Takes what follows the answer's first `keep` tokens out of the sequence, and what a call left that was given up.
+    /// Takes what follows the answer's first `keep` tokens out of the sequence, and what a call left that was cancelled.
     fn cut(&mut self, sequence: &mut Sequence, keep: usize, batch: &mut Batch) -> Result<()> {
         let held = self.held.filter(|held| held.view.from <= keep);
         self.held = held.map(|held| Held { until: held.until.min(keep), ..held });

@@ -1,4 +1,4 @@
-//! Calls that are given up after a part of them was computed.
+//! Calls that are cancelled after a part of them was computed.
 
 use super::Stream;
 use crate::{
@@ -45,7 +45,7 @@ fn check(guard: &Guard, mut stream: Stream, text: &str) {
     let mut fork = stream.fork().unwrap();
     assert_eq!(fork.prompt(&next).unwrap(), guard.stream().unwrap().prompt(&next).unwrap());
     let mut fork = stream.fork().unwrap();
-    // Nothing of what was given up may be taken for the provisional tokens, which these keep.
+    // Nothing of what was cancelled may be taken for the provisional tokens, which these keep.
     assert_eq!(bits(&stream.push_text(b" .").unwrap()), bits(&fresh.push_text(b" .").unwrap()));
     assert_eq!(bits(&stream.finish().unwrap()), bits(&fresh.finish().unwrap()));
     assert_eq!(turn(&mut stream), turn(&mut fresh));

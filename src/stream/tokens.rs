@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::text::{AnswerToken, Channel, Frame, Tokenizer};
 
-/// What the next token of an answer is, after the one before it. A think block is what stands between the tokenizer's own
+/// What the next token of an answer is, after the one before it. Thinking is what stands between the tokenizer's own
 /// tags; the tags, and newlines right after them, are fed but not judged.
 pub(super) fn next_token(
     tokenizer: &Tokenizer,

@@ -39,7 +39,7 @@ pub struct PromptFinding {
 /// One judged token of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenVerdict {
-    /// Which token of the answer, from 0. Tokens around a think block count but are not judged.
+    /// Which token of the answer, from 0. Tokens around thinking count but are not judged.
     pub index: usize,
     /// Its id.
     pub token_id: u32,

@@ -37,7 +37,7 @@ pub(crate) struct AnswerText {
     /// All bytes before the answer proper.
     head: Vec<u8>,
     /// Those that the caller said are thinking.
-    told: Range<usize>,
+    declared: Range<usize>,
     thinking: Option<DeltaTokenizer>,
     answer: Option<DeltaTokenizer>,
     /// The most tokens that one of them may have.
@@ -46,47 +46,46 @@ pub(crate) struct AnswerText {
 
 /// A change of an answer's tokens: the first `keep` stay, the others give way to `append`.
 #[derive(Debug)]
-pub(crate) struct TextEdit {
+pub(crate) struct TokenEdit {
     pub(crate) keep: usize,
     pub(crate) append: Vec<AnswerToken>,
     /// How many tokens, of all that there are then, no continuation can change.
     pub(crate) stable: usize,
-    next: Next,
 }
 
-/// What becomes of the text when an edit is applied.
+impl TokenEdit {
+    /// Only so many tokens stay, and no continuation can change them.
+    pub(crate) fn keep(keep: usize) -> Self {
+        TokenEdit { keep, append: Vec::new(), stable: keep }
+    }
+}
+
+/// What becomes of the text when its tokens are changed.
 #[derive(Debug)]
-enum Next {
+pub(crate) enum TextChange {
     /// It grows.
-    Grow(Box<Grown>),
+    Grow(Box<Growth>),
     /// Its answer proper is cut back.
     Cut(Edit),
     /// It is another one.
     Replace(Box<AnswerText>),
 }
 
-/// How it grows.
-#[derive(Debug)]
-struct Grown {
-    growth: Growth,
-    thinking: Option<Change>,
-    answer: Option<Change>,
-}
-
 /// Bytes that come, or the end, and what they are.
 #[derive(Debug)]
-struct Growth {
+pub(crate) struct Growth {
     /// As it is afterwards.
     markup: Markup,
-    parts: Parts,
-    bytes: Vec<u8>,
-    told: Range<usize>,
-    ends: bool,
+    /// Bytes that may be before the answer proper.
+    head: Vec<u8>,
+    declared: Range<usize>,
+    thinking: Option<ChannelEdit>,
+    answer: Option<ChannelEdit>,
 }
 
 /// An edit of a channel's text, with the text itself if it starts here.
 #[derive(Debug)]
-struct Change {
+struct ChannelEdit {
     fresh: Option<DeltaTokenizer>,
     edit: Edit,
     /// Where the caller's bytes of the channel end.
@@ -96,7 +95,7 @@ struct Change {
 impl AnswerText {
     /// An empty text. Tokenizing stops when more than `most` tokens are there.
     pub(crate) fn new(frame: &Frame, most: usize) -> Self {
-        AnswerText { markup: frame.start.clone(), head: Vec::new(), told: 0..0, thinking: None, answer: None, most }
+        AnswerText { markup: frame.start.clone(), head: Vec::new(), declared: 0..0, thinking: None, answer: None, most }
     }
 
     /// Bytes that came.
@@ -124,56 +123,72 @@ impl AnswerText {
     }
 
     /// What the next bytes change: of thinking, if the caller says so, else of what their tags say. Nothing happens until
-    /// the edit is [applied](Self::apply).
+    /// the change is [applied](Self::apply).
     ///
     /// # Errors
     /// [`Error::Argument`] if the bytes are not UTF-8 where they are, too many, or the tokenizer takes no text in
     /// pieces; [`Error::WrongState`] for thinking where there can be none.
-    pub(crate) fn push(&self, tokenizer: &Tokenizer, frame: &Frame, told: bool, bytes: &[u8]) -> Result<TextEdit> {
+    pub(crate) fn push(
+        &self,
+        tokenizer: &Tokenizer,
+        frame: &Frame,
+        declared: bool,
+        bytes: &[u8],
+    ) -> Result<(TokenEdit, TextChange)> {
         if bytes.len() > MAX_PUSH {
             let reason = format!("{} bytes at once, the limit is {MAX_PUSH}: push smaller pieces", bytes.len());
             return Err(Error::Argument { argument: "text", reason });
         }
         let mut markup = self.markup.clone();
-        let parts = if told {
+        let parts = if declared {
             let state = "on an answer that has no thinking or is past it";
             markup.push_thinking(bytes).ok_or(Error::WrongState { call: "push_thinking", state })?
         } else {
             markup.push(bytes)
         };
-        let told = match told {
-            true if self.told.is_empty() => self.head.len()..self.head.len() + bytes.len(),
-            true => self.told.start..self.head.len() + bytes.len(),
-            false => self.told.clone(),
+        let declared = match declared {
+            true if self.declared.is_empty() => self.head.len()..self.head.len() + bytes.len(),
+            true => self.declared.start..self.head.len() + bytes.len(),
+            false => self.declared.clone(),
         };
-        self.grow(tokenizer, frame, Growth { markup, parts, bytes: bytes.to_vec(), told, ends: false })
+        let (tokens, thinking, answer) = self.channel_edits(tokenizer, frame, &parts, false)?;
+        let head = if self.answer.is_some() { Vec::new() } else { bytes.to_vec() };
+        let growth = Growth { markup, head, declared, thinking, answer };
+        Ok((tokens, TextChange::Grow(Box::new(growth))))
     }
 
     /// What the end of the answer changes: all tokens become stable.
     ///
     /// # Errors
     /// [`Error::Argument`] if the text ends within a character. It says where that starts.
-    pub(crate) fn finish(&self, tokenizer: &Tokenizer, frame: &Frame) -> Result<TextEdit> {
+    pub(crate) fn finish(&self, tokenizer: &Tokenizer, frame: &Frame) -> Result<(TokenEdit, TextChange)> {
         let mut markup = self.markup.clone();
         let parts = markup.finish();
-        self.grow(tokenizer, frame, Growth { markup, parts, bytes: Vec::new(), told: self.told.clone(), ends: true })
+        let (tokens, thinking, answer) = self.channel_edits(tokenizer, frame, &parts, true)?;
+        let growth = Growth { markup, head: Vec::new(), declared: self.declared.clone(), thinking, answer };
+        Ok((tokens, TextChange::Grow(Box::new(growth))))
     }
 
     /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come.
     ///
     /// # Errors
     /// [`Error::Argument`] if the text is shorter or that is within a character.
-    pub(crate) fn truncate(&self, tokenizer: &Tokenizer, frame: &Frame, length: usize) -> Result<TextEdit> {
+    pub(crate) fn truncate(
+        &self,
+        tokenizer: &Tokenizer,
+        frame: &Frame,
+        length: usize,
+    ) -> Result<(TokenEdit, TextChange)> {
         // The first bytes may have to be read as a tag again.
         if let Some(answer) = self.answer.as_ref().filter(|answer| answer.offset() + markup::LONGEST_TAG <= length) {
             let edit = answer.truncate(tokenizer, length - answer.offset())?;
             let before = self.before_answer(frame);
-            return Ok(TextEdit {
+            let tokens = TokenEdit {
                 keep: before + edit.keep,
                 append: edit.append.iter().map(answer_token).collect(),
                 stable: before + edit.stable,
-                next: Next::Cut(edit),
-            });
+            };
+            return Ok((tokens, TextChange::Cut(edit)));
         }
         let mut bytes = self.head.clone();
         bytes.extend(self.answer.iter().flat_map(|answer| answer.text().bytes()));
@@ -181,34 +196,36 @@ impl AnswerText {
             let reason = format!("{length} is not between characters of the {} bytes so far", bytes.len());
             return Err(Error::Argument { argument: "bytes", reason });
         }
-        let Range { start, end } = self.told;
+        let Range { start, end } = self.declared;
         let mut text = AnswerText::new(frame, self.most);
-        for (part, told) in [(0..start, false), (start..end, true), (end..length, false)] {
+        for (part, declared) in [(0..start, false), (start..end, true), (end..length, false)] {
             for piece in bytes[part.start.min(length)..part.end.min(length)].chunks(MAX_PUSH) {
-                text.apply(text.push(tokenizer, frame, told, piece)?);
+                let (_, change) = text.push(tokenizer, frame, declared, piece)?;
+                text.apply(change);
             }
         }
         let (old, mut new) = (self.tokens(frame), text.tokens(frame));
         let keep = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
         let stable = text.stable(frame);
-        Ok(TextEdit { keep, append: new.split_off(keep), stable, next: Next::Replace(Box::new(text)) })
+        let tokens = TokenEdit { keep, append: new.split_off(keep), stable };
+        Ok((tokens, TextChange::Replace(Box::new(text))))
     }
 
     /// Makes a change of this text, as it is now, happen.
-    pub(crate) fn apply(&mut self, edit: TextEdit) {
-        match edit.next {
-            Next::Replace(text) => *self = *text,
-            Next::Cut(edit) => {
+    pub(crate) fn apply(&mut self, change: TextChange) {
+        match change {
+            TextChange::Replace(text) => *self = *text,
+            TextChange::Cut(edit) => {
                 if let Some(answer) = &mut self.answer {
                     answer.apply(edit);
                 }
                 self.markup.cut(self.received());
             }
-            Next::Grow(grown) => {
-                let Grown { growth, thinking, answer } = *grown;
-                self.markup = growth.markup;
-                self.head.extend(growth.bytes);
-                self.told = growth.told;
+            TextChange::Grow(growth) => {
+                let Growth { markup, head, declared, thinking, answer } = *growth;
+                self.markup = markup;
+                self.head.extend(head);
+                self.declared = declared;
                 apply(&mut self.thinking, thinking);
                 apply(&mut self.answer, answer);
                 if let Some(answer) = &self.answer {
@@ -218,15 +235,22 @@ impl AnswerText {
         }
     }
 
-    fn grow(&self, tokenizer: &Tokenizer, frame: &Frame, growth: Growth) -> Result<TextEdit> {
-        let Parts { thinking, thinking_ends, answer } = &growth.parts;
-        let thinking = self.thinking_change(tokenizer, frame, thinking, *thinking_ends, growth.ends)?;
-        let answer = self.change(tokenizer, &self.answer, answer, growth.ends)?;
+    /// What new parts of the channels, or their end, change in the tokens and in each channel's text.
+    fn channel_edits(
+        &self,
+        tokenizer: &Tokenizer,
+        frame: &Frame,
+        parts: &Parts,
+        ends: bool,
+    ) -> Result<(TokenEdit, Option<ChannelEdit>, Option<ChannelEdit>)> {
+        let Parts { thinking, thinking_ends, answer } = parts;
+        let thinking = self.thinking_edit(tokenizer, frame, thinking, *thinking_ends, ends)?;
+        let answer = self.channel_edit(tokenizer, &self.answer, answer, ends)?;
 
         let mut keep = self.before_answer(frame);
         let mut append = Vec::new();
         let mut stable = self.stable(frame);
-        if let Some(Change { edit, limit, .. }) = &thinking {
+        if let Some(ChannelEdit { edit, limit, .. }) = &thinking {
             keep = edit.keep;
             append.extend(edit.append.iter().map(|token| thinking_token(token, *limit)));
             stable = edit.stable;
@@ -236,7 +260,7 @@ impl AnswerText {
             }
         }
         match (&answer, &self.answer) {
-            (Some(Change { edit, .. }), _) => {
+            (Some(ChannelEdit { edit, .. }), _) => {
                 // The edit of an answer that starts here keeps nothing.
                 stable = keep + append.len() + edit.stable;
                 keep += edit.keep;
@@ -248,46 +272,46 @@ impl AnswerText {
             }
             (None, None) => {}
         }
-        Ok(TextEdit { keep, append, stable, next: Next::Grow(Box::new(Grown { growth, thinking, answer })) })
+        Ok((TokenEdit { keep, append, stable }, thinking, answer))
     }
 
     /// What some bytes of thinking, or its end, change.
-    fn thinking_change(
+    fn thinking_edit(
         &self,
         tokenizer: &Tokenizer,
         frame: &Frame,
         part: &Part,
         closes: bool,
         ends: bool,
-    ) -> Result<Option<Change>> {
+    ) -> Result<Option<ChannelEdit>> {
         let Some(frame) =
             frame.thinking.as_ref().filter(|_| closes && !(part.text.is_empty() && self.thinking.is_none()))
         else {
             let ends = ends && !self.markup.in_answer();
-            return self.change(tokenizer, &self.thinking, part, ends);
+            return self.channel_edit(tokenizer, &self.thinking, part, ends);
         };
         let fresh = self.fresh(tokenizer, &self.thinking, part)?;
         let text = fresh.as_ref().or(self.thinking.as_ref()).expect("one of them is there");
         let edit = text.end_with(tokenizer, &part.text, &frame.tail)?;
         let limit = text.offset() + text.bytes() + part.text.len();
-        Ok(Some(Change { fresh, edit, limit }))
+        Ok(Some(ChannelEdit { fresh, edit, limit }))
     }
 
     /// What some bytes, or the end, change in the text of a channel. None if nothing.
-    fn change(
+    fn channel_edit(
         &self,
         tokenizer: &Tokenizer,
         text: &Option<DeltaTokenizer>,
         part: &Part,
         ends: bool,
-    ) -> Result<Option<Change>> {
+    ) -> Result<Option<ChannelEdit>> {
         if part.text.is_empty() && (text.is_none() || !ends) {
             return Ok(None);
         }
         let fresh = self.fresh(tokenizer, text, part)?;
         let text = fresh.as_ref().or(text.as_ref()).expect("one of them is there");
         let edit = if ends { text.end_with(tokenizer, &part.text, "")? } else { text.push(tokenizer, &part.text)? };
-        Ok(Some(Change { fresh, edit, limit: usize::MAX }))
+        Ok(Some(ChannelEdit { fresh, edit, limit: usize::MAX }))
     }
 
     /// The text of a channel that starts with this part.
@@ -334,8 +358,8 @@ impl AnswerText {
     }
 }
 
-fn apply(text: &mut Option<DeltaTokenizer>, change: Option<Change>) {
-    let Some(Change { fresh, edit, .. }) = change else { return };
+fn apply(text: &mut Option<DeltaTokenizer>, edit: Option<ChannelEdit>) {
+    let Some(ChannelEdit { fresh, edit, .. }) = edit else { return };
     if fresh.is_some() {
         *text = fresh;
     }

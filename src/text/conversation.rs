@@ -61,7 +61,7 @@ pub(crate) struct ThinkFrame {
 }
 
 impl Frame {
-    /// Whether the answer goes on within a think block.
+    /// Whether the answer goes on within thinking.
     pub(crate) fn starts_thinking(&self) -> bool {
         self.start.in_thinking()
     }

@@ -126,7 +126,7 @@ impl DeltaTokenizer {
     /// [`Error::ContextFull`] as soon as more tokens are certain than the text may have: the rest is not tokenized.
     pub(crate) fn push(&self, tokenizer: &Tokenizer, delta: &[u8]) -> Result<Edit> {
         let (text, carry) = self.decode(delta)?;
-        self.edit(tokenizer, self.cuts.len(), self.text.len(), &text, carry, false)
+        self.edit(tokenizer, self.cuts.len(), self.text.len(), text, carry, false)
     }
 
     /// What the last bytes of the text change, with `after` right behind them: all tokens become stable. Those bytes
@@ -140,7 +140,7 @@ impl DeltaTokenizer {
             return Err(self.ends_within_character(self.text.len() + text.len()));
         }
         text.push_str(after);
-        self.edit(tokenizer, self.cuts.len(), self.text.len(), &text, carry, true)
+        self.edit(tokenizer, self.cuts.len(), self.text.len(), text, carry, true)
     }
 
     /// The whole characters that some bytes add, and the start of one.
@@ -175,7 +175,7 @@ impl DeltaTokenizer {
             return Err(Error::Argument { argument: "bytes", reason });
         }
         let cuts = self.cuts.partition_point(|cut| cut.known <= length);
-        self.edit(tokenizer, cuts, length, "", Vec::new(), false)
+        self.edit(tokenizer, cuts, length, String::new(), Vec::new(), false)
     }
 
     /// Makes a change of this text, as it is now, happen.
@@ -196,12 +196,12 @@ impl DeltaTokenizer {
         tokenizer: &Tokenizer,
         cuts_keep: usize,
         text_keep: usize,
-        text: &str,
+        text: String,
         carry: Vec<u8>,
         ends: bool,
     ) -> Result<Edit> {
         let base = cuts_keep.checked_sub(1).map_or_else(Cut::default, |last| self.cuts[last]);
-        let tail = [&self.text[base.at..text_keep], text].concat();
+        let tail = [&self.text[base.at..text_keep], &text].concat();
         let most = self.most.saturating_sub(base.tokens);
         let full = |new: usize| Error::ContextFull {
             used: self.stable,
@@ -226,7 +226,7 @@ impl DeltaTokenizer {
             append: tokens.split_off(same),
             stable: base.tokens + stable,
             text_keep,
-            text: text.to_owned(),
+            text,
             carry,
             cuts_keep,
             cuts,

@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
-    /// What the model says to itself first, in its think block.
+    /// What the model says to itself first, in its thinking.
     Thinking,
     /// What it says.
     Answer,
@@ -24,12 +24,12 @@ pub(super) const LONGEST_TAG: usize = CLOSE.len();
 enum State {
     /// At the start, or after newlines there.
     Start,
-    /// In the think block.
+    /// In thinking.
     Thinking {
         /// Whether there was more than newlines.
         begun: bool,
         /// Whether the caller says which text is thinking, so that no text ends it.
-        told: bool,
+        declared: bool,
     },
     /// In the answer proper.
     Answer {
@@ -59,7 +59,7 @@ pub(super) struct Beginning {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
     pub(super) thinking: Part,
-    /// Whether the think block ends here.
+    /// Whether thinking ends here.
     pub(super) thinking_ends: bool,
     pub(super) answer: Part,
 }
@@ -72,7 +72,7 @@ pub(super) struct Part {
 }
 
 impl Markup {
-    /// The start of an answer in which a think block may come.
+    /// The start of an answer in which thinking may come.
     pub(super) fn start() -> Self {
         Markup { state: State::Start, held: Vec::new(), decided: 0 }
     }
@@ -91,13 +91,13 @@ impl Markup {
             String::from_utf8(thought).expect("it is the end of a text after an ASCII tag")
         });
         let state = match &thought {
-            Some(thought) => State::Thinking { begun: !thought.is_empty(), told: false },
+            Some(thought) => State::Thinking { begun: !thought.is_empty(), declared: false },
             None => state,
         };
         Beginning { thought, markup: Markup { state, ..Self::start() } }
     }
 
-    /// In an answer without a think block.
+    /// In an answer without thinking.
     pub(super) fn answer() -> Self {
         Markup { state: State::Answer { begun: false }, ..Self::start() }
     }
@@ -121,7 +121,7 @@ impl Markup {
         if bytes.is_empty() {
             return parts;
         }
-        if let State::Thinking { told: true, .. } = self.state {
+        if let State::Thinking { declared: true, .. } = self.state {
             // What comes now is not thinking, so that ended.
             self.end_thinking(&mut parts);
         }
@@ -136,8 +136,8 @@ impl Markup {
             State::Answer { .. } => return None,
             // Nothing is said to be thinking yet.
             _ if bytes.is_empty() => return Some(Parts::default()),
-            State::Start => self.state = State::Thinking { begun: false, told: true },
-            State::Thinking { begun, .. } => self.state = State::Thinking { begun, told: true },
+            State::Start => self.state = State::Thinking { begun: false, declared: true },
+            State::Thinking { begun, .. } => self.state = State::Thinking { begun, declared: true },
         }
         let mut parts = Parts::default();
         let bytes = self.take_held(bytes);
@@ -177,7 +177,7 @@ impl Markup {
                     bytes = self.skip_newlines(bytes);
                     if let Some(rest) = bytes.strip_prefix(OPEN) {
                         self.decided += OPEN.len();
-                        self.state = State::Thinking { begun: false, told: false };
+                        self.state = State::Thinking { begun: false, declared: false };
                         bytes = rest;
                     } else if OPEN.starts_with(bytes) {
                         return self.hold(bytes);
@@ -185,16 +185,16 @@ impl Markup {
                         self.state = State::Answer { begun: true };
                     }
                 }
-                State::Thinking { begun, told } => {
+                State::Thinking { begun, declared } => {
                     if !begun {
                         bytes = self.skip_newlines(bytes);
                     }
-                    let tag = if told { None } else { memchr::memmem::find(bytes, CLOSE) };
+                    let tag = if declared { None } else { memchr::memmem::find(bytes, CLOSE) };
                     let text = match tag {
                         Some(at) => trim_newlines(&bytes[..at]),
-                        None => undecided(bytes, told),
+                        None => undecided(bytes, declared),
                     };
-                    self.state = State::Thinking { begun: begun || !text.is_empty(), told };
+                    self.state = State::Thinking { begun: begun || !text.is_empty(), declared };
                     self.give(&mut parts.thinking, text);
                     let Some(at) = tag else { return self.hold(&bytes[text.len()..]) };
                     self.decided += at + CLOSE.len() - text.len();
@@ -240,8 +240,9 @@ impl Markup {
 
 /// The bytes before newlines, and before the start of a closing tag, at the end: these may be the edge of the think
 /// block.
-fn undecided(bytes: &[u8], told: bool) -> &[u8] {
-    let tag = if told { 0 } else { (1..CLOSE.len()).rev().find(|len| bytes.ends_with(&CLOSE[..*len])).unwrap_or(0) };
+fn undecided(bytes: &[u8], declared: bool) -> &[u8] {
+    let tag =
+        if declared { 0 } else { (1..CLOSE.len()).rev().find(|len| bytes.ends_with(&CLOSE[..*len])).unwrap_or(0) };
     trim_newlines(&bytes[..bytes.len() - tag])
 }
 

@@ -18,7 +18,7 @@ mod tokenizer;
 
 #[cfg(feature = "_internals")]
 pub(crate) use answer::check_answer;
-pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextEdit};
+pub(crate) use answer::{AnswerText, AnswerToken, MAX_PUSH, TextChange, TokenEdit};
 #[cfg(any(test, feature = "_internals"))]
 pub(crate) use conversation::ThinkFrame;
 pub(crate) use conversation::{ControlTokens, Frame, Renderer};

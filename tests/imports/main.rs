@@ -17,7 +17,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/ffi/error.rs", "src/ffi/boundary.rs"),
     ("src/ffi/stream.rs", "src/ffi/queue.rs"),
     ("src/model/graph/tensors.rs", "src/model/graph.rs"),
-    ("src/stream.rs", "src/stream/call.rs"),
 ];
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{AnswerText, AnswerToken, TextEdit};
+use super::{AnswerText, AnswerToken, TextChange, TokenEdit};
 use crate::text::{Frame, ThinkFrame, Tokenizer, markup::Markup};
 
 /// A frame whose ids stand for nothing.
@@ -21,34 +21,34 @@ pub(super) struct Checked<'t> {
     stable: usize,
     /// Bytes that came, and which of them the caller named as thinking.
     bytes: Vec<u8>,
-    told: Range<usize>,
+    declared: Range<usize>,
 }
 
 impl<'t> Checked<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
         let frame = frame();
         let text = AnswerText::new(&frame, usize::MAX);
-        Checked { tokenizer, frame, text, tokens: Vec::new(), stable: 0, bytes: Vec::new(), told: 0..0 }
+        Checked { tokenizer, frame, text, tokens: Vec::new(), stable: 0, bytes: Vec::new(), declared: 0..0 }
     }
 
     /// Pushes bytes if they are acceptable; says whether.
-    pub(super) fn push(&mut self, told: bool, bytes: &[u8]) -> bool {
-        let Ok(edit) = self.text.push(self.tokenizer, &self.frame, told, bytes) else { return false };
-        if told && self.told.is_empty() {
-            self.told.start = self.bytes.len();
+    pub(super) fn push(&mut self, declared: bool, bytes: &[u8]) -> bool {
+        let Ok(changed) = self.text.push(self.tokenizer, &self.frame, declared, bytes) else { return false };
+        if declared && self.declared.is_empty() {
+            self.declared.start = self.bytes.len();
         }
         self.bytes.extend_from_slice(bytes);
-        if told {
-            self.told.end = self.bytes.len();
+        if declared {
+            self.declared.end = self.bytes.len();
         }
-        self.grow(edit);
+        self.grow(changed);
         true
     }
 
     /// Ends the answer, checks that, and takes the end back.
     pub(super) fn finish_and_go_on(&mut self) {
-        let Ok(edit) = self.text.finish(self.tokenizer, &self.frame) else { return };
-        self.grow(edit);
+        let Ok(changed) = self.text.finish(self.tokenizer, &self.frame) else { return };
+        self.grow(changed);
         assert_eq!(self.stable, self.tokens.len(), "the end leaves nothing open");
         assert_eq!(self.text.floor(usize::MAX), self.bytes.len());
         self.cover();
@@ -58,7 +58,7 @@ impl<'t> Checked<'t> {
     pub(super) fn truncate(&mut self, length: usize) {
         let result = self.text.truncate(self.tokenizer, &self.frame, length);
         let inside = self.bytes.get(length).is_some_and(|byte| byte & 0xC0 == 0x80);
-        let Ok(edit) = result else {
+        let Ok(changed) = result else {
             // Only part of a character may be there yet, too.
             let whole = std::str::from_utf8(&self.bytes).map_or_else(|error| error.valid_up_to(), str::len);
             assert!(inside || length > whole, "{length} of {:?}", self.bytes);
@@ -66,22 +66,22 @@ impl<'t> Checked<'t> {
         };
         assert!(!inside && length <= self.bytes.len());
         self.bytes.truncate(length);
-        self.told = self.told.start.min(length)..self.told.end.min(length);
-        self.apply(edit);
+        self.declared = self.declared.start.min(length)..self.declared.end.min(length);
+        self.apply(changed);
         self.check();
     }
 
-    fn grow(&mut self, edit: TextEdit) {
-        assert!(edit.keep >= self.stable, "a stable token changes");
-        assert!(edit.stable >= self.stable, "a stable token is open again");
-        self.apply(edit);
+    fn grow(&mut self, changed: (TokenEdit, TextChange)) {
+        assert!(changed.0.keep >= self.stable, "a stable token changes");
+        assert!(changed.0.stable >= self.stable, "a stable token is open again");
+        self.apply(changed);
     }
 
-    fn apply(&mut self, edit: TextEdit) {
-        self.tokens.truncate(edit.keep);
-        self.tokens.extend(edit.append.iter().cloned());
-        self.stable = edit.stable;
-        self.text.apply(edit);
+    fn apply(&mut self, (tokens, text): (TokenEdit, TextChange)) {
+        self.tokens.truncate(tokens.keep);
+        self.tokens.extend(tokens.append);
+        self.stable = tokens.stable;
+        self.text.apply(text);
         assert!(self.stable <= self.tokens.len());
         assert_eq!(self.text.tokens(&self.frame), self.tokens);
         assert_eq!(self.text.stable(&self.frame), self.stable);
@@ -94,11 +94,12 @@ impl<'t> Checked<'t> {
     /// letters that is only looked for near the end.
     pub(super) fn check(&self) {
         let mut whole = AnswerText::new(&self.frame, usize::MAX);
-        let (start, end) = (self.told.start, self.told.end);
+        let (start, end) = (self.declared.start, self.declared.end);
         let parts = [(&self.bytes[..start], false), (&self.bytes[start..end], true), (&self.bytes[end..], false)];
-        for (bytes, told) in parts {
+        for (bytes, declared) in parts {
             if !bytes.is_empty() {
-                whole.apply(whole.push(self.tokenizer, &self.frame, told, bytes).unwrap());
+                let (_, change) = whole.push(self.tokenizer, &self.frame, declared, bytes).unwrap();
+                whole.apply(change);
             }
         }
         assert_eq!(whole.tokens(&self.frame), self.tokens, "{:?}", String::from_utf8_lossy(&self.bytes));
@@ -165,9 +166,9 @@ mod tests {
             let named = text.floor_char_boundary(named);
             let mut at = 0;
             while at < text.len() {
-                let told = at < named;
-                let end = if told { named } else { text.len() }.min(at + random.random_range(0..12));
-                assert!(checked.push(told, &text.as_bytes()[at..end]));
+                let declared = at < named;
+                let end = if declared { named } else { text.len() }.min(at + random.random_range(0..12));
+                assert!(checked.push(declared, &text.as_bytes()[at..end]));
                 at = end;
                 match random.random_range(0..24) {
                     0 => {

@@ -2,31 +2,33 @@
 
 mod answer;
 mod call;
-mod change;
+#[cfg(test)]
+pub(crate) mod fault;
+mod prompt;
 mod tape;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod turn;
 mod update;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     Error, Result,
-    engine::Sequence,
+    engine::{Batch, Notify, Sequence},
     opened::Opened,
     policy::Policy,
     process::Owned,
     text::{Message, size},
-    verdict::Verdict,
 };
 
-use answer::{Answer, Input};
+use answer::Change;
 pub(crate) use call::BegunCall;
-#[cfg(test)]
-pub(crate) use call::fault;
+use call::Work;
 pub use call::{Call, Reply};
-pub(crate) use tape::Notify;
+use prompt::Prompt;
+use turn::Turn;
 pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 
 /// One conversation being moderated: light, one owner at a time. Dropping it gives its memory back.
@@ -36,7 +38,7 @@ pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 /// next turn ([`Stream::next_turn`]), or [`Stream::prompt`] again with a conversation that the host keeps. A call that
 /// fails leaves the stream as it was.
 ///
-/// An answer may begin with a think block, which is judged by rules of its own ([`Policy::thinking`]): the tags
+/// An answer may begin with thinking, which is judged by rules of its own ([`Policy::thinking`]): the tags
 /// `<think>` and `</think>` in the text are found, or the caller says what is thinking ([`Stream::push_thinking`]).
 /// Places count in everything that was pushed, tags and thinking included.
 ///
@@ -47,13 +49,6 @@ pub struct Stream {
     sequence: Sequence,
     policy: Arc<Policy>,
     turn: Option<Turn>,
-}
-
-/// A prompt and the answer to it.
-#[derive(Clone)]
-struct Turn {
-    messages: Vec<Message>,
-    answer: Answer,
 }
 
 impl Stream {
@@ -68,14 +63,14 @@ impl Stream {
     /// `<|im_end|>` of the judged message's turn. [`PromptRules::roles`](crate::PromptRules::roles) may have results of
     /// tools judged as well: then it is the last message of either role, and results that the template puts into one
     /// turn are judged together. A message of the assistant at the end is the beginning of the answer; if it ends within
-    /// a think block, the answer goes on there. It is given to the model but not judged, and so is all between the judged
+    /// thinking, the answer goes on there. It is given to the model but not judged, and so is all between the judged
     /// message and the answer.
     ///
     /// Every message must be in the rendering, all of it but white space at its edges and the thinking of earlier
     /// answers. Roles are as the template knows them, to the letter; `developer` is rendered as `system`.
     ///
     /// On a stream that had a prompt this starts the next turn. Only what differs from the tokens so far is computed;
-    /// the template drops an earlier answer's think block, so this is usually from that answer on.
+    /// the template drops an earlier answer's thinking, so this is usually from that answer on.
     ///
     /// # Errors
     /// [`Error::Conversation`] if there is no message to judge, the template refuses the messages, or it leaves one out:
@@ -95,38 +90,6 @@ impl Stream {
         self.prompted(Call::NextTurn(messages))
     }
 
-    /// The conversation with the answer and the next messages.
-    fn with_next(&self, messages: &[Message]) -> Result<Vec<Message>> {
-        let turn = self.turn.as_ref().filter(|turn| turn.answer.end.is_some());
-        let state = "before the end of the answer";
-        let Turn { messages: before, answer } = turn.ok_or(Error::WrongState { call: "next_turn", state })?;
-        let bytes = [before, messages].into_iter().flatten().map(|message| message.role.len() + message.content.len());
-        let bytes = bytes.fold(answer.received(), usize::saturating_add);
-        self.shared.check_lengths(before.len().saturating_add(messages.len()), bytes)?;
-        let mut all = size::copy(before)?;
-        let text = self.answer_text(answer)?;
-        match all.last_mut() {
-            Some(last) if last.role == "assistant" => last.content.push_str(&text),
-            _ => all.push(Message::assistant(text)),
-        }
-        all.extend(size::copy(messages)?);
-        Ok(all)
-    }
-
-    fn answer_text(&self, answer: &Answer) -> Result<String> {
-        if let Input::Text(text) = &answer.input {
-            return Ok(text.text());
-        }
-        let mut bytes = Vec::new();
-        for token in answer.tokens.iter().filter(|token| !token.bytes.is_empty()) {
-            bytes.extend_from_slice(self.shared.token_bytes(token.id)?);
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Error::Conversation(format!("the tokens of the answer are not UTF-8 at byte {at}"))
-        })
-    }
-
     fn prompted(&mut self, call: Call) -> Result<PromptCheck> {
         self.call(call).map(|reply| reply.prompt().expect("prompts are answered by prompt checks"))
     }
@@ -135,27 +98,11 @@ impl Stream {
         self.call(call).map(|reply| reply.update().expect("such calls are answered by updates"))
     }
 
-    fn check(&self, verdict: Verdict) -> PromptCheck {
-        let judge = self.policy.prompt.judge();
-        let finding = judge.find(&verdict);
-        PromptCheck {
-            decision: self.policy.decide(finding.map(|finding| finding.action)),
-            finding: finding.map(|finding| PromptFinding {
-                action: finding.action,
-                risk: finding.risk,
-                category: verdict.labels().categories()[finding.category as usize].clone(),
-                probability: finding.probability,
-                rule: judge.name("prompt", &finding, verdict.labels()),
-            }),
-            verdict,
-        }
-    }
-
     /// Tokens of the model's context that the conversation uses so far, those of the template included: 0 before the
     /// first prompt. With [`Overflow::Restart`](crate::Overflow::Restart) only the part of the answer counts that the
     /// model still sees. Asking is no use of the stream; one that has expired gives what it had.
     pub fn context_used(&self) -> usize {
-        self.turn.as_ref().map_or(0, |Turn { answer, .. }| answer.tape.used(&self.shared, &answer.tokens))
+        self.turn.as_ref().map_or(0, |turn| turn.tape.used(&self.shared, &turn.answer.tokens))
     }
 
     /// Gives the next tokens of the answer and judges each of them. The ids are those of the guard's own tokenizer, see
@@ -220,7 +167,7 @@ impl Stream {
 
     /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them
     /// is forgotten. For a host that lets its model try again from there. Costs as much as a push of a few tokens, but
-    /// within or right after a think block its text is tokenized anew.
+    /// within or right after thinking its text is tokenized anew.
     ///
     /// # Errors
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a
@@ -236,5 +183,126 @@ impl Stream {
     /// [`Error::WrongState`] before the prompt.
     pub fn truncate_tokens(&mut self, tokens: usize) -> Result<Update> {
         self.updated(Call::TruncateTokens(tokens))
+    }
+
+    /// Makes a call and waits for it.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn call(&mut self, call: Call) -> Result<Reply> {
+        let begun = self.begin(call, None, &mut Batch::default())?;
+        self.complete(begun)
+    }
+
+    /// Makes a call and waits for it until `deadline`.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`] if it is not done by then: the call is cancelled. And those of the call.
+    pub fn call_by(&mut self, call: Call, deadline: Instant) -> Result<Reply> {
+        let mut begun = self.begin(call, None, &mut Batch::default())?;
+        while begun.wait_until(deadline) {
+            if self.advance(&mut begun)? {
+                return self.complete(begun);
+            }
+        }
+        Err(Error::DeadlineExceeded)
+    }
+
+    /// Makes calls of many streams, which the engine takes together, and waits for all of them. The results are in the
+    /// order of the calls; one that fails leaves the others alone.
+    pub fn call_all<'s, 'c>(calls: impl IntoIterator<Item = (&'s mut Stream, Call<'c>)>) -> Vec<Result<Reply>> {
+        let mut batch = Batch::default();
+        let begin = |(stream, call): (&'s mut Stream, Call<'c>)| {
+            let begun = stream.begin(call, None, &mut batch);
+            (stream, begun)
+        };
+        let begun: Vec<_> = calls.into_iter().map(begin).collect();
+        drop(batch);
+        begun.into_iter().map(|(stream, begun)| stream.complete(begun?)).collect()
+    }
+
+    /// Begins a call: what it changes is found, and its tokens are given to the engine. `notify` is called whenever it can
+    /// go on without waiting. An expired stream says so whatever it is asked, any other is used.
+    pub(crate) fn begin(&mut self, call: Call, notify: Option<Notify>, batch: &mut Batch) -> Result<BegunCall> {
+        let _using = self.sequence.enter()?;
+        #[cfg(test)]
+        fault::here("begin");
+        let work = match call {
+            Call::Prompt(messages) => {
+                size::check_messages(&self.shared.tokenizer, self.shared.info.context, messages)?;
+                self.begin_prompt(size::copy(messages)?, notify, batch)
+            }
+            Call::NextTurn(messages) => {
+                let state = "before the end of the answer";
+                let turn = self.turn.as_ref().ok_or(Error::WrongState { call: "next_turn", state })?;
+                self.begin_prompt(turn.with_next(&self.shared, messages)?, notify, batch)
+            }
+            Call::Text(text) => self.begin_change("push_text", notify, batch, |turn, shared, _| {
+                turn.push_text(shared, "push_text", false, text)
+            }),
+            Call::Thinking(text) => self.begin_change("push_thinking", notify, batch, |turn, shared, _| {
+                turn.push_text(shared, "push_thinking", true, text)
+            }),
+            Call::Tokens(ids) => {
+                self.begin_change("push_tokens", notify, batch, |turn, shared, _| turn.push_tokens(shared, ids))
+            }
+            Call::Finish => {
+                self.begin_change("finish", notify, batch, |turn, shared, policy| turn.finish(shared, policy))
+            }
+            Call::Truncate(bytes) => {
+                self.begin_change("truncate", notify, batch, |turn, shared, _| turn.truncate(shared, bytes))
+            }
+            Call::TruncateTokens(tokens) => self
+                .begin_change("truncate_tokens", notify, batch, |turn, shared, _| turn.truncate_tokens(shared, tokens)),
+        };
+        Ok(BegunCall { work: work?, _using })
+    }
+
+    fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Notify>, batch: &mut Batch) -> Result<Work> {
+        let Stream { shared, sequence, policy, turn } = self;
+        Prompt::begin(shared, sequence, policy, turn.as_mut(), messages, notify, batch).map(Work::Prompt)
+    }
+
+    /// Begins a change of the answer.
+    fn begin_change(
+        &mut self,
+        call: &'static str,
+        notify: Option<Notify>,
+        batch: &mut Batch,
+        change: impl FnOnce(&Turn, &Opened, &Policy) -> Result<Change>,
+    ) -> Result<Work> {
+        let turn = self.turn.as_mut().ok_or(Error::WrongState { call, state: "before the prompt" })?;
+        let change = change(turn, &self.shared, &self.policy)?;
+        let Turn { tape, answer, .. } = turn;
+        tape.feed(&self.shared, &mut self.sequence, &answer.tokens, change, notify, batch).map(Work::Change)
+    }
+
+    /// Takes what the engine has computed of a call, waiting for it, and begins what is left. Returns whether that is
+    /// nothing.
+    pub(crate) fn advance(&mut self, begun: &mut BegunCall) -> Result<bool> {
+        match (&mut begun.work, &mut self.turn) {
+            (Work::Change(feed), Some(Turn { tape, answer, .. })) => {
+                tape.collect(&self.shared, &mut self.sequence, &answer.tokens, feed)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Waits for a call and makes it happen.
+    pub(crate) fn complete(&mut self, mut begun: BegunCall) -> Result<Reply> {
+        while !self.advance(&mut begun)? {}
+        #[cfg(test)]
+        fault::here("complete");
+        match begun.work {
+            Work::Prompt(prompt) => {
+                let (turn, check) = prompt.complete(&self.shared, &mut self.sequence, &self.policy)?;
+                self.turn = Some(turn);
+                Ok(Reply::Prompt(check))
+            }
+            Work::Change(feed) => match &mut self.turn {
+                Some(turn) => Ok(Reply::Update(turn.complete(&self.shared, &self.policy, feed))),
+                None => Err(Error::WrongState { call: "complete", state: "before the prompt" }),
+            },
+        }
     }
 }
