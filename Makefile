@@ -188,7 +188,7 @@ $(venv): export/pyproject.toml
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
-$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py) $(foreach c,$(checkpoints),$(wildcard $(c)/*))
+$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py) $(foreach c,$(checkpoints),$(wildcard $(c)/*))
 	mkdir -p target/golden
 	for checkpoint in $(checkpoints); do for precision in fp32 int8 int4; do \
 		$(exporter) "$$checkpoint" "target/golden/$$(basename $$checkpoint)-$$precision" \

@@ -3,12 +3,15 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    bundle::{Bundle, Dimensions, Precision},
-    config::{CachePrecision, Config, Overflow},
+    bundle::{Bundle, Dimensions, QUERY_HEADS, RESPONSE_HEADS},
+    config::{Config, Overflow},
     engine::{Engine, Limits},
     error::{Error, Result},
     limits,
-    model::{CacheFormat, PagedModel, PagedOptions, cache_size},
+    model::{
+        CacheFormat, HeadId, Model,
+        open::{self, Backed},
+    },
     policy::Policy,
     process::{Opening, Owned},
     runtime::Runtime,
@@ -27,6 +30,10 @@ pub(crate) struct Opened {
     pub(crate) renderer: Renderer,
     pub(crate) response_labels: Arc<Labels>,
     pub(crate) query_labels: Arc<Labels>,
+    /// The heads of level and category that judge answers.
+    pub(crate) response_heads: [HeadId; 2],
+    /// And those that judge prompts.
+    pub(crate) query_heads: [HeadId; 2],
     pub(crate) vocab_size: usize,
     pub(crate) overflow: Overflow,
     pub(crate) info: Info,
@@ -107,22 +114,21 @@ impl Opened {
         let tokenizer = open_tokenizer(bundle)?;
         let renderer = open_renderer(bundle)?;
         let runtime = Runtime::load(&config.runtime)?;
-        let options = paged_options(bundle, config);
-        check_views(config.engine.overflow, &options, &manifest.model)?;
-        let mut model = PagedModel::open(bundle, &runtime, &options)?;
+        let Backed { mut model, format, provider } = open::open(bundle, &runtime, config)?;
         if config.self_test {
-            self_test::run(bundle, &tokenizer, &mut model, options.format)?;
+            self_test::run(bundle, &tokenizer, &mut *model, format)?;
         }
-        let cache_bytes_per_token = model.cache_bytes_per_token();
+        let layout = model.layout();
         let engine = start_engine(model, &manifest.model, config)?;
         let (response_labels, query_labels) =
             (manifest.response_labels(&bundle.name())?, manifest.query_labels(&bundle.name())?);
         config.policy.check_categories(&query_labels, &response_labels)?;
         let info = Info {
             context: engine.context(),
-            cache_bytes_per_token,
+            cache_bytes_per_token: layout.block_bytes / layout.block_tokens,
             runtime: runtime.library().display().to_string(),
-            ..Info::of_bundle(bundle, options.format)
+            provider: provider.to_owned(),
+            ..Info::of_bundle(bundle, format)
         };
         Ok(Opened {
             engine: Arc::new(engine),
@@ -130,6 +136,8 @@ impl Opened {
             renderer,
             response_labels,
             query_labels,
+            response_heads: head_ids(bundle, RESPONSE_HEADS)?,
+            query_heads: head_ids(bundle, QUERY_HEADS)?,
             vocab_size: manifest.model.vocab_size,
             overflow: config.engine.overflow,
             info,
@@ -177,7 +185,7 @@ impl Info {
             context: dims.context,
             cache_bytes_per_token: 0,
             runtime: String::new(),
-            provider: "CPU".to_owned(),
+            provider: String::new(),
         }
     }
 }
@@ -198,25 +206,7 @@ fn open_renderer(bundle: &Bundle) -> Result<Renderer> {
     renderer.map_err(|reason| bundle.file_error(TEMPLATE, reason))
 }
 
-fn paged_options(bundle: &Bundle, config: &Config) -> PagedOptions {
-    let format = match (config.cache.precision, bundle.manifest.precision) {
-        (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
-        (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
-    };
-    PagedOptions {
-        format,
-        cache_bytes: match config.cache.mib {
-            0 => cache_size::default_bytes(&bundle.manifest.model, format, config.engine.max_streams),
-            mib => mib.saturating_mul(1 << 20),
-        },
-        threads: match config.runtime.threads {
-            0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-            threads => threads,
-        },
-    }
-}
-
-fn start_engine(model: PagedModel, dims: &Dimensions, config: &Config) -> Result<Engine> {
+fn start_engine(model: Box<dyn Model>, dims: &Dimensions, config: &Config) -> Result<Engine> {
     let limits = Limits {
         context: dims.context,
         step_tokens: config.engine.step_tokens,
@@ -224,27 +214,18 @@ fn start_engine(model: PagedModel, dims: &Dimensions, config: &Config) -> Result
         max_queued_tokens: config.engine.max_queued_tokens,
         idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
     };
-    let engine = Engine::start(Box::new(model), limits)?;
+    let engine = Engine::start(model, limits)?;
     if engine.context() < dims.context {
         tracing::warn!(tokens = engine.context(), context = dims.context, "cache.mib holds less than the context");
     }
     Ok(engine)
 }
 
-/// Answers that go on in views need a cache that holds a view, which is as long as the context.
-fn check_views(overflow: Overflow, options: &PagedOptions, dims: &Dimensions) -> Result<()> {
-    let needed = PagedModel::cache_bytes(dims, options.format, dims.context);
-    if overflow == Overflow::Error || options.cache_bytes >= needed {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
-         least as many",
-        options.cache_bytes >> 20,
-        dims.context,
-        needed.div_ceil(1 << 20)
-    );
-    Err(Error::Config { field: "cache.mib".into(), reason })
+/// Which of the bundle's heads have these names.
+fn head_ids(bundle: &Bundle, names: [&str; 2]) -> Result<[HeadId; 2]> {
+    let missing = |name| bundle.field_error("heads", format!("there is no head {name:?}"));
+    let [first, second] = names.map(|name| bundle.manifest.head(name).map(HeadId::new).ok_or_else(|| missing(name)));
+    Ok([first?, second?])
 }
 
 /// The control tokens of `guard.toml` must be special tokens of the tokenizer: text must not be able to spell them.

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::{
     Error, Result,
-    bundle::{Bundle, Precision, SelfTest},
-    model::{BlockId, CacheFormat, HeadLogits, Layout, Model, PagedModel, RaggedBatch},
+    bundle::{Bundle, Manifest, Precision, SelfTest},
+    model::{BlockId, CacheFormat, HeadId, HeadSet, Layout, Model, RaggedBatch, StepLogits},
     text::Tokenizer,
 };
 
@@ -34,12 +34,12 @@ const BLOCKS: usize = 4;
 ///
 /// All texts are computed in a small f32 cache, where little rounding hides little damage. If the model's own cache rounds
 /// more, the longest text is computed in it as well: that shows kernels which read it wrong.
-pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut PagedModel, format: CacheFormat) -> Result<()> {
+pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, format: CacheFormat) -> Result<()> {
     let tests = &bundle.manifest.self_test;
     check_ids(bundle, tokenizer)?;
     let longest = tests.iter().max_by_key(|test| test.ids.len()).map_or(&[][..], std::slice::from_ref);
     let blocks = longest.iter().map(|test| blocks_of(test, model.layout())).fold(BLOCKS, usize::max);
-    model.with_f32_cache(blocks, |model| check_logits(bundle, tests, model, CacheFormat::Fp32))?;
+    model.with_f32_cache(blocks, &mut |model| check_logits(bundle, tests, model, CacheFormat::Fp32))?;
     if format == CacheFormat::Fp32 { Ok(()) } else { check_logits(bundle, longest, model, format) }
 }
 
@@ -62,7 +62,7 @@ fn check_ids(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
 /// The logits of some texts are the exporter's, but for rounding.
 fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, format: CacheFormat) -> Result<()> {
     let tolerance = tolerance(bundle.manifest.precision, format);
-    let differences = differences(tests, model).map_err(|error| match error {
+    let differences = differences(&bundle.manifest, tests, model).map_err(|error| match error {
         Error::Inference(reason) => bundle.field_error("self_test", format!("the model cannot be run: {reason}")),
         other => other,
     })?;
@@ -76,7 +76,7 @@ fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, form
             );
             let all = &bundle.manifest.self_test;
             let index = all.iter().position(|other| other.ids == test.ids).unwrap_or(0);
-            return Err(bundle.field_error(&format!("self_test[{index}].{head}"), reason));
+            return Err(bundle.field_error(&format!("self_test[{index}].logits.{head}"), reason));
         }
     }
     Ok(())
@@ -84,7 +84,7 @@ fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, form
 
 /// What one head says of a text's last token, and what it should say.
 struct Difference<'a> {
-    head: &'static str,
+    head: &'a str,
     found: Vec<f32>,
     expected: &'a [f32],
 }
@@ -107,7 +107,12 @@ impl Difference<'_> {
 
 /// Computes all texts and compares each head. Texts are computed together, as far as they fit the cache: first all tokens
 /// but the last, then the last ones, so that rows in company and rows that read the cache are both seen.
-fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[Difference<'a>; 4]>> {
+fn differences<'a>(
+    manifest: &'a Manifest,
+    tests: &'a [SelfTest],
+    model: &mut dyn Model,
+) -> Result<Vec<Vec<Difference<'a>>>> {
+    let heads = (0..model.heads()).map(HeadId::new).collect();
     let layout = model.layout();
     let mut all = Vec::with_capacity(tests.len());
     let mut rest = tests;
@@ -123,9 +128,9 @@ fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[
             let reason = format!("{blocks} blocks of {block_tokens} tokens are too few for the bundle's self-test");
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
-        step(group, |test| 0..test.ids.len() - 1, model)?;
-        if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), model)? {
-            all.extend(group.iter().enumerate().map(|(row, test)| compare(test, &logits, row)));
+        step(group, |test| 0..test.ids.len() - 1, HeadSet::default(), model)?;
+        if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), heads, model)? {
+            all.extend(group.iter().enumerate().map(|(row, test)| compare(manifest, test, &logits, row)));
         }
         rest = later;
     }
@@ -136,13 +141,14 @@ fn blocks_of(test: &SelfTest, layout: Layout) -> usize {
     test.ids.len().div_ceil(layout.block_tokens)
 }
 
-/// One step with some tokens of each text, or none if there are no such tokens.
+/// One step with some tokens of each text, all of which are read by these heads, or none if there are no such tokens.
 fn step(
     tests: &[SelfTest],
     tokens: impl Fn(&SelfTest) -> Range<usize>,
+    heads: HeadSet,
     model: &mut dyn Model,
-) -> Result<Option<HeadLogits>> {
-    let mut batch = RaggedBatch::new();
+) -> Result<Option<StepLogits>> {
+    let mut batch = RaggedBatch::new(model.heads());
     // The last block goes to the first text: block numbers are not those that a mistake would give.
     let layout = model.layout();
     let mut free = tests.iter().map(|test| blocks_of(test, layout)).sum::<usize>();
@@ -151,21 +157,21 @@ fn step(
         let blocks: Vec<BlockId> = (0..blocks_of(test, layout)).map(|index| BlockId::new(free - 1 - index)).collect();
         free -= blocks.len();
         if !tokens.is_empty() {
+            let first = batch.tokens();
             batch.push(&test.ids[tokens.clone()], tokens.start, &blocks);
+            batch.want(heads, first..batch.tokens());
         }
     }
     if batch.tokens() == 0 { Ok(None) } else { model.run(&batch).map(Some) }
 }
 
-fn compare<'a>(test: &'a SelfTest, logits: &HeadLogits, row: usize) -> [Difference<'a>; 4] {
-    let HeadLogits { response, query } = logits;
-    [
-        ("response_risk", &response.risk, &test.response_risk),
-        ("response_category", &response.category, &test.response_category),
-        ("query_risk", &query.risk, &test.query_risk),
-        ("query_category", &query.category, &test.query_category),
-    ]
-    .map(|(head, found, expected)| Difference { head, found: found.row(row).to_vec(), expected })
+/// The heads that the text has logits of.
+fn compare<'a>(manifest: &'a Manifest, test: &'a SelfTest, logits: &StepLogits, row: usize) -> Vec<Difference<'a>> {
+    let heads = manifest.heads.iter().zip(&logits.heads).filter_map(|(head, found)| {
+        let (head, expected) = test.logits.get_key_value(&head.name)?;
+        Some(Difference { head, found: found.row(row).to_vec(), expected })
+    });
+    heads.collect()
 }
 
 #[cfg(test)]
@@ -174,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{PagedModel, PagedOptions, cpu_ops::isa::Isa},
+        model::{PagedOptions, cpu_ops::isa::Isa, paged::PagedModel},
         runtime::Runtime,
     };
 
@@ -203,9 +209,9 @@ mod tests {
                 let limit = tolerance(bundle.manifest.precision, format);
                 for isa in Isa::available() {
                     let mut model = PagedModel::open_with(&bundle, &runtime, &options, isa).unwrap();
-                    let differences = differences(&bundle.manifest.self_test, &mut model).unwrap();
-                    let largest = |difference: &[Difference; 4]| difference.each_ref().map(Difference::share);
-                    let largest = differences.iter().flat_map(largest).fold(0.0, f32::max);
+                    let tests = &bundle.manifest.self_test;
+                    let differences = differences(&bundle.manifest, tests, &mut model).unwrap();
+                    let largest = differences.iter().flatten().map(Difference::share).fold(0.0, f32::max);
                     println!("{}: cache {format:?}, {}: {largest:.5} of {limit}", bundle.name(), isa.name());
                     let mut all = differences.iter().flatten();
                     assert!(all.all(|difference| difference.is_within(limit)), "{}, {}", bundle.name(), isa.name());

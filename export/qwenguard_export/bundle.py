@@ -14,6 +14,7 @@ from . import __version__, limits
 from .config import ARCHITECTURE, ModelConfig
 from .errors import ExportError, naming
 from .files import create, open_regular
+from .graph import Head
 from .parity import Parity
 from .publish import MANIFEST as MANIFEST
 from .publish import staging as staging
@@ -61,6 +62,7 @@ def sha256_file(path: Path) -> str:
 def manifest(
     *,
     config: ModelConfig,
+    heads: list[Head],
     precision: str,
     block: int | None,
     source_name: str,
@@ -71,13 +73,13 @@ def manifest(
     self_test: list[dict[str, Any]],
 ) -> bytes:
     """The text of guard.toml."""
-    document: dict[str, Any] = {"format": 1, "variant": "stream", "precision": precision}
+    document: dict[str, Any] = {"format": 2, "variant": "stream", "precision": precision}
     if block is not None:
         document["block"] = block
     document["exporter"] = f"qwenguard-export {__version__}"
     document["source"] = {"name": source_name, "sha256": source_sha256}
     document["model"] = _model_table(config)
-    document["labels"] = config.labels
+    document["heads"] = [head.table() for head in heads]
     document["tokens"] = tokens
     document["graphs"] = {"paged_cpu": {"file": GRAPH_FILE}}
     document["files"] = {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in files.items()}

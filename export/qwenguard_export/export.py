@@ -22,7 +22,7 @@ from .bundle import (
     write_file,
 )
 from .files import printable
-from .graph import build_model
+from .graph import build_model, heads
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
 from .store import BITS, WeightStore
@@ -70,6 +70,7 @@ def export(options: Options) -> Report:
         tests = _self_test(source, folder, model)
         document = manifest(
             config=source.config,
+            heads=heads(source.config),
             precision=options.precision,
             block=options.block if options.precision in BITS else None,
             source_name=source.name,
@@ -121,7 +122,9 @@ def _measure(source: Source, options: Options, folder: Path, model: ModelProto) 
 
 def _self_test(source: Source, folder: Path, model: ModelProto) -> list[dict[str, Any]]:
     with tqdm(desc="self-test", total=exported.count_parts(model), disable=None, leave=False) as bar:
-        return self_test.record(model, folder, source.text.tokenizer, source.config, bar.update)
+        return self_test.record(
+            model, folder, source.text.tokenizer, heads(source.config), source.config.context, bar.update
+        )
 
 
 def _hash_sources(source: Source) -> dict[str, str]:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.parser import parse_function
 
 from .errors import ExportError, check_interrupted
-from .graph import HEAD_OUTPUTS
+from .graph import head_outputs
+from .graph.trunk import ROW_CHECK
 
 # What fails is reported once, by us.
 _LOG_FATAL = 4
@@ -177,19 +178,25 @@ class _Part:
 def evaluate(
     model: ModelProto, folder: Path, sequences: list[np.ndarray], progress: Callable[[], object]
 ) -> dict[str, np.ndarray]:
-    """Logits [tokens, labels] of each head, for all sequences one after the other."""
+    """Logits [tokens, classes] of each head, and the row check, for all sequences one after the other."""
     values = [_graph_inputs(model, ids) for ids in sequences]
-    for part in _parts(model.graph):
+    for part in _parts(model):
         try:
             values = _run(_open(_cut(model, part), folder), part, values)
         except Exception as error:  # the runtime's exceptions have no narrower base
             raise ExportError(f"ONNX Runtime fails on {part.nodes[0].name}: {error}") from error
         progress()
-    return {labels: np.concatenate([known[output] for known in values]) for labels, output in HEAD_OUTPUTS.items()}
+    return {name: np.concatenate([known[name] for known in values]) for name in _wanted(model)}
+
+
+def require_finite(outputs: dict[str, np.ndarray], stage: str) -> None:
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise ExportError(f"{stage}: the exported graph gives {name} values that are not finite")
 
 
 def count_parts(model: ModelProto) -> int:
-    return len(_parts(model.graph))
+    return len(_parts(model))
 
 
 def _run(session: ort.InferenceSession, part: _Part, values: list[_Values]) -> list[_Values]:
@@ -203,12 +210,16 @@ def _run(session: ort.InferenceSession, part: _Part, values: list[_Values]) -> l
     return results
 
 
-def _parts(graph: GraphProto) -> list[_Part]:
+def _wanted(model: ModelProto) -> list[str]:
+    return [*head_outputs(model), ROW_CHECK]
+
+
+def _parts(model: ModelProto) -> list[_Part]:
     """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads."""
-    weights = {tensor.name for tensor in graph.initializer}
-    needed = set(HEAD_OUTPUTS.values())
+    weights = {tensor.name for tensor in model.graph.initializer}
+    needed = set(_wanted(model))
     parts = []
-    groups = [list(nodes) for _, nodes in groupby(graph.node, key=lambda node: node.name.split("/")[1])]
+    groups = [list(nodes) for _, nodes in groupby(model.graph.node, key=lambda node: node.name.split("/")[1])]
     for nodes in reversed(groups):
         produced = {name for node in nodes for name in node.output}
         consumed = {name for node in nodes for name in node.input} - produced - weights
@@ -259,7 +270,9 @@ def _graph_inputs(model: ModelProto, ids: np.ndarray) -> _Values:
         "block_table": np.zeros((1, 1), dtype=np.int32),
     }
     for value in model.graph.input:
-        if value.name not in inputs:
+        if value.name.endswith("_rows"):
+            inputs[value.name] = np.arange(len(ids), dtype=np.int64)
+        elif value.name not in inputs:
             heads = value.type.tensor_type.shape.dim[1].dim_value
             inputs[value.name] = np.zeros((1, heads, 1), dtype=np.uint8)
     return inputs

@@ -80,9 +80,7 @@ def measure(
         if not np.isfinite(logits).all():
             raise ExportError(f"parity: the checkpoint gives {labels} logits that are not finite")
     found = exported.evaluate(model, folder, sequences, progress)
-    for labels, logits in found.items():
-        if not np.isfinite(logits).all():
-            raise ExportError(f"parity: the exported graph gives {labels} logits that are not finite")
+    exported.require_finite(found, "parity")
     return compare(wanted, found, config.labels)
 
 

@@ -16,8 +16,8 @@ from onnx import ModelProto
 from tokenizers import Tokenizer
 
 from . import exported
-from .config import LABEL_KEYS, ModelConfig
 from .errors import ExportError
+from .graph import Head
 
 # Plain English; other scripts; digits, punctuation and a letter whose accent is a character of its own; something that
 # a guard has more to say about.
@@ -33,18 +33,18 @@ _MAX_TOKENS = 32
 
 
 def record(
-    model: ModelProto, folder: Path, tokenizer: bytes, config: ModelConfig, progress: Callable[[], object]
+    model: ModelProto, folder: Path, tokenizer: bytes, heads: list[Head], context: int, progress: Callable[[], object]
 ) -> list[dict[str, Any]]:
     """The tables of guard.toml's `self_test`."""
-    tests = encode(tokenizer, min(_MAX_TOKENS, config.context))
+    tests = encode(tokenizer, min(_MAX_TOKENS, context))
     sequences = [np.array(ids, dtype=np.int64) for _, ids in tests]
-    logits = exported.evaluate(model, folder, sequences, progress)
-    for labels, values in logits.items():
-        if not np.isfinite(values).all():
-            raise ExportError(f"self-test: the exported graph gives {labels} logits that are not finite")
+    outputs = exported.evaluate(model, folder, sequences, progress)
+    exported.require_finite(outputs, "self-test")
+    # A vocabulary is too large to be listed.
+    names = [head.name for head in heads if head.kind != "vocabulary"]
     ends = np.cumsum([len(ids) for ids in sequences])
     return [
-        {"text": text, "ids": ids, **{labels: _decimal(logits[labels][end - 1]) for labels in LABEL_KEYS}}
+        {"text": text, "ids": ids, "logits": {name: _decimal(outputs[name][end - 1]) for name in names}}
         for (text, ids), end in zip(tests, ends, strict=True)
     ]
 

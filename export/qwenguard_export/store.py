@@ -71,6 +71,10 @@ class WeightStore:
         starts = range(0, shape[0], step)
         self._writer.add(name, _FLOAT32, shape, (function(start, min(start + step, shape[0])) for start in starts))
 
+    def constant(self, name: str, values: np.ndarray) -> None:
+        """Stores a few values that no checkpoint has."""
+        self._writer.add(name, values.dtype, values.shape, [values])
+
     def transposed(self, name: str, sources: list[str]) -> None:
         """Stacks matrices [rows, columns] and stores them as one float32 [columns, rows], as MatMul wants it."""
         rows, columns = self._stacked_shape(sources)

@@ -36,7 +36,7 @@ def test_contents(export_spec, tmp_path):
     assert (bundle / "tokenizer.json").read_bytes() == (checkpoint / "tokenizer.json").read_bytes()
     assert (bundle / "chat_template.jinja").read_text() == TEMPLATE
     guard = manifest(bundle)
-    assert guard["format"] == 1
+    assert guard["format"] == 2
     assert guard["variant"] == "stream"
     assert (guard["precision"], guard["block"]) == ("int8", 64)
     assert guard["source"]["name"] == "checkpoint"
@@ -54,8 +54,15 @@ def test_contents(export_spec, tmp_path):
         "rope_theta": 10000.0,
         "context": 128,
     }
-    assert guard["labels"]["response_category"] == ['"Violent"', "PII", "Self-Harm", "Other"]
-    assert guard["labels"]["query_category"][-1] == "Jailbreak"
+    categories = ['"Violent"', "PII", "Self-Harm", "Other"]
+    assert [(head["name"], head["kind"], head["rows"]) for head in guard["heads"]] == [
+        ("response_risk", "labels", "response_rows"),
+        ("response_category", "labels", "response_rows"),
+        ("query_risk", "labels", "query_rows"),
+        ("query_category", "labels", "query_rows"),
+    ]
+    levels = ["Safe", "Unsafe", "Controversial"]
+    assert [head["labels"] for head in guard["heads"]] == [levels, categories, levels, [*categories, "Jailbreak"]]
     assert guard["tokens"]["turn_start"] == 256
     assert guard["tokens"]["turn_end"] == 257
     assert len(guard["tokens"]["user"]) == 4
@@ -96,10 +103,10 @@ def test_graph_interface(export_spec, tmp_path):
     model = onnx.load(tmp_path / "bundle" / "paged.onnx", load_external_data=False)
     caches = [f"{kind}_cache.{layer}" for layer in range(3) for kind in ("key", "value")]
     assert [value.name for value in model.graph.input] == [
-        "input_ids", "cu_seqlens", "past_lens", "block_table", *caches,
+        "input_ids", "cu_seqlens", "past_lens", "block_table", "response_rows", "query_rows", *caches,
     ]  # fmt: skip
     assert [value.name for value in model.graph.output] == [
-        "risk_logits", "category_logits", "query_risk_logits", "query_category_logits",
+        "response_risk", "response_category", "query_risk", "query_category", "row_check",
         *[name.replace("cache", "cache_out") for name in caches],
     ]  # fmt: skip
     assert model.ir_version == 10

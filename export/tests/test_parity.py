@@ -10,10 +10,11 @@ import onnxruntime as ort
 import pytest
 from checkpoints import Spec, random_tensors, small_config
 
-from qwenguard_export import exported, graph, parity
+from qwenguard_export import exported, parity
 from qwenguard_export.cli import main
 from qwenguard_export.config import LABEL_KEYS
 from qwenguard_export.errors import ExportError
+from qwenguard_export.graph import trunk
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
@@ -63,7 +64,7 @@ def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision):
     model.functions.extend(exported.operators())
     onnx.save(model, folder / "whole.onnx")
     session = ort.InferenceSession(folder / "whole.onnx", providers=["CPUExecutionProvider"])
-    risk, category = session.run(["risk_logits", "category_logits"], exported._graph_inputs(model, ids))
+    risk, category = session.run(["response_risk", "response_category"], exported._graph_inputs(model, ids))
     np.testing.assert_allclose(risk, by_layer["response_risk"], atol=1e-5)
     np.testing.assert_allclose(category, by_layer["response_category"], atol=1e-5)
 
@@ -76,8 +77,8 @@ def test_a_wrong_graph_is_refused(export_spec, tmp_path, monkeypatch, precision,
     """Also with --force: the old bundle stays as it is."""
     export_spec(Spec(), precision="int8", parity=False)
     before = {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
-    rows, swapped = graph.rotary_rows, {np.cos: np.sin, np.sin: np.cos}
-    monkeypatch.setattr(graph, "rotary_rows", lambda config, function, *ends: rows(config, swapped[function], *ends))
+    rows, swapped = trunk.rotary_rows, {np.cos: np.sin, np.sin: np.cos}
+    monkeypatch.setattr(trunk, "rotary_rows", lambda config, function, *ends: rows(config, swapped[function], *ends))
     with pytest.raises(ExportError, match=message):
         export_spec(Spec(), precision=precision, force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
@@ -133,7 +134,7 @@ def test_logits_of_the_graph_that_are_not_finite_are_refused(export_spec, monkey
         return found
 
     monkeypatch.setattr(exported, "evaluate", damaged)
-    with pytest.raises(ExportError, match="the exported graph gives query_risk logits that are not finite"):
+    with pytest.raises(ExportError, match="the exported graph gives query_risk values that are not finite"):
         export_spec(Spec(), precision="int4")
 
 

@@ -1,23 +1,78 @@
-//! How much memory this process may use, and what of it the KV cache takes if nothing is said.
+//! How much memory the KV cache takes: what is set, else a share of what this process may use.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{CacheFormat, paged::PagedModel};
-use crate::{bundle::Dimensions, limits};
+use super::{CacheFormat, Layout};
+use crate::{
+    Error, Result,
+    bundle::{Dimensions, Precision},
+    config::{CachePrecision, Config, Overflow},
+    limits,
+};
 
 /// The cache's share where it is not known how much memory there is.
 const FALLBACK: usize = 1 << 30;
 
-/// Bytes that the cache takes if nothing is said: its share of the memory, but no more than so many streams of full
-/// context can use or the cache may have.
-pub(crate) fn default_bytes(dims: &Dimensions, format: CacheFormat, max_streams: usize) -> usize {
-    let context = PagedModel::cache_bytes(dims, format, dims.context);
-    let most = context.saturating_mul(max_streams);
-    let blocks = limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(dims, format, 1));
-    share(limit(), context).min(most).min(blocks)
+/// A block of a backend's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) tokens: usize,
+    /// What it takes in all layers together.
+    pub(crate) bytes: usize,
+}
+
+impl Block {
+    /// Bytes of the blocks that so many tokens of one stream take.
+    fn bytes_of(self, tokens: usize) -> usize {
+        tokens.div_ceil(self.tokens) * self.bytes
+    }
+
+    /// How a cache of so many bytes is divided.
+    pub(crate) fn layout(self, cache_bytes: usize) -> Result<Layout> {
+        let (blocks, limit) = (cache_bytes / self.bytes, limits::CACHE_BLOCKS);
+        if !(1..=limit).contains(&blocks) {
+            let Block { tokens, bytes } = self;
+            let reason = format!("a block of {tokens} tokens takes {bytes} bytes, and 1 to {limit} can be");
+            return Err(Error::Config { field: "cache.mib".into(), reason });
+        }
+        Ok(Layout { block_tokens: self.tokens, blocks, block_bytes: self.bytes })
+    }
+}
+
+/// How keys and values are stored.
+pub(super) fn format(config: &Config, weights: Precision) -> CacheFormat {
+    match (config.cache.precision, weights) {
+        (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
+        (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
+    }
+}
+
+/// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams can fill.
+pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block) -> Result<usize> {
+    let context = block.bytes_of(model.context);
+    let bytes = match config.cache.mib {
+        0 => {
+            let most = context.saturating_mul(config.engine.max_streams);
+            let blocks = limits::CACHE_BLOCKS.saturating_mul(block.bytes);
+            share(limit(), context).min(most).min(blocks)
+        }
+        mib => mib.saturating_mul(1 << 20),
+    };
+    // Answers that go on in views need a cache that holds a view, which is as long as the context.
+    if config.engine.overflow == Overflow::Restart && bytes < context {
+        let reason = format!(
+            "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
+             least as many",
+            bytes >> 20,
+            model.context,
+            context.div_ceil(1 << 20)
+        );
+        return Err(Error::Config { field: "cache.mib".into(), reason });
+    }
+    Ok(bytes)
 }
 
 /// A quarter of the memory, or enough for one stream of `context` bytes if that is not more than half.

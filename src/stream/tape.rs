@@ -8,6 +8,7 @@ use crate::{
     Error, Result,
     config::Overflow,
     engine::{Batch, Notify, Pending, Read, Sequence},
+    model::HeadSet,
     opened::Opened,
     text::{AnswerToken, Channel, Frame, TokenEdit},
     verdict::Verdict,
@@ -58,6 +59,8 @@ pub(super) struct Feed {
     pub(super) change: Change,
     /// The verdicts of those of its new tokens that are computed.
     pub(super) verdicts: Vec<Option<Verdict>>,
+    /// The heads that judge them.
+    heads: HeadSet,
     /// How many tokens of an answer the model sees at once.
     room: usize,
     running: Option<Running>,
@@ -120,7 +123,8 @@ impl Tape {
         let keep = change.tokens.keep;
         let room = self.room(shared, &tokens[..keep], &change.tokens.append)?;
         self.cut(sequence, keep, batch)?;
-        let mut feed = Feed { change, room, verdicts: Vec::new(), running: None, held: self.held, notify };
+        let heads = shared.response_heads.into_iter().collect();
+        let mut feed = Feed { change, heads, room, verdicts: Vec::new(), running: None, held: self.held, notify };
         self.run(sequence, tokens, &mut feed, batch)?;
         Ok(feed)
     }
@@ -136,10 +140,10 @@ impl Tape {
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
         let logits = sequence.complete(pending)?;
+        let [risk, category] = shared.response_heads.map(|head| logits.head(head));
         feed.held = Some(Held { view, until });
         for (row, index) in (feed.at()..until).enumerate() {
-            let verdict =
-                || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
+            let verdict = || Verdict::from_logits(&shared.response_labels, risk.row(row), category.row(row));
             feed.verdicts.push(feed.token(tokens, index).judged.then(verdict));
         }
         self.run(sequence, tokens, feed, &mut Batch::default())?;
@@ -173,7 +177,7 @@ impl Tape {
         }
         let first_read = ids.len() + at - start;
         ids.extend((start..until).map(|index| feed.token(tokens, index).id));
-        let read = Read::Response { from: first_read };
+        let read = Read { heads: feed.heads, from: first_read };
         let pending = sequence.begin_append(ids, read, feed.notify.clone(), batch)?;
         feed.running = Some(Running { pending, view, until });
         Ok(())
