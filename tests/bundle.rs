@@ -128,21 +128,26 @@ fn head(pairs: &[(&str, Value)]) -> Value {
     Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
 }
 
+type Edit<'a> = (&'a dyn Fn(&mut Table), &'a str);
+
+fn are_refused(cases: &[Edit]) {
+    for (edit, expected) in cases {
+        let error = refusal_of(edit);
+        assert!(error.contains(expected), "{error} is not about {expected}");
+    }
+}
+
+fn set(table: &mut Table, index: usize, field: &str, value: Value) {
+    table["heads"][index].as_table_mut().unwrap().insert(field.to_owned(), value);
+}
+
+fn remove(table: &mut Table, index: usize, field: &str) {
+    table["heads"][index].as_table_mut().unwrap().remove(field).unwrap();
+}
+
 #[test]
-fn heads_are_checked_field_by_field() {
-    let set = |table: &mut Table, index: usize, field: &str, value: Value| {
-        table["heads"][index].as_table_mut().unwrap().insert(field.to_owned(), value);
-    };
-    let remove = |table: &mut Table, index: usize, field: &str| {
-        table["heads"][index].as_table_mut().unwrap().remove(field).unwrap();
-    };
-    let ids = |ids: &[i64]| Value::Array(ids.iter().map(|id| Value::Integer(*id)).collect());
-    let kind = |table: &mut Table, kind: &str| {
-        remove(table, 3, "labels");
-        set(table, 3, "kind", kind.into());
-    };
-    type Edit<'a> = (&'a dyn Fn(&mut Table), &'a str);
-    let cases: [Edit; 24] = [
+fn names_of_heads_are_checked() {
+    are_refused(&[
         (&|table| drop(table.remove("heads")), "heads: 0 heads, 1 to 16 can be"),
         (&|table| table["heads"] = Value::Array(vec![]), "heads: 0 heads, 1 to 16 can be"),
         (
@@ -161,6 +166,17 @@ fn heads_are_checked_field_by_field() {
         (&|table| set(table, 2, "rows", "past_lens".into()), "heads[2].rows: \"past_lens\" is something else"),
         (&|table| set(table, 2, "rows", "key_cache.0".into()), "heads[2].rows: \"key_cache.0\" is not 1 to 64"),
         (&|table| remove(table, 2, "rows"), "missing field `rows`"),
+    ]);
+}
+
+#[test]
+fn kinds_of_heads_are_checked() {
+    let ids = |ids: &[i64]| Value::Array(ids.iter().map(|id| Value::Integer(*id)).collect());
+    let kind = |table: &mut Table, kind: &str| {
+        remove(table, 3, "labels");
+        set(table, 3, "kind", kind.into());
+    };
+    are_refused(&[
         (
             &|table| set(table, 0, "kind", "label".into()),
             "heads[0].kind: \"label\" is not \"labels\", \"candidates\" or",
@@ -184,21 +200,23 @@ fn heads_are_checked_field_by_field() {
             &|table| (kind(table, "candidates"), set(table, 3, "tokens", ids(&[1, 2, 1]))).1,
             "heads[3].tokens: 1 appears twice",
         ),
-        (&|table| kind(table, "vocabulary"), "heads[3].kind: \"query_category\" is of kind \"labels\""),
+        (&|table| kind(table, "vocabulary"), "heads[3].kind: \"query_category\" must be of kind \"labels\""),
         (&|table| set(table, 2, "name", "other".into()), "heads: there is no head \"query_risk\""),
+    ]);
+}
+
+#[test]
+fn a_self_test_has_the_logits_of_the_heads() {
+    are_refused(&[
         (
             &|table| drop(table["self_test"][1]["logits"].as_table_mut().unwrap().remove("query_risk")),
             "self_test[1].logits.query_risk: missing",
         ),
         (
-            &|table| drop(table["self_test"][1]["logits"].as_table_mut().unwrap().insert("x".into(), ids(&[1]))),
+            &|table| drop(table["self_test"][1]["logits"].as_table_mut().unwrap().insert("x".into(), vec![1.0].into())),
             "self_test[1].logits.x: there is no such head",
         ),
-    ];
-    for (edit, expected) in cases {
-        let error = refusal_of(edit);
-        assert!(error.contains(expected), "{error} is not about {expected}");
-    }
+    ]);
 }
 
 /// What guard.toml says by itself may be fine: the graph must have it, and nothing else.

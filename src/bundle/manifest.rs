@@ -209,9 +209,11 @@ impl Manifest {
     fn labels(&self, bundle: &str, [risk, category]: [&str; 2]) -> Result<Arc<Labels>> {
         let labels = |name: &str| match self.head(name).map(|index| (index, self.heads[index].classes())) {
             Some((index, Classes::Labels(labels))) => Ok((index, labels)),
-            Some((index, _)) => {
-                Err(field_error(bundle, &format!("heads[{index}].kind"), &format!("{name:?} is of kind \"labels\"")))
-            }
+            Some((index, _)) => Err(field_error(
+                bundle,
+                &format!("heads[{index}].kind"),
+                &format!("{name:?} must be of kind \"labels\""),
+            )),
             None => Err(field_error(bundle, "heads", &format!("there is no head {name:?}"))),
         };
         let (index, levels) = labels(risk)?;

@@ -18,8 +18,8 @@ pub(super) struct AppendId {
     pub(super) start: usize,
 }
 
-/// Which logits of appended tokens the caller wants: those of some heads, from the given appended token on. Of tokens
-/// before it, and if `from` is their number of all, no head is computed.
+/// Which logits of appended tokens the caller wants: those of some heads, from the given appended token on. No head is
+/// computed for the tokens before it; if `from` is the number of appended tokens, for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) heads: HeadSet,

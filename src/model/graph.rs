@@ -5,17 +5,19 @@
 //! is worked out here: a row for each token, or for each that is wanted of a head, of so many floats. Weights lie in the graph or in `weights.bin`, and
 //! nowhere else.
 
+mod node;
 mod tensors;
 
 use std::collections::HashMap;
 
 use prost::Message;
 
-use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::{
     bundle::{Dimensions, Head},
     limits,
 };
+use node::{Attributes, inputs_of};
 use tensors::Tensors;
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
@@ -424,58 +426,6 @@ fn is_input(name: &str, rows: &[&str]) -> bool {
         || rows.contains(&name)
         || cache("key_cache.")
         || cache("value_cache.")
-}
-
-fn inputs_of<const N: usize>(node: &NodeProto) -> Result<[&str; N], String> {
-    let names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    names.try_into().map_err(|names: Vec<&str>| format!("{} inputs, {N} are expected", names.len()))
-}
-
-/// A node's attributes, none but those it may have.
-struct Attributes<'g>(&'g [AttributeProto]);
-
-impl<'g> Attributes<'g> {
-    fn of(node: &'g NodeProto, names: &[&str]) -> Result<Self, String> {
-        for (index, attribute) in node.attribute.iter().enumerate() {
-            let twice = node.attribute[..index].iter().any(|other| other.name() == attribute.name());
-            if twice || !names.contains(&attribute.name()) {
-                return Err(format!("attribute {:?} is not expected or appears twice", attribute.name()));
-            }
-        }
-        Ok(Attributes(&node.attribute))
-    }
-
-    fn get(&self, name: &str, kind: i32) -> Result<&'g AttributeProto, String> {
-        let found = self.0.iter().find(|attribute| attribute.name() == name && attribute.r#type() == kind);
-        found.ok_or_else(|| format!("attribute {name} is missing or has the wrong type"))
-    }
-
-    fn int(&self, name: &str) -> Result<i64, String> {
-        Ok(self.get(name, AttributeProto::INT)?.i())
-    }
-
-    fn size(&self, name: &str) -> Result<usize, String> {
-        let value = self.int(name)?;
-        usize::try_from(value).map_err(|_| format!("attribute {name} is {value}"))
-    }
-
-    fn float(&self, name: &str) -> Result<f32, String> {
-        Ok(self.get(name, AttributeProto::FLOAT)?.f())
-    }
-
-    fn is(&self, name: &str, wanted: i64) -> Result<(), String> {
-        match self.int(name)? {
-            value if value == wanted => Ok(()),
-            value => Err(format!("attribute {name} is {value}, not {wanted}")),
-        }
-    }
-
-    fn epsilon(&self) -> Result<(), String> {
-        match self.float("epsilon")? {
-            epsilon if epsilon.is_finite() && epsilon >= 0.0 => Ok(()),
-            epsilon => Err(format!("epsilon is {epsilon}")),
-        }
-    }
 }
 
 #[cfg(test)]

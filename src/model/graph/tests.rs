@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::onnx::StringStringEntryProto;
+use crate::model::onnx::{AttributeProto, StringStringEntryProto};
 
 const GRAPH: &[u8] = include_bytes!("../../../export/nano/bundle/paged.onnx");
 
