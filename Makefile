@@ -1,7 +1,7 @@
 # `make demo` moderates sample conversations with the built-in demonstration guard; `make test` runs all tests.
 
 PYTHON ?= python3
-# The newest version that reports nothing about its use: see README.md.
+# The newest version that reports nothing about its use: see docs/runtime.md.
 ORT_VERSION := 1.28.0
 TOKENIZER_VERSION := 3.7.2
 LLAMA_VERSION := 0.3.36
@@ -72,9 +72,8 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features qwenguard/capi,qwenguard/_internals -- -D warnings
 
-doc: export RUSTDOCFLAGS := -D warnings
 doc:
-	cargo doc --locked --no-deps --package qwenguard --features capi
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
 test: test-export test-rust test-go test-java test-csharp
 

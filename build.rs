@@ -8,18 +8,23 @@ fn main() {
 
 #[cfg(feature = "capi")]
 mod capi {
-    use std::{env, path::PathBuf};
+    use std::{env, fs, path::PathBuf};
 
     /// The order of the functions in the header.
-    const SOURCES: [&str; 10] =
-        ["version", "status", "error", "text", "result", "guard", "stats", "stream", "call", "queue"];
+    const SOURCES: [&str; 12] = [
+        "version", "status", "failure", "error", "text", "result", "guard", "stats", "message", "stream", "call",
+        "queue",
+    ];
+    /// The comment that the header begins with.
+    const FRONT_PAGE: &str = "src/ffi/front_page.h";
 
     /// Writes the header to the folder of build outputs. A test compares it with include/qwenguard.h, and `make header`
     /// puts it there.
     pub(super) fn header() {
         println!("cargo::rerun-if-changed=src/ffi");
         println!("cargo::rerun-if-changed=cbindgen.toml");
-        let config = cbindgen::Config::from_file("cbindgen.toml").expect("cbindgen.toml is read");
+        let mut config = cbindgen::Config::from_file("cbindgen.toml").expect("cbindgen.toml is read");
+        config.header = Some(fs::read_to_string(FRONT_PAGE).expect("the front page is read"));
         let mut builder = cbindgen::Builder::new().with_config(config);
         for source in SOURCES {
             builder = builder.with_src(format!("src/ffi/{source}.rs"));

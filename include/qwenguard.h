@@ -54,15 +54,15 @@
  * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_queue,
  * qg_text or qg_error is yours: free it with the function of its name, once. So are the errors in
  * replies. Freeing NULL does nothing. Objects can be freed in any order, a guard before its streams
- * too: each keeps what it needs. What you give is read during the call and not kept. A const pointer that you are given belongs to the
- * object that it was asked of and lives as long as that.
+ * too: each keeps what it needs. What you give is read during the call and not kept. A const pointer
+ * that you are given belongs to the object that it was asked of and lives as long as that.
  *
  * TEXT is UTF-8, given as pointer and length in bytes, so it may hold NUL characters and need not
  * end with one. NULL is fine where the length is 0. Texts that the library gives do end with a NUL.
  *
  * THREADS. What is done with a pointer to const may be done by several threads at once: guards and
- * queues are for all threads. A stream may move between threads, but functions that take it without const must
- * have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
+ * queues are for all threads. A stream may move between threads, but functions that take it without
+ * const must have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
  * Freeing needs the object for itself: nothing checks that. Calls that compute wait for it: a push
  * takes as long as the model does, together with the pushes of other threads to other streams of
  * the guard. A program that has many streams gives them together to qg_streams_call, or to a queue,
@@ -248,8 +248,14 @@
 /// `qg_stream_push_tokens`: `data` is an array of uint32_t.
 #define QG_CALL_PUSH_TOKENS 4
 
-/// `qg_stream_finish`: `data` is not used.
+/// `qg_stream_finish`: `data` and `length` are not used.
 #define QG_CALL_FINISH 5
+
+/// `qg_stream_truncate`: `length` is how many bytes stay; `data` is not used.
+#define QG_CALL_TRUNCATE 6
+
+/// `qg_stream_truncate_tokens`: `length` is how many tokens stay; `data` is not used.
+#define QG_CALL_TRUNCATE_TOKENS 7
 
 /// For as long as it takes.
 #define QG_NO_TIMEOUT UINT64_MAX
@@ -478,9 +484,9 @@ typedef struct qg_call {
     uint32_t kind;
     /// 0.
     uint32_t reserved;
-    /// What the call takes, by its kind. NULL is fine if `length` is 0.
+    /// What the call takes, by its kind. NULL is fine if `length` is 0 or the kind does not use it.
     const void *data;
-    /// How much: bytes of text, messages or tokens.
+    /// How much: bytes of text, messages or tokens; or how much of the answer stays.
     size_t length;
 } qg_call;
 
@@ -648,9 +654,9 @@ qg_status qg_guard_metrics(const struct qg_guard *guard,
                            struct qg_text **metrics,
                            struct qg_error **error);
 
-/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
-/// 0 mean the policy of the guard's configuration. Everything about it that is not given is strict, whatever the guard's
-/// policy says.
+/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation.
+/// Everything about it that is not given is strict, whatever the guard's policy says. A length of 0 means the policy of the
+/// guard's configuration, whether or not the pointer is NULL.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG if the policy is wrong or names a category that the model does
 /// not have; QG_ERROR_BUSY if as many streams are open as the configuration allows.

@@ -531,6 +531,10 @@ public:
         return {stream, QG_CALL_PUSH_TOKENS, ids.data(), ids.size()};
     }
     static Call finish(Stream &stream) { return {stream, QG_CALL_FINISH, nullptr, 0}; }
+    static Call truncate(Stream &stream, std::size_t bytes) { return {stream, QG_CALL_TRUNCATE, nullptr, bytes}; }
+    static Call truncate_tokens(Stream &stream, std::size_t tokens) {
+        return {stream, QG_CALL_TRUNCATE_TOKENS, nullptr, tokens};
+    }
     /// For the C functions. It is good as long as the call.
     qg_call raw() const noexcept {
         qg_call raw = raw_;

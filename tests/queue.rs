@@ -165,6 +165,49 @@ fn a_call_that_is_given_up_changes_nothing() {
     assert_same(&rest, &fresh.push_text(b"where the ships are.").unwrap());
 }
 
+/// A truncation through the queue is as any other call: it comes back, also when it was cancelled, and then nothing is cut.
+#[test]
+fn a_truncation_goes_through_the_queue() {
+    let guard = guard();
+    let answer = "In the north, where the ships are, and further up the coast.";
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&[Message::user("Where is the harbour?")]).unwrap();
+    let whole = stream.push_text(answer.as_bytes()).unwrap();
+    let (keep, tokens) = (14, whole.final_tokens / 2);
+    let queue = CompletionQueue::new();
+    for (call, cut) in [(Call::Truncate(keep), true), (Call::TruncateTokens(tokens), true), (Call::Truncate(99), false)]
+    {
+        let mut alone = stream.fork().unwrap();
+        let wanted = alone.call(call);
+        for (tag, deadline) in [(0, None), (1, Some(Instant::now())), (2, None)] {
+            queue.submit(stream.fork().unwrap(), call, tag, deadline);
+            let cancelled = if tag == 2 { queue.cancel(tag) } else { 0 };
+            let mut done = queue.wait(LONG).expect("nothing hangs");
+            assert_eq!(done.tag, tag);
+            match (&wanted, done.result) {
+                (_, Err(Error::Cancelled)) => assert_eq!(cancelled, 1),
+                (_, Err(Error::DeadlineExceeded)) => assert_eq!(tag, 1),
+                (Ok(Reply::Update(wanted)), Ok(Reply::Update(update))) => {
+                    assert_same(&update, wanted);
+                    assert_same(&done.stream.push_text(b"").unwrap(), &alone.fork().unwrap().push_text(b"").unwrap());
+                    continue;
+                }
+                (Err(Error::Argument { argument, .. }), Err(Error::Argument { argument: found, .. })) => {
+                    assert!(!cut && found == *argument);
+                }
+                (wanted, found) => panic!("{found:?} instead of {wanted:?}"),
+            }
+            // Given up or refused: nothing is cut.
+            let update = done.stream.push_text(b"").unwrap();
+            assert_same(&update, &stream.fork().unwrap().push_text(b"").unwrap());
+        }
+    }
+    assert!(queue.is_empty() && queue.poll().is_none());
+    queue.submit(guard.stream().unwrap(), Call::Truncate(0), 3, None);
+    let refused = queue.wait(LONG).expect("nothing hangs").result;
+    assert!(matches!(refused, Err(Error::WrongState { call: "truncate", .. })), "{refused:?}");
+}
+
 /// A push over a restart takes several runs of the model.
 #[test]
 fn long_pushes_go_through_the_queue_too() {

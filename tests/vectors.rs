@@ -158,6 +158,8 @@ impl Input {
             "push_thinking" => Call::Thinking(&self.bytes),
             "push_tokens" => Call::Tokens(&self.ids),
             "finish" => Call::Finish,
+            "truncate" => Call::Truncate(number(step, "bytes")),
+            "truncate_tokens" => Call::TruncateTokens(number(step, "tokens")),
             other => panic!("{other} is not for many streams"),
         }
     }

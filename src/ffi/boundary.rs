@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    error::qg_error,
-    status::{Failure, qg_status},
+    failure::{Failure, qg_error},
+    status::qg_status,
 };
 
 /// Runs the body of a fallible function. `*error` becomes NULL, or an error object that is the caller's to free.

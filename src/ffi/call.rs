@@ -7,10 +7,12 @@ use safer_ffi::derive_ReprC;
 use super::{
     boundary,
     cast::{OutArray, object, slice},
-    error::qg_error,
+    conversation::{Conversation, Holding},
+    failure::{Failure, qg_error},
+    message::{qg_message, read_messages},
     result::{qg_prompt_check, qg_update},
-    status::{Failure, qg_status},
-    stream::{Conversation, Holding, qg_message, qg_stream, read_messages},
+    status::qg_status,
+    stream::qg_stream,
 };
 use crate::{Call, Error, Message, Reply, Result, Stream};
 
@@ -24,8 +26,12 @@ pub const QG_CALL_PUSH_TEXT: u32 = 2;
 pub const QG_CALL_PUSH_THINKING: u32 = 3;
 /// `qg_stream_push_tokens`: `data` is an array of uint32_t.
 pub const QG_CALL_PUSH_TOKENS: u32 = 4;
-/// `qg_stream_finish`: `data` is not used.
+/// `qg_stream_finish`: `data` and `length` are not used.
 pub const QG_CALL_FINISH: u32 = 5;
+/// `qg_stream_truncate`: `length` is how many bytes stay; `data` is not used.
+pub const QG_CALL_TRUNCATE: u32 = 6;
+/// `qg_stream_truncate_tokens`: `length` is how many tokens stay; `data` is not used.
+pub const QG_CALL_TRUNCATE_TOKENS: u32 = 7;
 
 /// One call of a stream.
 #[derive_ReprC]
@@ -38,9 +44,9 @@ pub struct qg_call {
     pub kind: u32,
     /// 0.
     pub reserved: u32,
-    /// What the call takes, by its kind. NULL is fine if `length` is 0.
+    /// What the call takes, by its kind. NULL is fine if `length` is 0 or the kind does not use it.
     pub data: *const c_void,
-    /// How much: bytes of text, messages or tokens.
+    /// How much: bytes of text, messages or tokens; or how much of the answer stays.
     pub length: usize,
 }
 
@@ -68,6 +74,8 @@ pub(super) enum Input<'a> {
     Thinking(&'a [u8]),
     Tokens(&'a [u32]),
     Finish,
+    Truncate(usize),
+    TruncateTokens(usize),
 }
 
 impl Input<'_> {
@@ -79,6 +87,8 @@ impl Input<'_> {
             Input::Thinking(text) => Call::Thinking(text),
             Input::Tokens(ids) => Call::Tokens(ids),
             Input::Finish => Call::Finish,
+            Input::Truncate(bytes) => Call::Truncate(*bytes),
+            Input::TruncateTokens(tokens) => Call::TruncateTokens(*tokens),
         }
     }
 }
@@ -105,6 +115,8 @@ impl qg_call {
             // SAFETY: as above.
             QG_CALL_PUSH_TOKENS => Input::Tokens(unsafe { slice(self.data.cast::<u32>(), self.length, "call.data") }?),
             QG_CALL_FINISH => Input::Finish,
+            QG_CALL_TRUNCATE => Input::Truncate(self.length),
+            QG_CALL_TRUNCATE_TOKENS => Input::TruncateTokens(self.length),
             kind => return Err(Failure::Enum { argument: "call.kind", value: kind.into() }),
         };
         Ok((stream, input))

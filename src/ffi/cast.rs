@@ -1,12 +1,9 @@
 //! From pointers to references and back. The functions are unsafe because they believe what the header demands: a
 //! pointer that is not NULL points to what its type says, for as long as the call lasts.
 
-use std::{
-    ffi::{CString, c_char},
-    ptr::NonNull,
-};
+use std::{ffi::c_char, ptr::NonNull};
 
-use super::status::Failure;
+use super::{failure::Failure, memory::free};
 use crate::process::Process;
 
 /// What a pointer of the caller's points to.
@@ -92,34 +89,13 @@ impl<T> OutArray<T> {
     }
 }
 
-/// Gives an object to the caller.
-pub(super) fn give<T>(object: T) -> *mut T {
-    Box::into_raw(Box::new(object))
-}
-
-/// Takes an object back that [`give`] gave, and drops it. NULL is fine.
-pub(super) unsafe fn free<T>(pointer: *mut T) {
-    if !pointer.is_null() {
-        // SAFETY: see the module; it came from `give`.
-        drop(unsafe { Box::from_raw(pointer) });
-    }
-}
-
-/// As [`free`]. In a process that was forked from the object's it stays as it is, perhaps in the middle of a change.
+/// Takes an object back and drops it, as [`free`] does. NULL is fine. In a process that was forked from the object's it stays as it is, perhaps in the middle of a change.
 pub(super) unsafe fn free_object<T: Object>(pointer: *mut T) {
     // SAFETY: see the module.
     if unsafe { pointer.as_ref() }.is_some_and(|object| object.process().is_current()) {
         // SAFETY: as above.
         unsafe { free(pointer) }
     }
-}
-
-/// A text as C wants it. NUL characters, which would end it early, become U+FFFD.
-pub(super) fn c_string(text: impl Into<String>) -> CString {
-    CString::new(text.into()).unwrap_or_else(|error| {
-        let text = String::from_utf8_lossy(&error.into_vec()).replace('\0', "\u{FFFD}");
-        CString::new(text).unwrap_or_default()
-    })
 }
 
 #[cfg(test)]
@@ -138,8 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_end_where_they_end() {
-        assert_eq!(c_string("a\0b").to_str(), Ok("a\u{FFFD}b"));
+    fn texts_are_utf_8() {
         let bytes = b"ab\xff";
         // SAFETY: three bytes.
         let error = unsafe { text(bytes.as_ptr().cast(), 3, "role") }.unwrap_err();

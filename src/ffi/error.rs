@@ -1,38 +1,19 @@
-//! `qg_error`: what went wrong, in words.
+//! The functions of `qg_error` and of statuses.
 
-use std::ffi::{CStr, CString, c_char};
-
-use safer_ffi::derive_ReprC;
+use std::ffi::{CStr, c_char};
 
 use super::{
     boundary,
-    cast::{c_string, free, give},
-    status::{Failure, QG_OK, qg_status},
+    failure::qg_error,
+    memory::free,
+    status::{QG_OK, qg_status},
 };
-
-/// Why a call failed: a status and a message. Yours to free.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct qg_error {
-    status: qg_status,
-    message: CString,
-}
-
-impl qg_error {
-    pub(super) fn allocate(failure: &Failure) -> *mut qg_error {
-        give(qg_error { status: failure.status(), message: c_string(failure.to_string()) })
-    }
-
-    pub(super) fn message(&self) -> &CStr {
-        &self.message
-    }
-}
 
 /// The status that the failed call returned; `QG_OK` for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_error_status(error: *const qg_error) -> i32 {
     // SAFETY: the header wants an error or NULL.
-    boundary::value(QG_OK, || unsafe { error.as_ref() }.map_or(QG_OK, |error| error.status.code()))
+    boundary::value(QG_OK, || unsafe { error.as_ref() }.map_or(QG_OK, |error| error.status().code()))
 }
 
 /// What went wrong, for people: UTF-8 that ends with a NUL, never NULL, and empty for a NULL error. It lives as long as the

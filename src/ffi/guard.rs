@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     boundary,
-    cast::{Object, Out, OutArray, c_string, free_object, give, object, text},
-    error::qg_error,
+    cast::{Object, Out, OutArray, free_object, object, text},
+    failure::{Failure, qg_error},
+    memory::{c_string, give},
     result::{QG_HEADS_ANSWER, QG_HEADS_PROMPT, QG_MAX_CATEGORIES, qg_span},
-    status::{Failure, qg_status},
+    status::qg_status,
     text::qg_text,
     unload::keep_loaded,
 };

@@ -11,8 +11,12 @@
 mod boundary;
 mod call;
 mod cast;
+mod conversation;
 mod error;
+mod failure;
 mod guard;
+mod memory;
+mod message;
 mod queue;
 mod result;
 mod signatures;

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -13,10 +13,12 @@ use safer_ffi::derive_ReprC;
 use super::{
     boundary,
     call::{Input, qg_call, qg_reply},
-    cast::{Object, Out, OutArray, borrow, free_object, give, object},
-    error::qg_error,
-    status::{Failure, qg_status},
-    stream::{Conversation, qg_stream},
+    cast::{Object, Out, OutArray, borrow, free_object, object},
+    conversation::{Borrower, Conversation},
+    failure::{Failure, qg_error},
+    memory::give,
+    status::qg_status,
+    stream::qg_stream,
 };
 use crate::{Completion, CompletionQueue, Stream, process::Process};
 
@@ -49,7 +51,7 @@ pub struct qg_completion {
 }
 
 /// The calls in a queue. The library's own queue knows each by a ticket.
-pub(super) struct Submitted {
+struct Submitted {
     queue: CompletionQueue,
     jobs: Mutex<Jobs>,
 }
@@ -84,7 +86,8 @@ impl Submitted {
     fn submit(self: &Arc<Self>, job: Job, input: &Input, deadline: Option<Instant>) -> Result<(), Failure> {
         let mut jobs = self.lock();
         let ticket = jobs.next;
-        let stream = job.conversation.lend(Arc::downgrade(self), ticket)?;
+        let borrower: Weak<Self> = Arc::downgrade(self);
+        let stream = job.conversation.lend(borrower, ticket)?;
         jobs.next += 1;
         jobs.by_ticket.insert(ticket, job);
         drop(jobs);
@@ -142,9 +145,10 @@ impl Submitted {
         drop(jobs);
         tickets.into_iter().map(|ticket| self.queue.cancel(ticket)).sum()
     }
+}
 
-    /// Takes a call out of the queue and gives its stream.
-    pub(super) fn withdraw(&self, ticket: u64) -> Option<Stream> {
+impl Borrower for Submitted {
+    fn withdraw(&self, ticket: u64) -> Option<Stream> {
         self.lock().by_ticket.remove(&ticket);
         self.queue.withdraw(ticket).pop()
     }
@@ -308,8 +312,9 @@ mod tests {
             call::QG_CALL_PROMPT,
             error::qg_error_free,
             guard::{qg_guard_free, qg_guard_open_nano, qg_guard_options},
+            message::qg_message,
             status::{QG_ERROR_NULL, QG_ERROR_PANIC, QG_OK},
-            stream::{qg_message, qg_stream_context_used, qg_stream_free, qg_stream_open},
+            stream::{qg_stream_context_used, qg_stream_free, qg_stream_open},
         },
         *,
     };

@@ -65,7 +65,7 @@ prove! {
 mod tests {
     use std::{fmt::Write, mem::offset_of};
 
-    use super::*;
+    use super::{super::message::qg_message, *};
 
     macro_rules! layout {
         ($($name:ident { $($field:ident),* })*) => {{

@@ -5,7 +5,7 @@ use safer_ffi::derive_ReprC;
 use super::{
     boundary,
     cast::{Out, object},
-    error::qg_error,
+    failure::qg_error,
     guard::qg_guard,
     status::qg_status,
     text::qg_text,

@@ -1,8 +1,6 @@
-//! Status codes, and the failures behind them.
+//! Status codes.
 
 use safer_ffi::derive_ReprC;
-
-use crate::Error;
 
 /// How a call ended: `QG_OK` or one of the `QG_ERROR_` values. New values may be added; treat one that you do not know as
 /// an error.
@@ -90,18 +88,12 @@ const NAMES: &[(i32, &std::ffi::CStr)] = &[
     (QG_ERROR_PANIC, c"QG_ERROR_PANIC"),
 ];
 
-/// Why a call failed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    Library(Error),
-    Null { argument: &'static str },
-    Enum { argument: &'static str, value: i64 },
-    InUse,
-    Panic(String),
-}
-
 impl qg_status {
     pub(super) const OK: Self = qg_status(QG_OK);
+
+    pub(super) fn new(code: i32) -> Self {
+        qg_status(code)
+    }
 
     pub(super) fn code(self) -> i32 {
         self.0
@@ -110,59 +102,5 @@ impl qg_status {
     /// The name of a status, or none if there is no such status.
     pub(super) fn name(value: i32) -> Option<&'static std::ffi::CStr> {
         NAMES.iter().find(|(status, _)| *status == value).map(|(_, name)| *name)
-    }
-}
-
-impl Failure {
-    /// An argument out of its range.
-    pub(super) fn argument(argument: &'static str, reason: impl Into<String>) -> Self {
-        Failure::Library(Error::Argument { argument, reason: reason.into() })
-    }
-
-    pub(super) fn status(&self) -> qg_status {
-        qg_status(match self {
-            Failure::Library(error) => match error {
-                Error::RuntimeNotFound { .. } => QG_ERROR_RUNTIME_NOT_FOUND,
-                Error::RuntimeUnusable { .. } => QG_ERROR_RUNTIME_UNUSABLE,
-                Error::Provider { .. } => QG_ERROR_PROVIDER,
-                Error::Config { .. } => QG_ERROR_CONFIG,
-                Error::BundleFile { .. } => QG_ERROR_BUNDLE_FILE,
-                Error::BundleField { .. } => QG_ERROR_BUNDLE_FIELD,
-                Error::BundleFormat { .. } => QG_ERROR_BUNDLE_FORMAT,
-                Error::Conversation(_) => QG_ERROR_CONVERSATION,
-                Error::Argument { .. } => QG_ERROR_ARGUMENT,
-                Error::WrongState { .. } => QG_ERROR_WRONG_STATE,
-                Error::ContextFull { .. } => QG_ERROR_CONTEXT_FULL,
-                Error::Busy { .. } => QG_ERROR_BUSY,
-                Error::OutOfMemory { .. } => QG_ERROR_OUT_OF_MEMORY,
-                Error::Inference(_) => QG_ERROR_INFERENCE,
-                Error::EngineStopped => QG_ERROR_ENGINE_STOPPED,
-                Error::DeadlineExceeded => QG_ERROR_DEADLINE_EXCEEDED,
-                Error::Expired { .. } => QG_ERROR_EXPIRED,
-                Error::Cancelled => QG_ERROR_CANCELLED,
-            },
-            Failure::Null { .. } => QG_ERROR_NULL,
-            Failure::Enum { .. } => QG_ERROR_ENUM,
-            Failure::InUse => QG_ERROR_IN_USE,
-            Failure::Panic(_) => QG_ERROR_PANIC,
-        })
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failure::Library(error) => error.fmt(f),
-            Failure::Null { argument } => write!(f, "argument {argument}: NULL"),
-            Failure::Enum { argument, value } => write!(f, "argument {argument}: {value} is none of its values"),
-            Failure::InUse => write!(f, "the stream is in use, by another thread or in a queue"),
-            Failure::Panic(reason) => write!(f, "a bug of libqwenguard: {reason}"),
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Library(error)
     }
 }

@@ -1,23 +1,22 @@
 //! `qg_stream`: one conversation being moderated.
 
-use std::{
-    ffi::c_char,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, TryLockError, Weak},
-};
+use std::{ffi::c_char, sync::Arc};
 
 use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{Object, Out, OutArray, free_object, give, object, slice, text},
-    error::qg_error,
+    cast::{Object, Out, OutArray, free_object, object, slice, text},
+    conversation::{Conversation, Last},
+    failure::{Failure, qg_error},
     guard::qg_guard,
-    queue::Submitted,
+    memory::give,
+    message::{qg_message, read_messages},
     result::{qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
-    status::{Failure, qg_status},
+    status::qg_status,
     text::qg_text,
 };
-use crate::{Error, Guard, Message, Policy, PromptCheck, Result, Stream, Update, process::Process, text::size};
+use crate::{Error, Guard, Policy, Stream, process::Process};
 
 /// One conversation being moderated: light, one user at a time.
 #[derive_ReprC]
@@ -26,56 +25,9 @@ pub struct qg_stream {
     pub(super) conversation: Arc<Conversation>,
 }
 
-/// What a handle stands for. A queue that has the stream knows it too.
-pub(super) struct Conversation {
-    pub(super) guard: Guard,
-    /// Its readers are the functions of `const qg_stream *`, its writers the others. Nobody waits for it.
-    held: RwLock<Held>,
-}
-
-struct Held {
-    place: Place,
-    last: Last,
-}
-
-#[expect(clippy::large_enum_variant, reason = "there is one for every stream, and it is mostly here")]
-enum Place {
-    Here(Stream),
-    /// A queue has it, for the call of this ticket.
-    Queued(Weak<Submitted>, u64),
-    /// A panic took it, while a queue had it.
-    Lost,
-}
-
-/// What the last call that succeeded answered, for those who ask for details.
-#[derive(Clone)]
-enum Last {
-    Nothing,
-    Check(PromptCheck),
-    Update(Update),
-}
-
-/// A message of a conversation.
-#[derive_ReprC]
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct qg_message {
-    /// "system" or "developer", which is the same, "user", "assistant", "tool" or what else the model's template knows, in
-    /// UTF-8: exactly so, and at most 64 bytes. It need not end with a NUL.
-    pub role: *const c_char,
-    /// Its length in bytes.
-    pub role_length: usize,
-    /// The text, in UTF-8. It need not end with a NUL. Special tokens in it, such as <|im_end|>, are text: nobody can close
-    /// their own turn.
-    pub content: *const c_char,
-    /// Its length in bytes.
-    pub content_length: usize,
-}
-
 impl qg_stream {
     fn allocate(guard: Guard, stream: Stream, last: Last) -> *mut qg_stream {
-        let held = RwLock::new(Held { place: Place::Here(stream), last });
-        give(qg_stream { conversation: Arc::new(Conversation { guard, held }) })
+        give(qg_stream { conversation: Arc::new(Conversation::new(guard, stream, last)) })
     }
 }
 
@@ -87,161 +39,13 @@ impl Object for qg_stream {
 
 impl Drop for qg_stream {
     fn drop(&mut self) {
-        if let Place::Queued(queue, ticket) = &self.conversation.held_at_last().place
-            && let Some(queue) = queue.upgrade()
-        {
-            drop(queue.withdraw(*ticket));
-        }
+        self.conversation.withdraw();
     }
 }
 
-impl Conversation {
-    fn read<T>(&self, body: impl FnOnce(&Stream, &Last) -> Result<T, Failure>) -> Result<T, Failure> {
-        match &*self.held.try_read().map_err(locked)? {
-            Held { place: Place::Here(stream), last } => body(stream, last),
-            Held { place, .. } => Err(place.failure()),
-        }
-    }
-
-    /// Takes the stream for itself.
-    pub(super) fn hold(&self) -> Result<Holding<'_>, Failure> {
-        let held = self.held.try_write().map_err(locked)?;
-        match &held.place {
-            Place::Here(_) => Ok(Holding { guard: &self.guard, held }),
-            place => Err(place.failure()),
-        }
-    }
-
-    /// Waits, which is for moments: for those that look at a stream that is in a queue.
-    fn held_at_last(&self) -> RwLockWriteGuard<'_, Held> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives the stream to a queue.
-    pub(super) fn lend(&self, queue: Weak<Submitted>, ticket: u64) -> Result<Stream, Failure> {
-        let mut holding = self.hold()?;
-        match std::mem::replace(&mut holding.held.place, Place::Queued(queue, ticket)) {
-            Place::Here(stream) => Ok(stream),
-            place => Err(place.failure()),
-        }
-    }
-
-    /// After a panic that took the stream: it does not come back.
-    pub(super) fn lose(&self) {
-        self.held_at_last().place = Place::Lost;
-    }
-
-    /// Takes the stream back from a queue.
-    pub(super) fn take_back(&self, stream: Stream) -> Holding<'_> {
-        let mut held = self.held_at_last();
-        held.place = Place::Here(stream);
-        Holding { guard: &self.guard, held }
-    }
-
-    /// Makes a call that answers with an update.
-    fn update(&self, call: impl FnOnce(&mut Stream) -> Result<Update>) -> Result<qg_update, Failure> {
-        let mut holding = self.hold()?;
-        let update = call(holding.stream())?;
-        Ok(holding.updated(update))
-    }
-
-    /// Makes a call that answers with a prompt's verdict.
-    fn check(&self, call: impl FnOnce(&mut Stream) -> Result<PromptCheck>) -> Result<qg_prompt_check, Failure> {
-        let mut holding = self.hold()?;
-        let check = call(holding.stream())?;
-        Ok(holding.checked(check))
-    }
-}
-
-/// A stream that nobody else can use now.
-pub(super) struct Holding<'a> {
-    guard: &'a Guard,
-    held: RwLockWriteGuard<'a, Held>,
-}
-
-impl Holding<'_> {
-    pub(super) fn stream(&mut self) -> &mut Stream {
-        match &mut self.held.place {
-            Place::Here(stream) => stream,
-            Place::Queued(..) | Place::Lost => unreachable!("a stream that is held is nowhere else"),
-        }
-    }
-
-    /// Keeps what the last call answered, and gives it as C has it.
-    pub(super) fn updated(&mut self, update: Update) -> qg_update {
-        let result = qg_update::new(&update, self.guard);
-        self.held.last = Last::Update(update);
-        result
-    }
-
-    /// As `updated`.
-    pub(super) fn checked(&mut self, check: PromptCheck) -> qg_prompt_check {
-        let result = qg_prompt_check::new(&check, self.guard);
-        self.held.last = Last::Check(check);
-        result
-    }
-}
-
-impl Place {
-    /// Why a stream that is not here cannot be used.
-    fn failure(&self) -> Failure {
-        match self {
-            Place::Here(_) | Place::Queued(..) => Failure::InUse,
-            Place::Lost => unfinished(),
-        }
-    }
-}
-
-impl Last {
-    fn update(&self) -> Option<&Update> {
-        match self {
-            Last::Update(update) => Some(update),
-            Last::Nothing | Last::Check(_) => None,
-        }
-    }
-}
-
-fn locked<T>(error: TryLockError<T>) -> Failure {
-    match error {
-        TryLockError::WouldBlock => Failure::InUse,
-        TryLockError::Poisoned(_) => unfinished(),
-    }
-}
-
-fn unfinished() -> Failure {
-    Failure::Panic("an earlier call on this stream did not come to its end".into())
-}
-
-/// Messages for a stream of this guard. Nothing is copied of what is too long for its context.
-pub(super) unsafe fn read_messages(
-    guard: &Guard,
-    messages: *const qg_message,
-    count: usize,
-) -> Result<Vec<Message>, Failure> {
-    // SAFETY: as the caller's.
-    let messages = unsafe { slice(messages, count, "messages") }?;
-    guard.shared.check_lengths(count, 0)?;
-    let lengths = messages.iter().map(|message| message.role_length.saturating_add(message.content_length));
-    guard.shared.check_lengths(count, lengths.fold(0, usize::saturating_add))?;
-    let mut read = Vec::new();
-    let bytes = size_of::<Message>() * count;
-    read.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes, purpose: "messages" })?;
-    for message in messages {
-        // SAFETY: the header wants texts in messages.
-        let (role, content) = unsafe {
-            (
-                text(message.role, message.role_length, "messages.role")?,
-                text(message.content, message.content_length, "messages.content")?,
-            )
-        };
-        read.push(Message::new(size::copy_text(role)?, size::copy_text(content)?));
-    }
-    Ok(read)
-}
-
-/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation; NULL and
-/// 0 mean the policy of the guard's configuration. Everything about it that is not given is strict, whatever the guard's
-/// policy says.
+/// Opens a stream, which is yours to free. `policy` is a TOML document (UTF-8) with the rules for this conversation.
+/// Everything about it that is not given is strict, whatever the guard's policy says. A length of 0 means the policy of the
+/// guard's configuration, whether or not the pointer is NULL.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG if the policy is wrong or names a category that the model does
 /// not have; QG_ERROR_BUSY if as many streams are open as the configuration allows.
@@ -257,7 +61,7 @@ pub unsafe extern "C" fn qg_stream_open(
         // SAFETY: the header wants what these read and write.
         let (guard, toml, out) =
             unsafe { (object(guard, "guard")?, text(policy, policy_length, "policy")?, Out::new(stream, "stream")?) };
-        let stream = match policy.is_null() {
+        let stream = match toml.is_empty() {
             true => guard.guard.stream()?,
             false => guard.guard.stream_with(Policy::from_toml(toml)?)?,
         };

@@ -6,7 +6,7 @@ use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{c_string, free, give},
+    memory::{c_string, free, give},
 };
 
 /// A text that the library made for you: UTF-8. Yours to free.

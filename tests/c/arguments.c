@@ -153,7 +153,7 @@ static void nulls_of_many(const qg_guard *guard, qg_stream *stream) {
         FAILED(reply, QG_ERROR_NULL, "argument messages.role: NULL");
     }
     for (count = 0; count < 3; count++) {
-        static const uint32_t kinds[] = {QG_CALL_FINISH + 1, INT32_MAX, UINT32_MAX};
+        static const uint32_t kinds[] = {QG_CALL_TRUNCATE_TOKENS + 1, INT32_MAX, UINT32_MAX};
         call.kind = kinds[count];
         WORKS(qg_streams_call(&call, 1, &reply, &error));
         FAILED(reply, QG_ERROR_ENUM, "argument call.kind");

@@ -234,12 +234,13 @@ static qg_stream *stream_of(const char *step) {
 
 /* A step as a call, which is to be released. */
 static qg_call read_call(const char *step) {
-    static const char *const names[] = {"prompt", "next_turn", "push_text", "push_thinking", "push_tokens", "finish"};
+    static const char *const names[] = {"prompt", "next_turn", "push_text", "push_thinking", "push_tokens", "finish",
+                                        "truncate", "truncate_tokens"};
     qg_call call = {NULL, 0, 0, NULL, 0};
     call.stream = stream_of(step);
     while (!is(field(step, "call"), names[call.kind])) {
         call.kind++;
-        CHECK(call.kind <= QG_CALL_FINISH);
+        CHECK(call.kind <= QG_CALL_TRUNCATE_TOKENS);
     }
     if (call.kind == QG_CALL_PUSH_TEXT || call.kind == QG_CALL_PUSH_THINKING) {
         text read = read_text(step);
@@ -248,6 +249,10 @@ static qg_call read_call(const char *step) {
     } else if (call.kind == QG_CALL_PUSH_TOKENS) {
         call.data = read_ids(field(step, "ids"));
         call.length = count(field(step, "ids"));
+    } else if (call.kind == QG_CALL_TRUNCATE) {
+        call.length = (size_t)whole(field(step, "bytes"));
+    } else if (call.kind == QG_CALL_TRUNCATE_TOKENS) {
+        call.length = (size_t)whole(field(step, "tokens"));
     } else if (call.kind != QG_CALL_FINISH) {
         call.data = read_messages(field(step, "messages"));
         call.length = count(field(step, "messages"));
@@ -282,29 +287,25 @@ static void run_prompt(const qg_call *call, const char *expect) {
 }
 
 static void run_change(const char *step, const char *expect) {
-    const char *name = field(step, "call");
-    qg_call call = {NULL, QG_CALL_FINISH, 0, NULL, 0};
-    qg_stream *stream = stream_of(step);
+    qg_call call = read_call(step);
+    qg_stream *stream = call.stream;
     qg_update update, before;
     qg_error *error = NULL;
     qg_status status;
     memset(&update, 0x55, sizeof update);
     before = update;
-    if (is(name, "truncate")) {
-        status = qg_stream_truncate(stream, (size_t)whole(field(step, "bytes")), &update, &error);
-    } else if (is(name, "truncate_tokens")) {
-        status = qg_stream_truncate_tokens(stream, (size_t)whole(field(step, "tokens")), &update, &error);
-    } else {
-        call = read_call(step);
-        if (call.kind == QG_CALL_PUSH_TEXT)
-            status = qg_stream_push_text(stream, (const char *)call.data, call.length, &update, &error);
-        else if (call.kind == QG_CALL_PUSH_THINKING)
-            status = qg_stream_push_thinking(stream, (const char *)call.data, call.length, &update, &error);
-        else if (call.kind == QG_CALL_PUSH_TOKENS)
-            status = qg_stream_push_tokens(stream, (const uint32_t *)call.data, call.length, &update, &error);
-        else
-            status = qg_stream_finish(stream, &update, &error);
-    }
+    if (call.kind == QG_CALL_PUSH_TEXT)
+        status = qg_stream_push_text(stream, (const char *)call.data, call.length, &update, &error);
+    else if (call.kind == QG_CALL_PUSH_THINKING)
+        status = qg_stream_push_thinking(stream, (const char *)call.data, call.length, &update, &error);
+    else if (call.kind == QG_CALL_PUSH_TOKENS)
+        status = qg_stream_push_tokens(stream, (const uint32_t *)call.data, call.length, &update, &error);
+    else if (call.kind == QG_CALL_TRUNCATE)
+        status = qg_stream_truncate(stream, call.length, &update, &error);
+    else if (call.kind == QG_CALL_TRUNCATE_TOKENS)
+        status = qg_stream_truncate_tokens(stream, call.length, &update, &error);
+    else
+        status = qg_stream_finish(stream, &update, &error);
     if (worked(status, error, expect))
         same_update(stream, &update, expect);
     else

@@ -147,6 +147,10 @@ private:
                     calls.push_back(qwenguard::Call::push_tokens(stream, tokens[index]));
                 else if (call == "finish")
                     calls.push_back(qwenguard::Call::finish(stream));
+                else if (call == "truncate")
+                    calls.push_back(qwenguard::Call::truncate(stream, size_t(step.at("bytes").number)));
+                else if (call == "truncate_tokens")
+                    calls.push_back(qwenguard::Call::truncate_tokens(stream, size_t(step.at("tokens").number)));
                 else
                     CHECK(!"a call that is known");
             }
