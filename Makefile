@@ -56,7 +56,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
+.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
@@ -159,10 +159,15 @@ example-java: dist
 example-csharp: dist
 	$(csharp) example
 
-# The header of the C ABI, from the source: see build.rs.
+# The header of the C ABI, from the source: see build.rs; then what is made from the header.
 header:
 	cargo build --locked --package qwenguard --lib --features capi
 	cp "$$(ls -t target/debug/build/qwenguard-*/out/qwenguard.h | head -n 1)" include/qwenguard.h
+	$(PYTHON) bindings/raw
+
+# The raw layers of Go, Java and C#, from the header: see docs/bindings.md.
+raw:
+	$(PYTHON) bindings/raw
 
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):

@@ -346,6 +346,14 @@ inline std::vector<qg_message> messages(Span<const Message> messages) {
     return raw;
 }
 
+inline std::vector<std::uint32_t> ids(Span<const TextToken> tokens) {
+    std::vector<std::uint32_t> ids;
+    ids.reserve(tokens.size());
+    for (const TextToken &token : tokens)
+        ids.push_back(token.id);
+    return ids;
+}
+
 inline std::string text(qg_text *raw) {
     const Owned<qg_text> owned(raw);
     return {qg_text_data(raw), qg_text_length(raw)};
@@ -417,6 +425,8 @@ public:
     Result<Update> push_tokens(std::initializer_list<std::uint32_t> ids) {
         return update(qg_stream_push_tokens, ids.begin(), ids.size());
     }
+    /// The same with what Guard::encode gives.
+    Result<Update> push_tokens(Span<const TextToken> tokens) { return push_tokens(detail::ids(tokens)); }
     /// Says that the answer is complete.
     Result<Update> finish() { return update(qg_stream_finish); }
     /// Cuts the answer back to its first bytes.
@@ -530,6 +540,12 @@ public:
     static Call push_tokens(Stream &stream, Span<const std::uint32_t> ids) {
         return {stream, QG_CALL_PUSH_TOKENS, ids.data(), ids.size()};
     }
+    /// With what Guard::encode gives, whose ids are copied.
+    static Call push_tokens(Stream &stream, Span<const TextToken> tokens) {
+        Call call(stream, QG_CALL_PUSH_TOKENS, nullptr, tokens.size());
+        call.ids_ = detail::ids(tokens);
+        return call;
+    }
     static Call finish(Stream &stream) { return {stream, QG_CALL_FINISH, nullptr, 0}; }
     static Call truncate(Stream &stream, std::size_t bytes) { return {stream, QG_CALL_TRUNCATE, nullptr, bytes}; }
     static Call truncate_tokens(Stream &stream, std::size_t tokens) {
@@ -540,6 +556,8 @@ public:
         qg_call raw = raw_;
         if (!messages_.empty())
             raw.data = messages_.data();
+        else if (!ids_.empty())
+            raw.data = ids_.data();
         return raw;
     }
 
@@ -551,6 +569,7 @@ private:
 
     qg_call raw_;
     std::vector<qg_message> messages_;
+    std::vector<std::uint32_t> ids_;
 };
 
 /// What a call answers. It fails as the call did, or with Status::WrongState if the call answers otherwise.
@@ -696,9 +715,9 @@ public:
 
     /// Opens a stream with the guard's policy.
     Result<Stream> stream() const { return open_stream(nullptr, 0); }
-    /// Opens a stream with a policy of its own, a TOML document.
+    /// Opens a stream with a policy of its own, a TOML document. An empty one means the guard's policy.
     Result<Stream> stream(std::string_view policy_toml) const {
-        return open_stream(policy_toml.data() ? policy_toml.data() : "", policy_toml.size());
+        return open_stream(policy_toml.data(), policy_toml.size());
     }
     /// What the guard has done, and how it is.
     Result<Stats> stats() const {

@@ -10,6 +10,8 @@ type Call struct {
 	text     string
 	ids      []uint32
 	messages []Message
+	// How much of the answer stays.
+	keep int
 }
 
 // CallPrompt is a call of Prompt.
@@ -40,6 +42,29 @@ func (s *Stream) CallPushTokens(ids []uint32) Call {
 // CallFinish is a call of Finish.
 func (s *Stream) CallFinish() Call { return Call{stream: s, kind: callFinish} }
 
+// CallTruncate is a call of Truncate.
+func (s *Stream) CallTruncate(bytes int) Call {
+	return Call{stream: s, kind: callTruncate, keep: bytes}
+}
+
+// CallTruncateTokens is a call of TruncateTokens.
+func (s *Stream) CallTruncateTokens(tokens int) Call {
+	return Call{stream: s, kind: callTruncateTokens, keep: tokens}
+}
+
+// check is an error if there is no such call.
+func (c *Call) check() error {
+	switch {
+	case c.stream == nil:
+		return noStream()
+	case c.kind == callTruncate:
+		return notNegative("bytes", c.keep)
+	case c.kind == callTruncateTokens:
+		return notNegative("tokens", c.keep)
+	}
+	return nil
+}
+
 // Reply is what a call answers. One of its fields is there.
 type Reply struct {
 	// Err is why the call failed.
@@ -57,15 +82,15 @@ func CallAll(calls ...Call) ([]Reply, error) {
 	raw := make([]rawStream, len(calls))
 	refused := make(map[int]error)
 	for index := range calls {
-		stream := calls[index].stream
-		if err := usable(stream); err != nil {
+		call := &calls[index]
+		if err := call.acquire(); err != nil {
 			refused[index] = err
 			continue
 		}
-		defer stream.release()
-		raw[index] = stream.handle.raw
+		defer call.stream.release()
+		raw[index] = call.stream.handle.raw
 	}
-	replies, err := streamsCall(raw, calls)
+	replies, err := callAll(raw, calls)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +100,11 @@ func CallAll(calls ...Call) ([]Reply, error) {
 	return replies, nil
 }
 
-func usable(stream *Stream) error {
-	if stream == nil {
-		return noStream()
+func (c *Call) acquire() error {
+	if err := c.check(); err != nil {
+		return err
 	}
-	return stream.acquire()
+	return c.stream.acquire()
 }
 
 func noStream() error { return &Error{ErrNull, "argument call: it has no stream"} }

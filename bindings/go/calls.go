@@ -50,14 +50,14 @@ func (c *calls) submit(call *Call, tag uint64, timeout time.Duration, done func(
 		return nil, closed("queue")
 	}
 	defer c.queue.release()
-	if call.stream == nil {
-		return nil, noStream()
+	if err := call.check(); err != nil {
+		return nil, err
 	}
 	if err := call.stream.acquireQueued(); err != nil {
 		return nil, err
 	}
 	ticket := c.add(&pendingCall{call.stream, tag, done})
-	if err := queueSubmit(c.queue.raw, call.stream.handle.raw, call, ticket, timeout); err != nil {
+	if err := submit(c.queue.raw, call.stream.handle.raw, call, ticket, timeout); err != nil {
 		c.end(c.claim(ticket), nil)
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (c *calls) take() {
 func (c *calls) takeAll() {
 	defer c.queue.release()
 	for c.goesOn() {
-		completions, err := queueWait(c.queue.raw)
+		completions, err := wait(c.queue.raw)
 		if err != nil {
 			c.failAll(err)
 			return

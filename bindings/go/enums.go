@@ -31,7 +31,7 @@ const (
 
 // String is "Safe", "Controversial" or "Unsafe".
 func (r Risk) String() string {
-	if name := riskName(r); name != "" {
+	if name := riskName(int32(r)); name != "" {
 		return name
 	}
 	return fmt.Sprintf("Risk(%d)", int32(r))

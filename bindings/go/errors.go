@@ -79,7 +79,7 @@ func inUse() error { return &Error{ErrInUse, "the stream is in use, by another t
 
 // String is the name of the status in qwenguard.h, such as "QG_ERROR_BUSY".
 func (s Status) String() string {
-	if name := statusName(s); name != "" {
+	if name := statusName(int32(s)); name != "" {
 		return name
 	}
 	return fmt.Sprintf("Status(%d)", int32(s))
@@ -112,13 +112,4 @@ func ended(ctx context.Context) error {
 		return &Error{ErrDeadlineExceeded, "the context's deadline passed; nothing was added"}
 	}
 	return &Error{ErrCancelled, "the context was cancelled; nothing was added"}
-}
-
-// takeError frees the error that a call gave.
-func takeError(status C.qg_status, raw *C.qg_error) error {
-	if status == C.QG_OK {
-		return nil
-	}
-	defer C.qg_error_free(raw)
-	return &Error{Status(status), C.GoString(C.qg_error_message(raw))}
 }

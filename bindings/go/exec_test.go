@@ -30,7 +30,7 @@ func TestProgramsAreStartedWhileStreamsAreUsed(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := stream.Truncate(0); err != nil {
+				if _, err := stream.Truncate(t.Context(), 0); err != nil {
 					t.Error(err)
 					return
 				}

@@ -32,13 +32,15 @@ func Open(bundle string, options *Options) (*Guard, error) {
 	if bundle == "" {
 		return nil, &Error{ErrArgument, "argument bundle: it is empty"}
 	}
-	return newGuard(func() (rawGuard, error) { return guardOpen(bundle, options) })
+	return newGuard(func() (rawGuard, error) {
+		return openRaw(options, func(raw *rawOptions) (rawGuard, error) { return guardOpen(bundle, raw) })
+	})
 }
 
 // OpenNano opens the demonstration guard that is built into the library. It is small and only tells the obvious apart: for
 // trying things and for tests.
 func OpenNano(options *Options) (*Guard, error) {
-	return newGuard(func() (rawGuard, error) { return guardOpenNano(options) })
+	return newGuard(func() (rawGuard, error) { return openRaw(options, guardOpenNano) })
 }
 
 func newGuard(open func() (rawGuard, error)) (*Guard, error) {
@@ -74,15 +76,13 @@ func (g *Guard) release() {
 }
 
 // NewStream opens a stream with the guard's policy. It fails with ErrBusy if as many are open as the configuration allows.
-func (g *Guard) NewStream() (*Stream, error) { return g.newStream(nil) }
+func (g *Guard) NewStream() (*Stream, error) { return g.NewStreamWithPolicy("") }
 
 // NewStreamWithPolicy opens a stream with rules of its own, a TOML document. Everything about it that is not given is strict,
-// whatever the guard's policy says.
+// whatever the guard's policy says. An empty text means the guard's policy.
 //
 // It fails as NewStream does, and with ErrConfig if the policy is wrong or names a category that the model does not have.
-func (g *Guard) NewStreamWithPolicy(policy string) (*Stream, error) { return g.newStream(&policy) }
-
-func (g *Guard) newStream(policy *string) (*Stream, error) {
+func (g *Guard) NewStreamWithPolicy(policy string) (*Stream, error) {
 	if err := g.acquire(); err != nil {
 		return nil, err
 	}
@@ -109,10 +109,10 @@ func (g *Guard) Categories(heads Heads) ([]string, error) {
 		return nil, err
 	}
 	defer g.release()
-	count, err := guardCategoryCount(g.handle.raw, heads)
+	count, err := guardCategoryCount(g.handle.raw, uint32(heads))
 	names := make([]string, count)
-	for index := 0; index < count && err == nil; index++ {
-		names[index], err = guardCategoryName(g.handle.raw, heads, uint32(index))
+	for index := uint32(0); index < count && err == nil; index++ {
+		names[index], err = guardCategoryName(g.handle.raw, uint32(heads), index)
 	}
 	return names, err
 }
@@ -126,7 +126,7 @@ func (g *Guard) Category(heads Heads, index int) (string, error) {
 	if err := notNegative("category", index); err != nil {
 		return "", err
 	}
-	return guardCategoryName(g.handle.raw, heads, uint32(min(index, MaxCategories)))
+	return guardCategoryName(g.handle.raw, uint32(heads), uint32(min(index, MaxCategories)))
 }
 
 // Encode gives the tokens of a text, as [Stream.PushTokens] wants them, and the bytes of the text that each stands for. Special
@@ -136,7 +136,7 @@ func (g *Guard) Encode(text string) (ids []uint32, spans []Span, err error) {
 		return nil, nil, err
 	}
 	defer g.release()
-	return guardEncode(g.handle.raw, text)
+	return encode(g.handle.raw, text)
 }
 
 // TokenBytes are the bytes that a token stands for: often not whole characters. It fails with ErrArgument if there is no such

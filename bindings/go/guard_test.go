@@ -84,7 +84,7 @@ func TestStats(t *testing.T) {
 	guard := openNano(t)
 	prompted(t, guard)
 	stats := must(guard.Stats())(t)
-	if stats.OpenStreams != 1 || stats.Tokens == 0 || stats.Steps == 0 || stats.CacheBytes == 0 || stats.StepSeconds <= 0 {
+	if stats.OpenStreams != 1 || stats.Tokens == 0 || stats.Steps == 0 || stats.CacheBytes == 0 || stats.StepTime <= 0 {
 		t.Fatalf("%+v", stats)
 	}
 	if metrics := must(guard.Metrics())(t); !strings.Contains(metrics, "\nqwenguard_open_streams 1\n") {

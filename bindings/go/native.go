@@ -1,22 +1,11 @@
 package qwenguard
 
-// The functions of qwenguard.h under their own names, less the prefix. No other file calls C, but for errors. What cgo is told
-// of pushes keeps their results off the heap, and none of the functions keeps a pointer or calls back.
+// From what Go has to what the functions in raw.go take, and back.
 
-/*
-#cgo pkg-config: qwenguard
-#cgo noescape qg_stream_push_text
-#cgo nocallback qg_stream_push_text
-#cgo noescape qg_stream_push_thinking
-#cgo nocallback qg_stream_push_thinking
-#cgo noescape qg_stream_push_tokens
-#cgo nocallback qg_stream_push_tokens
-#include <qwenguard.h>
-*/
+// #include <qwenguard.h>
 import "C"
 
 import (
-	"cmp"
 	"math"
 	"runtime"
 	"time"
@@ -24,9 +13,8 @@ import (
 )
 
 type (
-	rawGuard  = *C.qg_guard
-	rawStream = *C.qg_stream
-	rawQueue  = *C.qg_queue
+	rawOptions = C.qg_guard_options
+	rawMessage = C.qg_message
 )
 
 const (
@@ -38,23 +26,15 @@ const (
 const NoTimeout time.Duration = math.MaxInt64
 
 const (
-	callPrompt       = C.QG_CALL_PROMPT
-	callNextTurn     = C.QG_CALL_NEXT_TURN
-	callPushText     = C.QG_CALL_PUSH_TEXT
-	callPushThinking = C.QG_CALL_PUSH_THINKING
-	callPushTokens   = C.QG_CALL_PUSH_TOKENS
-	callFinish       = C.QG_CALL_FINISH
+	callPrompt         = C.QG_CALL_PROMPT
+	callNextTurn       = C.QG_CALL_NEXT_TURN
+	callPushText       = C.QG_CALL_PUSH_TEXT
+	callPushThinking   = C.QG_CALL_PUSH_THINKING
+	callPushTokens     = C.QG_CALL_PUSH_TOKENS
+	callFinish         = C.QG_CALL_FINISH
+	callTruncate       = C.QG_CALL_TRUNCATE
+	callTruncateTokens = C.QG_CALL_TRUNCATE_TOKENS
 )
-
-func version() string       { return C.GoString(C.qg_version()) }
-func versionNumber() uint32 { return uint32(C.qg_version_number()) }
-func abiVersion() uint32    { return uint32(C.qg_abi_version()) }
-
-// statusName is empty if there is no such status.
-func statusName(status Status) string { return C.GoString(C.qg_status_name(C.int32_t(status))) }
-
-// riskName is empty if there is no such level.
-func riskName(risk Risk) string { return C.GoString(C.qg_risk_name(C.int32_t(risk))) }
 
 func chars(text string) (*C.char, C.size_t) {
 	return (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.size_t(len(text))
@@ -73,25 +53,23 @@ func pinnedChars(pins *runtime.Pinner, text string) (*C.char, C.size_t) {
 	return chars(text)
 }
 
-func pinnedMessages(pins *runtime.Pinner, messages []Message) (*C.qg_message, C.size_t) {
-	if len(messages) == 0 {
-		return nil, 0
-	}
+func pinnedMessages(pins *runtime.Pinner, messages []Message) []C.qg_message {
 	raw := make([]C.qg_message, len(messages))
 	for index, message := range messages {
 		raw[index].role, raw[index].role_length = pinnedChars(pins, message.Role)
 		raw[index].content, raw[index].content_length = pinnedChars(pins, message.Content)
 	}
-	pins.Pin(&raw[0])
-	return &raw[0], C.size_t(len(raw))
+	return raw
 }
 
 func pinnedCall(pins *runtime.Pinner, stream rawStream, call *Call) C.qg_call {
 	raw := C.qg_call{stream: stream, kind: C.uint32_t(call.kind)}
 	switch call.kind {
 	case callPrompt, callNextTurn:
-		messages, count := pinnedMessages(pins, call.messages)
-		raw.data, raw.length = unsafe.Pointer(messages), count
+		if messages := pinnedMessages(pins, call.messages); len(messages) > 0 {
+			pins.Pin(&messages[0])
+			raw.data, raw.length = unsafe.Pointer(&messages[0]), C.size_t(len(messages))
+		}
 	case callPushText, callPushThinking:
 		text, length := pinnedChars(pins, call.text)
 		raw.data, raw.length = unsafe.Pointer(text), length
@@ -101,103 +79,78 @@ func pinnedCall(pins *runtime.Pinner, stream rawStream, call *Call) C.qg_call {
 			ids, count := tokens(call.ids)
 			raw.data, raw.length = unsafe.Pointer(ids), count
 		}
+	case callTruncate, callTruncateTokens:
+		raw.length = C.size_t(call.keep)
 	}
 	return raw
 }
 
-func pinnedOptions(pins *runtime.Pinner, options *Options) (C.qg_guard_options, error) {
-	var raw C.qg_guard_options
-	var failure *C.qg_error
-	status := C.qg_guard_options_init(&raw, C.uint32_t(unsafe.Sizeof(raw)), &failure)
+func pinnedOptions(pins *runtime.Pinner, options *Options) (*C.qg_guard_options, error) {
+	raw := new(C.qg_guard_options)
+	err := guardOptionsInit(raw, uint32(unsafe.Sizeof(*raw)))
 	if options != nil {
 		raw.threads = C.uint32_t(options.Threads)
 		raw.cache_mib = C.uint64_t(options.CacheMiB)
 		raw.config_toml, raw.config_toml_length = pinnedChars(pins, options.Config)
 		raw.runtime_library, raw.runtime_library_length = pinnedChars(pins, options.RuntimeLibrary)
 	}
-	return raw, takeError(status, failure)
+	return raw, err
 }
 
-func milliseconds(timeout time.Duration) C.uint64_t {
+func milliseconds(timeout time.Duration) uint64 {
 	switch {
 	case timeout == NoTimeout:
 		return C.QG_NO_TIMEOUT
 	case timeout <= 0:
 		return 0
 	}
-	return C.uint64_t((timeout-1)/time.Millisecond) + 1
+	return uint64((timeout-1)/time.Millisecond) + 1
+}
+
+// takeError frees the error that a call gave.
+func takeError(status C.qg_status, raw rawError) error {
+	if status == C.QG_OK {
+		return nil
+	}
+	defer errorFree(raw)
+	return &Error{Status(status), errorMessage(raw)}
 }
 
 // takeText frees a text that a call gave.
-func takeText(status C.qg_status, text *C.qg_text, failure *C.qg_error) (string, error) {
-	defer C.qg_text_free(text)
-	return C.GoStringN(C.qg_text_data(text), C.int(C.qg_text_length(text))), takeError(status, failure)
+func takeText(text rawText) string {
+	defer textFree(text)
+	return textData(text)
 }
 
-func guardOpen(bundle string, options *Options) (rawGuard, error) {
+// openRaw opens a guard with options.
+func openRaw(options *Options, open func(*C.qg_guard_options) (rawGuard, error)) (rawGuard, error) {
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	raw, err := pinnedOptions(&pins, options)
 	if err != nil {
 		return nil, err
 	}
-	var guard *C.qg_guard
-	var failure *C.qg_error
-	data, length := chars(bundle)
-	status := C.qg_guard_open(data, length, &raw, &guard, &failure)
-	return guard, takeError(status, failure)
+	return open(raw)
 }
 
-func guardOpenNano(options *Options) (rawGuard, error) {
+// promptRaw makes a call that takes messages.
+func promptRaw(call func(rawStream, []C.qg_message) (PromptCheck, error), stream rawStream,
+	messages []Message) (PromptCheck, error) {
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	raw, err := pinnedOptions(&pins, options)
-	if err != nil {
-		return nil, err
-	}
-	var guard *C.qg_guard
-	var failure *C.qg_error
-	status := C.qg_guard_open_nano(&raw, &guard, &failure)
-	return guard, takeError(status, failure)
+	return call(stream, pinnedMessages(&pins, messages))
 }
 
-func guardFree(guard rawGuard) { C.qg_guard_free(guard) }
-
-func guardInfo(guard rawGuard) (string, error) {
-	var text *C.qg_text
-	var failure *C.qg_error
-	status := C.qg_guard_info(guard, &text, &failure)
-	return takeText(status, text, failure)
-}
-
-func guardCategoryCount(guard rawGuard, heads Heads) (int, error) {
-	var count C.uint32_t
-	var failure *C.qg_error
-	status := C.qg_guard_category_count(guard, C.uint32_t(heads), &count, &failure)
-	return int(count), takeError(status, failure)
-}
-
-func guardCategoryName(guard rawGuard, heads Heads, category uint32) (string, error) {
-	var name *C.char
-	var failure *C.qg_error
-	status := C.qg_guard_category_name(guard, C.uint32_t(heads), C.uint32_t(category), &name, &failure)
-	return C.GoString(name), takeError(status, failure)
-}
-
-func guardEncode(guard rawGuard, text string) ([]uint32, []Span, error) {
-	data, length := chars(text)
+func encode(guard rawGuard, text string) ([]uint32, []Span, error) {
 	room := len(text)/2 + 8
 	for {
 		ids, raw := make([]uint32, room), make([]C.qg_span, room)
-		var count C.size_t
-		var failure *C.qg_error
-		place, capacity := tokens(ids)
-		status := C.qg_guard_encode(guard, data, length, place, unsafe.SliceData(raw), capacity, &count, &failure)
-		if status != C.QG_OK {
-			return nil, nil, takeError(status, failure)
+		count, err := guardEncode(guard, text, ids, raw)
+		if err != nil {
+			return nil, nil, err
 		}
-		if int(count) > room {
-			room = int(count)
+		if count > room {
+			room = count
 			continue
 		}
 		spans := make([]Span, count)
@@ -208,190 +161,45 @@ func guardEncode(guard rawGuard, text string) ([]uint32, []Span, error) {
 	}
 }
 
-func guardTokenBytes(guard rawGuard, token uint32) ([]byte, error) {
-	var data *C.uint8_t
-	var length C.size_t
-	var failure *C.qg_error
-	status := C.qg_guard_token_bytes(guard, C.uint32_t(token), &data, &length, &failure)
-	return C.GoBytes(unsafe.Pointer(data), C.int(length)), takeError(status, failure)
-}
-
-func guardStats(guard rawGuard) (Stats, error) {
-	var stats C.qg_stats
-	var failure *C.qg_error
-	status := C.qg_guard_stats(guard, &stats, &failure)
-	return goStats(&stats), takeError(status, failure)
-}
-
-func guardMetrics(guard rawGuard) (string, error) {
-	var text *C.qg_text
-	var failure *C.qg_error
-	status := C.qg_guard_metrics(guard, &text, &failure)
-	return takeText(status, text, failure)
-}
-
-// streamOpen takes nil for the guard's policy.
-func streamOpen(guard rawGuard, policy *string) (rawStream, error) {
-	var data *C.char
-	var length C.size_t
-	if policy != nil {
-		data, length = chars(cmp.Or(*policy, "\n")) // NULL would be the guard's policy.
-	}
-	var stream *C.qg_stream
-	var failure *C.qg_error
-	status := C.qg_stream_open(guard, data, length, &stream, &failure)
-	return stream, takeError(status, failure)
-}
-
-func streamFree(stream rawStream) { C.qg_stream_free(stream) }
-
-func streamPrompt(stream rawStream, messages []Message) (PromptCheck, error) {
-	var pins runtime.Pinner
-	defer pins.Unpin()
-	var check C.qg_prompt_check
-	var failure *C.qg_error
-	data, count := pinnedMessages(&pins, messages)
-	status := C.qg_stream_prompt(stream, data, count, &check, &failure)
-	return goCheck(&check), takeError(status, failure)
-}
-
-func streamNextTurn(stream rawStream, messages []Message) (PromptCheck, error) {
-	var pins runtime.Pinner
-	defer pins.Unpin()
-	var check C.qg_prompt_check
-	var failure *C.qg_error
-	data, count := pinnedMessages(&pins, messages)
-	status := C.qg_stream_next_turn(stream, data, count, &check, &failure)
-	return goCheck(&check), takeError(status, failure)
-}
-
-func streamPushText(stream rawStream, text string) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	data, length := chars(text)
-	status := C.qg_stream_push_text(stream, data, length, &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamPushThinking(stream rawStream, text string) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	data, length := chars(text)
-	status := C.qg_stream_push_thinking(stream, data, length, &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamPushTokens(stream rawStream, ids []uint32) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	data, count := tokens(ids)
-	status := C.qg_stream_push_tokens(stream, data, count, &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamFinish(stream rawStream) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	status := C.qg_stream_finish(stream, &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamTruncate(stream rawStream, bytes int) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	status := C.qg_stream_truncate(stream, C.size_t(bytes), &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamTruncateTokens(stream rawStream, tokens int) (Update, error) {
-	var update C.qg_update
-	var failure *C.qg_error
-	status := C.qg_stream_truncate_tokens(stream, C.size_t(tokens), &update, &failure)
-	return goUpdate(&update), takeError(status, failure)
-}
-
-func streamFork(stream rawStream) (rawStream, error) {
-	var fork *C.qg_stream
-	var failure *C.qg_error
-	status := C.qg_stream_fork(stream, &fork, &failure)
-	return fork, takeError(status, failure)
-}
-
-func streamContextUsed(stream rawStream) (int, error) {
-	var tokens C.size_t
-	var failure *C.qg_error
-	status := C.qg_stream_context_used(stream, &tokens, &failure)
-	return int(tokens), takeError(status, failure)
-}
-
-func streamTokens(stream rawStream) ([]TokenVerdict, error) {
-	raw := make([]C.qg_token_verdict, 16)
+// details copies what the last update found: in one call, if it is not more than what is usual.
+func details[R, T any](stream rawStream, usual int, copy func(rawStream, []R) (int, error),
+	convert func(*R) T) ([]T, error) {
+	raw := make([]R, usual)
 	for {
-		var count C.size_t
-		var failure *C.qg_error
-		status := C.qg_stream_tokens(stream, &raw[0], C.size_t(len(raw)), &count, &failure)
-		if status != C.QG_OK {
-			return nil, takeError(status, failure)
+		count, err := copy(stream, raw)
+		if err != nil {
+			return nil, err
 		}
-		if int(count) > len(raw) {
-			raw = make([]C.qg_token_verdict, count)
+		if count > len(raw) {
+			raw = make([]R, count)
 			continue
 		}
-		verdicts := make([]TokenVerdict, count)
-		for index := range verdicts {
-			verdicts[index] = goToken(&raw[index])
+		found := make([]T, count)
+		for index := range found {
+			found[index] = convert(&raw[index])
 		}
-		return verdicts, nil
+		return found, nil
 	}
 }
 
-func streamFlags(stream rawStream) ([]Violation, error) {
-	raw := make([]C.qg_violation, 4)
-	for {
-		var count C.size_t
-		var failure *C.qg_error
-		status := C.qg_stream_flags(stream, &raw[0], C.size_t(len(raw)), &count, &failure)
-		if status != C.QG_OK {
-			return nil, takeError(status, failure)
-		}
-		if int(count) > len(raw) {
-			raw = make([]C.qg_violation, count)
-			continue
-		}
-		flags := make([]Violation, count)
-		for index := range flags {
-			flags[index] = goViolation(&raw[index])
-		}
-		return flags, nil
-	}
+func tokenVerdicts(stream rawStream) ([]TokenVerdict, error) {
+	return details(stream, 16, streamTokens, goToken)
 }
 
-func streamRule(stream rawStream) (string, error) {
-	var text *C.qg_text
-	var failure *C.qg_error
-	status := C.qg_stream_rule(stream, &text, &failure)
-	return takeText(status, text, failure)
+func flags(stream rawStream) ([]Violation, error) {
+	return details(stream, 4, streamFlags, goViolation)
 }
 
-func streamFlagRule(stream rawStream, flag int) (string, error) {
-	var text *C.qg_text
-	var failure *C.qg_error
-	status := C.qg_stream_flag_rule(stream, C.size_t(flag), &text, &failure)
-	return takeText(status, text, failure)
-}
-
-// streamsCall makes calls of the streams that go with them.
-func streamsCall(streams []rawStream, calls []Call) ([]Reply, error) {
+// callAll makes calls of the streams that go with them.
+func callAll(streams []rawStream, calls []Call) ([]Reply, error) {
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	raw, answers := make([]C.qg_call, len(calls)), make([]C.qg_reply, len(calls))
 	for index := range calls {
 		raw[index] = pinnedCall(&pins, streams[index], &calls[index])
 	}
-	var failure *C.qg_error
-	status := C.qg_streams_call(unsafe.SliceData(raw), C.size_t(len(raw)), unsafe.SliceData(answers), &failure)
-	if status != C.QG_OK {
-		return nil, takeError(status, failure)
+	if err := streamsCall(raw, unsafe.SliceData(answers)); err != nil {
+		return nil, err
 	}
 	replies := make([]Reply, len(calls))
 	for index := range replies {
@@ -400,22 +208,11 @@ func streamsCall(streams []rawStream, calls []Call) ([]Reply, error) {
 	return replies, nil
 }
 
-func queueOpen() (rawQueue, error) {
-	var queue *C.qg_queue
-	var failure *C.qg_error
-	status := C.qg_queue_open(&queue, &failure)
-	return queue, takeError(status, failure)
-}
-
-func queueFree(queue rawQueue) { C.qg_queue_free(queue) }
-
-func queueSubmit(queue rawQueue, stream rawStream, call *Call, tag uint64, timeout time.Duration) error {
+func submit(queue rawQueue, stream rawStream, call *Call, tag uint64, timeout time.Duration) error {
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	raw := pinnedCall(&pins, stream, call)
-	var failure *C.qg_error
-	status := C.qg_queue_submit(queue, &raw, C.uint64_t(tag), milliseconds(timeout), &failure)
-	return takeError(status, failure)
+	return queueSubmit(queue, &raw, tag, milliseconds(timeout))
 }
 
 // completion is a call that a queue gave back.
@@ -424,32 +221,16 @@ type completion struct {
 	reply Reply
 }
 
-// queueWait waits for as long as it takes.
-func queueWait(queue rawQueue) ([]completion, error) {
+// wait waits for as long as it takes.
+func wait(queue rawQueue) ([]completion, error) {
 	raw := make([]C.qg_completion, 16)
-	var count C.size_t
-	var failure *C.qg_error
-	status := C.qg_queue_wait(queue, C.QG_NO_TIMEOUT, &raw[0], C.size_t(len(raw)), &count, &failure)
-	if status != C.QG_OK {
-		return nil, takeError(status, failure)
+	count, err := queueWait(queue, milliseconds(NoTimeout), raw)
+	if err != nil {
+		return nil, err
 	}
 	completions := make([]completion, count)
 	for index := range completions {
 		completions[index] = completion{uint64(raw[index].tag), goReply(&raw[index].reply)}
 	}
 	return completions, nil
-}
-
-func queueCancel(queue rawQueue, tag uint64) (int, error) {
-	var count C.size_t
-	var failure *C.qg_error
-	status := C.qg_queue_cancel(queue, C.uint64_t(tag), &count, &failure)
-	return int(count), takeError(status, failure)
-}
-
-func queueLength(queue rawQueue) (int, error) {
-	var calls C.size_t
-	var failure *C.qg_error
-	status := C.qg_queue_length(queue, &calls, &failure)
-	return int(calls), takeError(status, failure)
 }

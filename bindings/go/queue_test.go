@@ -17,6 +17,7 @@ func TestQueue(t *testing.T) {
 		stream.CallPrompt(User("Hello")), stream.CallPushText("Hi "), stream.CallPushText(""), stream.CallFinish(),
 		stream.CallNextTurn(User("And now?")), stream.CallPushThinking("Hm."), stream.CallFinish(),
 		stream.CallPrompt(), stream.CallPrompt(User("Hello")), stream.CallPushTokens([]uint32{44}), stream.CallPushTokens(nil),
+		stream.CallTruncateTokens(1), stream.CallTruncate(0),
 	} {
 		if err := queue.Submit(call, math.MaxUint64, time.Minute); err != nil {
 			t.Fatal(err)
@@ -51,6 +52,7 @@ func TestQueue(t *testing.T) {
 		must(stream.ContextUsed())(t)
 	}
 	fails(t, queue.Submit(Call{}, 0, NoTimeout), ErrNull, "call")
+	fails(t, queue.Submit(stream.CallTruncate(-1), 0, NoTimeout), ErrArgument, "-1 is negative")
 	fails(t, queue.Submit(stream.CallPrompt(User("\xff")), 0, NoTimeout), ErrArgument, "messages.content")
 	must(stream.ContextUsed())(t)
 	_, err := queue.Wait(t.Context(), 0)

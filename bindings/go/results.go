@@ -3,6 +3,8 @@ package qwenguard
 // #include <qwenguard.h>
 import "C"
 
+import "time"
+
 // Message is a message of a conversation. Special tokens in it, such as <|im_end|>, are text: nobody can close their own
 // turn.
 type Message struct {
@@ -128,7 +130,7 @@ type TokenVerdict struct {
 	Verdict Verdict
 }
 
-// Stats is what a guard has done since it was opened, and how it is now. It is healthy while OldestWaitSeconds stays small:
+// Stats is what a guard has done since it was opened, and how it is now. It is healthy while OldestWait stays small:
 // that grows if steps hang, even when nothing else shows it.
 type Stats struct {
 	// Streams that are open.
@@ -138,13 +140,13 @@ type Stats struct {
 	// Tokens that were given and are not computed.
 	QueuedTokens uint64
 	// For how long the stream that waits longest has waited. 0 if none waits.
-	OldestWaitSeconds float64
+	OldestWait time.Duration
 	// Runs of the model over the new tokens of one or more streams.
 	Steps uint64
 	// Steps that failed.
 	FailedSteps uint64
 	// Time of all steps.
-	StepSeconds float64
+	StepTime time.Duration
 	// Tokens in all steps.
 	Tokens uint64
 	// Of those, tokens whose stream had computed them before and lost them to others.
@@ -247,22 +249,24 @@ func goReply(raw *C.qg_reply) Reply {
 	return Reply{Update: &update}
 }
 
+func seconds(raw C.double) time.Duration { return time.Duration(float64(raw) * float64(time.Second)) }
+
 func goStats(raw *C.qg_stats) Stats {
 	return Stats{
-		OpenStreams:       uint64(raw.open_streams),
-		WaitingStreams:    uint64(raw.waiting_streams),
-		QueuedTokens:      uint64(raw.queued_tokens),
-		OldestWaitSeconds: float64(raw.oldest_wait_seconds),
-		Steps:             uint64(raw.steps),
-		FailedSteps:       uint64(raw.failed_steps),
-		StepSeconds:       float64(raw.step_seconds),
-		Tokens:            uint64(raw.tokens),
-		RecomputedTokens:  uint64(raw.recomputed_tokens),
-		PrefixHitTokens:   uint64(raw.prefix_hit_tokens),
-		Evictions:         uint64(raw.evictions),
-		ExpiredStreams:    uint64(raw.expired_streams),
-		CacheBytes:        uint64(raw.cache_bytes),
-		CacheUsedBytes:    uint64(raw.cache_used_bytes),
-		CacheUnusedBytes:  uint64(raw.cache_unused_bytes),
+		OpenStreams:      uint64(raw.open_streams),
+		WaitingStreams:   uint64(raw.waiting_streams),
+		QueuedTokens:     uint64(raw.queued_tokens),
+		OldestWait:       seconds(raw.oldest_wait_seconds),
+		Steps:            uint64(raw.steps),
+		FailedSteps:      uint64(raw.failed_steps),
+		StepTime:         seconds(raw.step_seconds),
+		Tokens:           uint64(raw.tokens),
+		RecomputedTokens: uint64(raw.recomputed_tokens),
+		PrefixHitTokens:  uint64(raw.prefix_hit_tokens),
+		Evictions:        uint64(raw.evictions),
+		ExpiredStreams:   uint64(raw.expired_streams),
+		CacheBytes:       uint64(raw.cache_bytes),
+		CacheUsedBytes:   uint64(raw.cache_used_bytes),
+		CacheUnusedBytes: uint64(raw.cache_unused_bytes),
 	}
 }

@@ -158,9 +158,12 @@ func (s *Stream) Finish(ctx context.Context) (Update, error) {
 //
 // It fails with ErrArgument if the answer is shorter, or that is inside a character or, for pushed tokens, inside a token;
 // ErrWrongState before the prompt.
-func (s *Stream) Truncate(bytes int) (Update, error) {
+func (s *Stream) Truncate(ctx context.Context, bytes int) (Update, error) {
 	if err := notNegative("bytes", bytes); err != nil {
 		return Update{}, err
+	}
+	if ctx.Done() != nil {
+		return s.awaitUpdate(ctx, s.CallTruncate(bytes))
 	}
 	if err := s.acquire(); err != nil {
 		return Update{}, err
@@ -171,9 +174,12 @@ func (s *Stream) Truncate(bytes int) (Update, error) {
 
 // TruncateTokens is as Truncate, to the answer's first tokens, as [TokenVerdict.Index] counts them. It fails with ErrArgument
 // also if its text has no place between characters there.
-func (s *Stream) TruncateTokens(tokens int) (Update, error) {
+func (s *Stream) TruncateTokens(ctx context.Context, tokens int) (Update, error) {
 	if err := notNegative("tokens", tokens); err != nil {
 		return Update{}, err
+	}
+	if ctx.Done() != nil {
+		return s.awaitUpdate(ctx, s.CallTruncateTokens(tokens))
 	}
 	if err := s.acquire(); err != nil {
 		return Update{}, err
@@ -213,7 +219,7 @@ func (s *Stream) Tokens() ([]TokenVerdict, error) {
 		return nil, err
 	}
 	defer s.release()
-	return streamTokens(s.handle.raw)
+	return tokenVerdicts(s.handle.raw)
 }
 
 // Flags are the places that the last update found flagged.
@@ -222,7 +228,7 @@ func (s *Stream) Flags() ([]Violation, error) {
 		return nil, err
 	}
 	defer s.release()
-	return streamFlags(s.handle.raw)
+	return flags(s.handle.raw)
 }
 
 // Rule is the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
@@ -249,7 +255,7 @@ func (s *Stream) FlagRule(flag int) (string, error) {
 }
 
 func (s *Stream) check(ctx context.Context, call Call,
-	direct func(rawStream, []Message) (PromptCheck, error)) (PromptCheck, error) {
+	direct func(rawStream, []rawMessage) (PromptCheck, error)) (PromptCheck, error) {
 	if ctx.Done() != nil {
 		reply := call.await(ctx)
 		if reply.Err != nil {
@@ -261,7 +267,7 @@ func (s *Stream) check(ctx context.Context, call Call,
 		return PromptCheck{}, err
 	}
 	defer s.release()
-	return direct(s.handle.raw, call.messages)
+	return promptRaw(direct, s.handle.raw, call.messages)
 }
 
 func (s *Stream) awaitUpdate(ctx context.Context, call Call) (Update, error) {

@@ -14,14 +14,12 @@ import (
 // streamCalls are all methods of a stream that can fail. Those with a context come twice.
 func streamCalls(t *testing.T, stream *Stream) map[string]func() error {
 	calls := map[string]func() error{
-		"Truncate":       func() error { _, err := stream.Truncate(0); return err },
-		"TruncateTokens": func() error { _, err := stream.TruncateTokens(0); return err },
-		"Fork":           func() error { _, err := stream.Fork(); return err },
-		"ContextUsed":    func() error { _, err := stream.ContextUsed(); return err },
-		"Tokens":         func() error { _, err := stream.Tokens(); return err },
-		"Flags":          func() error { _, err := stream.Flags(); return err },
-		"Rule":           func() error { _, err := stream.Rule(); return err },
-		"FlagRule":       func() error { _, err := stream.FlagRule(0); return err },
+		"Fork":        func() error { _, err := stream.Fork(); return err },
+		"ContextUsed": func() error { _, err := stream.ContextUsed(); return err },
+		"Tokens":      func() error { _, err := stream.Tokens(); return err },
+		"Flags":       func() error { _, err := stream.Flags(); return err },
+		"Rule":        func() error { _, err := stream.Rule(); return err },
+		"FlagRule":    func() error { _, err := stream.FlagRule(0); return err },
 	}
 	for name, ctx := range map[string]context.Context{"": context.Background(), ", given up": t.Context()} {
 		calls["Prompt"+name] = func() error { _, err := stream.Prompt(ctx, User("Hello")); return err }
@@ -30,6 +28,8 @@ func streamCalls(t *testing.T, stream *Stream) map[string]func() error {
 		calls["PushThinking"+name] = func() error { _, err := stream.PushThinking(ctx, "Hi"); return err }
 		calls["PushTokens"+name] = func() error { _, err := stream.PushTokens(ctx, []uint32{1}); return err }
 		calls["Finish"+name] = func() error { _, err := stream.Finish(ctx); return err }
+		calls["Truncate"+name] = func() error { _, err := stream.Truncate(ctx, 0); return err }
+		calls["TruncateTokens"+name] = func() error { _, err := stream.TruncateTokens(ctx, 0); return err }
 	}
 	return calls
 }
@@ -57,8 +57,10 @@ func TestErrors(t *testing.T) {
 	_, err = stream.PushTokens(t.Context(), []uint32{4000000000})
 	fails(t, err, ErrArgument, "4000000000")
 	for _, call := range []func() error{
-		func() error { _, err := stream.Truncate(-1); return err },
-		func() error { _, err := stream.TruncateTokens(-1); return err },
+		func() error { _, err := stream.Truncate(t.Context(), -1); return err },
+		func() error { _, err := stream.TruncateTokens(context.Background(), -1); return err },
+		func() error { return must(CallAll(stream.CallTruncate(-1)))(t)[0].Err },
+		func() error { return must(CallAll(stream.CallTruncateTokens(-1)))(t)[0].Err },
 		func() error { _, err := stream.FlagRule(-1); return err },
 	} {
 		fails(t, call(), ErrArgument, "-1 is negative")
@@ -71,15 +73,12 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The guard's policy, a policy without rules, and one with rules.
+// The guard's policy, which an empty text means too, and a policy without rules.
 func TestPolicies(t *testing.T) {
 	guard := must(OpenNano(&Options{Config: "policy.shadow = true"}))(t)
 	defer guard.Close()
-	for decision, open := range map[Decision]func() (*Stream, error){
-		DecisionContinue: guard.NewStream,
-		DecisionStop:     func() (*Stream, error) { return guard.NewStreamWithPolicy("") },
-	} {
-		stream := must(open())(t)
+	for policy, decision := range map[string]Decision{"": DecisionContinue, "# strict": DecisionStop} {
+		stream := must(guard.NewStreamWithPolicy(policy))(t)
 		must(stream.Prompt(t.Context(), User("Hello")))(t)
 		if update := must(stream.PushText(t.Context(), violent))(t); update.Decision != decision || update.Violation == nil {
 			t.Fatalf("%+v", update)

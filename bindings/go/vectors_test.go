@@ -197,9 +197,9 @@ func (r *runner) call(step *step) (object, error) {
 	case "finish":
 		return r.update(stream)(stream.Finish(r.ctx))
 	case "truncate":
-		return r.update(stream)(stream.Truncate(step.Bytes))
+		return r.update(stream)(stream.Truncate(r.ctx, step.Bytes))
 	case "truncate_tokens":
-		return r.update(stream)(stream.TruncateTokens(step.Tokens))
+		return r.update(stream)(stream.TruncateTokens(r.ctx, step.Tokens))
 	}
 	return nil, fmt.Errorf("%q is no call", step.Call)
 }
@@ -220,6 +220,10 @@ func (r *runner) made(step *step) Call {
 		return stream.CallPushTokens(step.IDs)
 	case "finish":
 		return stream.CallFinish()
+	case "truncate":
+		return stream.CallTruncate(step.Bytes)
+	case "truncate_tokens":
+		return stream.CallTruncateTokens(step.Tokens)
 	}
 	panic(step.Call)
 }

@@ -67,7 +67,7 @@ func TestWriterStops(t *testing.T) {
 		if count, again := writer.Write([]byte("more")); count != 0 || again != err || writer.Close() != err {
 			t.Fatal(count, again)
 		}
-		if update := must(stream.Truncate(horizon))(t); update.Decision != DecisionContinue || received <= horizon {
+		if update := must(stream.Truncate(t.Context(), horizon))(t); update.Decision != DecisionContinue || received <= horizon {
 			t.Fatalf("%+v", update)
 		}
 	}

@@ -159,6 +159,17 @@ static void nulls_of_many(const qg_guard *guard, qg_stream *stream) {
         FAILED(reply, QG_ERROR_ENUM, "argument call.kind");
         FAILS(qg_queue_submit(queue, &call, 1, 0, &error), QG_ERROR_ENUM, "argument call.kind");
     }
+    /* What stays of the answer is a number: its data is not looked at. Here there is no answer. */
+    for (call.kind = QG_CALL_TRUNCATE; call.kind <= QG_CALL_TRUNCATE_TOKENS; call.kind++) {
+        call.data = NULL;
+        call.length = SIZE_MAX;
+        WORKS(qg_streams_call(&call, 1, &reply, &error));
+        FAILED(reply, QG_ERROR_WRONG_STATE, "before the prompt");
+        WORKS(qg_queue_submit(queue, &call, 1, QG_NO_TIMEOUT, &error));
+        WORKS(qg_queue_wait(queue, QG_NO_TIMEOUT, &completion, 1, &count, &error));
+        CHECK(count == 1 && completion.tag == 1 && completion.stream == stream);
+        FAILED(completion.reply, QG_ERROR_WRONG_STATE, "before the prompt");
+    }
     call.kind = QG_CALL_FINISH;
     call.reserved = 1;
     WORKS(qg_streams_call(&call, 1, &reply, &error));

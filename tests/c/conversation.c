@@ -181,6 +181,33 @@ static void tokens_and_policies(const qg_guard *guard) {
     qg_stream_free(stream);
 }
 
+/* No policy and an empty one are the same: the guard's. */
+static void empty_policies(void) {
+    static const char config[] = "policy.shadow = true";
+    static const char *const policies[] = {NULL, "", "# strict"};
+    qg_guard_options options;
+    qg_guard *guard = NULL;
+    size_t index;
+    WORKS(qg_guard_options_init(&options, sizeof options, &error));
+    options.threads = 1;
+    options.cache_mib = 64;
+    options.config_toml = config;
+    options.config_toml_length = strlen(config);
+    WORKS(qg_guard_open_nano(&options, &guard, &error));
+    for (index = 0; index < 3; index++) {
+        const char *policy = policies[index];
+        qg_stream *stream = NULL;
+        qg_update update;
+        WORKS(qg_stream_open(guard, policy, policy == NULL ? 0 : strlen(policy), &stream, &error));
+        prompt(stream, QUESTION);
+        update = push(stream, ANSWER, strlen(ANSWER));
+        CHECK(update.has_violation == 1);
+        CHECK(update.decision == (index < 2 ? QG_DECISION_CONTINUE : QG_DECISION_STOP));
+        qg_stream_free(stream);
+    }
+    qg_guard_free(guard);
+}
+
 static void thinking(const qg_guard *guard) {
     qg_stream *stream = open_stream(guard);
     qg_update update;
@@ -204,6 +231,7 @@ int main(void) {
     an_answer_is_cut(guard);
     a_prompt_is_stopped(guard);
     tokens_and_policies(guard);
+    empty_policies();
     thinking(guard);
     qg_guard_free(guard);
     return 0;

@@ -4,6 +4,7 @@
 #include <qwenguard.hpp>
 
 #include <string>
+#include <vector>
 
 #include "check.hpp"
 
@@ -34,6 +35,13 @@ int results() {
     auto done = queue->wait(qwenguard::Queue::forever);
     CHECK(done && done->size() == 1 && (*done)[0].reply.update()->horizon == 7);
     qwenguard::Guard taken = std::move(guard).value();
-    CHECK(taken.encode("Hello").value().size() > 0);
+    const std::vector<qwenguard::TextToken> encoded = taken.encode("Hello there").value();
+    qwenguard::Stream pushed = taken.stream().value();
+    CHECK(pushed.prompt({qwenguard::Message::user("Hello")}));
+    CHECK(pushed.push_tokens(encoded)->token_count == encoded.size());
+    const qwenguard::Call same[] = {qwenguard::Call::push_tokens(pushed, encoded)};
+    CHECK((*qwenguard::call_all({same, 1}))[0].update()->received == 22);
+    const qwenguard::Call back[] = {qwenguard::Call::truncate(pushed, 11)};
+    CHECK((*qwenguard::call_all({back, 1}))[0].update()->received == 11);
     return 0;
 }

@@ -148,9 +148,9 @@ private:
                 else if (call == "finish")
                     calls.push_back(qwenguard::Call::finish(stream));
                 else if (call == "truncate")
-                    calls.push_back(qwenguard::Call::truncate(stream, size_t(step.at("bytes").number)));
+                    calls.push_back(qwenguard::Call::truncate(stream, step["bytes"].whole()));
                 else if (call == "truncate_tokens")
-                    calls.push_back(qwenguard::Call::truncate_tokens(stream, size_t(step.at("tokens").number)));
+                    calls.push_back(qwenguard::Call::truncate_tokens(stream, step["tokens"].whole()));
                 else
                     CHECK(!"a call that is known");
             }

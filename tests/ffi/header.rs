@@ -1,10 +1,8 @@
 //! The header is what the source says, and every function keeps the rules.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use super::native::{have, root, run};
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
@@ -34,6 +32,13 @@ pub(crate) fn functions() -> BTreeSet<String> {
 fn the_committed_header_is_the_generated_one() {
     let generated = fs::read_to_string(Path::new(env!("OUT_DIR")).join("qwenguard.h")).unwrap();
     assert!(read("include/qwenguard.h") == generated, "include/qwenguard.h is out of date: run `make header`");
+}
+
+#[test]
+fn the_committed_raw_layers_are_the_generated_ones() {
+    if have("python3") {
+        run(Command::new("python3").current_dir(root()).args(["bindings/raw", "--check"]));
+    }
 }
 
 /// Nothing is done outside the panic boundary.

@@ -108,5 +108,7 @@ namespace Qwenguard
         PushThinking = 3,
         PushTokens = 4,
         Finish = 5,
+        Truncate = 6,
+        TruncateTokens = 7,
     }
 }

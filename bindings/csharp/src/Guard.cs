@@ -52,18 +52,17 @@ namespace Qwenguard
 
         /// <summary>Opens a stream for one conversation.</summary>
         /// <param name="policyToml">Rules for this conversation, a TOML document: what it does not say is strict, whatever
-        /// the guard's policy says. Null: the guard's policy.</param>
+        /// the guard's policy says. Null or empty: the guard's policy.</param>
         /// <exception cref="QwenguardException">Config: the policy is wrong. Busy: as many streams are open as the
         /// configuration allows.</exception>
         public unsafe GuardStream OpenStream(string policyToml = null)
         {
-            // Not NULL for an empty policy, which is another one than none.
-            byte[] policy = policyToml == null ? null : Utf8.Encode(policyToml + "\n", nameof(policyToml));
+            byte[] policy = Utf8.Encode(policyToml ?? "", nameof(policyToml));
             IntPtr stream, error;
             fixed (byte* bytes = policy)
                 QwenguardException.ThrowIfFailed(
                     NativeMethods.qg_stream_open(
-                        Handle, bytes, (UIntPtr)(policy == null ? 0 : policy.Length - 1), out stream, out error),
+                        Handle, bytes, (UIntPtr)policy.Length, out stream, out error),
                     error);
             return new GuardStream(stream);
         }

@@ -64,9 +64,27 @@ namespace Qwenguard
             uint[] ids, CancellationToken cancellationToken = default(CancellationToken)) =>
             AsyncCalls.Update(StreamCall.PushTokens(this, ids), cancellationToken);
 
+        /// <summary>As <see cref="PushTokens(IEnumerable{TextToken})"/>.</summary>
+        /// <exception cref="OperationCanceledException">It was cancelled. Nothing was added.</exception>
+        public Task<Update> PushTokensAsync(
+            IEnumerable<TextToken> tokens, CancellationToken cancellationToken = default(CancellationToken)) =>
+            AsyncCalls.Update(StreamCall.PushTokens(this, tokens), cancellationToken);
+
         /// <summary>As <see cref="Finish"/>.</summary>
         /// <exception cref="OperationCanceledException">It was cancelled. Nothing was added.</exception>
         public Task<Update> FinishAsync(CancellationToken cancellationToken = default(CancellationToken)) =>
             AsyncCalls.Update(StreamCall.Finish(this), cancellationToken);
+
+        /// <summary>As <see cref="Truncate"/>.</summary>
+        /// <exception cref="OperationCanceledException">It was cancelled. Nothing was cut.</exception>
+        public Task<Update> TruncateAsync(
+            long bytes, CancellationToken cancellationToken = default(CancellationToken)) =>
+            AsyncCalls.Update(StreamCall.Truncate(this, bytes), cancellationToken);
+
+        /// <summary>As <see cref="TruncateTokens"/>.</summary>
+        /// <exception cref="OperationCanceledException">It was cancelled. Nothing was cut.</exception>
+        public Task<Update> TruncateTokensAsync(
+            long tokens, CancellationToken cancellationToken = default(CancellationToken)) =>
+            AsyncCalls.Update(StreamCall.TruncateTokens(this, tokens), cancellationToken);
     }
 }

@@ -94,6 +94,9 @@ namespace Qwenguard
                 return Push(pointer, ids.Length);
         }
 
+        /// <summary>As <see cref="PushTokens(uint[])"/>, with what <see cref="Guard.Encode"/> gives.</summary>
+        public Update PushTokens(IEnumerable<TextToken> tokens) => PushTokens(TextToken.Ids(tokens));
+
 #if NETSTANDARD2_1_OR_GREATER || NET
         /// <summary>As <see cref="PushText(byte[])"/>.</summary>
         public unsafe Update PushText(ReadOnlySpan<byte> text)
@@ -133,8 +136,7 @@ namespace Qwenguard
         /// pushed tokens, inside a token. WrongState before the prompt.</exception>
         public unsafe Update Truncate(long bytes)
         {
-            if (bytes < 0)
-                throw new ArgumentOutOfRangeException(nameof(bytes));
+            NotNegative(bytes, nameof(bytes));
             qg_update update;
             IntPtr error;
             QwenguardException.ThrowIfFailed(
@@ -147,8 +149,7 @@ namespace Qwenguard
         /// between characters there.</exception>
         public unsafe Update TruncateTokens(long tokens)
         {
-            if (tokens < 0)
-                throw new ArgumentOutOfRangeException(nameof(tokens));
+            NotNegative(tokens, nameof(tokens));
             qg_update update;
             IntPtr error;
             QwenguardException.ThrowIfFailed(
@@ -275,6 +276,13 @@ namespace Qwenguard
                 foreach (GCHandle pin in pins)
                     pin.Free();
             }
+        }
+
+        internal static long NotNegative(long value, string argument)
+        {
+            if (value < 0)
+                throw new ArgumentOutOfRangeException(argument);
+            return value;
         }
 
         internal static ArraySegment<byte> NotNull(byte[] text)

@@ -13,7 +13,9 @@ namespace Qwenguard
     {
         private readonly MessageTexts messages;
         private readonly Array data;
-        private readonly int offset, length;
+        private readonly int offset;
+        /// <summary>How much there is of the data, or how much of the answer stays.</summary>
+        private readonly long length;
 
         private StreamCall(GuardStream stream, CallKind kind)
         {
@@ -38,6 +40,11 @@ namespace Qwenguard
         {
             data = ids ?? throw new ArgumentNullException(nameof(ids));
             length = ids.Length;
+        }
+
+        private StreamCall(GuardStream stream, CallKind kind, long keep) : this(stream, kind)
+        {
+            length = keep;
         }
 
         /// <summary>The stream, which the call needs for itself.</summary>
@@ -88,13 +95,25 @@ namespace Qwenguard
         /// <summary><see cref="GuardStream.PushTokens(uint[])"/>.</summary>
         public static StreamCall PushTokens(GuardStream stream, params uint[] ids) => new StreamCall(stream, ids);
 
+        /// <summary><see cref="GuardStream.PushTokens(IEnumerable{TextToken})"/>.</summary>
+        public static StreamCall PushTokens(GuardStream stream, IEnumerable<TextToken> tokens) =>
+            new StreamCall(stream, TextToken.Ids(tokens));
+
         /// <summary><see cref="GuardStream.Finish"/>.</summary>
         public static StreamCall Finish(GuardStream stream) => new StreamCall(stream, CallKind.Finish);
+
+        /// <summary><see cref="GuardStream.Truncate"/>.</summary>
+        public static StreamCall Truncate(GuardStream stream, long bytes) =>
+            new StreamCall(stream, CallKind.Truncate, GuardStream.NotNegative(bytes, nameof(bytes)));
+
+        /// <summary><see cref="GuardStream.TruncateTokens"/>.</summary>
+        public static StreamCall TruncateTokens(GuardStream stream, long tokens) =>
+            new StreamCall(stream, CallKind.TruncateTokens, GuardStream.NotNegative(tokens, nameof(tokens)));
 
         /// <summary>The call as the library takes it, good as long as the pins and the stream.</summary>
         internal unsafe qg_call Pin(IntPtr stream, ICollection<GCHandle> pins)
         {
-            var raw = new qg_call { stream = stream, kind = (uint)Kind, length = (UIntPtr)length };
+            var raw = new qg_call { stream = stream, kind = (uint)Kind, length = (UIntPtr)(ulong)length };
             if (messages != null)
                 raw.data = messages.Pin(pins);
             else if (data != null)

@@ -1,3 +1,7 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
 namespace Qwenguard
 {
     /// <summary>A token of a text.</summary>
@@ -7,6 +11,13 @@ namespace Qwenguard
         {
             Id = id;
             Bytes = bytes;
+        }
+
+        internal static uint[] Ids(IEnumerable<TextToken> tokens)
+        {
+            if (tokens == null)
+                throw new ArgumentNullException(nameof(tokens));
+            return tokens.Select(token => token.Id).ToArray();
         }
 
         /// <summary>Its id in the guard's vocabulary.</summary>

@@ -75,7 +75,7 @@ namespace Qwenguard.Tests
                         try
                         {
                             push.Wait();
-                            stream.Truncate(0);
+                            stream.TruncateAsync(0).Wait();
                         }
                         catch (AggregateException error)
                         {
@@ -90,7 +90,10 @@ namespace Qwenguard.Tests
 
                 Task<Update> never = stream.PushTextAsync(" more", new CancellationToken(true));
                 Check.That(never.IsCanceled, "cancelled before");
+                Check.That(stream.TruncateAsync(2, new CancellationToken(true)).IsCanceled, "not cut");
                 Check.Equal(5L, stream.PushText("").Received, "received");
+                Check.Equal(3L, stream.TruncateAsync(3).Result.Received, "cut");
+                Check.Equal(0L, stream.TruncateTokensAsync(0).Result.Received, "cut");
                 using (var source = new CancellationTokenSource(1))
                     Check.That(
                         Check.Throws<AggregateException>(() => PushUntilCancelled(stream, source.Token).Wait()).InnerException

@@ -29,6 +29,12 @@ namespace Qwenguard.Tests
                 byte[] bread = guard.Encode(" bread").SelectMany(token => guard.GetTokenBytes(token.Id)).ToArray();
                 Check.Equal(" bread", Encoding.UTF8.GetString(bread), "tokens");
                 Check.Equal(0, guard.Encode("").Length, "tokens");
+                using (GuardStream stream = Samples.OpenPrompted(guard))
+                {
+                    TextToken[] pushed = guard.Encode(" bread");
+                    Check.Equal(6L, stream.PushTokens(pushed).Received, "received");
+                    Check.Equal(12L, stream.PushTokensAsync(pushed).Result.Received, "received");
+                }
                 Check.Fails(Status.Argument, () => guard.GetTokenBytes(4000000000), "there is no token");
             }
         }
@@ -80,12 +86,15 @@ namespace Qwenguard.Tests
         {
             using (Guard guard = Guard.OpenNano(new GuardOptions { CacheMib = 64, ConfigToml = "policy.shadow = true" }))
             using (GuardStream shadow = Samples.OpenPrompted(guard))
-            using (GuardStream strict = guard.OpenStream(""))
+            using (GuardStream empty = guard.OpenStream(""))
+            using (GuardStream strict = guard.OpenStream("# strict"))
             using (GuardStream flags = guard.OpenStream("answer.categories.Violent.action = 'flag'"))
             {
+                empty.Prompt(Message.User(Samples.Question));
                 strict.Prompt(Message.User(Samples.Question));
                 flags.Prompt(Message.User(Samples.Question));
                 Check.Equal(Decision.Continue, shadow.PushText(Samples.Harmful).Decision, "shadow");
+                Check.Equal(Decision.Continue, empty.PushText(Samples.Harmful).Decision, "an empty policy is none");
                 Check.Equal(Decision.Stop, strict.PushText(Samples.Harmful).Decision, "strict");
                 Update update = flags.PushText(Samples.Harmful);
                 Check.That(update.FlagCount > 0 && !update.Violation.HasValue, "flags");

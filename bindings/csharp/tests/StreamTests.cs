@@ -82,7 +82,7 @@ namespace Qwenguard.Tests
                 Check.Throws<ArgumentNullException>(() => stream.Prompt((IEnumerable<Message>)null), "messages");
                 Check.Throws<ArgumentNullException>(() => stream.Prompt(default(Message)), "messages");
                 Check.Throws<ArgumentNullException>(() => stream.PushTextAsync((string)null), "text");
-                Check.Throws<ArgumentNullException>(() => stream.PushTokensAsync(null), "ids");
+                Check.Throws<ArgumentNullException>(() => stream.PushTokensAsync((uint[])null), "ids");
                 Check.Throws<ArgumentNullException>(() => guard.Encode(null), "text");
                 Check.Throws<ArgumentNullException>(() => Message.User(null), "content");
                 Check.Throws<ArgumentNullException>(() => StreamCall.Finish(null), "stream");
@@ -90,6 +90,8 @@ namespace Qwenguard.Tests
                 Check.Throws<ArgumentNullException>(() => GuardStream.CallAll(new StreamCall[1]), "call");
                 Check.Throws<ArgumentOutOfRangeException>(() => stream.Truncate(-1), "bytes");
                 Check.Throws<ArgumentOutOfRangeException>(() => stream.TruncateTokens(-1), "tokens");
+                Check.Throws<ArgumentOutOfRangeException>(() => StreamCall.Truncate(stream, -1), "bytes");
+                Check.Throws<ArgumentOutOfRangeException>(() => stream.TruncateTokensAsync(-1), "tokens");
                 Check.Throws<ArgumentOutOfRangeException>(() => stream.GetFlagRule(-1), "flag");
                 Check.Fails(Status.Argument, () => stream.Truncate(1000));
                 Check.Equal(0L, stream.PushText(default(ArraySegment<byte>)).Received, "received");

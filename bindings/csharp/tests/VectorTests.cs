@@ -142,6 +142,8 @@ namespace Qwenguard.Tests
                 case "push_thinking": return StreamCall.PushThinking(stream, Bytes(step));
                 case "push_tokens": return StreamCall.PushTokens(stream, Ids(step));
                 case "finish": return StreamCall.Finish(stream);
+                case "truncate": return StreamCall.Truncate(stream, Whole(step["bytes"]));
+                case "truncate_tokens": return StreamCall.TruncateTokens(stream, Whole(step["tokens"]));
                 default: throw new CheckFailed("no such call of many streams");
             }
         }

@@ -62,7 +62,7 @@ func tokenPush(stream *qwenguard.Stream, token []uint32) float64 {
 	var times []time.Duration
 	for index := range warm + pushes {
 		if index%length == 0 {
-			_, err := stream.Truncate(0)
+			_, err := stream.Truncate(context.Background(), 0)
 			check(err)
 		}
 		start := time.Now()

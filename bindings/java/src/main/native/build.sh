@@ -22,7 +22,7 @@ mkdir -p "$out"
 cp "$dist/lib/$library" "$dist/lib/libonnxruntime.$suffix" "$out"
 cc -std=c11 -O2 -fPIC -shared -Wall -Wextra -Werror -Wno-unused-parameter \
     -I"$jdk/include" -I"$jdk/include/$headers" -I"$dist/include" \
-    qwenguard_jni.c -o "$out/libqwenguard_jni.$suffix" -L"$dist/lib" -lqwenguard "-Wl,-rpath,$here"
+    functions.c memory.c -o "$out/libqwenguard_jni.$suffix" -L"$dist/lib" -lqwenguard "-Wl,-rpath,$here"
 mkdir -p "$folder/META-INF"
 cp "$dist/share/doc/qwenguard/LICENSE" "$dist"/share/doc/qwenguard/onnxruntime-*.txt "$folder/META-INF"
 # What there is, by checksum and length: LibraryFinder.java reads it.

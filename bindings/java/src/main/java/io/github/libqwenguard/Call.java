@@ -1,5 +1,6 @@
 package io.github.libqwenguard;
 
+import java.util.List;
 import java.util.Objects;
 
 /** One call of a stream, for {@link GuardStream#callAll} and {@link CompletionQueue}. */
@@ -11,7 +12,9 @@ public final class Call {
         PUSH_TEXT,
         PUSH_THINKING,
         PUSH_TOKENS,
-        FINISH
+        FINISH,
+        TRUNCATE,
+        TRUNCATE_TOKENS
     }
 
     private static final byte[] NO_TEXT = {};
@@ -23,6 +26,8 @@ public final class Call {
     private final byte[] text;
     private final int[] tokens;
     private final Message[] messages;
+    /** How much of the answer stays. */
+    private final long keep;
     private final long size;
 
     private Call(GuardStream stream, Kind kind, byte[] text, int[] tokens, Message[] messages) {
@@ -31,7 +36,19 @@ public final class Call {
         this.text = Objects.requireNonNull(text, "text");
         this.tokens = Objects.requireNonNull(tokens, "ids");
         this.messages = messages;
+        keep = 0;
         size = text.length + (long) tokens.length * Integer.BYTES + Message.size(messages);
+    }
+
+    private Call(GuardStream stream, Kind kind, String argument, long keep) {
+        this.stream = Objects.requireNonNull(stream, "stream");
+        this.kind = kind;
+        GuardStream.notNegative(argument, keep);
+        this.keep = keep;
+        text = NO_TEXT;
+        tokens = NO_TOKENS;
+        messages = NO_MESSAGES;
+        size = 0;
     }
 
     /** See {@link GuardStream#prompt(Message...)}. */
@@ -64,14 +81,29 @@ public final class Call {
         return new Call(stream, Kind.PUSH_THINKING, text, NO_TOKENS, NO_MESSAGES);
     }
 
-    /** See {@link GuardStream#pushTokens}. */
+    /** See {@link GuardStream#pushTokens(int...)}. */
     public static Call pushTokens(GuardStream stream, int... ids) {
         return new Call(stream, Kind.PUSH_TOKENS, NO_TEXT, ids, NO_MESSAGES);
+    }
+
+    /** See {@link GuardStream#pushTokens(List)}. */
+    public static Call pushTokens(GuardStream stream, List<TextToken> tokens) {
+        return pushTokens(stream, TextToken.ids(tokens));
     }
 
     /** See {@link GuardStream#finish}. */
     public static Call finish(GuardStream stream) {
         return new Call(stream, Kind.FINISH, NO_TEXT, NO_TOKENS, NO_MESSAGES);
+    }
+
+    /** See {@link GuardStream#truncate}. */
+    public static Call truncate(GuardStream stream, long bytes) {
+        return new Call(stream, Kind.TRUNCATE, "bytes", bytes);
+    }
+
+    /** See {@link GuardStream#truncateTokens}. */
+    public static Call truncateTokens(GuardStream stream, long tokens) {
+        return new Call(stream, Kind.TRUNCATE_TOKENS, "tokens", tokens);
     }
 
     /** The stream that is called. */
@@ -94,6 +126,6 @@ public final class Call {
                 .putInt(place + Layout.Call.KIND, kind.ordinal())
                 .putInt(place + Layout.Call.RESERVED, 0)
                 .putLong(place + Layout.Call.DATA, frame.at(data))
-                .putLong(place + Layout.Call.LENGTH, text.length + tokens.length + messages.length);
+                .putLong(place + Layout.Call.LENGTH, text.length + tokens.length + messages.length + keep);
     }
 }

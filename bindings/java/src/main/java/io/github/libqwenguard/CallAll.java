@@ -7,6 +7,7 @@ import java.util.Objects;
 /** Calls of many streams in one. */
 final class CallAll {
     static List<Reply> make(Call[] calls) {
+        SafetyNet.sweep();
         int acquired = 0;
         try {
             for (Call call : calls) {

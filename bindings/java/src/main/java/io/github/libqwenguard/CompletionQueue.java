@@ -70,7 +70,7 @@ public final class CompletionQueue implements AutoCloseable {
 
     /** Begins a call that may take the time it takes: see {@link #submit(Call, long, Duration)}. */
     public void submit(Call call, long tag) {
-        submit(call, tag, Native.NO_TIMEOUT);
+        submit(call, tag, Constants.NO_TIMEOUT);
     }
 
     /**

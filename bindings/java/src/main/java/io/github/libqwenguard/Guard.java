@@ -70,7 +70,6 @@ public final class Guard implements AutoCloseable {
      * @throws QwenguardException BUSY if as many streams are open as the configuration allows
      */
     public GuardStream stream() {
-        SafetyNet.sweep();
         try (Frame frame = handle.enter(this, 0)) {
             frame.check(Native.get().streamOpen(frame.raw(), 0, 0, frame.out(), frame.error()));
             return new GuardStream(frame.outLong());
@@ -79,14 +78,13 @@ public final class Guard implements AutoCloseable {
 
     /**
      * Opens a stream with a policy of its own, a TOML document. What it does not say is strict, whatever the guard's policy
-     * says.
+     * says. An empty text means the guard's policy.
      *
      * @throws QwenguardException CONFIG if the policy is wrong or names a category that the model does not have; BUSY if as
      *     many streams are open as the configuration allows
      */
     public GuardStream stream(String policyToml) {
         byte[] policy = Utf8.encode("policyToml", policyToml);
-        SafetyNet.sweep();
         try (Frame frame = handle.enter(this, policy.length)) {
             frame.put(Frame.IN, policy);
             frame.check(Native.get().streamOpen(

@@ -141,6 +141,11 @@ public final class GuardStream implements AutoCloseable {
         }
     }
 
+    /** As {@link #pushTokens(int...)}, with what {@link Guard#encode(String)} gives. */
+    public Update pushTokens(List<TextToken> tokens) {
+        return pushTokens(TextToken.ids(tokens));
+    }
+
     /**
      * Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.
      *
@@ -178,7 +183,7 @@ public final class GuardStream implements AutoCloseable {
         }
     }
 
-    private static void notNegative(String argument, long value) {
+    static void notNegative(String argument, long value) {
         if (value < 0) {
             throw new IllegalArgumentException(argument + ": " + value + " is negative");
         }

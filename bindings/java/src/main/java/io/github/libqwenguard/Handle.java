@@ -69,6 +69,7 @@ final class Handle {
 
     /** Begins a call with memory for its inputs, which ends when the frame is closed. The owner is kept until then. */
     Frame enter(Object owner, long inputs) {
+        SafetyNet.sweep();
         acquire();
         try {
             Frame frame = idle.getAndSet(null);

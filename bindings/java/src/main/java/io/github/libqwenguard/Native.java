@@ -3,13 +3,8 @@ package io.github.libqwenguard;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 
-/**
- * The functions of qwenguard.h, by their names without {@code qg_}. Pointers are numbers; what they point to is memory
- * outside of Java's heap.
- */
-abstract class Native {
-    static final int ABI_VERSION = 1;
-    static final long NO_TIMEOUT = -1;
+/** The library: the functions of qwenguard.h, and what it takes to use their results. */
+abstract class Native extends RawFunctions {
     /** The first version of Java that has the Foreign Function and Memory API. */
     private static final int FFM_JAVA = 22;
 
@@ -23,97 +18,6 @@ abstract class Native {
 
     /** "jni" or "ffm". */
     abstract String provider();
-
-    abstract long version();
-
-    abstract int versionNumber();
-
-    abstract int abiVersion();
-
-    abstract int errorStatus(long error);
-
-    abstract long errorMessage(long error);
-
-    abstract void errorFree(long error);
-
-    abstract long statusName(int status);
-
-    abstract long textData(long text);
-
-    abstract long textLength(long text);
-
-    abstract void textFree(long text);
-
-    abstract long riskName(int risk);
-
-    abstract int guardOptionsInit(long options, int structSize, long error);
-
-    abstract int guardOpen(long bundle, long bundleLength, long options, long guard, long error);
-
-    abstract int guardOpenNano(long options, long guard, long error);
-
-    abstract void guardFree(long guard);
-
-    abstract int guardInfo(long guard, long json, long error);
-
-    abstract int guardCategoryCount(long guard, int heads, long count, long error);
-
-    abstract int guardCategoryName(long guard, int heads, int category, long name, long error);
-
-    abstract int guardEncode(long guard, long text, long textLength, long ids, long spans, long capacity, long count,
-            long error);
-
-    abstract int guardTokenBytes(long guard, int token, long bytes, long length, long error);
-
-    abstract int guardStats(long guard, long stats, long error);
-
-    abstract int guardMetrics(long guard, long metrics, long error);
-
-    abstract int streamOpen(long guard, long policy, long policyLength, long stream, long error);
-
-    abstract void streamFree(long stream);
-
-    abstract int streamPrompt(long stream, long messages, long messageCount, long check, long error);
-
-    abstract int streamNextTurn(long stream, long messages, long messageCount, long check, long error);
-
-    abstract int streamPushText(long stream, long text, long textLength, long update, long error);
-
-    abstract int streamPushThinking(long stream, long text, long textLength, long update, long error);
-
-    abstract int streamPushTokens(long stream, long ids, long idCount, long update, long error);
-
-    abstract int streamFinish(long stream, long update, long error);
-
-    abstract int streamTruncate(long stream, long bytes, long update, long error);
-
-    abstract int streamTruncateTokens(long stream, long tokens, long update, long error);
-
-    abstract int streamFork(long stream, long fork, long error);
-
-    abstract int streamContextUsed(long stream, long tokens, long error);
-
-    abstract int streamTokens(long stream, long tokens, long capacity, long count, long error);
-
-    abstract int streamFlags(long stream, long flags, long capacity, long count, long error);
-
-    abstract int streamRule(long stream, long rule, long error);
-
-    abstract int streamFlagRule(long stream, long flag, long rule, long error);
-
-    abstract int streamsCall(long calls, long callCount, long replies, long error);
-
-    abstract int queueOpen(long queue, long error);
-
-    abstract void queueFree(long queue);
-
-    abstract int queueSubmit(long queue, long call, long tag, long timeoutMs, long error);
-
-    abstract int queueWait(long queue, long timeoutMs, long completions, long capacity, long count, long error);
-
-    abstract int queueCancel(long queue, long tag, long count, long error);
-
-    abstract int queueLength(long queue, long calls, long error);
 
     /** Where a direct buffer begins. */
     abstract long address(ByteBuffer buffer);
@@ -158,9 +62,9 @@ abstract class Native {
     private static Native load() {
         Native loaded = choose();
         int abi = loaded.abiVersion();
-        if (abi != ABI_VERSION) {
+        if (abi != Constants.ABI_VERSION) {
             throw new UnsatisfiedLinkError("libqwenguard " + loaded.string(loaded.version())
-                    + " has binary interface " + abi + ", this program needs " + ABI_VERSION);
+                    + " has binary interface " + abi + ", this program needs " + Constants.ABI_VERSION);
         }
         return loaded;
     }

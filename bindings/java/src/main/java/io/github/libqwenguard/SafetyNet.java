@@ -7,8 +7,8 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 
 /**
- * Closes what was forgotten: each time that something is opened, what the garbage collector has found unreachable until
- * then. So it needs no thread, which would keep the class loader alive.
+ * Closes what was forgotten: with each call of the library, what the garbage collector has found unreachable until then. So it
+ * needs no thread, which would keep the class loader alive.
  */
 final class SafetyNet {
     private static final ReferenceQueue<Object> UNREACHABLE = new ReferenceQueue<>();
@@ -34,6 +34,7 @@ final class SafetyNet {
         ENTRIES.remove(entry);
     }
 
+    /** Costs next to nothing where nothing was found. */
     static void sweep() {
         for (Reference<?> found = UNREACHABLE.poll(); found != null; found = UNREACHABLE.poll()) {
             ((Entry) found).handle.close();

@@ -1,5 +1,8 @@
 package io.github.libqwenguard;
 
+import java.util.List;
+import java.util.Objects;
+
 /** A token of a text. */
 public final class TextToken {
     private final int id;
@@ -10,7 +13,11 @@ public final class TextToken {
         this.bytes = bytes;
     }
 
-    /** Its id in the guard's vocabulary, as {@link GuardStream#pushTokens} takes it. */
+    static int[] ids(List<TextToken> tokens) {
+        return Objects.requireNonNull(tokens, "tokens").stream().mapToInt(TextToken::id).toArray();
+    }
+
+    /** Its id in the guard's vocabulary, as {@link GuardStream#pushTokens(int...)} takes it. */
     public int id() {
         return id;
     }

@@ -21,7 +21,7 @@ public final class Verdict {
     }
 
     static Verdict read(ByteBuffer memory, int place) {
-        int count = Math.min(memory.getInt(place + Layout.Verdict.CATEGORY_COUNT), Layout.MAX_CATEGORIES);
+        int count = Math.min(memory.getInt(place + Layout.Verdict.CATEGORY_COUNT), Constants.MAX_CATEGORIES);
         return new Verdict(
                 Risk.of(memory.getInt(place + Layout.Verdict.RISK)),
                 memory.getInt(place + Layout.Verdict.CATEGORY),

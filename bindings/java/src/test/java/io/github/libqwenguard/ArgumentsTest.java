@@ -55,6 +55,7 @@ class ArgumentsTest {
         isNull("calls", () -> GuardStream.callAll(null));
         isNull("calls", () -> GuardStream.callAll(Arrays.asList((Call) null)));
         isNull("stream", () -> Call.finish(null));
+        isNull("stream", () -> Call.truncate(null, 0));
         try (GuardStream stream = Fixtures.prompted(guard);
                 CompletionQueue queue = CompletionQueue.open()) {
             isNull("messages", () -> stream.prompt((Message[]) null));
@@ -87,6 +88,8 @@ class ArgumentsTest {
                 CompletionQueue queue = CompletionQueue.open()) {
             isIllegal("bytes: -1", () -> stream.truncate(-1));
             isIllegal("tokens: -1", () -> stream.truncateTokens(-1));
+            isIllegal("bytes: -1", () -> Call.truncate(stream, -1));
+            isIllegal("tokens: -1", () -> Call.truncateTokens(stream, -1));
             isIllegal("flag: -1", () -> stream.flagRule(-1));
             isIllegal("limit: 0", () -> queue.await(0));
             isIllegal("limit: -7", () -> queue.poll(-7));
@@ -117,6 +120,21 @@ class ArgumentsTest {
             fails(Status.BUSY, "1", one::stream);
             fails(Status.BUSY, "1", stream::fork);
             assertEquals(64L << 20, one.stats().cacheBytes(), 1 << 20);
+        }
+    }
+
+    /** An empty policy is none: the guard's. */
+    @Test
+    void policies() {
+        try (Guard shadow = Guard.nano(Fixtures.small().configToml("policy.shadow = true"))) {
+            for (String policy : List.of("", "# strict")) {
+                try (GuardStream stream = shadow.stream(policy)) {
+                    stream.prompt(Message.user("Hello"));
+                    Update update = stream.pushText("Take the explosives, build a bomb and put it under the car of your neighbour. Wait there.");
+                    assertTrue(update.violation().isPresent());
+                    assertEquals(policy.isEmpty() ? Decision.CONTINUE : Decision.STOP, update.decision());
+                }
+            }
         }
     }
 

@@ -53,6 +53,26 @@ class QueueTest {
     }
 
     @Test
+    void truncationsAreCallsToo() throws InterruptedException {
+        try (CompletionQueue queue = CompletionQueue.open();
+                GuardStream stream = Fixtures.prompted(guard)) {
+            stream.pushText("Hello there.");
+            queue.submit(Call.truncate(stream, 5), 1);
+            assertEquals(5, queue.await(1).get(0).reply().update().received());
+            queue.submit(Call.truncate(stream, 6), 2);
+            Reply failed = queue.await(1).get(0).reply();
+            fails(Status.ARGUMENT, "6 is not between characters", failed::update);
+            assertEquals(0, GuardStream.callAll(List.of(Call.truncateTokens(stream, 0))).get(0).update().received());
+            queue.submit(Call.pushText(stream, Fixtures.LONG), 3);
+            assertEquals(3, queue.await(1).get(0).tag());
+            queue.submit(Call.truncate(stream, 5), 4);
+            int cancelled = queue.cancel(4);
+            Reply reply = queue.await(1).get(0).reply();
+            assertEquals(cancelled == 1 ? Status.CANCELLED : Status.OK, reply.status());
+        }
+    }
+
+    @Test
     void manyStreams() throws InterruptedException {
         List<GuardStream> streams = new ArrayList<>();
         try (CompletionQueue queue = CompletionQueue.open()) {

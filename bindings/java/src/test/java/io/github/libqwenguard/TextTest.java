@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.List;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -42,6 +43,12 @@ class TextTest {
         assertArrayEquals(bytes, rebuilt.toByteArray());
         assertEquals(bytes.length, end);
         assertTrue(guard.encode("").isEmpty());
+        try (GuardStream stream = Fixtures.prompted(guard)) {
+            List<TextToken> tokens = guard.encode(" bread");
+            assertEquals(6, stream.pushTokens(tokens).received());
+            Reply again = GuardStream.callAll(List.of(Call.pushTokens(stream, tokens))).get(0);
+            assertEquals(12, again.update().received());
+        }
     }
 
     @Test

@@ -81,6 +81,8 @@ final class VectorCase implements AutoCloseable {
             case "push_thinking" -> Call.pushThinking(stream, text(step));
             case "push_tokens" -> Call.pushTokens(stream, ids(step));
             case "finish" -> Call.finish(stream);
+            case "truncate" -> Call.truncate(stream, step.get("bytes").getAsLong());
+            case "truncate_tokens" -> Call.truncateTokens(stream, step.get("tokens").getAsLong());
             default -> throw new AssertionError(step.get("call"));
         };
     }
