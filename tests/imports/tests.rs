@@ -12,6 +12,7 @@ const TABLE: &str = "
 | `src/middle/deep/` | | `error` |
 | `src/error.rs` | | |
 | `src/outer.rs` | | the public API, `middle` |
+| `src/bench/` | not of the library | everything |
 | `include/` | not of the crate | |
 
 ## Another section
