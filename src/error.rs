@@ -8,7 +8,16 @@ use crate::limits::SETTINGS_BYTES;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the system or of another library, as it was.
-pub type ErrorSource = Arc<dyn std::error::Error + Send + Sync>;
+#[derive(Debug, Clone)]
+pub struct ErrorSource(Arc<dyn std::error::Error + Send + Sync>);
+
+impl std::ops::Deref for ErrorSource {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
 
 /// Everything that can go wrong, by what the caller can do about it.
 ///
@@ -240,12 +249,17 @@ pub(crate) struct Reason {
 impl Reason {
     /// The words of an error of the system or of another library, in one line.
     pub(crate) fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Reason { reason: one_line(&error.to_string()), source: Some(Arc::new(error)) }
+        Reason { reason: one_line(&error.to_string()), source: Some(ErrorSource(Arc::new(error))) }
+    }
+
+    /// As [`Reason::of`], of an error whose type is not known.
+    pub(crate) fn of_any(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Reason { reason: one_line(&error.to_string()), source: Some(ErrorSource(error.into())) }
     }
 
     /// This reason, with the error that is behind it.
     pub(crate) fn with(self, error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Reason { source: Some(Arc::new(error)), ..self }
+        Reason { source: Some(ErrorSource(Arc::new(error))), ..self }
     }
 
     /// Says more before it.

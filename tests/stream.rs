@@ -346,7 +346,7 @@ fn a_small_cache_is_a_small_context() {
     let error = with(needed - 1, Overflow::Restart).err().unwrap();
     let says = format!("takes {needed} MiB");
     assert!(
-        matches!(&error, Error::Config { field, reason } if field == "cache.mib" && reason.contains(&says)),
+        matches!(&error, Error::Config { field, reason, .. } if field == "cache.mib" && reason.contains(&says)),
         "{error}"
     );
     let guard = with(needed, Overflow::Restart).unwrap();

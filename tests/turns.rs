@@ -210,7 +210,7 @@ fn sizes_of_a_push() {
     let guard = Guard::open(bundle("grouped-bf16", "fp32")).unwrap();
     let mut stream = guard.stream().unwrap();
     stream.prompt(&[Message::user("hello")]).unwrap();
-    let error = stream.push_text(&vec![b'a'; (1 << 20) + 1]).unwrap_err();
+    let error = stream.push_text(vec![b'a'; (1 << 20) + 1]).unwrap_err();
     assert!(
         matches!(&error, Error::Argument { argument: "text", reason, .. } if reason.contains("1048576")),
         "{error}"

@@ -78,8 +78,7 @@ impl Tokenizer {
     /// Reads the `tokenizer.json` of a model with so many token ids; the error says what is wrong with it.
     pub(crate) fn new(json: &[u8], vocab_size: usize) -> Result<Self, Reason> {
         let used = definition::checked(json, vocab_size)?;
-        let mut inner = HfTokenizer::from_bytes(used)
-            .map_err(|error| Reason { reason: error.to_string(), source: Some(error.into()) })?;
+        let mut inner = HfTokenizer::from_bytes(used).map_err(Reason::of_any)?;
         let added = inner.get_added_tokens_decoder();
         let (special_ids, spellings): (Vec<u32>, Vec<&str>) =
             added.iter().filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.as_str())).unzip();
@@ -238,7 +237,7 @@ fn covering_spans(offsets: &[(usize, usize)], len: usize) -> Vec<Range<usize>> {
 }
 
 fn unencodable(error: tokenizers::Error) -> Error {
-    Error::argument("text", Reason { reason: error.to_string(), source: Some(error.into()) })
+    Error::argument("text", Reason::of_any(error))
 }
 
 /// The bytes of a byte-level BPE token. Every byte is written as one character: printable ones as themselves, the
