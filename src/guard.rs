@@ -1,6 +1,6 @@
 //! A guard: a bundle opened on an execution provider.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 #[allow(unused_imports, reason = "documentation links to it")]
 use crate::error::Error;
@@ -25,6 +25,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Guard {
     pub(crate) shared: Arc<Owned<Opened>>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Guard").field("bundle", &self.shared.info.bundle).finish_non_exhaustive()
+    }
 }
 
 impl Guard {

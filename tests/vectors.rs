@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-3;
 fn status(error: &Error) -> &'static str {
     match error {
         Error::Config { .. } => "QG_ERROR_CONFIG",
-        Error::Conversation(_) => "QG_ERROR_CONVERSATION",
+        Error::Conversation { .. } => "QG_ERROR_CONVERSATION",
         Error::Argument { .. } => "QG_ERROR_ARGUMENT",
         Error::WrongState { .. } => "QG_ERROR_WRONG_STATE",
         Error::ContextFull { .. } => "QG_ERROR_CONTEXT_FULL",
