@@ -35,7 +35,9 @@ _CATEGORIES = (
 @dataclass(frozen=True)
 class Safety:
     begin: str = "Safety:"
-    labels: dict[str, str] = field(default_factory=lambda: {risk: f" {risk}" for risk in ("Safe", "Unsafe", "Controversial")})
+    labels: dict[str, str] = field(
+        default_factory=lambda: {risk: f" {risk}" for risk in ("Safe", "Unsafe", "Controversial")}
+    )
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,9 @@ def _check_categories(grammar: Grammar) -> None:
             raise ValueError(f"categories.{mode}: {len(names)} names, 1 to {limits.CATEGORIES} are supported")
         for name in names:
             if not name.strip() or len(name.encode("utf-8", "surrogatepass")) > limits.LABEL_BYTES:
-                raise ValueError(f"categories.{mode}: {shown(repr(name))} is empty or has more than {limits.LABEL_BYTES} bytes")
+                raise ValueError(
+                    f"categories.{mode}: {shown(repr(name))} is empty or has more than {limits.LABEL_BYTES} bytes"
+                )
             if categories.separator in name:
                 raise ValueError(f"categories.{mode}: {shown(repr(name))} has the separator in it")
             _check_piece(f"categories.{mode}", categories.before + name)
@@ -276,7 +280,7 @@ def _check_piece(key: str, text: str) -> None:
 
 
 def _distinct(key: str, texts: list[str]) -> None:
-    """Of two texts that begin alike up to the end of one, an answer with that one could be the beginning of the other."""
+    """An answer with a text could be the beginning of one with another text, if that begins with it."""
     for index, text in enumerate(texts):
         for other in texts[:index] + texts[index + 1 :]:
             if other.startswith(text):

@@ -14,8 +14,8 @@ from . import __version__, limits
 from .config import GEN, ModelConfig
 from .errors import ExportError, naming
 from .files import create, open_regular
-from .graph import Head
 from .gen_parity import GenParity
+from .graph import Head
 from .parity import Parity
 from .publish import MANIFEST as MANIFEST
 from .publish import staging as staging

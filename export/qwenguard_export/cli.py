@@ -154,7 +154,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
     parser.add_argument(
-        "--answer", type=Path, metavar="FILE", help="TOML file with the texts of a Gen model's answer, if it has its own"
+        "--answer",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with the texts of a Gen model's answer, if it has its own",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

@@ -11,7 +11,8 @@ from . import limits
 from .errors import ExportError
 from .files import is_text, shown
 
-# What is exported, by config.json's `architectures`: a guard with heads of its own, or a causal LM that writes its verdict.
+# What is exported, by config.json's `architectures`: a guard with heads of its own, or a causal LM that writes
+# verdicts.
 STREAM, GEN = "stream", "gen"
 ARCHITECTURES = {"Qwen3ForGuardModel": STREAM, "Qwen3ForCausalLM": GEN}
 

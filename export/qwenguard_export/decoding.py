@@ -89,7 +89,7 @@ def _categories(result: Annotation, grammar: Grammar, pieces: Pieces, mode: str,
 
 
 def _decide(result: Annotation, choices: Choices) -> Generator[tuple[int, ...], Logits, np.ndarray]:
-    """The probability of each choice: the product of those of its tokens, each among the tokens that may stand there."""
+    """The probability of each choice: the product of its tokens', each among the tokens that may stand there."""
     probabilities = np.ones(len(choices))
     for prefix, children in _nodes(choices):
         ids = (*result.ids, *prefix)

@@ -11,7 +11,6 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from . import exported, gen_parity, parity, self_test
-from .config import GEN
 from .bundle import (
     GRAPH_FILE,
     MANIFEST,
@@ -22,6 +21,7 @@ from .bundle import (
     staging,
     write_file,
 )
+from .config import GEN
 from .files import printable
 from .graph import build_model, heads
 from .memory import peak_bytes
@@ -128,9 +128,7 @@ def _answer(source: Source) -> dict[str, Any] | None:
     return {"end_tokens": list(ends), **grammar.table(pieces)}
 
 
-def _measure(
-    source: Source, options: Options, folder: Path, model: ModelProto
-) -> parity.Parity | gen_parity.GenParity:
+def _measure(source: Source, options: Options, folder: Path, model: ModelProto) -> parity.Parity | gen_parity.GenParity:
     if source.config.variant == GEN:
         return _measure_gen(source, options, folder, model)
     steps = parity.progress_steps(model, source.config)

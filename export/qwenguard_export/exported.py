@@ -261,11 +261,13 @@ def _run(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) ->
     """Runs a part on each sequence; returns what the parts after it need."""
     session, names = _open(_cut(model, part), folder), sorted(part.outputs)
     outputs = [session.run(names, {name: known[name] for name in part.inputs}) for known in values]
-    return [_after(part, known, dict(zip(names, found, strict=True))) for known, found in zip(values, outputs, strict=True)]
+    return [
+        _after(part, known, dict(zip(names, found, strict=True))) for known, found in zip(values, outputs, strict=True)
+    ]
 
 
 def _run_vocabulary(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
-    """The same for the head of the whole vocabulary, a piece of it after the other: unpacked it would fill the memory."""
+    """The same for the head of the whole vocabulary, piece by piece: unpacked it would fill the memory."""
     node = part.nodes[0]
     inputs = [known[node.input[0]] for known in values]
     rows = np.concatenate(inputs)
@@ -324,8 +326,8 @@ def _wanted(model: ModelProto) -> list[str]:
 
 
 def _parts(model: ModelProto) -> list[_Part]:
-    """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads; a vocabulary is a
-    part of its own."""
+    """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads. The head of a
+    vocabulary is a part of its own."""
     weights = {tensor.name for tensor in model.graph.initializer}
     needed = set(_wanted(model))
     parts = []

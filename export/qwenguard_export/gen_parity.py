@@ -62,7 +62,8 @@ class GenParity:
             )
         if precision == "fp32" and not self.max_prob_diff <= FP32_LIMIT:
             raise ExportError(
-                f"parity: the fp32 graph differs from the checkpoint by {self.max_prob_diff:.2e}, more than {FP32_LIMIT:.0e}"
+                f"parity: the fp32 graph differs from the checkpoint by {self.max_prob_diff:.2e}, "
+                f"more than {FP32_LIMIT:.0e}"
             )
 
 
@@ -92,19 +93,21 @@ def measure(
     found = exported.evaluate(model, folder, sequences, progress, rows)
     exported.require_finite(found, "parity")
     by_graph = np.split(found[CANDIDATES], np.cumsum([len(ids) for ids in sequences])[:-1])
+    first = min(len(one.prompt) for one in annotations)
     known = {
         tuple(ids[: end + 1]): logits[end]
         for ids, logits in zip(sequences, by_graph, strict=True)
-        for end in range(len(ids))
+        for end in range(first, len(ids))
     }
     again = []
     for index in range(len(annotations)):
         annotation, asking = _start(text, index)
         _follow(asking, known, candidates)
         again.append(annotation)
-    next_tokens = [
-        decoder.next_tokens(index, rows[index]) for index in range(len(annotations))
-    ], found[NEXT_TOKEN].argmax(axis=-1)
+    next_tokens = (
+        [decoder.next_tokens(index, rows[index]) for index in range(len(annotations))],
+        found[NEXT_TOKEN].argmax(axis=-1),
+    )
     return _compare(annotations, again, (by_reference, by_graph), (np.concatenate(next_tokens[0]), next_tokens[1]))
 
 
@@ -133,7 +136,7 @@ def _sequences(annotations: list[Annotation]) -> tuple[list[np.ndarray], list[np
 
 
 def _follow(asking: Asking, known: dict[tuple[int, ...], np.ndarray], candidates: tuple[int, ...]) -> None:
-    """Decodes with the graph's logits: up to where its answer leaves the reference's, beyond which they are not known."""
+    """Decodes with the graph's logits, up to where its answer leaves the reference's: beyond, they are not known."""
     try:
         ids = next(asking)
         while ids in known:
@@ -154,9 +157,7 @@ def _compare(
         for a, b in zip(one.probabilities, other.probabilities, strict=False)
     ]
     # What was asked beside the answers comes after them.
-    likeliest = [
-        np.concatenate([logits.argmax(axis=-1) for logits in side[: len(wanted)]]) for side in candidates
-    ]
+    likeliest = [np.concatenate([logits.argmax(axis=-1) for logits in side[: len(wanted)]]) for side in candidates]
     allowed = [
         one.decisions.get(tuple(one.ids[:end]), one.ids[end : end + 1])
         for one in wanted

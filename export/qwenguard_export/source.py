@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from . import limits
-from .answer import Grammar, read_grammar
+from .answer import MODES, Grammar, read_grammar
 from .checkpoint import LM_HEAD, Checkpoint, SafetensorsCheckpoint, check_tensors
 from .config import GEN, STREAM, ModelConfig, end_tokens, parse_config
 from .errors import ExportError
@@ -87,10 +88,25 @@ def _open_random(wanted: RandomModel, answer: Path | None) -> Source:
 def _read_text(folder: Path, tokenizer: Path, config: ModelConfig, answer: Path | None) -> Text:
     if config.variant == GEN:
         grammar = read_grammar(answer) if answer else Grammar()
-        return read_text(folder, tokenizer, config.vocab_size, JUDGED, grammar, answer is not None)
+        text = read_text(folder, tokenizer, config.vocab_size, JUDGED, grammar, answer is not None)
+        _check_room(text, config, folder)
+        return text
     if answer:
         raise ExportError(f"{answer}: an answer's texts are for Gen checkpoints, and this is a Stream checkpoint")
     return read_text(folder, tokenizer, config.vocab_size, CONVERSATIONS)
+
+
+def _check_room(text: Text, config: ModelConfig, folder: Path) -> None:
+    """A context that hardly holds the template's instructions would judge nothing."""
+    assert text.grammar and text.pieces
+    answers = (text.grammar.answers(mode) for mode in MODES)
+    longest = max(sum(len(text.pieces[piece]) for piece in answer) for answer in chain.from_iterable(answers))
+    needed = max(map(len, text.samples)) + longest + 1
+    if needed > config.context:
+        raise ExportError(
+            f"{folder / CONFIG_FILE}: max_position_embeddings: {config.context}, but the chat template makes "
+            f"{needed} tokens of a short conversation with its answer"
+        )
 
 
 def _end_tokens(folder: Path, config: ModelConfig) -> tuple[ModelConfig, list[Path]]:
@@ -103,7 +119,9 @@ def _end_tokens(folder: Path, config: ModelConfig) -> tuple[ModelConfig, list[Pa
     for token in config.end_tokens:
         if token >= config.vocab_size:
             where = files[-1] if files else folder / CONFIG_FILE
-            raise ExportError(f"{where}: eos_token_id: {token} is outside the model's vocabulary of {config.vocab_size}")
+            raise ExportError(
+                f"{where}: eos_token_id: {token} is outside the model's vocabulary of {config.vocab_size}"
+            )
     return config, files
 
 

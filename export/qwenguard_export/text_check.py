@@ -402,7 +402,9 @@ def check_judging(rendered: list[str], conversations: list[list[Message]], path:
             if message["content"] not in text:
                 raise ExportError(f"{path}: the chat template leaves out a message of the {message['role']}")
         if not text.strip() or text.rstrip().endswith("<|im_end|>"):
-            raise ExportError(f"{path}: the chat template does not open the assistant's turn: it is not one of a Gen model")
+            raise ExportError(
+                f"{path}: the chat template does not open the assistant's turn: it is not one of a Gen model"
+            )
 
 
 def check_names(rendered: list[str], conversations: list[list[Message]], grammar: Grammar, path: Path) -> None:
@@ -427,7 +429,8 @@ def tokenize_answer(tokenizer: Any, grammar: Grammar, tokens: Tokens, path: Path
     for text, ids in pieces.items():
         if not 0 < len(ids) <= limits.PIECE_TOKENS:
             raise ExportError(
-                f"{path}: {shown(repr(text))} of the answer is {len(ids)} tokens, 1 to {limits.PIECE_TOKENS} are supported"
+                f"{path}: {shown(repr(text))} of the answer is {len(ids)} tokens, "
+                f"1 to {limits.PIECE_TOKENS} are supported"
             )
     for mode in MODES:
         for answer in grammar.answers(mode):
@@ -438,5 +441,7 @@ def tokenize_answer(tokenizer: Any, grammar: Grammar, tokens: Tokens, path: Path
                 )
         another, ending = grammar.after_name(mode, pieces, tokens["turn_end"])
         if another == ending:
-            raise ExportError(f"{path}: the separator of categories and the end of their line begin with the same token")
+            raise ExportError(
+                f"{path}: the separator of categories and the end of their line begin with the same token"
+            )
     return pieces
