@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import tomllib
 from checkpoints import Spec, gen_config, gen_spec, random_tensors
 
 from qwenguard_export import exported
