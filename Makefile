@@ -53,8 +53,8 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 .PHONY: demo test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
-	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
-	bench-crossing clean
+	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
+	bench-load bench-crossing clean
 
 demo: $(runtime)
 	cargo build --release --locked --features cli
@@ -212,8 +212,8 @@ miri:
 		engine::tests::an_ a_failed_step cut_back_goes_on forks_share
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
-bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-load \
-	bench-crossing
+bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
+	bench-load bench-crossing
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --bench step --bench delta --bench attention --bench matmul
@@ -238,6 +238,10 @@ bench-open: $(runtime) target/bench/0.6B-int8
 
 bench-step-tokens: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench step_tokens -- target/bench/0.6B-int8
+
+bench-prefill: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench prefill -- target/bench/0.6B-int8
+	cargo bench --locked --bench prefill -- export/nano/bundle
 
 # One push in every language. Without a JDK of 22 or newer there is no java-ffm.
 bench-crossing: dist

@@ -25,6 +25,9 @@ use crate::{Error, Policy, Result, error::settings_from_toml};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The execution provider that computes the model. Default `"cpu"`, the only one in this version. One that is not
+    /// there fails with [`Error::Provider`] when the guard is opened: no other takes its place.
+    pub provider: String,
     /// ONNX Runtime: where it is and how it runs.
     pub runtime: RuntimeConfig,
     /// The KV cache.
@@ -46,6 +49,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            provider: "cpu".to_owned(),
             runtime: RuntimeConfig::default(),
             cache: CacheConfig::default(),
             engine: EngineConfig::default(),

@@ -3,12 +3,15 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    CachePrecision, Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
-    bundle::{Bundle, Dimensions, Precision, limits},
+    Config, Error, Overflow, Policy, Result, Stats, Stream, TextToken,
+    bundle::{Bundle, QUERY_HEADS, RESPONSE_HEADS, limits},
     engine::{Engine, Limits},
-    model::{CacheFormat, PagedModel, PagedOptions},
+    model::{
+        CacheFormat, HeadId,
+        open::{self, Opened},
+    },
     process::{Opening, Owned, Process},
-    runtime::{Runtime, memory},
+    runtime::Runtime,
     self_test,
     text::{Renderer, Tokenizer, size},
     verdict::Labels,
@@ -35,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) renderer: Renderer,
     pub(crate) response_labels: Arc<Labels>,
     pub(crate) query_labels: Arc<Labels>,
+    /// The heads of level and category that judge answers.
+    pub(crate) response_heads: [HeadId; 2],
+    /// And those that judge prompts.
+    pub(crate) query_heads: [HeadId; 2],
     pub(crate) vocab_size: usize,
     pub(crate) overflow: Overflow,
     pub(crate) info: Info,
@@ -128,34 +135,12 @@ impl Guard {
             .map_err(|reason| bundle.file_error(TEMPLATE, reason))?;
 
         let runtime = Runtime::load(&config.runtime)?;
-        let format = match (config.cache.precision, manifest.precision) {
-            (CachePrecision::Fp32, _) | (CachePrecision::Auto, Precision::Fp32) => CacheFormat::Fp32,
-            (CachePrecision::Int8 | CachePrecision::Auto, _) => CacheFormat::Int8,
-        };
-        let options = PagedOptions {
-            format,
-            cache_bytes: match config.cache.mib {
-                0 => {
-                    let context = PagedModel::cache_bytes(&manifest.model, format, manifest.model.context);
-                    let most = context.saturating_mul(config.engine.max_streams);
-                    let blocks =
-                        limits::CACHE_BLOCKS.saturating_mul(PagedModel::cache_bytes(&manifest.model, format, 1));
-                    memory::default_cache_bytes(memory::limit(), context).min(most).min(blocks)
-                }
-                mib => mib.saturating_mul(1 << 20),
-            },
-            threads: match config.runtime.threads {
-                0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-                threads => threads,
-            },
-        };
-        let dims = &manifest.model;
-        check_views(config.engine.overflow, &options, dims)?;
-        let mut model = PagedModel::open(bundle, &runtime, &options)?;
+        let mut opened = open::open(bundle, &runtime, config)?;
         if config.self_test {
-            self_test::run(bundle, &tokenizer, &mut model, format)?;
+            self_test::run(bundle, &tokenizer, &mut *opened.model, opened.format)?;
         }
-        let cache_bytes_per_token = model.cache_bytes_per_token();
+        let Opened { model, format, provider } = opened;
+        let (dims, layout) = (&manifest.model, model.layout());
         let limits = Limits {
             context: dims.context,
             step_tokens: config.engine.step_tokens,
@@ -163,7 +148,7 @@ impl Guard {
             max_queued_tokens: config.engine.max_queued_tokens,
             idle: Some(config.engine.idle_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
         };
-        let engine = Engine::start(Box::new(model), limits)?;
+        let engine = Engine::start(model, limits)?;
         if engine.context() < dims.context {
             tracing::warn!(tokens = engine.context(), context = dims.context, "cache.mib holds less than the context");
         }
@@ -188,9 +173,9 @@ impl Guard {
             head_dim: dims.head_dim,
             vocab_size: dims.vocab_size,
             context: engine.context(),
-            cache_bytes_per_token,
+            cache_bytes_per_token: layout.block_bytes / layout.block_tokens,
             runtime: runtime.library().display().to_string(),
-            provider: "CPU".to_owned(),
+            provider: provider.to_owned(),
         };
         let shared = Shared {
             engine: Arc::new(engine),
@@ -198,6 +183,8 @@ impl Guard {
             renderer,
             response_labels: manifest.response_labels(&bundle.name())?,
             query_labels: manifest.query_labels(&bundle.name())?,
+            response_heads: head_ids(bundle, RESPONSE_HEADS)?,
+            query_heads: head_ids(bundle, QUERY_HEADS)?,
             vocab_size: dims.vocab_size,
             overflow: config.engine.overflow,
             info,
@@ -290,20 +277,11 @@ impl Shared {
     }
 }
 
-/// Answers that go on in views need a cache that holds a view, which is as long as the context.
-fn check_views(overflow: Overflow, options: &PagedOptions, dims: &Dimensions) -> Result<()> {
-    let needed = PagedModel::cache_bytes(dims, options.format, dims.context);
-    if overflow == Overflow::Error || options.cache_bytes >= needed {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
-         least as many",
-        options.cache_bytes >> 20,
-        dims.context,
-        needed.div_ceil(1 << 20)
-    );
-    Err(Error::Config { field: "cache.mib".into(), reason })
+/// Which of the bundle's heads have these names.
+fn head_ids(bundle: &Bundle, names: [&str; 2]) -> Result<[HeadId; 2]> {
+    let missing = |name| bundle.field_error("heads", format!("there is no head {name:?}"));
+    let [first, second] = names.map(|name| bundle.manifest.head(name).map(HeadId::new).ok_or_else(|| missing(name)));
+    Ok([first?, second?])
 }
 
 /// The control tokens of `guard.toml` must be special tokens of the tokenizer: text must not be able to spell them.

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::{
     Error, Result,
-    bundle::{Bundle, Precision, SelfTest},
-    model::{BlockId, CacheFormat, HeadLogits, Layout, Model, RaggedBatch},
+    bundle::{Bundle, Manifest, Precision, SelfTest},
+    model::{BlockId, CacheFormat, HeadId, HeadSet, Layout, Model, RaggedBatch, StepLogits},
     text::Tokenizer,
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model,
         }
     }
     let tolerance = tolerance(bundle.manifest.precision, format);
-    let differences = differences(tests, model).map_err(|error| match error {
+    let differences = differences(&bundle.manifest, model).map_err(|error| match error {
         Error::Inference(reason) => bundle.field_error("self_test", format!("the model cannot be run: {reason}")),
         other => other,
     })?;
@@ -53,7 +53,7 @@ pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model,
                  computes wrong",
                 tests[index].text
             );
-            return Err(bundle.field_error(&format!("self_test[{index}].{head}"), reason));
+            return Err(bundle.field_error(&format!("self_test[{index}].logits.{head}"), reason));
         }
     }
     Ok(())
@@ -61,7 +61,7 @@ pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model,
 
 /// What one head says of a text's last token, and what it should say.
 struct Difference<'a> {
-    head: &'static str,
+    head: &'a str,
     found: Vec<f32>,
     expected: &'a [f32],
 }
@@ -84,7 +84,9 @@ impl Difference<'_> {
 
 /// Computes all texts and compares each head. Texts are computed together, as far as they fit the cache: first all tokens
 /// but the last, then the last ones, so that rows in company and rows that read the cache are both seen.
-fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[Difference<'a>; 4]>> {
+fn differences<'a>(manifest: &'a Manifest, model: &mut dyn Model) -> Result<Vec<Vec<Difference<'a>>>> {
+    let tests = &*manifest.self_test;
+    let heads = (0..model.heads()).map(HeadId::new).collect();
     let layout = model.layout();
     let mut all = Vec::with_capacity(tests.len());
     let mut rest = tests;
@@ -100,9 +102,9 @@ fn differences<'a>(tests: &'a [SelfTest], model: &mut dyn Model) -> Result<Vec<[
             let reason = format!("{blocks} blocks of {block_tokens} tokens are too few for the bundle's self-test");
             return Err(Error::Config { field: "cache.mib".into(), reason });
         }
-        step(group, |test| 0..test.ids.len() - 1, model)?;
-        if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), model)? {
-            all.extend(group.iter().enumerate().map(|(row, test)| compare(test, &logits, row)));
+        step(group, |test| 0..test.ids.len() - 1, HeadSet::default(), model)?;
+        if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), heads, model)? {
+            all.extend(group.iter().enumerate().map(|(row, test)| compare(manifest, test, &logits, row)));
         }
         rest = later;
     }
@@ -113,13 +115,14 @@ fn blocks_of(test: &SelfTest, layout: Layout) -> usize {
     test.ids.len().div_ceil(layout.block_tokens)
 }
 
-/// One step with some tokens of each text, or none if there are no such tokens.
+/// One step with some tokens of each text, all of which are read by these heads, or none if there are no such tokens.
 fn step(
     tests: &[SelfTest],
     tokens: impl Fn(&SelfTest) -> Range<usize>,
+    heads: HeadSet,
     model: &mut dyn Model,
-) -> Result<Option<HeadLogits>> {
-    let mut batch = RaggedBatch::new();
+) -> Result<Option<StepLogits>> {
+    let mut batch = RaggedBatch::new(model.heads());
     // The last block goes to the first text: block numbers are not those that a mistake would give.
     let layout = model.layout();
     let mut free = tests.iter().map(|test| blocks_of(test, layout)).sum::<usize>();
@@ -128,21 +131,21 @@ fn step(
         let blocks: Vec<BlockId> = (0..blocks_of(test, layout)).map(|index| BlockId::new(free - 1 - index)).collect();
         free -= blocks.len();
         if !tokens.is_empty() {
+            let first = batch.tokens();
             batch.push(&test.ids[tokens.clone()], tokens.start, &blocks);
+            batch.want(heads, first..batch.tokens());
         }
     }
     if batch.tokens() == 0 { Ok(None) } else { model.run(&batch).map(Some) }
 }
 
-fn compare<'a>(test: &'a SelfTest, logits: &HeadLogits, row: usize) -> [Difference<'a>; 4] {
-    let HeadLogits { response, query } = logits;
-    [
-        ("response_risk", &response.risk, &test.response_risk),
-        ("response_category", &response.category, &test.response_category),
-        ("query_risk", &query.risk, &test.query_risk),
-        ("query_category", &query.category, &test.query_category),
-    ]
-    .map(|(head, found, expected)| Difference { head, found: found.row(row).to_vec(), expected })
+/// The heads that the text has logits of.
+fn compare<'a>(manifest: &'a Manifest, test: &'a SelfTest, logits: &StepLogits, row: usize) -> Vec<Difference<'a>> {
+    let heads = manifest.heads.iter().zip(&logits.heads).filter_map(|(head, found)| {
+        let (head, expected) = test.logits.get_key_value(&head.name)?;
+        Some(Difference { head, found: found.row(row).to_vec(), expected })
+    });
+    heads.collect()
 }
 
 #[cfg(test)]
@@ -151,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{PagedModel, PagedOptions, cpu_ops::isa::Isa},
+        model::{PagedOptions, cpu_ops::isa::Isa, paged::PagedModel},
         runtime::Runtime,
     };
 
@@ -180,9 +183,8 @@ mod tests {
                 let limit = tolerance(bundle.manifest.precision, format);
                 for isa in Isa::available() {
                     let mut model = PagedModel::open_with(&bundle, &runtime, &options, isa).unwrap();
-                    let differences = differences(&bundle.manifest.self_test, &mut model).unwrap();
-                    let largest = |difference: &[Difference; 4]| difference.each_ref().map(Difference::share);
-                    let largest = differences.iter().flat_map(largest).fold(0.0, f32::max);
+                    let differences = differences(&bundle.manifest, &mut model).unwrap();
+                    let largest = differences.iter().flatten().map(Difference::share).fold(0.0, f32::max);
                     println!("{}: cache {format:?}, {}: {largest:.5} of {limit}", bundle.name(), isa.name());
                     let mut all = differences.iter().flatten();
                     assert!(all.all(|difference| difference.is_within(limit)), "{}, {}", bundle.name(), isa.name());

@@ -6,6 +6,7 @@ use std::{fs, path::Path, time::Duration};
 
 use common::bundle;
 use qwenguard::{Config, Error, Guard};
+use toml::{Table, Value};
 
 /// A copy of a good bundle.
 fn copy() -> tempfile::TempDir {
@@ -86,19 +87,21 @@ fn a_changed_byte_is_found() {
 
 #[test]
 fn the_manifest_is_checked_field_by_field() {
-    let error = refusal("format = 1", "format = 2");
-    assert!(error.contains("format 2 is not supported"), "{error}");
+    for other in ["format = 1", "format = 3"] {
+        let error = refusal("format = 2", other);
+        assert!(error.contains(&other.replace(" = ", " ")) && error.contains("is not supported"), "{error}");
+    }
     let cases = [
-        ("format = 1", "", "format"),
+        ("format = 2", "", "format"),
         ("variant = \"stream\"", "variant = \"gen\"", "variant"),
         ("architecture = \"Qwen3ForGuardModel\"", "architecture = \"LlamaForCausalLM\"", "model.architecture"),
         ("num_heads = 4", "num_heads = 3", "model.num_heads"),
         ("num_layers = 2", "num_layers = 0", "model.num_layers"),
         ("num_layers = 2", "num_layers = 3", "paged.onnx"),
         ("precision = \"int8\"", "precision = \"int3\"", "precision"),
-        ("\"Unsafe\"", "\"Terrible\"", "labels.response_risk"),
-        ("\"Unsafe\"", "\"Safe\"", "labels.response_risk"),
-        ("    \"PII\",\n", "", "labels.response_category"),
+        ("\"Unsafe\"", "\"Terrible\"", "heads[0].labels"),
+        ("\"Unsafe\"", "\"Safe\"", "heads[0].labels"),
+        ("    \"PII\",\n", "", "self_test[0].logits.response_category"),
         ("turn_end = ", "turn_end = 1", "tokens"),
         ("[files.\"weights.bin\"]", "[files.\"../weights.bin\"]", "files"),
     ];
@@ -106,6 +109,163 @@ fn the_manifest_is_checked_field_by_field() {
         let error = refusal(from, to);
         assert!(error.contains(named), "{to}: {error}");
     }
+}
+
+/// The error of opening a bundle after an edit of what `guard.toml` says.
+fn refusal_of(edit: &dyn Fn(&mut Table)) -> String {
+    let folder = copy();
+    let path = folder.path().join("guard.toml");
+    let mut manifest: Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+    edit(&mut manifest);
+    let text = manifest.to_string();
+    fs::write(path, &text).unwrap();
+    let error = open(folder.path()).err().unwrap_or_else(|| panic!("accepted: {text}")).to_string();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+fn head(pairs: &[(&str, Value)]) -> Value {
+    Value::Table(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+}
+
+type Edit<'a> = (&'a dyn Fn(&mut Table), &'a str);
+
+fn are_refused(cases: &[Edit]) {
+    for (edit, expected) in cases {
+        let error = refusal_of(edit);
+        assert!(error.contains(expected), "{error} is not about {expected}");
+    }
+}
+
+fn set(table: &mut Table, index: usize, field: &str, value: Value) {
+    table["heads"][index].as_table_mut().unwrap().insert(field.to_owned(), value);
+}
+
+fn remove(table: &mut Table, index: usize, field: &str) {
+    table["heads"][index].as_table_mut().unwrap().remove(field).unwrap();
+}
+
+#[test]
+fn names_of_heads_are_checked() {
+    are_refused(&[
+        (&|table| drop(table.remove("heads")), "heads: 0 heads, 1 to 16 can be"),
+        (&|table| table["heads"] = Value::Array(vec![]), "heads: 0 heads, 1 to 16 can be"),
+        (
+            &|table| {
+                let heads = table["heads"].as_array_mut().unwrap();
+                heads.extend(vec![heads[0].clone(); 13]);
+            },
+            "heads: 17 heads",
+        ),
+        (&|table| set(table, 1, "name", "response_risk".into()), "heads[1].name: \"response_risk\" appears twice"),
+        (&|table| set(table, 1, "name", "query_rows".into()), "heads[1].name: \"query_rows\" is an input of rows"),
+        (&|table| set(table, 1, "name", "row_check".into()), "heads[1].name: \"row_check\" is something else"),
+        (&|table| set(table, 1, "name", "Category".into()), "heads[1].name: \"Category\" is not 1 to 64 letters"),
+        (&|table| set(table, 1, "name", "".into()), "heads[1].name: \"\" is not 1 to 64 letters"),
+        (&|table| set(table, 2, "rows", "a".repeat(65).into()), "heads[2].rows: \"aaa"),
+        (&|table| set(table, 2, "rows", "past_lens".into()), "heads[2].rows: \"past_lens\" is something else"),
+        (&|table| set(table, 2, "rows", "key_cache.0".into()), "heads[2].rows: \"key_cache.0\" is not 1 to 64"),
+        (&|table| remove(table, 2, "rows"), "missing field `rows`"),
+    ]);
+}
+
+#[test]
+fn kinds_of_heads_are_checked() {
+    let ids = |ids: &[i64]| Value::Array(ids.iter().map(|id| Value::Integer(*id)).collect());
+    let kind = |table: &mut Table, kind: &str| {
+        remove(table, 3, "labels");
+        set(table, 3, "kind", kind.into());
+    };
+    are_refused(&[
+        (
+            &|table| set(table, 0, "kind", "label".into()),
+            "heads[0].kind: \"label\" is not \"labels\", \"candidates\" or",
+        ),
+        (&|table| remove(table, 0, "labels"), "heads[0].labels: missing"),
+        (&|table| set(table, 0, "tokens", ids(&[1])), "heads[0].tokens: a head of kind \"labels\" has none"),
+        (
+            &|table| set(table, 0, "kind", "vocabulary".into()),
+            "heads[0].labels: a head of kind \"vocabulary\" has none",
+        ),
+        (&|table| kind(table, "candidates"), "heads[3].tokens: missing"),
+        (
+            &|table| (kind(table, "candidates"), set(table, 3, "tokens", ids(&[]))).1,
+            "heads[3].tokens: 0 tokens, 1 to 1024",
+        ),
+        (
+            &|table| (kind(table, "candidates"), set(table, 3, "tokens", ids(&[1, 640]))).1,
+            "heads[3].tokens: 640 is not below model.vocab_size 640",
+        ),
+        (
+            &|table| (kind(table, "candidates"), set(table, 3, "tokens", ids(&[1, 2, 1]))).1,
+            "heads[3].tokens: 1 appears twice",
+        ),
+        (&|table| kind(table, "vocabulary"), "heads[3].kind: \"query_category\" must be of kind \"labels\""),
+        (&|table| set(table, 2, "name", "other".into()), "heads: there is no head \"query_risk\""),
+    ]);
+}
+
+#[test]
+fn a_self_test_has_the_logits_of_the_heads() {
+    are_refused(&[
+        (
+            &|table| drop(table["self_test"][1]["logits"].as_table_mut().unwrap().remove("query_risk")),
+            "self_test[1].logits.query_risk: missing",
+        ),
+        (
+            &|table| drop(table["self_test"][1]["logits"].as_table_mut().unwrap().insert("x".into(), vec![1.0].into())),
+            "self_test[1].logits.x: there is no such head",
+        ),
+    ]);
+}
+
+/// What guard.toml says by itself may be fine: the graph must have it, and nothing else.
+#[test]
+fn the_graph_has_the_heads_of_the_manifest() {
+    let with_head = |table: &mut Table, extra: &[(&str, Value)]| {
+        table["heads"].as_array_mut().unwrap().push(head(extra));
+    };
+    let error = refusal_of(&|table| {
+        let labels = table["heads"][1]["labels"].as_array_mut().unwrap();
+        labels.pop();
+        for test in table["self_test"].as_array_mut().unwrap() {
+            test["logits"]["response_category"].as_array_mut().unwrap().pop();
+        }
+    });
+    let expected = "paged.onnx: output response_category is missing or not what guard.toml says, 7 classes for each of";
+    assert!(error.contains(expected), "{error}");
+    let error = refusal_of(&|table| {
+        with_head(
+            table,
+            &[("name", "next_token".into()), ("kind", "vocabulary".into()), ("rows", "next_token_rows".into())],
+        );
+    });
+    assert!(error.contains("paged.onnx: 10 inputs, 11 are expected"), "{error}");
+    let error = refusal_of(&|table| {
+        with_head(
+            table,
+            &[
+                ("name", "candidates".into()),
+                ("kind", "candidates".into()),
+                ("rows", "query_rows".into()),
+                ("tokens", vec![3, 5].into()),
+            ],
+        );
+        for test in table["self_test"].as_array_mut().unwrap() {
+            test["logits"].as_table_mut().unwrap().insert("candidates".into(), vec![0.5, 1.5].into());
+        }
+    });
+    assert!(error.contains("output candidates is missing or not what guard.toml says, 2 classes"), "{error}");
+}
+
+#[test]
+fn a_provider_that_cannot_be_had_is_named() {
+    let config = Config::from_toml("provider = \"cuda\"").unwrap();
+    let error = Guard::open_with(bundle("grouped-bf16", "int8"), &config).err().unwrap();
+    assert!(matches!(&error, Error::Provider { provider, .. } if provider == "cuda"), "{error}");
+    assert_eq!(error.to_string(), "execution provider cuda: this build has no such provider, it has cpu");
+    let error = refusal("[graphs.paged_cpu]", "[graphs.paged_gpu]");
+    assert!(error.contains("graphs: there is none for the execution provider cpu: paged_cpu"), "{error}");
 }
 
 /// A graph or tokenizer that is well sealed but nonsense inside.
@@ -198,11 +358,11 @@ fn dimensions_and_labels_have_limits() {
         ("head_dim = 32", "head_dim = 1032", "model.head_dim"),
         ("context = 2048", "context = 1048577", "model.context"),
         ("context = 2048", "context = 2049", "paged.onnx"),
-        ("    \"PII\",\n", "    \"Unethical Acts\",\n", "labels.response_category"),
-        ("    \"PII\",\n", "    \" \",\n", "labels.response_category"),
-        ("    \"PII\",\n", "    \"P\\nI\",\n", "labels.response_category"),
-        ("    \"PII\",\n", &"    \"PII\",\n".repeat(17), "labels.response_category"),
-        ("[labels]\n", &format!("[labels]\nx = {}\n", "[".repeat(100_000)), "guard.toml"),
+        ("    \"PII\",\n", "    \"Unethical Acts\",\n", "heads[1].labels"),
+        ("    \"PII\",\n", "    \" \",\n", "heads[1].labels"),
+        ("    \"PII\",\n", "    \"P\\nI\",\n", "heads[1].labels"),
+        ("    \"PII\",\n", &"    \"PII\",\n".repeat(17), "heads[1].labels"),
+        ("[[heads]]\n", &format!("[[heads]]\nx = {}\n", "[".repeat(100_000)), "guard.toml"),
         ("[graphs.paged_cpu]\nfile = \"paged.onnx\"", "[graphs.paged_cpu]\nfile = \"weights.bin\"", "graphs"),
         ("bytes = ", "bytes = 9223372036854775807 #", "files"),
     ];

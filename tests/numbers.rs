@@ -232,18 +232,18 @@ fn a_permuted_vocabulary_is_found() {
 #[test]
 fn a_wrong_self_test_is_named() {
     let logit = |table: &mut Table, logit: f64| {
-        table["self_test"][0]["query_risk"][1] = Value::Float(logit);
+        table["self_test"][0]["logits"]["query_risk"][1] = Value::Float(logit);
     };
     type Edit<'a> = (&'a dyn Fn(&mut Table), &'a str);
     let cases: [Edit; 9] = [
         (&|table| drop(table.remove("self_test")), "self_test: missing: export"),
         (&|table| table["self_test"] = Value::Array(vec![]), "self_test: missing: export"),
-        (&|table| logit(table, 1e6), "self_test[0].query_risk: the logits of \"The kettle"),
-        (&|table| logit(table, f64::NAN), "self_test[0].query_risk: not all logits are finite"),
-        (&|table| logit(table, 1e300), "self_test[0].query_risk: not all logits are finite"),
+        (&|table| logit(table, 1e6), "self_test[0].logits.query_risk: the logits of \"The kettle"),
+        (&|table| logit(table, f64::NAN), "self_test[0].logits.query_risk: not all logits are finite"),
+        (&|table| logit(table, 1e300), "self_test[0].logits.query_risk: not all logits are finite"),
         (
-            &|table| drop(table["self_test"][1]["query_risk"].as_array_mut().unwrap().pop()),
-            "self_test[1].query_risk: 2 logits",
+            &|table| drop(table["self_test"][1]["logits"]["query_risk"].as_array_mut().unwrap().pop()),
+            "self_test[1].logits.query_risk: 2 logits",
         ),
         (&|table| table["self_test"][2]["ids"][0] = Value::Integer(6144), "self_test[2].ids: 6144 is not below"),
         (&|table| table["self_test"][2]["ids"] = Value::Array(vec![]), "self_test[2].ids: 0 tokens"),

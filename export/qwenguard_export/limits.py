@@ -9,6 +9,10 @@ TOKENIZER_BYTES = 64 << 20
 TEMPLATE_BYTES = 256 << 10
 BUNDLE_BYTES = 1 << 42
 FILE_NAME_BYTES = 255
+# Heads of a model, that is outputs of its graph; bytes of their names; token ids that one compares.
+MODEL_HEADS = 16
+HEAD_NAME_BYTES = 64
+CANDIDATES = 1024
 # Labels of a head: QG_MAX_CATEGORIES in include/qwenguard.h.
 CATEGORIES = 16
 LABEL_BYTES = 256

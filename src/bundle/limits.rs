@@ -25,6 +25,15 @@ pub(crate) const FILES: usize = 64;
 /// Bytes of a file's name.
 pub(crate) const FILE_NAME_BYTES: usize = 255;
 
+/// Heads of a model, that is outputs of its graph.
+pub(crate) const MODEL_HEADS: usize = 16;
+
+/// Bytes of the name of such a head, or of the input with its rows.
+pub(crate) const HEAD_NAME_BYTES: usize = 64;
+
+/// Token ids that such a head compares.
+pub(crate) const CANDIDATES: usize = 1024;
+
 /// Categories of a head: as many as a verdict of the C interface carries.
 pub(crate) const CATEGORIES: usize = 16;
 
@@ -98,5 +107,5 @@ pub(crate) const TEMPLATE_FUEL: u64 = 100_000;
 /// See [`TEMPLATE_FUEL`].
 pub(crate) const TEMPLATE_FUEL_A_MESSAGE: u64 = 2_000;
 
-/// Blocks of the KV cache, of 32 tokens each.
+/// Blocks of the KV cache.
 pub(crate) const CACHE_BLOCKS: usize = 1 << 24;

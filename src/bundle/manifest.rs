@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::limits;
+use super::{
+    head::{self, Classes, FieldError, Head},
+    limits,
+};
 use crate::{
     Error, Result, Risk,
     error::{one_line, toml_reason},
@@ -12,7 +15,7 @@ use crate::{
 };
 
 /// The format this library reads.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// The contents of `guard.toml`.
 #[derive(Debug, Deserialize)]
@@ -23,9 +26,11 @@ pub(crate) struct Manifest {
     pub(crate) exporter: String,
     pub(crate) source: Source,
     pub(crate) model: Dimensions,
-    labels: LabelMaps,
+    #[serde(default)]
+    pub(crate) heads: Vec<Head>,
     pub(crate) tokens: SpecialTokens,
-    pub(crate) graphs: Graphs,
+    /// By the backend that they are made for.
+    pub(crate) graphs: BTreeMap<String, Graph>,
     pub(crate) files: BTreeMap<String, FileDigest>,
     #[serde(default)]
     pub(crate) self_test: Vec<SelfTest>,
@@ -70,14 +75,6 @@ pub(crate) struct Dimensions {
     pub(crate) context: usize,
 }
 
-#[derive(Debug, Deserialize)]
-struct LabelMaps {
-    response_risk: Vec<String>,
-    response_category: Vec<String>,
-    query_risk: Vec<String>,
-    query_category: Vec<String>,
-}
-
 /// Ids that the template's control tokens have in this tokenizer.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct SpecialTokens {
@@ -90,11 +87,6 @@ pub(crate) struct SpecialTokens {
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Graphs {
-    pub(crate) paged_cpu: Graph,
-}
-
-#[derive(Debug, Deserialize)]
 pub(crate) struct Graph {
     pub(crate) file: String,
 }
@@ -104,11 +96,17 @@ pub(crate) struct Graph {
 pub(crate) struct SelfTest {
     pub(crate) text: String,
     pub(crate) ids: Vec<u32>,
-    pub(crate) response_risk: Vec<f32>,
-    pub(crate) response_category: Vec<f32>,
-    pub(crate) query_risk: Vec<f32>,
-    pub(crate) query_category: Vec<f32>,
+    /// Of each head that is no vocabulary, by name.
+    pub(crate) logits: BTreeMap<String, Vec<f32>>,
 }
+
+/// The heads of the variant "stream" that the library judges by: level and category of an answer's tokens, and of a
+/// prompt's end.
+pub(crate) const RESPONSE_HEADS: [&str; 2] = ["response_risk", "response_category"];
+pub(crate) const QUERY_HEADS: [&str; 2] = ["query_risk", "query_category"];
+
+/// Files of every bundle, beside `guard.toml` and graphs.
+const OTHER_FILES: [&str; 3] = ["tokenizer.json", "chat_template.jinja", "weights.bin"];
 
 /// The most texts of a self-test, and the most tokens of one: opening a bundle is not to take long.
 const MAX_SELF_TESTS: usize = 16;
@@ -138,14 +136,16 @@ impl Manifest {
             _ => return Err(field_error(bundle, "format", "missing or not a number")),
         }
         let manifest: Manifest = toml::from_str(text).map_err(damaged)?;
+        let fail = |(field, reason): FieldError| field_error(bundle, &field, &reason);
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
+        head::check(&manifest.heads, &manifest.model).map_err(fail)?;
         manifest.response_labels(bundle)?;
         manifest.query_labels(bundle)?;
-        manifest.check_self_test().map_err(|(field, reason)| field_error(bundle, &field, &reason))?;
+        manifest.check_self_test().map_err(fail)?;
         Ok(manifest)
     }
 
-    fn check_self_test(&self) -> Result<(), (String, String)> {
+    fn check_self_test(&self) -> Result<(), FieldError> {
         let count = self.self_test.len();
         if count == 0 {
             return Err(("self_test".to_owned(), "missing: export the checkpoint again, with this version".to_owned()));
@@ -154,41 +154,73 @@ impl Manifest {
             return Err(("self_test".to_owned(), format!("{count} texts are more than {MAX_SELF_TESTS}")));
         }
         for (index, test) in self.self_test.iter().enumerate() {
-            let fail = |field: &str, reason: String| Err((format!("self_test[{index}].{field}"), reason));
-            let most = MAX_SELF_TEST_TOKENS.min(self.model.context);
-            if !(1..=most).contains(&test.ids.len()) {
-                return fail("ids", format!("{} tokens, not 1 to {most}", test.ids.len()));
-            }
-            if let Some(id) = test.ids.iter().find(|id| **id as usize >= self.model.vocab_size) {
-                return fail("ids", format!("{id} is not below model.vocab_size {}", self.model.vocab_size));
-            }
-            for (head, logits, labels) in [
-                ("response_risk", &test.response_risk, &self.labels.response_risk),
-                ("response_category", &test.response_category, &self.labels.response_category),
-                ("query_risk", &test.query_risk, &self.labels.query_risk),
-                ("query_category", &test.query_category, &self.labels.query_category),
-            ] {
-                if logits.len() != labels.len() {
-                    return fail(head, format!("{} logits, labels.{head} has {} labels", logits.len(), labels.len()));
+            let named = |(field, reason): FieldError| (format!("self_test[{index}].{field}"), reason);
+            self.check_ids(&test.ids).map_err(|reason| named(("ids".to_owned(), reason)))?;
+            self.check_logits(&test.logits).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), String> {
+        let most = MAX_SELF_TEST_TOKENS.min(self.model.context);
+        if !(1..=most).contains(&ids.len()) {
+            return Err(format!("{} tokens, not 1 to {most}", ids.len()));
+        }
+        match ids.iter().find(|id| **id as usize >= self.model.vocab_size) {
+            Some(id) => Err(format!("{id} is not below model.vocab_size {}", self.model.vocab_size)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_logits(&self, logits: &BTreeMap<String, Vec<f32>>) -> Result<(), FieldError> {
+        let listed = || self.heads.iter().filter(|head| head.classes() != Classes::Vocabulary);
+        if let Some(name) = logits.keys().find(|name| !listed().any(|head| head.name == **name)) {
+            return Err((format!("logits.{name}"), "there is no such head, or it is a vocabulary".to_owned()));
+        }
+        for head in listed() {
+            let (field, classes) = (format!("logits.{}", head.name), head.class_count(&self.model));
+            match logits.get(&head.name) {
+                None => return Err((field, "missing".to_owned())),
+                Some(logits) if logits.len() != classes => {
+                    return Err((field, format!("{} logits, the head has {classes} classes", logits.len())));
                 }
-                if !logits.iter().all(|logit| logit.is_finite()) {
-                    return fail(head, "not all logits are finite".to_owned());
+                Some(logits) if !logits.iter().all(|logit| logit.is_finite()) => {
+                    return Err((field, "not all logits are finite".to_owned()));
                 }
+                Some(_) => {}
             }
         }
         Ok(())
     }
 
+    /// The place of a head among the heads.
+    pub(crate) fn head(&self, name: &str) -> Option<usize> {
+        self.heads.iter().position(|head| head.name == name)
+    }
+
     /// Labels of the heads that read answers.
     pub(crate) fn response_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
-        let risks = parse_risks(bundle, "labels.response_risk", &self.labels.response_risk)?;
-        Ok(Arc::new(Labels { risks, categories: self.labels.response_category.clone() }))
+        self.labels(bundle, RESPONSE_HEADS)
     }
 
     /// Labels of the heads that read prompts.
     pub(crate) fn query_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
-        let risks = parse_risks(bundle, "labels.query_risk", &self.labels.query_risk)?;
-        Ok(Arc::new(Labels { risks, categories: self.labels.query_category.clone() }))
+        self.labels(bundle, QUERY_HEADS)
+    }
+
+    fn labels(&self, bundle: &str, [risk, category]: [&str; 2]) -> Result<Arc<Labels>> {
+        let labels = |name: &str| match self.head(name).map(|index| (index, self.heads[index].classes())) {
+            Some((index, Classes::Labels(labels))) => Ok((index, labels)),
+            Some((index, _)) => Err(field_error(
+                bundle,
+                &format!("heads[{index}].kind"),
+                &format!("{name:?} must be of kind \"labels\""),
+            )),
+            None => Err(field_error(bundle, "heads", &format!("there is no head {name:?}"))),
+        };
+        let (index, levels) = labels(risk)?;
+        let risks = parse_risks(bundle, &format!("heads[{index}].labels"), levels)?;
+        Ok(Arc::new(Labels { risks, categories: labels(category)?.1.to_vec() }))
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
@@ -226,8 +258,6 @@ impl Manifest {
         if !model.head_dim.is_multiple_of(8) {
             return Err(("model.head_dim", format!("{} is not a multiple of 8", model.head_dim)));
         }
-        check_categories("labels.response_category", &self.labels.response_category)?;
-        check_categories("labels.query_category", &self.labels.query_category)?;
         if !(1..=limits::USER_TOKENS).contains(&self.tokens.user.len()) {
             return Err(("tokens.user", format!("not 1 to {} tokens", limits::USER_TOKENS)));
         }
@@ -254,34 +284,24 @@ impl Manifest {
         if total > limits::BUNDLE_BYTES {
             return Err(("files", format!("{total} bytes or more, the limit is {}", limits::BUNDLE_BYTES)));
         }
-        let graph = self.graphs.paged_cpu.file.as_str();
-        let others = ["guard.toml", "tokenizer.json", "chat_template.jinja", "weights.bin"];
-        if others.contains(&graph) {
-            return Err(("graphs.paged_cpu.file", format!("{graph:?} is not a graph")));
+        for name in OTHER_FILES {
+            self.check_listed(name)?;
         }
-        for name in [graph, "tokenizer.json", "chat_template.jinja", "weights.bin"] {
-            if !self.files.contains_key(name) {
-                return Err(("files", format!("{name} is not listed")));
+        for graph in self.graphs.values().map(|graph| &*graph.file) {
+            if graph == "guard.toml" || OTHER_FILES.contains(&graph) {
+                return Err(("graphs", format!("{graph:?} is not a graph")));
             }
+            self.check_listed(graph)?;
         }
         Ok(())
     }
-}
 
-fn check_categories(field: &'static str, labels: &[String]) -> Result<(), (&'static str, String)> {
-    if !(1..=limits::CATEGORIES).contains(&labels.len()) {
-        return Err((field, format!("{} labels, 1 to {} can be", labels.len(), limits::CATEGORIES)));
-    }
-    for (index, label) in labels.iter().enumerate() {
-        if label.trim().is_empty() || label.len() > limits::LABEL_BYTES || label.contains(char::is_control) {
-            let reason = format!("{label:?} is not a name of 1 to {} bytes on one line", limits::LABEL_BYTES);
-            return Err((field, reason));
-        }
-        if labels[..index].contains(label) {
-            return Err((field, format!("{label:?} appears twice")));
+    fn check_listed(&self, file: &str) -> Result<(), (&'static str, String)> {
+        match self.files.contains_key(file) {
+            true => Ok(()),
+            false => Err(("files", format!("{file} is not listed"))),
         }
     }
-    Ok(())
 }
 
 fn parse_risks(bundle: &str, field: &str, labels: &[String]) -> Result<Vec<Risk>> {

@@ -2,6 +2,7 @@
 //! the digests of its files.
 
 mod file;
+mod head;
 mod identity;
 pub(crate) mod limits;
 mod manifest;
@@ -20,8 +21,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, error::one_line};
 
+pub(crate) use head::Head;
 use identity::Identity;
-pub(crate) use manifest::{Dimensions, Manifest, Precision, SelfTest, SpecialTokens};
+pub(crate) use manifest::{Dimensions, Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest, SpecialTokens};
 
 const MANIFEST: &str = "guard.toml";
 pub(crate) const WEIGHTS: &str = "weights.bin";

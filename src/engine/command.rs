@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{admission::Reservation, life::Life, reply::ReplySender};
+use crate::model::HeadSet;
 
 /// A sequence of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,13 +18,12 @@ pub(super) struct AppendId {
     pub(super) start: usize,
 }
 
-/// Which logits of appended tokens the caller wants.
+/// Which logits of appended tokens the caller wants: those of some heads, from the given appended token on. No head is
+/// computed for the tokens before it; if `from` is the number of appended tokens, for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Read {
-    /// The query heads, from the given appended token on.
-    Query { from: usize },
-    /// The response heads, from the given appended token on.
-    Response { from: usize },
+pub(crate) struct Read {
+    pub(crate) heads: HeadSet,
+    pub(crate) from: usize,
 }
 
 pub(super) enum Command {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Result, Stats,
-    model::{Model, RoleLogits},
+    model::{Logits, Model},
     process::Process,
 };
 
@@ -173,7 +173,7 @@ impl Sequence {
         let (sender, reply) = reply(notify);
         let pending = Pending { reply, engine: self.engine.clone(), append: id, count, open: true, _using: using };
         if count == 0 {
-            sender.send(Ok(RoleLogits::empty()));
+            sender.send(Ok(Logits::default()));
         } else {
             batch.push(mailbox, Command::Append(Append { id, tokens, read, reservation, reply: sender }));
         }
@@ -182,7 +182,7 @@ impl Sequence {
 
     /// Waits until the sequence's last append is computed and returns its logits. After an error the sequence is as it
     /// was before the append.
-    pub(crate) fn complete(&mut self, pending: Pending) -> Result<RoleLogits> {
+    pub(crate) fn complete(&mut self, pending: Pending) -> Result<Logits> {
         if pending.append != (AppendId { sequence: self.id, number: self.appends, start: self.len }) {
             return Err(Error::WrongState { call: "complete", state: "after the append was cancelled" });
         }
@@ -265,7 +265,7 @@ impl Pending {
         !self.engine.process.is_current() || self.reply.wait_until(deadline)
     }
 
-    fn take(mut self) -> Result<RoleLogits> {
+    fn take(mut self) -> Result<Logits> {
         self.engine.process.check()?;
         self.reply.wait();
         self.open = false;

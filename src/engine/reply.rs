@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{Error, Result, model::RoleLogits};
+use crate::{Error, Result, model::Logits};
 
 /// Called once, by the worker, when a reply is there. It must not wait: all streams wait for it.
 pub(crate) type Notify = Box<dyn FnOnce() + Send>;
@@ -18,7 +18,7 @@ struct Slot {
 }
 
 struct State {
-    reply: Option<Result<RoleLogits>>,
+    reply: Option<Result<Logits>>,
     notify: Option<Notify>,
 }
 
@@ -32,7 +32,7 @@ impl Slot {
 pub(super) struct ReplySender(Option<Arc<Slot>>);
 
 impl ReplySender {
-    pub(super) fn send(mut self, reply: Result<RoleLogits>) {
+    pub(super) fn send(mut self, reply: Result<Logits>) {
         self.put(reply);
     }
 
@@ -41,7 +41,7 @@ impl ReplySender {
         self.0 = None;
     }
 
-    fn put(&mut self, reply: Result<RoleLogits>) {
+    fn put(&mut self, reply: Result<Logits>) {
         let Some(slot) = self.0.take() else { return };
         let mut state = slot.lock();
         state.reply = Some(reply);
@@ -95,7 +95,7 @@ impl ReplyReceiver {
     }
 
     /// Waits for the reply and takes it.
-    pub(super) fn take(&self) -> Result<RoleLogits> {
+    pub(super) fn take(&self) -> Result<Logits> {
         self.wait();
         self.0.lock().reply.take().unwrap_or(Err(Error::EngineStopped))
     }

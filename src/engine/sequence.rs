@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2};
 
 use super::{
     admission::Reservation,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    model::{BlockId, HeadLogits, RaggedBatch, RoleLogits},
+    model::{BlockId, HeadId, RaggedBatch, StepLogits},
 };
 
 /// A sequence: its token ids, how many of them are in the cache, and the append in progress.
@@ -49,16 +49,16 @@ struct Running {
     read: Read,
     /// The next token whose logits are wanted. Tokens that are computed again after an eviction are not read again.
     next_row: usize,
-    rows: Rows,
+    /// Of each head that is read.
+    rows: Vec<(HeadId, Rows)>,
     reply: ReplySender,
 }
 
-/// Logits, row after row.
+/// Logits of a head, row after row.
 #[derive(Default)]
 struct Rows {
     count: usize,
-    risk: Vec<f32>,
-    category: Vec<f32>,
+    values: Vec<f32>,
 }
 
 /// Why a chunk's logits were not taken.
@@ -100,7 +100,7 @@ impl SequenceState {
         }
         self.tokens.extend(tokens);
         self.last_append = number;
-        let (Read::Query { from } | Read::Response { from }) = read;
+        let Read { heads, from } = read;
         self.running = Some(Running {
             reservation,
             since_step: step,
@@ -108,7 +108,7 @@ impl SequenceState {
             start,
             read,
             next_row: start + from,
-            rows: Rows::default(),
+            rows: heads.iter().map(|head| (head, Rows::default())).collect(),
             reply,
         });
     }
@@ -207,9 +207,13 @@ impl SequenceState {
         }
     }
 
-    /// Adds its next `count` tokens to a step's batch.
+    /// Adds its next `count` tokens to a step's batch, with the rows of them that are wanted.
     pub(super) fn start_chunk(&mut self, count: usize, batch: &mut RaggedBatch) -> ChunkStart {
+        let first = batch.tokens();
         batch.push(&self.tokens[self.cached..][..count], self.cached, &self.blocks);
+        if let Some(running) = &self.running {
+            batch.want(running.read.heads, first + running.skipped(self.cached, count)..first + count);
+        }
         let first = self.running.as_mut().filter(|running| !running.started);
         ChunkStart {
             recomputed: self.computed.saturating_sub(self.cached).min(count),
@@ -220,24 +224,20 @@ impl SequenceState {
         }
     }
 
-    /// Takes the logits of the next `count` tokens, which are rows `first..` of the step's, and publishes the blocks
-    /// that these tokens fill. Fails, and takes nothing, if any of them is not finite, wanted or not: keys and values
-    /// of such a token are no better than its logits, and nobody must build on them. The append is then to be failed.
+    /// Takes the wanted logits of the next `count` tokens, which are rows `first..` of the step's, and publishes the
+    /// blocks that these tokens fill. Fails, and takes nothing, if a row of any of them is not finite, wanted or not: keys
+    /// and values of such a token are no better, and nobody must build on them. The append is then to be failed.
     pub(super) fn commit(
         &mut self,
         step: u64,
         count: usize,
-        logits: &HeadLogits,
+        (batch, logits): (&RaggedBatch, &StepLogits),
         first: usize,
         pool: &mut BlockPool,
     ) -> Result<(), CommitError> {
         self.last_step = step;
         let (before, block) = (self.cached, pool.block_tokens());
-        let role = self.running.as_ref().map(|running| match running.read {
-            Read::Query { .. } => &logits.query,
-            Read::Response { .. } => &logits.response,
-        });
-        if let Some(row) = role.and_then(|role| role.first_not_finite(first..first + count)) {
+        if let Some(row) = logits.first_not_finite(batch, first..first + count) {
             return Err(CommitError::NotFinite { token: before + row - first });
         }
         let again = self.computed.saturating_sub(before).min(count);
@@ -248,19 +248,23 @@ impl SequenceState {
             let tokens = &self.tokens[index * block..][..block];
             self.blocks[index] = pool.publish(parent, tokens, self.blocks[index]);
         }
-        let (Some(running), Some(role)) = (&mut self.running, role) else { return Ok(()) };
+        let Some(running) = &mut self.running else { return Ok(()) };
         running.reservation.computed(count - again);
-        let skip = running.next_row.saturating_sub(before);
+        let skip = running.skipped(before, count);
         if skip < count {
             let wanted = self.tokens.len() - running.next_row;
-            running.rows.push(role, first + skip..first + count, wanted).map_err(CommitError::OutOfMemory)?;
+            for (head, rows) in &mut running.rows {
+                let logits = logits.rows(batch, *head, first + skip..first + count);
+                rows.push(logits, wanted).map_err(CommitError::OutOfMemory)?;
+            }
             running.next_row = self.cached;
         }
         if self.waiting() == 0
             && let Some(running) = self.running.take()
         {
             drop(running.reservation);
-            running.reply.send(running.rows.into_logits());
+            let logits = running.rows.into_iter().map(|(head, rows)| Ok((head, rows.into_matrix()?)));
+            running.reply.send(logits.collect());
         }
         Ok(())
     }
@@ -287,25 +291,27 @@ impl SequenceState {
     }
 }
 
+impl Running {
+    /// How many of `count` tokens after the first `before` of the sequence are not read.
+    fn skipped(&self, before: usize, count: usize) -> usize {
+        self.next_row.saturating_sub(before).min(count)
+    }
+}
+
 impl Rows {
-    /// Adds rows of a step's logits. `wanted` says how many are to come in all, these included.
-    fn push(&mut self, logits: &RoleLogits, rows: std::ops::Range<usize>, wanted: usize) -> Result<()> {
-        self.count += rows.len();
-        for (values, all) in [(&mut self.risk, &logits.risk), (&mut self.category, &logits.category)] {
-            let bytes = wanted * all.ncols() * size_of::<f32>();
-            let no_memory = |_: TryReserveError| Error::OutOfMemory { bytes, purpose: "logits" };
-            values.try_reserve(wanted * all.ncols()).map_err(no_memory)?;
-            values.extend(all.slice(s![rows.clone(), ..]));
-        }
+    /// Adds rows. `wanted` says how many are to come in all, these included.
+    fn push(&mut self, logits: ArrayView2<'_, f32>, wanted: usize) -> Result<()> {
+        self.count += logits.nrows();
+        let bytes = wanted * logits.ncols() * size_of::<f32>();
+        let no_memory = |_: TryReserveError| Error::OutOfMemory { bytes, purpose: "logits" };
+        self.values.try_reserve(wanted * logits.ncols()).map_err(no_memory)?;
+        self.values.extend(logits);
         Ok(())
     }
 
-    fn into_logits(self) -> Result<RoleLogits> {
-        let matrix = |values: Vec<f32>| {
-            let columns = values.len() / self.count.max(1);
-            Array2::from_shape_vec((self.count, columns), values)
-                .map_err(|error| Error::Inference(format!("logits of uneven rows: {error}")))
-        };
-        Ok(RoleLogits { risk: matrix(self.risk)?, category: matrix(self.category)? })
+    fn into_matrix(self) -> Result<Array2<f32>> {
+        let columns = self.values.len() / self.count.max(1);
+        Array2::from_shape_vec((self.count, columns), self.values)
+            .map_err(|error| Error::Inference(format!("logits of uneven rows: {error}")))
     }
 }

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{Batch, Engine, Limits, Pending, Read, Sequence, reply::Notify};
 use crate::{
     Error, Result, Stats,
-    model::{HeadLogits, Layout, Model, RaggedBatch, RoleLogits},
+    model::{HeadId, Layout, Logits, Model, RaggedBatch, StepLogits},
 };
 
 /// Tokens in a block.
@@ -28,8 +28,12 @@ struct Counters {
     largest_step: AtomicUsize,
     tokens: AtomicUsize,
     fail: AtomicBool,
+    /// Rows that heads were computed for.
+    head_rows: AtomicUsize,
     /// While it is set, the model does what damaged weights do: see [`BAD`].
     damaged: AtomicBool,
+    /// While it is set, the damage is in a head alone.
+    head_damaged: AtomicBool,
     panic: AtomicBool,
 }
 
@@ -60,10 +64,24 @@ impl Gate {
 /// A token that the model panics on.
 const UNKNOWN: i64 = 999_999;
 
-/// A token that damaged weights have no finite logits for; what goes to the cache looks sound, but is not.
+/// A token that damaged weights have no finite numbers for; what goes to the cache looks sound, but is not.
 const BAD: i64 = 777_777;
 
-/// The hash of a prefix as the model's logits give it: for the response heads, the negative for the query heads.
+/// A head whose logit is the hash of the tokens up to there, one whose logit is the negative of it, and one of two classes
+/// that says nothing.
+const RESPONSE: HeadId = HeadId::new(0);
+const QUERY: HeadId = HeadId::new(1);
+const DULL: HeadId = HeadId::new(2);
+
+fn response(from: usize) -> Read {
+    Read { heads: [RESPONSE, DULL].into_iter().collect(), from }
+}
+
+fn query(from: usize) -> Read {
+    Read { heads: [DULL, QUERY].into_iter().collect(), from }
+}
+
+/// The hash of a prefix as the model's logits give it.
 fn hash(prefix: impl IntoIterator<Item = i64>) -> f32 {
     let hash = prefix.into_iter().fold(7u64, |hash, id| (hash * 31 + id as u64) % 1_000_003);
     hash as f32
@@ -78,7 +96,11 @@ impl Model for HashModel {
         Layout { block_tokens: BLOCK, blocks: self.cache.len(), block_bytes: 100 }
     }
 
-    fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits> {
+    fn heads(&self) -> usize {
+        3
+    }
+
+    fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         self.counters.largest_step.fetch_max(batch.tokens(), Ordering::Relaxed);
         self.counters.tokens.fetch_add(batch.tokens(), Ordering::Relaxed);
         if let Some((entered, leave)) = &self.gate {
@@ -90,23 +112,41 @@ impl Model for HashModel {
         }
         assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
         assert!(!batch.input_ids.contains(&UNKNOWN), "on purpose");
-        let (mut rows, mut categories) = (Vec::new(), Vec::new());
-        let damaged = self.counters.damaged.load(Ordering::Relaxed);
+        let mut hashes = Vec::new();
         for (stream, blocks) in batch.blocks.iter().enumerate() {
             let (from, to) = (batch.cu_seqlens[stream] as usize, batch.cu_seqlens[stream + 1] as usize);
             for (offset, id) in batch.input_ids[from..to].iter().enumerate() {
                 let position = batch.past_lens[stream] as usize + offset;
-                let bad = damaged && *id == BAD;
-                self.cache[blocks[position / BLOCK] as usize][position % BLOCK] = if bad { 7 } else { *id };
+                let stored = if self.is(&self.counters.damaged, *id) { 7 } else { *id };
+                self.cache[blocks[position / BLOCK] as usize][position % BLOCK] = stored;
                 let stored = (0..=position).map(|at| self.cache[blocks[at / BLOCK] as usize][at % BLOCK]);
-                rows.push(hash(stored));
-                categories.push(if bad { f32::INFINITY } else { hash(Vec::new()) });
+                hashes.push(hash(stored));
             }
         }
-        let column =
-            |values: &[f32], sign: f32| Array2::from_shape_fn((values.len(), 1), |(row, _)| values[row] * sign);
-        let logits = |sign: f32| RoleLogits { risk: column(&rows, sign), category: column(&categories, sign) };
-        Ok(HeadLogits { response: logits(1.0), query: logits(-1.0) })
+        let damaged = |row: usize, flag: &AtomicBool| self.is(flag, batch.input_ids[row]);
+        let head = |head: HeadId, classes: usize, logit: &dyn Fn(usize) -> f32| {
+            let wanted = &batch.wanted[head.index()];
+            assert!(wanted.is_sorted_by(|a, b| a < b));
+            self.counters.head_rows.fetch_add(wanted.len(), Ordering::Relaxed);
+            Array2::from_shape_fn((wanted.len(), classes), |(row, _)| logit(wanted[row]))
+        };
+        let dull = |row: usize| if damaged(row, &self.counters.head_damaged) { f32::INFINITY } else { 0.5 };
+        let check = |row: usize| if damaged(row, &self.counters.damaged) { f32::NAN } else { 1.0 };
+        Ok(StepLogits {
+            heads: vec![
+                head(RESPONSE, 1, &|row| hashes[row]),
+                head(QUERY, 1, &|row| -hashes[row]),
+                head(DULL, 2, &dull),
+            ],
+            row_check: (0..hashes.len()).map(check).collect(),
+        })
+    }
+}
+
+impl HashModel {
+    /// Whether a token is the bad one while a flag is set.
+    fn is(&self, flag: &AtomicBool, id: i64) -> bool {
+        id == BAD && flag.load(Ordering::Relaxed)
     }
 }
 
@@ -145,9 +185,9 @@ fn append(sequence: &mut Sequence, tokens: &mut Vec<i64>, seed: u32, count: usiz
     let ids: Vec<u32> = (0..count as u32).map(|i| seed * 1000 + tokens.len() as u32 + i).collect();
     let before = tokens.len();
     tokens.extend(ids.iter().map(|id| i64::from(*id)));
-    let logits = sequence.append(ids, Read::Response { from: 0 }).unwrap();
+    let logits = sequence.append(ids, response(0)).unwrap();
     for row in 0..count {
-        assert_eq!(logits.risk[[row, 0]], hash(tokens[..before + row + 1].iter().copied()));
+        assert_eq!(logits.head(RESPONSE)[[row, 0]], hash(tokens[..before + row + 1].iter().copied()));
     }
 }
 
@@ -156,11 +196,11 @@ fn long_work_is_cut_into_steps_and_only_the_wanted_rows_come_back() {
     let (engine, counters) = engine(64, 50);
     let mut sequence = engine.sequence().unwrap();
     let ids: Vec<u32> = (0..130).collect();
-    let logits = sequence.append(ids.clone(), Read::Query { from: 128 }).unwrap();
-    assert_eq!(logits.risk.dim(), (2, 1));
-    assert_eq!(logits.risk[[1, 0]], -hash(ids.iter().map(|id| i64::from(*id))));
+    let logits = sequence.append(ids.clone(), query(128)).unwrap();
+    assert_eq!(logits.head(QUERY).dim(), (2, 1));
+    assert_eq!(logits.head(QUERY)[[1, 0]], -hash(ids.iter().map(|id| i64::from(*id))));
     assert_eq!(counters.largest_step.load(Ordering::Relaxed), 50);
-    assert_eq!(sequence.append(vec![], Read::Response { from: 0 }).unwrap().risk.nrows(), 0);
+    assert_eq!(sequence.append(vec![], response(0)).unwrap().head(RESPONSE).nrows(), 0);
     assert_eq!(sequence.len(), 130);
 }
 
@@ -191,11 +231,11 @@ fn a_failed_step_changes_nothing() {
     let mut tokens = Vec::new();
     append(&mut sequence, &mut tokens, 1, 70);
     counters.fail.store(true, Ordering::Relaxed);
-    let error = sequence.append(vec![1; 60], Read::Response { from: 0 }).unwrap_err();
+    let error = sequence.append(vec![1; 60], response(0)).unwrap_err();
     assert!(matches!(&error, Error::Inference(reason) if reason == "on purpose"), "{error}");
     append(&mut sequence, &mut tokens, 1, 40);
     counters.panic.store(true, Ordering::Relaxed);
-    let error = sequence.append(vec![1], Read::Response { from: 0 }).unwrap_err();
+    let error = sequence.append(vec![1], response(0)).unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
     append(&mut sequence, &mut tokens, 1, 40);
 }
@@ -258,18 +298,81 @@ fn nothing_is_kept_of_tokens_whose_logits_are_not_finite() {
     let mut first = engine.sequence().unwrap();
     append(&mut first, &mut Vec::new(), 9, 3);
     counters.damaged.store(true, Ordering::Relaxed);
-    let error = first.append(ids.clone(), Read::Response { from: last }).unwrap_err();
+    let error = first.append(ids.clone(), response(last)).unwrap_err();
     assert!(error.to_string().contains(&format!("token {} are not finite", 3 + BLOCK + 5)), "{error}");
     assert_eq!(first.len(), 3);
     let mut second = engine.sequence().unwrap();
-    second.append(ids.clone(), Read::Query { from: last }).unwrap_err();
+    second.append(ids.clone(), query(last)).unwrap_err();
     counters.damaged.store(false, Ordering::Relaxed);
     for mut sequence in [second, engine.sequence().unwrap()] {
-        let logits = sequence.append(ids.clone(), Read::Response { from: last }).unwrap();
-        assert_eq!(logits.risk[[0, 0]], hash(prompt.iter().copied()));
+        let logits = sequence.append(ids.clone(), response(last)).unwrap();
+        assert_eq!(logits.head(RESPONSE)[[0, 0]], hash(prompt.iter().copied()));
     }
     let mut tokens: Vec<i64> = (9000..9003).collect();
     append(&mut first, &mut tokens, 9, 2);
+}
+
+/// What is computed of heads is what was asked for: of a prompt its last row, of an answer all, of what is only to be in the
+/// cache nothing.
+#[test]
+fn heads_are_computed_for_wanted_rows_of_mixed_streams() {
+    let ((enter, entered), (leave, left)) = (mpsc::channel(), mpsc::channel());
+    let (engine, counters) = start(64, LIMITS, Some((enter, left)));
+    let gate = Gate { entered, leave };
+    let head_rows = || counters.head_rows.swap(0, Ordering::Relaxed);
+    let mut streams: Vec<_> = (0..4).map(|_| engine.sequence().unwrap()).collect();
+    let reads = [query(6), response(0), response(3), response(1)];
+    let texts: [&[i64]; 4] = [&[1, 2, 3, 4, 5, 6, 7], &[11, 12], &[21, 22, 23], &[31, 32]];
+    let mut batch = Batch::default();
+    let mut begun = Vec::new();
+    for ((stream, ids), read) in streams.iter_mut().zip(texts).zip(reads) {
+        let ids = ids.iter().map(|id| *id as u32).collect();
+        begun.push(stream.begin_append(ids, read, None, &mut batch).unwrap());
+    }
+    drop(batch);
+    let mut lengths = gate.enter();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [2, 2, 3, 7], "all are in one step");
+    gate.leave();
+    let logits: Vec<_> = streams.iter_mut().zip(begun).map(|(stream, begun)| stream.complete(begun).unwrap()).collect();
+    assert_eq!(head_rows(), 2 * (1 + 2 + 1));
+    assert_eq!(logits[0].head(QUERY)[[0, 0]], -hash(texts[0].iter().copied()));
+    assert_eq!(logits[0].head(DULL).dim(), (1, 2));
+    assert_eq!(logits[0].head(RESPONSE).nrows(), 0, "nobody asked for it");
+    check(texts[1], 2, &logits[1]);
+    assert_eq!(logits[2].head(RESPONSE).nrows(), 0);
+    assert_eq!(logits[2].head(DULL).nrows(), 0);
+    check(texts[3], 1, &logits[3]);
+    // A step without any wanted row, then what was only read into the cache is built on.
+    let silent = streams[2].begin(vec![24, 25], response(2), None).unwrap();
+    gate.enter();
+    gate.leave();
+    assert_eq!(streams[2].complete(silent).unwrap().head(RESPONSE).nrows(), 0);
+    assert_eq!(head_rows(), 0);
+    let spoken = begin(&mut streams[2], &[26]);
+    drop(gate);
+    check(&[21, 22, 23, 24, 25, 26], 1, &streams[2].complete(spoken).unwrap());
+}
+
+/// A row that is wanted of no head has no logits to be looked at, but its own numbers are.
+#[test]
+fn rows_that_nobody_wants_are_checked_and_heads_where_they_are_wanted() {
+    let (engine, counters) = engine(64, 50);
+    let mut sequence = engine.sequence().unwrap();
+    let ids = vec![1, BAD as u32, 2];
+    counters.damaged.store(true, Ordering::Relaxed);
+    for read in [response(0), response(2), response(3), query(2)] {
+        let error = sequence.append(ids.clone(), read).unwrap_err();
+        assert!(error.to_string().contains("token 1 are not finite"), "{error}");
+        assert_eq!(sequence.len(), 0);
+    }
+    counters.damaged.store(false, Ordering::Relaxed);
+    counters.head_damaged.store(true, Ordering::Relaxed);
+    for read in [response(0), query(1)] {
+        let error = sequence.append(ids.clone(), read).unwrap_err();
+        assert!(error.to_string().contains("token 1 are not finite"), "{error}");
+    }
+    check(&[1, BAD, 2], 1, &sequence.append(ids, response(2)).unwrap());
 }
 
 #[test]
@@ -277,12 +380,12 @@ fn limits_are_errors() {
     let (engine, _) = engine(4, 50);
     let mut sequence = engine.sequence().unwrap();
     // What the whole cache does not hold never passes: that is no reason to try again.
-    let error = sequence.append(vec![1; 4 * BLOCK + 1], Read::Response { from: 0 }).unwrap_err();
+    let error = sequence.append(vec![1; 4 * BLOCK + 1], response(0)).unwrap_err();
     assert!(matches!(error, Error::ContextFull { used: 0, wanted: 129, limit: 128 }), "{error}");
     assert!(error.to_string().contains("cache.mib"), "{error}");
     assert_eq!(engine.context(), 128);
     let (roomy, _) = start(64, LIMITS, None);
-    let error = roomy.sequence().unwrap().append(vec![1; 1001], Read::Response { from: 0 }).unwrap_err();
+    let error = roomy.sequence().unwrap().append(vec![1; 1001], response(0)).unwrap_err();
     assert!(matches!(error, Error::ContextFull { used: 0, wanted: 1001, limit: 1000 }), "{error}");
     append(&mut sequence, &mut Vec::new(), 1, 4 * BLOCK);
     let others: Vec<_> = (0..7).map(|_| engine.sequence().unwrap()).collect();
@@ -365,7 +468,7 @@ fn begin(sequence: &mut Sequence, ids: &[i64]) -> Pending {
 
 fn begin_in(sequence: &mut Sequence, ids: &[i64], batch: &mut Batch) -> Pending {
     let ids = ids.iter().map(|id| *id as u32).collect();
-    sequence.begin_append(ids, Read::Response { from: 0 }, None, batch).unwrap()
+    sequence.begin_append(ids, response(0), None, batch).unwrap()
 }
 
 /// What streams do with a batch for each call.
@@ -374,12 +477,12 @@ impl Sequence {
         self.begin_append(ids, read, notify, &mut Batch::default())
     }
 
-    fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<RoleLogits> {
+    fn append(&mut self, ids: Vec<u32>, read: Read) -> Result<Logits> {
         let pending = self.begin(ids, read, None)?;
         self.complete(pending)
     }
 
-    fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<RoleLogits> {
+    fn complete_by(&mut self, pending: Pending, deadline: Instant) -> Result<Logits> {
         if pending.wait_until(deadline) { self.complete(pending) } else { Err(Error::DeadlineExceeded) }
     }
 
@@ -388,11 +491,11 @@ impl Sequence {
     }
 }
 
-fn check(tokens: &[i64], appended: usize, logits: &RoleLogits) {
-    assert_eq!(logits.risk.nrows(), appended);
+fn check(tokens: &[i64], appended: usize, logits: &Logits) {
+    assert_eq!(logits.head(RESPONSE).nrows(), appended);
     for row in 0..appended {
         let end = tokens.len() - appended + row + 1;
-        assert_eq!(logits.risk[[row, 0]], hash(tokens[..end].iter().copied()));
+        assert_eq!(logits.head(RESPONSE)[[row, 0]], hash(tokens[..end].iter().copied()));
     }
 }
 
@@ -426,7 +529,7 @@ fn an_append_that_is_cancelled_when_it_is_done_never_was() {
     cancelled.wait();
     assert!(cancelled.is_ready());
     drop(cancelled);
-    check(&[5, 6], 2, &sequence.append(vec![5, 6], Read::Response { from: 0 }).unwrap());
+    check(&[5, 6], 2, &sequence.append(vec![5, 6], response(0)).unwrap());
     // Superseded by a later append, by a cut, by the end of the sequence.
     let first = begin(&mut sequence, &[1; 30]);
     let second = begin(&mut sequence, &[7]);
@@ -435,7 +538,7 @@ fn an_append_that_is_cancelled_when_it_is_done_never_was() {
     let cut = begin(&mut sequence, &[8]);
     sequence.cut(1).unwrap();
     assert!(matches!(sequence.complete(cut), Err(Error::WrongState { call: "complete", .. })));
-    check(&[5, 9], 1, &sequence.append(vec![9], Read::Response { from: 0 }).unwrap());
+    check(&[5, 9], 1, &sequence.append(vec![9], response(0)).unwrap());
     let orphan = begin(&mut sequence, &[10; 900]);
     drop(sequence);
     orphan.wait();
@@ -450,7 +553,7 @@ fn the_worker_says_once_that_an_answer_is_there() {
         let send = send.clone();
         Some(Box::new(move || send.send(what).unwrap()))
     };
-    let read = Read::Response { from: 0 };
+    let read = response(0);
     let nothing = sequence.begin(vec![], read, say("nothing")).unwrap();
     assert_eq!(calls.try_recv(), Ok("nothing"));
     assert!(nothing.is_ready());
@@ -538,7 +641,7 @@ fn equal_prefixes_are_computed_once() {
     let ask = |tokens: &[i64], from: usize| {
         let mut sequence = engine.sequence().unwrap();
         let ids = tokens.iter().map(|id| *id as u32).collect();
-        let logits = sequence.append(ids, Read::Response { from }).unwrap();
+        let logits = sequence.append(ids, response(from)).unwrap();
         check(tokens, tokens.len() - from, &logits);
         sequence
     };
@@ -569,7 +672,7 @@ fn cached_blocks_go_longest_unused_first_and_from_the_end() {
     let ids = |seed: u32, count: u32| -> Vec<u32> { (0..count).map(|i| seed * 1000 + i).collect() };
     let ask = |seed: u32, count: u32| {
         let mut sequence = engine.sequence().unwrap();
-        sequence.append(ids(seed, count), Read::Response { from: count as usize - 1 }).unwrap();
+        sequence.append(ids(seed, count), response(count as usize - 1)).unwrap();
     };
     ask(1, 4 * 32);
     ask(2, 4 * 32);
@@ -627,7 +730,7 @@ fn work_at_random(engine: &Arc<Engine>, rng: &mut SmallRng) {
                 tokens.extend((before..before + count).map(|at| text * 1000 + at as i64));
                 let from = rng.random_range(0..=count);
                 let ids = tokens[before..].iter().map(|id| *id as u32).collect();
-                let pending = sequence.begin(ids, Read::Response { from }, None).unwrap();
+                let pending = sequence.begin(ids, response(from), None).unwrap();
                 if operation == 4 {
                     tokens.truncate(before);
                 } else {
@@ -682,7 +785,7 @@ fn statistics_count_what_goes_wrong() {
     let stats = engine.stats();
     assert_eq!((stats.evictions, stats.prefix_hit_tokens, stats.recomputed_tokens), (2, 32, 64));
     counters.fail.store(true, Ordering::Relaxed);
-    first.append(vec![1], Read::Response { from: 0 }).unwrap_err();
+    first.append(vec![1], response(0)).unwrap_err();
     let stats = engine.stats();
     assert_eq!((stats.failed_steps, stats.queued_tokens, stats.waiting_streams), (1, 0, 0));
 }
@@ -698,7 +801,7 @@ fn a_failed_step_fails_only_the_streams_in_it() {
     drop(gate);
     assert!(first.complete(fails).unwrap_err().to_string().contains("panicked"));
     check(&[3, 4], 2, &second.complete(works).unwrap());
-    check(&[1], 1, &first.append(vec![1], Read::Response { from: 0 }).unwrap());
+    check(&[1], 1, &first.append(vec![1], response(0)).unwrap());
 }
 
 #[test]
@@ -785,7 +888,7 @@ fn too_many_waiting_tokens_are_busy_at_once() {
     // More than the limit, but nothing waits.
     let long = begin(&mut first, &[1; 140]);
     gate.enter();
-    let read = Read::Response { from: 0 };
+    let read = response(0);
     let error = second.begin(vec![1], read, None).err().unwrap();
     assert!(matches!(error, Error::Busy { limit: 100, .. }), "{error}");
     gate.leave();
@@ -804,7 +907,7 @@ fn too_many_waiting_tokens_are_busy_at_once() {
 #[test]
 fn an_idle_stream_expires_and_says_so() {
     let (engine, _) = start(64, Limits { idle: Some(Duration::from_nanos(1)), ..LIMITS }, None);
-    let read = Read::Response { from: 0 };
+    let read = response(0);
     let mut sequence = engine.sequence().unwrap();
     let mut fork = sequence.fork();
     stats_when(&engine, |stats| stats.expired_streams as usize == stats.open_streams);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Result, Stats,
-    model::{HeadLogits, Model, RaggedBatch},
+    model::{Model, RaggedBatch, StepLogits},
 };
 
 pub(super) struct Worker {
@@ -202,7 +202,7 @@ impl Worker {
             stats.step_streams.record(chunks.len() as f64);
         });
         match result {
-            Ok(logits) => self.commit(chunks, &logits),
+            Ok(logits) => self.commit(chunks, &batch, &logits),
             Err(error) => {
                 tracing::error!(%error, "step failed");
                 for chunk in chunks {
@@ -213,7 +213,7 @@ impl Worker {
     }
 
     fn batch(&mut self, chunks: &[Chunk]) -> RaggedBatch {
-        let mut batch = RaggedBatch::new();
+        let mut batch = RaggedBatch::new(self.model.heads());
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in chunks {
             let Some(sequence) = self.sequences.get_mut(&chunk.sequence) else { continue };
@@ -226,11 +226,11 @@ impl Worker {
         batch
     }
 
-    fn commit(&mut self, chunks: &[Chunk], logits: &HeadLogits) {
+    fn commit(&mut self, chunks: &[Chunk], batch: &RaggedBatch, logits: &StepLogits) {
         let mut first = 0;
         for chunk in chunks {
             if let Some(sequence) = self.sequences.get_mut(&chunk.sequence)
-                && let Err(error) = sequence.commit(self.step, chunk.tokens, logits, first, &mut self.pool)
+                && let Err(error) = sequence.commit(self.step, chunk.tokens, (batch, logits), first, &mut self.pool)
             {
                 let error = failed(self.model.name(), error);
                 tracing::error!(%error, "a stream's part of a step failed");
@@ -270,7 +270,7 @@ fn failed(model: &str, error: CommitError) -> Error {
 }
 
 /// Runs a step; a panic in it is an error of the step, not the end of the engine.
-fn run_guarded(model: &mut dyn Model, batch: &RaggedBatch) -> Result<HeadLogits> {
+fn run_guarded(model: &mut dyn Model, batch: &RaggedBatch) -> Result<StepLogits> {
     catch_unwind(AssertUnwindSafe(|| model.run(batch)))
         .unwrap_or_else(|_| Err(Error::Inference("the model panicked".into())))
 }

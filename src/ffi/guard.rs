@@ -164,10 +164,7 @@ impl qg_guard {
             }
             Ok(labels.categories().iter().map(c_string).collect())
         };
-        let categories = [
-            names(guard.query_labels(), "labels.query_category")?,
-            names(guard.response_labels(), "labels.response_category")?,
-        ];
+        let categories = [names(guard.query_labels(), "heads")?, names(guard.response_labels(), "heads")?];
         Ok(qg_guard { guard, categories })
     }
 

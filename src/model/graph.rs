@@ -2,17 +2,19 @@
 //! that fit each other and guard.toml.
 //!
 //! The runtime's kernels and our own trust shapes that they were told when the session was made. So every value's width
-//! is worked out here: a row for each token, of so many floats. Weights lie in the graph or in `weights.bin`, and
+//! is worked out here: a row for each token, or for each that is wanted of a head, of so many floats. Weights lie in the graph or in `weights.bin`, and
 //! nowhere else.
 
+mod node;
 mod tensors;
 
 use std::collections::HashMap;
 
 use prost::Message;
 
-use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::bundle::{Dimensions, limits};
+use super::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::bundle::{Dimensions, Head, limits};
+use node::{Attributes, inputs_of};
 use tensors::Tensors;
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
@@ -24,8 +26,7 @@ const LAYER_NODES: usize = 16;
 /// What a graph must fit.
 pub(super) struct Expected<'a> {
     pub(super) dims: &'a Dimensions,
-    /// The outputs beside the caches, and how many classes each has.
-    pub(super) heads: [(&'static str, usize); 4],
+    pub(super) heads: &'a [Head],
     /// Bytes of `weights.bin`.
     pub(super) weights: u64,
     /// The name of that file for the runtime, which follows no links to other folders.
@@ -43,9 +44,10 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
         let count = graph.node.len();
         return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
     }
-    let tensors = Tensors::new(&graph.initializer, expected.weights)?;
-    check_inputs(graph, expected.dims)?;
-    let mut check = Check { dims: expected.dims, tensors, values: HashMap::new(), layers: 0 };
+    let rows = row_inputs(expected.heads);
+    let tensors = Tensors::new(&graph.initializer, expected.weights, &rows)?;
+    check_inputs(graph, expected.dims, &rows)?;
+    let mut check = Check { dims: expected.dims, rows, tensors, values: HashMap::new(), hidden: None, layers: 0 };
     for node in &graph.node {
         let name = || format!("node {} {:?}", node.op_type(), node.name());
         check.node(node).map_err(|reason| format!("{}: {reason}", name()))?;
@@ -73,21 +75,38 @@ fn check_opsets(model: &ModelProto) -> Result<(), String> {
     Ok(())
 }
 
+/// The inputs that name the rows of heads, each once.
+pub(super) fn row_inputs(heads: &[Head]) -> Vec<&str> {
+    let mut rows: Vec<&str> = Vec::new();
+    for head in heads {
+        if !rows.contains(&&*head.rows) {
+            rows.push(&head.rows);
+        }
+    }
+    rows
+}
+
 /// The names of the graph's inputs, in order, with their types.
-fn inputs(dims: &Dimensions) -> Vec<(String, i32)> {
+fn inputs(dims: &Dimensions, rows: &[&str]) -> Vec<(String, i32)> {
     let fixed = [
         ("input_ids", TensorProto::INT64),
         ("cu_seqlens", TensorProto::INT32),
         ("past_lens", TensorProto::INT32),
         ("block_table", TensorProto::INT32),
     ];
-    let caches = (0..dims.num_layers).flat_map(|layer| [format!("key_cache.{layer}"), format!("value_cache.{layer}")]);
-    let caches = caches.map(|name| (name, TensorProto::UINT8));
-    fixed.into_iter().map(|(name, kind)| (name.to_owned(), kind)).chain(caches).collect()
+    let rows = rows.iter().map(|name| (*name, TensorProto::INT64));
+    let caches = caches(dims, "").into_iter().map(|name| (name, TensorProto::UINT8));
+    fixed.into_iter().chain(rows).map(|(name, kind)| (name.to_owned(), kind)).chain(caches).collect()
 }
 
-fn check_inputs(graph: &GraphProto, dims: &Dimensions) -> Result<(), String> {
-    let wanted = inputs(dims);
+/// The names of the caches, with a suffix for the outputs.
+fn caches(dims: &Dimensions, suffix: &str) -> Vec<String> {
+    let layers = 0..dims.num_layers;
+    layers.flat_map(|layer| ["key", "value"].map(|part| format!("{part}_cache{suffix}.{layer}"))).collect()
+}
+
+fn check_inputs(graph: &GraphProto, dims: &Dimensions, rows: &[&str]) -> Result<(), String> {
+    let wanted = inputs(dims, rows);
     if graph.input.len() != wanted.len() {
         return Err(format!("{} inputs, {} are expected", graph.input.len(), wanted.len()));
     }
@@ -106,8 +125,12 @@ fn element(value: &ValueInfoProto) -> Option<i32> {
 /// What the nodes so far have computed.
 struct Check<'g> {
     dims: &'g Dimensions,
+    /// The inputs that name rows.
+    rows: Vec<&'g str>,
     tensors: Tensors<'g>,
     values: HashMap<&'g str, Value>,
+    /// The hidden states that heads and the row check read.
+    hidden: Option<&'g str>,
     /// Layers whose attention was seen.
     layers: usize,
 }
@@ -115,18 +138,32 @@ struct Check<'g> {
 /// A value that a node computes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
-    /// Floats, a row of so many for each token.
-    Rows(usize),
+    /// Floats, so many in a row.
+    Rows(Of, usize),
     /// Rows of 16-bit floats, straight from the embedding.
     Half(usize),
     /// A cache, after its layer.
     Cache,
+    /// A float for each token.
+    Check,
+}
+
+/// What there are rows of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Tokens,
+    /// The rows that this input names: its place among the inputs of rows.
+    Wanted(usize),
 }
 
 impl<'g> Check<'g> {
     fn node(&mut self, node: &'g NodeProto) -> Result<(), String> {
         let value = match (node.domain(), node.op_type()) {
+            ("", "Gather") if node.input.first().is_some_and(|source| self.values.contains_key(&**source)) => {
+                self.wanted(node)?
+            }
             ("", "Gather") => self.embedding(node)?,
+            ("", "ReduceSum") => self.row_check(node)?,
             ("", "Cast") => self.cast(node)?,
             ("", "MatMul") => self.matmul(node)?,
             ("", "SimplifiedLayerNormalization") => self.norm(node)?,
@@ -144,24 +181,59 @@ impl<'g> Check<'g> {
     }
 
     fn define(&mut self, name: &'g str, value: Value) -> Result<(), String> {
-        let taken = name.is_empty() || self.tensors.get(name).is_ok() || is_input(name);
+        let taken = name.is_empty() || self.tensors.get(name).is_ok() || is_input(name, &self.rows);
         if taken || self.values.insert(name, value).is_some() {
             return Err(format!("output {name:?} has no name of its own"));
         }
         match value {
-            Value::Rows(width) | Value::Half(width) if !(1..=limits::GRAPH_WIDTH).contains(&width) => {
+            Value::Rows(_, width) | Value::Half(width) if !(1..=limits::GRAPH_WIDTH).contains(&width) => {
                 Err(format!("rows of {width} values, the limit is {}", limits::GRAPH_WIDTH))
             }
             _ => Ok(()),
         }
     }
 
-    /// The width of an input that is rows of floats.
-    fn rows(&self, name: &str) -> Result<usize, String> {
+    /// An input that is rows of floats: of what, and their width.
+    fn rows(&self, name: &str) -> Result<(Of, usize), String> {
         match self.values.get(name) {
-            Some(Value::Rows(width)) => Ok(*width),
+            Some(Value::Rows(of, width)) => Ok((*of, *width)),
             _ => Err(format!("input {name:?} is not computed before as rows of floats")),
         }
+    }
+
+    /// The width of an input that is a row of floats for each token.
+    fn tokens(&self, name: &str) -> Result<usize, String> {
+        match self.rows(name)? {
+            (Of::Tokens, width) => Ok(width),
+            _ => Err(format!("input {name:?} has no row for each token")),
+        }
+    }
+
+    /// Hidden states that heads or the row check read: all read the same, of the model's width.
+    fn hidden(&mut self, name: &'g str) -> Result<usize, String> {
+        let (width, hidden) = (self.tokens(name)?, *self.hidden.get_or_insert(name));
+        match width == self.dims.hidden_size && name == hidden {
+            true => Ok(width),
+            false => Err(format!("input {name:?} is not the hidden states {hidden:?}, of {}", self.dims.hidden_size)),
+        }
+    }
+
+    /// The rows of hidden states that are wanted.
+    fn wanted(&mut self, node: &'g NodeProto) -> Result<Value, String> {
+        let [hidden, rows] = inputs_of(node)?;
+        Attributes::of(node, &["axis"])?.is("axis", 0)?;
+        let input = self.rows.iter().position(|name| *name == rows);
+        let input = input.ok_or_else(|| format!("input {rows:?} is not the rows of a head"))?;
+        Ok(Value::Rows(Of::Wanted(input), self.hidden(hidden)?))
+    }
+
+    fn row_check(&mut self, node: &'g NodeProto) -> Result<Value, String> {
+        let [hidden, axes] = inputs_of(node)?;
+        Attributes::of(node, &["keepdims"])?.is("keepdims", 0)?;
+        if self.tensors.integer(axes)? != -1 {
+            return Err(format!("the axis {axes:?} is not -1"));
+        }
+        self.hidden(hidden).map(|_| Value::Check)
     }
 
     fn embedding(&self, node: &NodeProto) -> Result<Value, String> {
@@ -171,7 +243,7 @@ impl<'g> Check<'g> {
         let (rows, width) = (self.dims.vocab_size, self.dims.hidden_size);
         table.has(&[rows, width])?;
         match (ids, table.kind) {
-            ("input_ids", TensorProto::FLOAT) => Ok(Value::Rows(width)),
+            ("input_ids", TensorProto::FLOAT) => Ok(Value::Rows(Of::Tokens, width)),
             ("input_ids", TensorProto::FLOAT16 | TensorProto::BFLOAT16) => Ok(Value::Half(width)),
             _ => Err("it is not of floats, or its ids are not input_ids".to_owned()),
         }
@@ -181,7 +253,7 @@ impl<'g> Check<'g> {
         let [source] = inputs_of(node)?;
         Attributes::of(node, &["to"])?.is("to", TensorProto::FLOAT.into())?;
         match self.values.get(source) {
-            Some(Value::Half(width)) => Ok(Value::Rows(*width)),
+            Some(Value::Half(width)) => Ok(Value::Rows(Of::Tokens, *width)),
             _ => Err(format!("input {source:?} is not the embedding")),
         }
     }
@@ -190,9 +262,10 @@ impl<'g> Check<'g> {
         let [source, weights] = inputs_of(node)?;
         Attributes::of(node, &[])?;
         let weights = self.tensors.floats(weights)?;
+        let (of, width) = self.rows(source)?;
         match weights.dims[..] {
-            [inputs, outputs] if inputs == self.rows(source)? => Ok(Value::Rows(outputs)),
-            _ => Err(format!("weights {:?} do not fit rows of {}", weights.dims, self.rows(source)?)),
+            [inputs, outputs] if inputs == width => Ok(Value::Rows(of, outputs)),
+            _ => Err(format!("weights {:?} do not fit rows of {width}", weights.dims)),
         }
     }
 
@@ -201,39 +274,42 @@ impl<'g> Check<'g> {
         let attributes = Attributes::of(node, &["axis", "epsilon"])?;
         attributes.is("axis", -1)?;
         attributes.epsilon()?;
-        let width = self.rows(source)?;
+        let (of, width) = self.rows(source)?;
         self.tensors.floats(weight)?.has(&[width])?;
-        Ok(Value::Rows(width))
+        Ok(Value::Rows(of, width))
     }
 
     fn skip_norm(&mut self, node: &'g NodeProto) -> Result<(), String> {
         let [branch, stream, weight] = inputs_of(node)?;
         Attributes::of(node, &["epsilon"])?.epsilon()?;
-        let width = self.rows(branch)?;
-        if self.rows(stream)? != width {
-            return Err(format!("rows of {width} and of {} are added", self.rows(stream)?));
+        let width = self.tokens(branch)?;
+        if self.tokens(stream)? != width {
+            return Err(format!("rows of {width} and of {} are added", self.tokens(stream)?));
         }
         self.tensors.floats(weight)?.has(&[width])?;
+        let rows = Value::Rows(Of::Tokens, width);
         match &node.output[..] {
-            [normed] => self.define(normed, Value::Rows(width)),
+            [normed] => self.define(normed, rows),
             [normed, mean, deviation, sum] if mean.is_empty() && deviation.is_empty() => {
-                self.define(normed, Value::Rows(width))?;
-                self.define(sum, Value::Rows(width))
+                self.define(normed, rows)?;
+                self.define(sum, rows)
             }
             outputs => Err(format!("outputs {outputs:?} are not expected")),
         }
     }
 
-    /// Sizes of a matrix of quantised weights: inputs, outputs, and inputs that share a scale.
-    fn quantized(&self, source: &str, attributes: &Attributes, block: &str) -> Result<[usize; 3], String> {
+    /// What is multiplied by a matrix of quantised weights, and the matrix' sizes: inputs, outputs, and inputs that share a
+    /// scale.
+    fn quantized(&self, source: &str, attributes: &Attributes, block: &str) -> Result<(Of, [usize; 3]), String> {
         let (inputs, outputs, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size(block)?);
-        if inputs != self.rows(source)? {
-            return Err(format!("K is {inputs}, the rows have {}", self.rows(source)?));
+        let (of, width) = self.rows(source)?;
+        if inputs != width {
+            return Err(format!("K is {inputs}, the rows have {width}"));
         }
         if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&block) {
             return Err(format!("N {outputs} or the block {block} is out of range"));
         }
-        Ok([inputs, outputs, block])
+        Ok((of, [inputs, outputs, block]))
     }
 
     fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
@@ -243,30 +319,30 @@ impl<'g> Check<'g> {
         if !(0..=4).contains(&attributes.int("accuracy_level")?) {
             return Err("accuracy_level is not 0 to 4".to_owned());
         }
-        let [inputs, outputs, block] = self.quantized(source, &attributes, "block_size")?;
+        let (of, [inputs, outputs, block]) = self.quantized(source, &attributes, "block_size")?;
         let blocks = inputs.div_ceil(block);
         self.tensors.bytes(packed)?.has(&[outputs, blocks, block / 2])?;
         let scales = self.tensors.floats(scales)?;
         scales.has(&[outputs * blocks]).or_else(|_| scales.has(&[outputs, blocks]))?;
-        Ok(Value::Rows(outputs))
+        Ok(Value::Rows(of, outputs))
     }
 
     fn matmul_int8(&self, node: &NodeProto) -> Result<Value, String> {
         let [source, packed, scales] = inputs_of(node)?;
         let attributes = Attributes::of(node, &["K", "N", "block"])?;
-        let [inputs, outputs, block] = self.quantized(source, &attributes, "block")?;
+        let (of, [inputs, outputs, block]) = self.quantized(source, &attributes, "block")?;
         let shape = super::cpu_ops::matmul::Shape::new(inputs, outputs, block)?;
         self.tensors.bytes(packed)?.has(&shape.values_dims())?;
         self.tensors.floats(scales)?.has(&shape.scales_dims())?;
-        Ok(Value::Rows(outputs))
+        Ok(Value::Rows(of, outputs))
     }
 
     fn swiglu(&self, node: &NodeProto) -> Result<Value, String> {
         let [source] = inputs_of(node)?;
         Attributes::of(node, &[])?;
         match self.rows(source)? {
-            width if width.is_multiple_of(2) => Ok(Value::Rows(width / 2)),
-            width => Err(format!("rows of {width} have no two halves")),
+            (of, width) if width.is_multiple_of(2) => Ok(Value::Rows(of, width / 2)),
+            (_, width) => Err(format!("rows of {width} have no two halves")),
         }
     }
 
@@ -291,8 +367,8 @@ impl<'g> Check<'g> {
         if [keys, values] != caches || !batch || layer == self.dims.num_layers {
             return Err("the inputs of the batch or the caches are not those of the layer".to_owned());
         }
-        if self.rows(qkv)? != (num_heads + 2 * num_kv_heads) * head_dim {
-            return Err(format!("rows of {} are not queries, keys and values of the heads", self.rows(qkv)?));
+        if self.tokens(qkv)? != (num_heads + 2 * num_kv_heads) * head_dim {
+            return Err(format!("rows of {} are not queries, keys and values of the heads", self.tokens(qkv)?));
         }
         for table in [cos, sin] {
             self.tensors.floats(table)?.has(&[context, head_dim / 2])?;
@@ -308,25 +384,30 @@ impl<'g> Check<'g> {
         self.layers += 1;
         self.define(keys, Value::Cache)?;
         self.define(values, Value::Cache)?;
-        self.define(attended, Value::Rows(num_heads * head_dim))
+        self.define(attended, Value::Rows(Of::Tokens, num_heads * head_dim))
     }
 
-    /// The graph's outputs are the heads, with as many classes as there are labels, and every layer's caches.
+    /// The graph's outputs are the heads, with the classes that guard.toml lists and for their own rows, the row check,
+    /// and every layer's caches.
     fn outputs(&self, graph: &GraphProto, expected: &Expected) -> Result<(), String> {
         if self.layers != self.dims.num_layers {
             return Err(format!("{} layers, guard.toml says {}", self.layers, self.dims.num_layers));
         }
-        let heads = expected.heads.map(|(name, classes)| (name.to_owned(), Value::Rows(classes), TensorProto::FLOAT));
-        let caches = inputs(self.dims).into_iter().skip(4);
-        let caches = caches.map(|(name, kind)| (name.replace("_cache.", "_cache_out."), Value::Cache, kind));
-        let wanted: Vec<_> = heads.into_iter().chain(caches).collect();
-        for (name, value, kind) in &wanted {
+        let heads = expected.heads.iter().map(|head| {
+            let rows = self.rows.iter().position(|rows| *rows == head.rows).unwrap_or(usize::MAX);
+            let classes = head.class_count(self.dims);
+            let says = format!(", {classes} classes for each of {}", head.rows);
+            (head.name.clone(), Value::Rows(Of::Wanted(rows), classes), TensorProto::FLOAT, says)
+        });
+        let check = ("row_check".to_owned(), Value::Check, TensorProto::FLOAT, String::new());
+        let caches = caches(self.dims, "_out").into_iter();
+        let caches = caches.map(|name| (name, Value::Cache, TensorProto::UINT8, String::new()));
+        let wanted: Vec<_> = heads.chain([check]).chain(caches).collect();
+        for (name, value, kind, says) in &wanted {
             let output = graph.output.iter().find(|output| output.name() == name);
             let fits = output.and_then(element) == Some(*kind) && self.values.get(name.as_str()) == Some(value);
             if !fits {
-                let classes =
-                    if let Value::Rows(classes) = value { format!(" of {classes} classes") } else { "".into() };
-                return Err(format!("output {name} is missing or not what guard.toml says{classes}"));
+                return Err(format!("output {name} is missing or not what guard.toml says{says}"));
             }
         }
         match graph.output.len() == wanted.len() {
@@ -336,63 +417,12 @@ impl<'g> Check<'g> {
     }
 }
 
-fn is_input(name: &str) -> bool {
+fn is_input(name: &str, rows: &[&str]) -> bool {
     let cache = |prefix| name.strip_prefix(prefix).is_some_and(|layer: &str| layer.parse::<usize>().is_ok());
     ["input_ids", "cu_seqlens", "past_lens", "block_table"].contains(&name)
+        || rows.contains(&name)
         || cache("key_cache.")
         || cache("value_cache.")
-}
-
-fn inputs_of<const N: usize>(node: &NodeProto) -> Result<[&str; N], String> {
-    let names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    names.try_into().map_err(|names: Vec<&str>| format!("{} inputs, {N} are expected", names.len()))
-}
-
-/// A node's attributes, none but those it may have.
-struct Attributes<'g>(&'g [AttributeProto]);
-
-impl<'g> Attributes<'g> {
-    fn of(node: &'g NodeProto, names: &[&str]) -> Result<Self, String> {
-        for (index, attribute) in node.attribute.iter().enumerate() {
-            let twice = node.attribute[..index].iter().any(|other| other.name() == attribute.name());
-            if twice || !names.contains(&attribute.name()) {
-                return Err(format!("attribute {:?} is not expected or appears twice", attribute.name()));
-            }
-        }
-        Ok(Attributes(&node.attribute))
-    }
-
-    fn get(&self, name: &str, kind: i32) -> Result<&'g AttributeProto, String> {
-        let found = self.0.iter().find(|attribute| attribute.name() == name && attribute.r#type() == kind);
-        found.ok_or_else(|| format!("attribute {name} is missing or has the wrong type"))
-    }
-
-    fn int(&self, name: &str) -> Result<i64, String> {
-        Ok(self.get(name, AttributeProto::INT)?.i())
-    }
-
-    fn size(&self, name: &str) -> Result<usize, String> {
-        let value = self.int(name)?;
-        usize::try_from(value).map_err(|_| format!("attribute {name} is {value}"))
-    }
-
-    fn float(&self, name: &str) -> Result<f32, String> {
-        Ok(self.get(name, AttributeProto::FLOAT)?.f())
-    }
-
-    fn is(&self, name: &str, wanted: i64) -> Result<(), String> {
-        match self.int(name)? {
-            value if value == wanted => Ok(()),
-            value => Err(format!("attribute {name} is {value}, not {wanted}")),
-        }
-    }
-
-    fn epsilon(&self) -> Result<(), String> {
-        match self.float("epsilon")? {
-            epsilon if epsilon.is_finite() && epsilon >= 0.0 => Ok(()),
-            epsilon => Err(format!("epsilon is {epsilon}")),
-        }
-    }
 }
 
 #[cfg(test)]

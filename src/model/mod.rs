@@ -1,20 +1,52 @@
-//! The model: a ragged batch of new tokens in, the heads' logits for each of them out. Nothing above knows what ONNX
-//! is, nothing here knows what a stream says.
+//! The model: a ragged batch of new tokens in, the logits out of each head for the rows that are wanted of it. Nothing above
+//! knows what ONNX is, nothing here knows what a stream says or what a head is for.
 
+pub(crate) mod cache_size;
 pub(crate) mod cpu_ops;
 mod graph;
 mod onnx;
+pub(crate) mod open;
 pub(crate) mod paged;
 mod pool;
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::{Array2, ArrayView2, s};
 
 use crate::Result;
 
 pub(crate) use cpu_ops::attention::cache::CacheFormat;
-pub(crate) use paged::{PagedModel, PagedOptions};
+pub(crate) use paged::PagedOptions;
+
+/// A head of a model: its place among those that the bundle lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadId(u8);
+
+impl HeadId {
+    pub(crate) const fn new(index: usize) -> Self {
+        HeadId(index as u8)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// Some heads of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HeadSet(u32);
+
+impl HeadSet {
+    pub(crate) fn iter(self) -> impl Iterator<Item = HeadId> {
+        (0..u32::BITS as usize).filter(move |index| self.0 >> index & 1 == 1).map(HeadId::new)
+    }
+}
+
+impl FromIterator<HeadId> for HeadSet {
+    fn from_iter<T: IntoIterator<Item = HeadId>>(heads: T) -> Self {
+        HeadSet(heads.into_iter().fold(0, |set, head| set | 1 << head.index()))
+    }
+}
 
 /// A block of the KV cache: token slots in all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +75,7 @@ pub(crate) struct Layout {
 }
 
 /// New tokens of several streams, flattened to one axis.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RaggedBatch {
     /// `[tokens]`
     pub(crate) input_ids: Vec<i64>,
@@ -53,11 +85,20 @@ pub(crate) struct RaggedBatch {
     pub(crate) past_lens: Vec<i32>,
     /// Cache blocks of each stream, first to last.
     pub(crate) blocks: Vec<Vec<i32>>,
+    /// Of each head the rows, that is places among the tokens, whose logits are wanted: ascending.
+    pub(crate) wanted: Vec<Vec<usize>>,
 }
 
 impl RaggedBatch {
-    pub(crate) fn new() -> Self {
-        RaggedBatch { cu_seqlens: vec![0], ..RaggedBatch::default() }
+    /// An empty batch for a model of so many heads.
+    pub(crate) fn new(heads: usize) -> Self {
+        RaggedBatch {
+            input_ids: Vec::new(),
+            cu_seqlens: vec![0],
+            past_lens: Vec::new(),
+            blocks: Vec::new(),
+            wanted: vec![Vec::new(); heads],
+        }
     }
 
     /// Adds a stream's next tokens. `blocks` must have room for `past` and the new ones.
@@ -68,35 +109,66 @@ impl RaggedBatch {
         self.blocks.push(blocks.iter().map(|block| block.0 as i32).collect());
     }
 
+    /// Wants logits of heads for rows that come after those wanted so far.
+    pub(crate) fn want(&mut self, heads: HeadSet, rows: Range<usize>) {
+        for head in heads.iter() {
+            self.wanted[head.index()].extend(rows.clone());
+        }
+    }
+
     pub(crate) fn tokens(&self) -> usize {
         self.input_ids.len()
     }
+
+    /// Which of a head's wanted rows are among these.
+    fn places(&self, head: HeadId, rows: &Range<usize>) -> Range<usize> {
+        let place = |row: usize| self.wanted[head.index()].partition_point(|wanted| *wanted < row);
+        place(rows.start)..place(rows.end)
+    }
 }
 
-/// Logits of the four heads for every token of a batch, each `[tokens, classes]`.
+/// What a step gives.
 #[derive(Debug)]
-pub(crate) struct HeadLogits {
-    pub(crate) response: RoleLogits,
-    pub(crate) query: RoleLogits,
+pub(crate) struct StepLogits {
+    /// Of each head, `[wanted rows, classes]`.
+    pub(crate) heads: Vec<Array2<f32>>,
+    /// For each token of the batch a number that is finite only if all that the heads would read of it is, wanted or not.
+    pub(crate) row_check: Vec<f32>,
 }
 
-/// Logits of one role's two heads.
-#[derive(Debug, Clone)]
-pub(crate) struct RoleLogits {
-    pub(crate) risk: Array2<f32>,
-    pub(crate) category: Array2<f32>,
-}
-
-impl RoleLogits {
-    /// The first of these rows that has a logit which is not finite.
-    pub(crate) fn first_not_finite(&self, rows: Range<usize>) -> Option<usize> {
-        let finite = |row: ArrayView1<f32>| row.iter().all(|logit| logit.is_finite());
-        rows.into_iter().find(|row| !finite(self.risk.row(*row)) || !finite(self.category.row(*row)))
+impl StepLogits {
+    /// A head's logits for those of some rows that the batch wants of it.
+    pub(crate) fn rows(&self, batch: &RaggedBatch, head: HeadId, rows: Range<usize>) -> ArrayView2<'_, f32> {
+        self.heads[head.index()].slice(s![batch.places(head, &rows), ..])
     }
 
-    /// Logits of no token.
-    pub(crate) fn empty() -> Self {
-        RoleLogits { risk: Array2::zeros((0, 0)), category: Array2::zeros((0, 0)) }
+    /// The first of some rows that has a number which is not finite: of its check, or a logit that is wanted.
+    pub(crate) fn first_not_finite(&self, batch: &RaggedBatch, rows: Range<usize>) -> Option<usize> {
+        let checked = rows.clone().find(|row| !self.row_check[*row].is_finite());
+        let wanted = (0..self.heads.len()).map(HeadId::new).filter_map(|head| {
+            let logits = self.rows(batch, head, rows.clone());
+            let place = logits.rows().into_iter().position(|row| !row.iter().all(|logit| logit.is_finite()))?;
+            batch.wanted[head.index()].get(batch.places(head, &rows).start + place).copied()
+        });
+        checked.into_iter().chain(wanted).min()
+    }
+}
+
+/// Logits of some heads, `[rows, classes]` each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Logits(Vec<(HeadId, Array2<f32>)>);
+
+impl Logits {
+    /// A head's. Of a head that was not asked for, or no tokens, there are no rows.
+    pub(crate) fn head(&self, head: HeadId) -> ArrayView2<'_, f32> {
+        let found = self.0.iter().find(|(known, _)| *known == head);
+        found.map_or_else(|| ArrayView2::from(&[[]; 0]), |(_, logits)| logits.view())
+    }
+}
+
+impl FromIterator<(HeadId, Array2<f32>)> for Logits {
+    fn from_iter<T: IntoIterator<Item = (HeadId, Array2<f32>)>>(heads: T) -> Self {
+        Logits(heads.into_iter().collect())
     }
 }
 
@@ -108,6 +180,13 @@ pub(crate) trait Model: Send {
     /// How its KV cache is divided.
     fn layout(&self) -> Layout;
 
-    /// Runs one step. After an error the cache holds nothing new for any stream of the batch.
-    fn run(&mut self, batch: &RaggedBatch) -> Result<HeadLogits>;
+    /// How many heads it has.
+    fn heads(&self) -> usize;
+
+    /// Runs one step and gives the logits that the batch wants. After an error the cache holds nothing new for any
+    /// stream of the batch.
+    fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits>;
 }
+
+#[cfg(test)]
+mod tests;

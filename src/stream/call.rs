@@ -223,7 +223,7 @@ impl Stream {
         }
         self.sequence.truncate(keep, batch)?;
         let notify = notify.map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
-        let read = Read::Query { from: last - keep };
+        let read = Read { heads: self.shared.query_heads.into_iter().collect(), from: last - keep };
         let pending = self.sequence.begin_append(ids[keep..].to_vec(), read, notify, batch)?;
         Ok(Work::Prompt(BegunPrompt { pending, messages, ids, frame: conversation.frame }))
     }
@@ -232,7 +232,8 @@ impl Stream {
         let BegunPrompt { pending, messages, ids, frame } = begun;
         let logits = self.sequence.complete(pending)?;
         let labels = &self.shared.query_labels;
-        let verdict = Verdict::from_logits(labels, logits.risk.row(0), logits.category.row(0));
+        let [risk, category] = self.shared.query_heads.map(|head| logits.head(head));
+        let verdict = Verdict::from_logits(labels, risk.row(0), category.row(0));
         self.turn = Some(Turn { messages, answer: Answer::new(Tape::new(ids, frame)) });
         Ok(self.check(verdict))
     }

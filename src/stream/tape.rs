@@ -7,6 +7,7 @@ use crate::{
     Channel, Error, Overflow, Result, Verdict,
     engine::{Batch, Pending, Read, Sequence},
     guard::Shared,
+    model::HeadSet,
     text::{AnswerToken, Frame},
 };
 
@@ -59,6 +60,8 @@ pub(super) struct Feed {
     pub(super) append: Vec<AnswerToken>,
     /// The verdicts of those that are computed.
     pub(super) verdicts: Vec<Option<Verdict>>,
+    /// The heads that judge them.
+    heads: HeadSet,
     /// How many tokens of an answer the model sees at once.
     room: usize,
     running: Option<Running>,
@@ -113,8 +116,8 @@ impl Tape {
     ) -> Result<Feed> {
         let room = self.room(shared, kept, &append)?;
         self.cut(sequence, kept.len(), batch)?;
-        let verdicts = Vec::new();
-        let mut feed = Feed { keep: kept.len(), append, room, verdicts, running: None, held: self.held, notify };
+        let (verdicts, heads) = (Vec::new(), shared.response_heads.into_iter().collect());
+        let mut feed = Feed { keep: kept.len(), append, heads, room, verdicts, running: None, held: self.held, notify };
         self.run(sequence, kept, &mut feed, batch)?;
         Ok(feed)
     }
@@ -130,10 +133,10 @@ impl Tape {
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
         let logits = sequence.complete(pending)?;
+        let [risk, category] = shared.response_heads.map(|head| logits.head(head));
         feed.held = Some(Held { view, until });
         for (row, index) in (feed.at()..until).enumerate() {
-            let verdict =
-                || Verdict::from_logits(&shared.response_labels, logits.risk.row(row), logits.category.row(row));
+            let verdict = || Verdict::from_logits(&shared.response_labels, risk.row(row), category.row(row));
             feed.verdicts.push(feed.token(kept, index).judged.then(verdict));
         }
         self.run(sequence, kept, feed, &mut Batch::default())?;
@@ -162,7 +165,7 @@ impl Tape {
         let first_read = ids.len() + at - start;
         ids.extend((start..until).map(|index| feed.token(kept, index).id));
         let notify = feed.notify.clone().map(|notify| Box::new(move || notify()) as Box<dyn FnOnce() + Send>);
-        let pending = sequence.begin_append(ids, Read::Response { from: first_read }, notify, batch)?;
+        let pending = sequence.begin_append(ids, Read { heads: feed.heads, from: first_read }, notify, batch)?;
         feed.running = Some(Running { pending, view, until });
         Ok(())
     }

@@ -17,6 +17,8 @@ const PAGE: u64 = 4096;
 pub(super) struct Tensor {
     pub(super) kind: i32,
     pub(super) dims: Vec<usize>,
+    /// Of one that is a single integer.
+    integer: Option<i64>,
 }
 
 impl Tensor {
@@ -32,12 +34,13 @@ impl Tensor {
 pub(super) struct Tensors<'g>(HashMap<&'g str, Tensor>);
 
 impl<'g> Tensors<'g> {
-    pub(super) fn new(tensors: &'g [TensorProto], weights: u64) -> Result<Self, String> {
+    /// `rows` are the graph's inputs of rows, whose names no tensor may have.
+    pub(super) fn new(tensors: &'g [TensorProto], weights: u64, rows: &[&str]) -> Result<Self, String> {
         let mut known = HashMap::with_capacity(tensors.len());
         for proto in tensors {
             let name = proto.name();
             let tensor = check(proto, weights).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
-            if name.is_empty() || super::is_input(name) || known.insert(name, tensor).is_some() {
+            if name.is_empty() || super::is_input(name, rows) || known.insert(name, tensor).is_some() {
                 return Err(format!("tensor {name:?} has no name of its own"));
             }
         }
@@ -56,6 +59,10 @@ impl<'g> Tensors<'g> {
         self.of(name, TensorProto::UINT8, "bytes")
     }
 
+    pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
+        self.get(name)?.integer.ok_or_else(|| format!("tensor {name:?} is not one integer"))
+    }
+
     fn of(&self, name: &str, kind: i32, words: &str) -> Result<&Tensor, String> {
         let tensor = self.get(name)?;
         if tensor.kind == kind { Ok(tensor) } else { Err(format!("tensor {name:?} is not of {words}")) }
@@ -65,6 +72,7 @@ impl<'g> Tensors<'g> {
 fn check(proto: &TensorProto, weights: u64) -> Result<Tensor, String> {
     let kind = proto.data_type();
     let size: u64 = match kind {
+        TensorProto::INT64 => 8,
         TensorProto::FLOAT => 4,
         TensorProto::FLOAT16 | TensorProto::BFLOAT16 => 2,
         TensorProto::UINT8 => 1,
@@ -84,9 +92,14 @@ fn check(proto: &TensorProto, weights: u64) -> Result<Tensor, String> {
         _ => return Err("it is neither in raw_data nor in external_data".to_owned()),
     };
     match found == bytes {
-        true => Ok(Tensor { kind, dims: sizes }),
+        true => Ok(Tensor { kind, integer: integer(proto).filter(|_| sizes == [1]), dims: sizes }),
         false => Err(format!("{found} bytes, its dimensions {dims:?} take {bytes}")),
     }
+}
+
+fn integer(proto: &TensorProto) -> Option<i64> {
+    let bytes = proto.raw_data.as_deref().filter(|_| proto.data_type() == TensorProto::INT64)?;
+    Some(i64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// The bytes of a tensor in `weights.bin`.

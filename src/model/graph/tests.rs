@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::onnx::StringStringEntryProto;
+use crate::model::onnx::{AttributeProto, StringStringEntryProto};
 
 const GRAPH: &[u8] = include_bytes!("../../../export/nano/bundle/paged.onnx");
 
@@ -16,8 +16,19 @@ fn dims() -> Dimensions {
     }
 }
 
+/// The heads of the nano guard, after an edit.
+fn heads(edit: impl FnOnce(&mut toml::Table)) -> Vec<Head> {
+    let manifest = include_str!("../../../export/nano/bundle/guard.toml");
+    let mut manifest: toml::Table = manifest.parse().unwrap();
+    edit(&mut manifest);
+    manifest["heads"].clone().try_into().unwrap()
+}
+
 fn check(bytes: &[u8], dims: &Dimensions) -> Result<Vec<u8>, String> {
-    let heads = [("risk_logits", 3), ("category_logits", 8), ("query_risk_logits", 3), ("query_category_logits", 9)];
+    check_with(bytes, dims, &heads(|_| {}))
+}
+
+fn check_with(bytes: &[u8], dims: &Dimensions, heads: &[Head]) -> Result<Vec<u8>, String> {
     checked(bytes, &Expected { dims, heads, weights: 4108288, location: "weights.bin" })
 }
 
@@ -70,6 +81,7 @@ fn attributes_are_those_of_the_manifest() {
         ("Gather", "axis"),
         ("Cast", "to"),
         ("SimplifiedLayerNormalization", "axis"),
+        ("ReduceSum", "keepdims"),
     ] {
         for value in [(1 << 59) + 6, i64::MAX, i64::MIN, -7, 0x1_0000_0006, 12] {
             let reason = refusal(|graph| attribute(graph, operator, name).i = Some(value));
@@ -106,6 +118,67 @@ fn dimensions_are_those_of_the_graph() {
         edit(&mut dims);
         assert!(check(GRAPH, &dims).is_err(), "{dims:?}");
     }
+}
+
+#[test]
+fn heads_are_those_of_the_manifest() {
+    type Edit = fn(&mut toml::Table);
+    let edits: [(Edit, &str); 7] = [
+        (
+            |table| table["heads"][1]["labels"] = vec!["PII"; 7].into(),
+            "output response_category is missing or not what",
+        ),
+        (|table| table["heads"][2]["labels"] = vec!["Safe"; 4].into(), "output query_risk is missing or not what"),
+        (|table| table["heads"][0]["name"] = "other".into(), "output other is missing"),
+        // Heads of one role for the rows of the other, an input that is not there, inputs in another order.
+        (|table| table["heads"][0]["rows"] = "query_rows".into(), "is not"),
+        (|table| table["heads"][3]["rows"] = "response_rows".into(), "query_category is missing or not what"),
+        (|table| table["heads"][3]["rows"] = "other_rows".into(), "inputs"),
+        (|table| drop(table["heads"].as_array_mut().unwrap().pop()), "outputs, 10 are expected"),
+    ];
+    for (edit, expected) in edits {
+        let reason = check_with(GRAPH, &dims(), &heads(edit)).expect_err(expected);
+        assert!(reason.contains(expected), "{reason}");
+    }
+}
+
+/// Whatever else the sum of, or the rows of, would be: rows could be wrong unseen.
+#[test]
+fn heads_and_the_row_check_read_the_last_hidden_states() {
+    for operator in ["ReduceSum", "Gather"] {
+        let reason = refusal(|graph| {
+            let hidden = "/layers.1/mlp/down_proj/output".to_owned();
+            graph.node.iter_mut().rev().find(|node| node.op_type() == operator).unwrap().input[0] = hidden;
+        });
+        assert!(reason.contains("is not the hidden states"), "{reason}");
+    }
+    let axes = |graph: &mut GraphProto, value: i64| {
+        tensor(graph, "row_check.axes").raw_data = Some(value.to_le_bytes().to_vec())
+    };
+    for value in [0, 1, -2, i64::MIN] {
+        assert!(refusal(|graph| axes(graph, value)).contains("is not -1"));
+    }
+    refusal(|graph| tensor(graph, "row_check.axes").dims = vec![]);
+    refusal(|graph| tensor(graph, "row_check.axes").data_type = Some(TensorProto::FLOAT));
+    refusal(|graph| node(graph, "ReduceSum").input[1] = "norm".into());
+    refusal(|graph| graph.node.retain(|node| node.op_type() != "ReduceSum"));
+    // Rows of heads are no rows of tokens.
+    let reason = refusal(|graph| node(graph, "ReduceSum").input[0] = "/heads/response/pre/output".into());
+    assert!(reason.contains("/heads/response/pre/output"), "{reason}");
+    for rows in ["input_ids", "past_lens", "row_check.axes", "norm", "other_rows"] {
+        let reason = refusal(|graph| {
+            graph.node.iter_mut().rev().find(|node| node.op_type() == "Gather").unwrap().input[1] = rows.into();
+        });
+        assert!(reason.contains("is not the rows of a head"), "{reason}");
+    }
+    // The heads of prompts for the rows of answers.
+    let reason = refusal(|graph| {
+        graph.node.iter_mut().rev().find(|node| node.op_type() == "Gather").unwrap().input[1] = "response_rows".into();
+    });
+    assert!(
+        reason.contains("query_risk is missing or not what guard.toml says, 3 classes for each of query_rows"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -85,8 +85,8 @@ impl MatMulInt8Node {
         let inputs = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
         let (dims, activations) = tensor::<f32>(&inputs[0], 0)?;
         let rows = match *dims {
-            [rows, found] if rows > 0 && found == columns as i64 => rows as usize,
-            _ => return Err(format!("activations have the shape {dims:?}, expected [1 or more, {columns}]")),
+            [rows, found] if rows >= 0 && found == columns as i64 => rows as usize,
+            _ => return Err(format!("activations have the shape {dims:?}, expected [rows, {columns}]")),
         };
         let (values_dims, values) = tensor::<u8>(&inputs[1], 1)?;
         let (scales_dims, scales) = tensor::<f32>(&inputs[2], 2)?;
@@ -96,6 +96,10 @@ impl MatMulInt8Node {
         }
         let weights = PackedWeights::new(self.shape, values, scales)?;
         let output = Output(output_pointer(context, 0, &[rows as i64, outputs as i64])?);
+        if rows == 0 {
+            // A head that nobody wants in this step.
+            return Ok(());
+        }
         ACTIVATIONS.with_borrow_mut(|rounded| {
             rounded.reset(rows, self.shape)?;
             self.round(context, activations, rounded)?;

@@ -300,8 +300,8 @@ mod operator {
         let mut rng = SmallRng::seed_from_u64(7);
         let weights = random_weights(&mut rng, Shape::new(300, 1000, 32).unwrap());
         let mut session = session([("K", 300), ("N", 1000), ("block", 32)]).unwrap();
-        // Rounded by one thread and by several.
-        for count in [1, 130, 7] {
+        // Rounded by one thread and by several; of a head that nobody wants there are no rows.
+        for count in [1, 130, 0, 7] {
             let rows = random_values(&mut rng, count * 300);
             let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
             assert_eq!(found, multiply(Isa::detect(), &weights, &rows));
@@ -315,8 +315,6 @@ mod operator {
         let mut node = session([("K", 64), ("N", 40), ("block", 32)]).unwrap();
         let error = run(&mut node, &weights, [2, 63], &[0.0; 2 * 63]).unwrap_err();
         assert!(error.contains("MatMulInt8 node: activations have the shape [2, 63]"), "{error}");
-        let error = run(&mut node, &weights, [0, 64], &[]).unwrap_err();
-        assert!(error.contains("expected [1 or more, 64]"), "{error}");
         let other = random_weights(&mut rng, Shape::new(64, 72, 32).unwrap());
         let error = run(&mut node, &other, [1, 64], &[0.0; 64]).unwrap_err();
         assert!(error.contains("do not fit"), "{error}");

@@ -1,0 +1,205 @@
+//! The paged graph: its session, the KV pools bound to it, and its inputs and outputs.
+
+pub(super) mod cpu;
+
+use ndarray::{Array2, Axis, Ix1, Ix2};
+use ort::{
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, Session, SessionOutputs},
+    value::Tensor,
+};
+
+use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, graph, pool::Pool};
+use crate::{
+    Error, Result,
+    bundle::{Bundle, WEIGHTS, limits},
+};
+
+/// The output that shows rows which are not finite.
+const ROW_CHECK: &str = "row_check";
+
+/// How to open a [`PagedModel`].
+pub(crate) struct PagedOptions {
+    pub(crate) format: CacheFormat,
+    /// Bytes for keys and values of all layers together.
+    pub(crate) cache_bytes: usize,
+    pub(crate) threads: usize,
+}
+
+/// The paged graph with its KV pools.
+pub(crate) struct PagedModel {
+    name: String,
+    session: Session,
+    /// Each pool is bound as an input and as an output once.
+    binding: IoBinding,
+    /// The memory behind the binding; declared after it, so dropped after it.
+    _pools: Vec<Pool>,
+    layout: Layout,
+    vocab_size: usize,
+    heads: Vec<Head>,
+    /// The inputs that name rows.
+    rows: Vec<String>,
+}
+
+/// An output of the graph.
+struct Head {
+    name: String,
+    classes: usize,
+    /// Which of the inputs names its rows.
+    rows: usize,
+}
+
+/// A bundle's graph, after it was checked.
+struct Graph {
+    file: String,
+    bytes: Vec<u8>,
+    /// Where the weights are.
+    folder: String,
+}
+
+impl Graph {
+    /// Checks the graph of this name in guard.toml.
+    fn checked(bundle: &Bundle, name: &str) -> Result<Self> {
+        let manifest = &bundle.manifest;
+        let graph = manifest.graphs.get(name);
+        let file = graph.map(|graph| graph.file.clone());
+        let file = file.ok_or_else(|| bundle.field_error("graphs", format!("{name} is missing")))?;
+        let (folder, location) = bundle.place.weights()?;
+        let weights = bundle.place.len(WEIGHTS)?;
+        let expected = graph::Expected { dims: &manifest.model, heads: &manifest.heads, weights, location: &location };
+        let bytes = bundle.place.read(&file, limits::GRAPH_BYTES)?;
+        let bytes = graph::checked(&bytes, &expected).map_err(|reason| bundle.file_error(&file, reason))?;
+        Ok(Graph { file, bytes, folder })
+    }
+}
+
+impl PagedModel {
+    fn new(bundle: &Bundle, session: Session, binding: IoBinding, pools: Vec<Pool>, layout: Layout) -> Self {
+        let manifest = &bundle.manifest;
+        let rows: Vec<String> = graph::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
+        let heads = manifest.heads.iter().map(|head| Head {
+            name: head.name.clone(),
+            classes: head.class_count(&manifest.model),
+            rows: rows.iter().position(|rows| *rows == head.rows).unwrap_or(0),
+        });
+        PagedModel {
+            name: bundle.name(),
+            session,
+            binding,
+            _pools: pools,
+            layout,
+            vocab_size: manifest.model.vocab_size,
+            heads: heads.collect(),
+            rows,
+        }
+    }
+
+    /// The rows that each input names: those of its heads, ascending.
+    fn rows(&self, batch: &RaggedBatch) -> Vec<Vec<usize>> {
+        let mut rows = vec![Vec::new(); self.rows.len()];
+        for (head, wanted) in self.heads.iter().zip(&batch.wanted) {
+            let rows = &mut rows[head.rows];
+            if rows != wanted {
+                rows.extend(wanted);
+                rows.sort_unstable();
+                rows.dedup();
+            }
+        }
+        rows
+    }
+
+    fn bind_batch(&mut self, batch: &RaggedBatch, rows: &[Vec<usize>]) -> Result<()> {
+        let streams = batch.past_lens.len();
+        let width = batch.blocks.iter().map(Vec::len).max().unwrap_or(0);
+        let mut table = vec![0i32; streams * width];
+        for (row, blocks) in table.chunks_exact_mut(width.max(1)).zip(&batch.blocks) {
+            row[..blocks.len()].copy_from_slice(blocks);
+        }
+        let binding = &mut self.binding;
+        let cpu = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?;
+        for name in self.heads.iter().map(|head| &*head.name).chain([ROW_CHECK]) {
+            // Anew for every step: a bound output keeps the tensor, and so the shape, of the last run.
+            binding.bind_output_to_device(name, &cpu)?;
+        }
+        for (name, rows) in self.rows.iter().zip(rows) {
+            let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+            binding.bind_input(name, &Tensor::from_array(([rows.len()], rows))?)?;
+        }
+        binding.bind_input("input_ids", &Tensor::from_array(([batch.tokens()], batch.input_ids.clone()))?)?;
+        binding.bind_input("cu_seqlens", &Tensor::from_array(([streams + 1], batch.cu_seqlens.clone()))?)?;
+        binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
+        binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
+        Ok(())
+    }
+
+    /// The runtime's Gather would read outside its tables only after its own check, but its message would not name the
+    /// token, and it takes negative rows; an empty batch crashes some kernels.
+    fn check(&self, batch: &RaggedBatch) -> Result<()> {
+        let known = 0..self.vocab_size as i64;
+        if batch.tokens() == 0 || batch.input_ids.iter().any(|id| !known.contains(id)) {
+            return Err(Error::Inference("a batch is empty or has an unknown token id".into()));
+        }
+        let ascending = |rows: &Vec<usize>| rows.is_sorted_by(|a, b| a < b);
+        let inside = |rows: &Vec<usize>| rows.last().is_none_or(|last| *last < batch.tokens());
+        if batch.wanted.len() != self.heads.len() || !batch.wanted.iter().all(|rows| ascending(rows) && inside(rows)) {
+            return Err(Error::Inference("a batch wants rows or heads that are not there".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Model for PagedModel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    fn heads(&self) -> usize {
+        self.heads.len()
+    }
+
+    fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
+        self.check(batch)?;
+        let rows = self.rows(batch);
+        self.bind_batch(batch, &rows)?;
+        let outputs = self.session.run_binding(&self.binding)?;
+        let heads = self.heads.iter().zip(&batch.wanted);
+        let heads = heads.map(|(head, wanted)| head_logits(&outputs, head, &rows[head.rows], wanted));
+        Ok(StepLogits { heads: heads.collect::<Result<_>>()?, row_check: row_check(&outputs, batch.tokens())? })
+    }
+}
+
+/// The rows that are wanted of a head, of those that were computed. The runtime does not hold a graph to the shapes that
+/// it promises.
+fn head_logits(outputs: &SessionOutputs, head: &Head, rows: &[usize], wanted: &[usize]) -> Result<Array2<f32>> {
+    let view = outputs[&*head.name].try_extract_array::<f32>()?;
+    let view = view.into_dimensionality::<Ix2>().map_err(|error| unexpected(&head.name, &error))?;
+    if view.dim() != (rows.len(), head.classes) {
+        let shape = [rows.len(), head.classes];
+        return Err(unexpected(&head.name, &format!("its shape is {:?}, not {shape:?}", view.shape())));
+    }
+    if rows == wanted {
+        return Ok(view.to_owned());
+    }
+    let places: Vec<usize> = wanted.iter().map(|row| rows.partition_point(|known| known < row)).collect();
+    Ok(view.select(Axis(0), &places))
+}
+
+fn row_check(outputs: &SessionOutputs, tokens: usize) -> Result<Vec<f32>> {
+    let view = outputs[ROW_CHECK].try_extract_array::<f32>()?;
+    let view = view.into_dimensionality::<Ix1>().map_err(|error| unexpected(ROW_CHECK, &error))?;
+    match view.len() == tokens {
+        true => Ok(view.to_vec()),
+        false => Err(unexpected(ROW_CHECK, &format!("{} numbers, not {tokens}", view.len()))),
+    }
+}
+
+fn unexpected(output: &str, reason: &dyn std::fmt::Display) -> Error {
+    Error::Inference(format!("output {output}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests;
