@@ -239,8 +239,8 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
         _ => {
             let stream = &mut streams[index];
             let result = match call {
-                "push_text" => stream.push_text(&bytes(step)),
-                "push_thinking" => stream.push_thinking(&bytes(step)),
+                "push_text" => stream.push_text(bytes(step)),
+                "push_thinking" => stream.push_thinking(bytes(step)),
                 "push_tokens" => stream.push_tokens(&ids(step)),
                 "finish" => stream.finish(),
                 "truncate" => stream.truncate(number(step, "bytes")),
