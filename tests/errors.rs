@@ -26,7 +26,7 @@ fn source<T: std::error::Error + 'static>(error: &Error) -> &T {
 
 fn open(folder: &tempfile::TempDir) -> Error {
     let config = Config { verify_files: false, ..Config::default() };
-    Guard::open_with(folder.path(), &config).err().expect("it is damaged")
+    Guard::open_with(folder.path(), &config).expect_err("it is damaged")
 }
 
 #[test]
