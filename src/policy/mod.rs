@@ -55,7 +55,7 @@ pub enum Decision {
 /// The same in Rust, from [`Policy::strict`] or [`Policy::loose`]:
 ///
 /// ```
-/// use qwenguard::{Action, CategoryRule, Debounce, Policy};
+/// use qwenguard::policy::{Action, CategoryRule, Debounce, Policy};
 ///
 /// let mut policy = Policy::loose();
 /// policy.answer.debounce = Debounce::Window { hits: 3, of: 5 };
