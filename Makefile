@@ -25,6 +25,7 @@ venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
+gen_checkpoints := $(wildcard tests/golden/gen/checkpoints/*)
 exporter := target/venv/$(scripts)/qwenguard-export
 peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
@@ -188,10 +189,16 @@ $(venv): export/pyproject.toml
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
-$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py) $(foreach c,$(checkpoints),$(wildcard $(c)/*))
-	mkdir -p target/golden
+$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py) \
+		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
+	mkdir -p target/golden target/golden-gen
 	for checkpoint in $(checkpoints); do for precision in fp32 int8 int4; do \
 		$(exporter) "$$checkpoint" "target/golden/$$(basename $$checkpoint)-$$precision" \
+			--precision $$precision --no-parity --force || exit 1; \
+	done; done
+	for checkpoint in $(gen_checkpoints); do for precision in fp32 int8 int4; do \
+		$(exporter) "$$checkpoint" "target/golden-gen/$$(basename $$checkpoint)-$$precision" \
+			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
 			--precision $$precision --no-parity --force || exit 1; \
 	done; done
 	touch $@

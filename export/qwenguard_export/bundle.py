@@ -11,9 +11,10 @@ from typing import Any
 import tomli_w
 
 from . import __version__, limits
-from .config import ARCHITECTURE, ModelConfig
+from .config import GEN, ModelConfig
 from .errors import ExportError, naming
 from .files import create, open_regular
+from .gen_parity import GenParity
 from .graph import Head
 from .parity import Parity
 from .publish import MANIFEST as MANIFEST
@@ -63,41 +64,38 @@ def manifest(
     *,
     config: ModelConfig,
     heads: list[Head],
+    answer: dict[str, Any] | None,
     precision: str,
     block: int | None,
     source_name: str,
     source_sha256: dict[str, str],
     tokens: dict[str, int | list[int]],
     files: dict[str, FileRecord],
-    parity: Parity | None,
+    parity: Parity | GenParity | None,
     self_test: list[dict[str, Any]],
 ) -> bytes:
     """The text of guard.toml."""
-    document: dict[str, Any] = {"format": 2, "variant": "stream", "precision": precision}
+    document: dict[str, Any] = {"format": 2, "variant": config.variant, "precision": precision}
     if block is not None:
         document["block"] = block
     document["exporter"] = f"qwenguard-export {__version__}"
     document["source"] = {"name": source_name, "sha256": source_sha256}
     document["model"] = _model_table(config)
     document["heads"] = [head.table() for head in heads]
+    if answer is not None:
+        document["answer"] = answer
     document["tokens"] = tokens
     document["graphs"] = {"paged_cpu": {"file": GRAPH_FILE}}
     document["files"] = {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in files.items()}
     if parity is not None:
-        document["parity"] = {
-            "tokens": parity.tokens,
-            # Beyond these digits it is noise of the machine that ran the comparison.
-            "max_prob_diff": float(f"{parity.max_prob_diff:.2e}"),
-            "risk_agreement": round(parity.risk_agreement, 4),
-            "category_agreement": round(parity.category_agreement, 4),
-        }
+        document["parity"] = parity.table()
     document["self_test"] = self_test
     return tomli_w.dumps(document).encode()
 
 
 def _model_table(config: ModelConfig) -> dict[str, Any]:
     return {
-        "architecture": ARCHITECTURE,
+        "architecture": config.architecture,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "num_layers": config.num_layers,
@@ -105,8 +103,14 @@ def _model_table(config: ModelConfig) -> dict[str, Any]:
         "num_kv_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         "intermediate_size": config.intermediate_size,
-        "guard_inner_size": config.guard_inner_size,
+        **_own_sizes(config),
         "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": config.rope_theta,
         "context": config.context,
     }
+
+
+def _own_sizes(config: ModelConfig) -> dict[str, Any]:
+    if config.variant == GEN:
+        return {"tie_word_embeddings": config.tied}
+    return {"guard_inner_size": config.guard_inner_size}

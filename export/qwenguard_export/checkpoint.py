@@ -16,9 +16,12 @@ import ml_dtypes
 import numpy as np
 
 from . import limits
-from .config import ModelConfig
+from .config import STREAM, ModelConfig
 from .errors import ExportError, naming
 from .files import is_plain_name, open_regular, parse_json, read_bytes, read_up_to, require_file, shown
+
+# How many rows of two tensors are compared at a time.
+_COMPARED_ROWS = 1024
 
 DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -35,6 +38,9 @@ HEADS = {
     "query_risk": "query_risk_level_head.weight",
     "query_category": "query_category_head.weight",
 }
+
+EMBEDDING = "model.embed_tokens.weight"
+LM_HEAD = "lm_head.weight"
 
 _METADATA = "__metadata__"
 
@@ -64,8 +70,8 @@ def read(checkpoint: Checkpoint, name: str) -> np.ndarray:
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor the graph is made of, in the order in which the graph uses them."""
-    hidden, inner, head_dim = config.hidden_size, config.guard_inner_size, config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    hidden, head_dim = config.hidden_size, config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
     for layer in range(config.num_layers):
         prefix = f"model.layers.{layer}"
         shapes |= {
@@ -82,12 +88,26 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
             f"{prefix}.mlp.down_proj.weight": (hidden, config.intermediate_size),
         }
     shapes["model.norm.weight"] = (hidden,)
+    if config.variant == STREAM:
+        return shapes | _guard_heads(config)
+    return shapes if config.tied else shapes | {LM_HEAD: (config.vocab_size, hidden)}
+
+
+def _guard_heads(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config.hidden_size, config.guard_inner_size
+    assert inner is not None
+    shapes: dict[str, tuple[int, ...]] = {}
     for role in ("", "query_"):
         shapes[f"{role}risk_level_category_pre.weight"] = (inner, hidden)
         shapes[f"{role}risk_level_category_layernorm.weight"] = (inner,)
     for labels, name in HEADS.items():
         shapes[name] = (len(config.labels[labels]), inner)
     return shapes
+
+
+def head_of(config: ModelConfig) -> str:
+    """The tensor that is the LM head of a Gen model."""
+    return EMBEDDING if config.tied else LM_HEAD
 
 
 def check_tensors(checkpoint: Checkpoint, config: ModelConfig) -> None:
@@ -101,21 +121,37 @@ def check_tensors(checkpoint: Checkpoint, config: ModelConfig) -> None:
             raise ExportError(f"tensor {name}: shape {list(info.shape)}, config.json asks for {list(shape)}")
     if 4 * sum(math.prod(shape) for shape in expected.values()) > limits.BUNDLE_BYTES:
         raise ExportError(f"the tensors have more than {limits.BUNDLE_BYTES} bytes in float32")
+    if config.variant != STREAM and config.tied and LM_HEAD in checkpoint.tensors:
+        _require_copy(checkpoint)
     for name in checkpoint.tensors:
-        if name not in expected and not _is_unused(name):
+        if name not in expected and name != LM_HEAD:
             # A bias or an adapter that we silently left out would give wrong verdicts.
             raise ExportError(f"unexpected tensor {shown(name)}")
 
 
+def _require_copy(checkpoint: Checkpoint) -> None:
+    """Of a head that is stored although it is tied, programs would take the one or the other."""
+    embedding, head = checkpoint.tensors[EMBEDDING], checkpoint.tensors[LM_HEAD]
+    equal = embedding == head
+    for start in range(0, embedding.shape[0] if equal else 0, _COMPARED_ROWS):
+        stop = min(start + _COMPARED_ROWS, embedding.shape[0])
+        pair = (checkpoint.read_rows(name, start, stop).view(np.uint8) for name in (EMBEDDING, LM_HEAD))
+        equal = equal and np.array_equal(*pair)
+    if not equal:
+        raise ExportError(f"tensor {LM_HEAD}: differs from {EMBEDDING}, but tie_word_embeddings is true")
+
+
 def _is_unused(name: str) -> bool:
-    return name == "lm_head.weight" or name.endswith("rotary_emb.inv_freq")
+    return name.endswith("rotary_emb.inv_freq")
 
 
 class SafetensorsCheckpoint:
     """The tensors of a checkpoint folder, in one safetensors file or in shards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, has_lm_head: bool = False) -> None:
+        """A guard has no use for an LM head, whatever it holds: without `has_lm_head` there is none."""
         self.tensors: dict[str, TensorInfo] = {}
+        self._has_lm_head = has_lm_head
         self._places: dict[str, tuple[Path, int]] = {}
         self.files: list[Path] = []
         if os.path.lexists(folder / SINGLE_FILE):
@@ -159,7 +195,7 @@ class SafetensorsCheckpoint:
         for name in sorted((wanted or set()) - header.keys()):
             raise ExportError(f"{path}: missing tensor {shown(name)}, which {INDEX_FILE} places there")
         for name, entry in header.items():
-            if _is_unused(name):
+            if _is_unused(name) or (name == LM_HEAD and not self._has_lm_head):
                 continue
             if wanted is not None and name not in wanted:
                 raise ExportError(f"{path}: tensor {shown(name)}: {INDEX_FILE} does not place it there")

@@ -16,6 +16,7 @@ from .errors import ExportError, Interrupted, forget_interrupts, interrupt
 
 if TYPE_CHECKING:
     from .export import Options
+    from .source import RandomModel
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -24,7 +25,7 @@ _LINE = 2000
 
 _USAGE = """\
 %(prog)s CHECKPOINT OUT [--precision fp32|int8|int4] [options]
-       %(prog)s --random 0.6B|4B|8B|tiny OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
+       %(prog)s --random [gen-]0.6B|4B|8B|tiny OUT --tokenizer DIR_OR_FILE [--seed N] [options]"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,24 +112,31 @@ def _parse(arguments: list[str] | None) -> Options:
     values = parser.parse_args(arguments)
     _check(parser, values)
     from .export import Options
-    from .source import RandomModel
 
     *checkpoint, out = values.paths
     return Options(
-        source=checkpoint[0] if checkpoint else RandomModel(values.random, values.seed or 0, values.tokenizer),
+        source=checkpoint[0] if checkpoint else _random(values),
         out=out,
         precision=values.precision,
         block=values.block or 32,
         parity=values.parity,
         force=values.force,
+        answer=values.answer,
     )
+
+
+def _random(values: argparse.Namespace) -> RandomModel:
+    from .source import RandomModel
+
+    variant, _, size = values.random.rpartition("-")
+    return RandomModel(size, values.seed or 0, values.tokenizer, *([variant] if variant else []))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qwenguard-export",
         usage=_USAGE,
-        description="Turns a Qwen3Guard-Stream checkpoint into a libqwenguard bundle.",
+        description="Turns a Qwen3Guard-Stream or Qwen3Guard-Gen checkpoint into a libqwenguard bundle.",
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
     parser.add_argument("--precision", choices=["fp32", "int8", "int4"], default="int8", help="default: int8")
@@ -138,10 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument(
-        "--random", choices=["0.6B", "4B", "8B", "tiny"], help="random weights in the shapes of this model"
+        "--random",
+        choices=[variant + size for variant in ("", "gen-") for size in ("0.6B", "4B", "8B", "tiny")],
+        metavar="SIZE",
+        help="random weights in the shapes of this model: 0.6B, 4B, 8B or tiny; with gen- before it, of a Gen model",
     )
     parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
+    parser.add_argument(
+        "--answer",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with the texts of a Gen model's answer, if it has its own",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import limits
 from .errors import ExportError
 from .files import is_text, shown
 
-ARCHITECTURE = "Qwen3ForGuardModel"
+# What is exported, by config.json's `architectures`: a guard with heads of its own, or a causal LM that writes
+# verdicts.
+STREAM, GEN = "stream", "gen"
+ARCHITECTURES = {"Qwen3ForGuardModel": STREAM, "Qwen3ForCausalLM": GEN}
 
 # Where config.json has the labels of each head: the key of their number, the key of their map.
 LABEL_KEYS = {
@@ -37,11 +40,23 @@ class ModelConfig:
     num_kv_heads: int
     head_dim: int
     intermediate_size: int
-    guard_inner_size: int
     rms_norm_eps: float
     rope_theta: float
     context: int
-    labels: dict[str, list[str]]
+    # Of a Stream model: None and empty otherwise.
+    guard_inner_size: int | None = None
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    # Of a Gen model: whether the embedding is its LM head too, and the ids that end an answer.
+    tied: bool = False
+    end_tokens: tuple[int, ...] = ()
+
+    @property
+    def architecture(self) -> str:
+        return next(name for name, variant in ARCHITECTURES.items() if variant == self.variant)
+
+    @property
+    def variant(self) -> str:
+        return STREAM if self.labels else GEN
 
     @property
     def q_size(self) -> int:
@@ -57,7 +72,9 @@ def parse_config(data: Any, file: str = "config.json") -> ModelConfig:
     if not isinstance(data, dict):
         raise ExportError(f"{file}: not a JSON object")
     keys = _Keys(data, file)
+    variant = _variant(keys)
     _refuse_unsupported(keys)
+    own = _stream_keys(keys) if variant == STREAM else _gen_keys(keys)
     config = ModelConfig(
         vocab_size=keys.size("vocab_size", limits.VOCABULARY),
         hidden_size=keys.size("hidden_size", limits.HIDDEN_SIZE),
@@ -67,14 +84,10 @@ def parse_config(data: Any, file: str = "config.json") -> ModelConfig:
         head_dim=keys.size("head_dim", limits.HEAD_DIM),
         # Its gate and its values lie side by side.
         intermediate_size=keys.size("intermediate_size", limits.GRAPH_WIDTH // 2),
-        guard_inner_size=keys.size("guard_inner_size", limits.HIDDEN_SIZE),
         rms_norm_eps=keys.number("rms_norm_eps", *_EPSILON),
         rope_theta=_rope_theta(keys),
         context=keys.size("max_position_embeddings", limits.CONTEXT),
-        labels={
-            name: keys.labels(count, table, is_risk=name.endswith("risk"))
-            for name, (count, table) in LABEL_KEYS.items()
-        },
+        **own,
     )
     _check_layer_types(keys, config.num_layers)
     if config.num_heads % config.num_kv_heads:
@@ -82,6 +95,36 @@ def parse_config(data: Any, file: str = "config.json") -> ModelConfig:
     if config.head_dim % limits.HEAD_DIM_MULTIPLE:
         keys.fail("head_dim", f"{config.head_dim} is not a multiple of {limits.HEAD_DIM_MULTIPLE}")
     return config
+
+
+def _variant(keys: _Keys) -> str:
+    value = keys.required("architectures")
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) and value[0] in ARCHITECTURES:
+        return ARCHITECTURES[value[0]]
+    keys.fail("architectures", f"{shown(value)} is not supported, expected one of {', '.join(ARCHITECTURES)}")
+    raise AssertionError
+
+
+def _stream_keys(keys: _Keys) -> dict[str, Any]:
+    return {
+        "guard_inner_size": keys.size("guard_inner_size", limits.HIDDEN_SIZE),
+        "labels": {
+            name: keys.labels(count, table, is_risk=name.endswith("risk"))
+            for name, (count, table) in LABEL_KEYS.items()
+        },
+    }
+
+
+def _gen_keys(keys: _Keys) -> dict[str, Any]:
+    # Missing means untied, as for transformers.
+    return {"tied": bool(keys.data.get("tie_word_embeddings")), "end_tokens": keys.token_ids("eos_token_id")}
+
+
+def end_tokens(data: Any, file: str) -> tuple[int, ...]:
+    """The ids that end an answer, from generation_config.json; what it says of sampling is not followed."""
+    if not isinstance(data, dict):
+        raise ExportError(f"{file}: not a JSON object")
+    return _Keys(data, file).token_ids("eos_token_id")
 
 
 class _Keys:
@@ -128,6 +171,17 @@ class _Keys:
         if value is not None and value not in allowed:
             self.fail(key, f"{value!r} is not supported")
 
+    def token_ids(self, key: str) -> tuple[int, ...]:
+        """A key that may be missing: an id, or a list of ids."""
+        value = self.data.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if len(ids) > limits.END_TOKENS:
+            self.fail(key, f"{len(ids)} tokens, at most {limits.END_TOKENS} are supported")
+        for token in ids:
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < limits.VOCABULARY:
+                self.fail(key, f"expected token ids, found {shown(token)}")
+        return tuple(dict.fromkeys(ids))
+
     def labels(self, count_key: str, map_key: str, is_risk: bool) -> list[str]:
         count = self.size(count_key, limits.CATEGORIES)
         table = self.required(map_key)
@@ -166,7 +220,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _refuse_unsupported(keys: _Keys) -> None:
-    keys.expect("architectures", [ARCHITECTURE])
     keys.expect("model_type", "qwen3")
     keys.expect("hidden_act", "silu")
     for key in ("attention_bias", "mlp_bias", "use_sliding_window"):

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
-from . import exported, parity, self_test
+from . import exported, gen_parity, parity, self_test
 from .bundle import (
     GRAPH_FILE,
     MANIFEST,
@@ -21,6 +21,7 @@ from .bundle import (
     staging,
     write_file,
 )
+from .config import GEN
 from .files import printable
 from .graph import build_model, heads
 from .memory import peak_bytes
@@ -38,6 +39,8 @@ class Options:
     block: int = 32
     parity: bool = True
     force: bool = False
+    # A file with the texts of a Gen model's answer.
+    answer: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Report:
     largest_tensor: int
     build_peak: int | None
     peak: int | None
-    parity: parity.Parity | None
+    parity: parity.Parity | gen_parity.GenParity | None
 
     def lines(self) -> list[str]:
         lines = self.parity.lines() if self.parity else []
@@ -61,7 +64,7 @@ class Report:
 # What overflows shows as a number that is not finite, and these are looked for.
 @np.errstate(all="ignore")
 def export(options: Options) -> Report:
-    source = open_source(options.source)
+    source = open_source(options.source, options.answer)
     with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
         model = _build(source, options, folder, files)
@@ -70,7 +73,8 @@ def export(options: Options) -> Report:
         tests = _self_test(source, folder, model)
         document = manifest(
             config=source.config,
-            heads=heads(source.config),
+            heads=heads(source.config, _candidates(source)),
+            answer=_answer(source),
             precision=options.precision,
             block=options.block if options.precision in BITS else None,
             source_name=source.name,
@@ -105,14 +109,28 @@ def _build(source: Source, options: Options, folder: Path, files: dict[str, File
         tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar,
     ):
         store = WeightStore(source.checkpoint, writer, options.precision, options.block, bar.update)
-        model = build_model(source.config, store)
+        model = build_model(source.config, store, _candidates(source))
         files[WEIGHTS_FILE] = FileRecord(*writer.finish())
     model.graph.initializer.extend(writer.tensors)
     files[GRAPH_FILE] = write_file(folder / GRAPH_FILE, model.SerializeToString(deterministic=True))
     return model
 
 
-def _measure(source: Source, options: Options, folder: Path, model: ModelProto) -> parity.Parity:
+def _candidates(source: Source) -> tuple[int, ...]:
+    return gen_parity.candidates_of(source.text) if source.config.variant == GEN else ()
+
+
+def _answer(source: Source) -> dict[str, Any] | None:
+    grammar, pieces = source.text.grammar, source.text.pieces
+    if grammar is None or pieces is None:
+        return None
+    ends = dict.fromkeys((source.text.tokens["turn_end"], *source.config.end_tokens))
+    return {"end_tokens": list(ends), **grammar.table(pieces)}
+
+
+def _measure(source: Source, options: Options, folder: Path, model: ModelProto) -> parity.Parity | gen_parity.GenParity:
+    if source.config.variant == GEN:
+        return _measure_gen(source, options, folder, model)
     steps = parity.progress_steps(model, source.config)
     with tqdm(desc="parity", total=steps, disable=None, leave=False) as bar:
         result = parity.measure(model, folder, source.checkpoint, source.config, source.text.samples, bar.update)
@@ -120,11 +138,18 @@ def _measure(source: Source, options: Options, folder: Path, model: ModelProto) 
     return result
 
 
+def _measure_gen(source: Source, options: Options, folder: Path, model: ModelProto) -> gen_parity.GenParity:
+    steps = gen_parity.progress_steps(model, source.config)
+    with tqdm(desc="parity", total=steps, disable=None, leave=False) as bar:
+        result = gen_parity.measure(model, folder, source.checkpoint, source.config, source.text, bar.update)
+    result.check(options.precision)
+    return result
+
+
 def _self_test(source: Source, folder: Path, model: ModelProto) -> list[dict[str, Any]]:
     with tqdm(desc="self-test", total=exported.count_parts(model), disable=None, leave=False) as bar:
-        return self_test.record(
-            model, folder, source.text.tokenizer, heads(source.config), source.config.context, bar.update
-        )
+        named = heads(source.config, _candidates(source))
+        return self_test.record(model, folder, source.text.tokenizer, named, source.config.context, bar.update)
 
 
 def _hash_sources(source: Source) -> dict[str, str]:

@@ -8,7 +8,8 @@ what the weights lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +21,14 @@ from onnx.parser import parse_function
 
 from .errors import ExportError, check_interrupted
 from .graph import head_outputs
+from .graph.lm_head import NEXT_TOKEN
 from .graph.trunk import ROW_CHECK
+from .quantize import PANEL
+
+VOCABULARY_ROWS = f"{NEXT_TOKEN}_rows"
+
+# How many weights of a vocabulary's head are unpacked at a time.
+_PIECE_VALUES = 1 << 24
 
 # What fails is reported once, by us.
 _LOG_FATAL = 4
@@ -148,6 +156,45 @@ MatMulInt8 <K, N, block> (a, packed, scales) => (y)
 """
 
 
+_GATHER_INT8 = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+GatherInt8 <K, N, block> (packed, scales, ids) => (rows)
+{
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    columns_scalar = Constant <value_int: int = @K> ()
+    columns = Reshape (columns_scalar, one)
+    block_scalar = Constant <value_int: int = @block> ()
+    block_size = Reshape (block_scalar, one)
+    panel = Shape <start = 2, end = 3> (packed)
+    count = Shape (ids)
+
+    panel_index = Div (ids, panel)
+    lane_index = Mod (ids, panel)
+    lane = Unsqueeze (lane_index, one)
+    level_panels = Gather <axis = 0> (packed, panel_index)
+    levels_by_lane = Transpose <perm = [0, 2, 1, 3]> (level_panels)
+    levels = GatherND <batch_dims = 1> (levels_by_lane, lane)
+    scale_panels = Gather <axis = 0> (scales, panel_index)
+    scales_by_lane = Transpose <perm = [0, 2, 1]> (scale_panels)
+    row_scales = GatherND <batch_dims = 1> (scales_by_lane, lane)
+
+    blocked_shape = Concat <axis = 0> (count, all, block_size)
+    level_blocks = Reshape (levels, blocked_shape)
+    level_floats = Cast <to = 1> (level_blocks)
+    offset = Constant <value_float = 128.0> ()
+    centred = Sub (level_floats, offset)
+    last = Constant <value_ints = [2]> ()
+    scale_blocks = Unsqueeze (row_scales, last)
+    values = Mul (centred, scale_blocks)
+    flat_shape = Concat <axis = 0> (count, all)
+    padded = Reshape (values, flat_shape)
+    rows = Slice (padded, zero, columns, one)
+}
+"""
+
+
 _SWIGLU = """
 <domain: "ai.qwenguard", opset_import: ["" : 21]>
 SwiGlu (both) => (gated)
@@ -162,7 +209,7 @@ SwiGlu (both) => (gated)
 
 def operators() -> list[FunctionProto]:
     """Our operators as functions of standard ones."""
-    return [parse_function(text) for text in (_PAGED_ATTENTION, _MATMUL_INT8, _SWIGLU)]
+    return [parse_function(text) for text in (_PAGED_ATTENTION, _MATMUL_INT8, _GATHER_INT8, _SWIGLU)]
 
 
 @dataclass(frozen=True)
@@ -176,13 +223,24 @@ class _Part:
 
 
 def evaluate(
-    model: ModelProto, folder: Path, sequences: list[np.ndarray], progress: Callable[[], object]
+    model: ModelProto,
+    folder: Path,
+    sequences: list[np.ndarray],
+    progress: Callable[[], object],
+    next_token_rows: list[np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Logits [tokens, classes] of each head, and the row check, for all sequences one after the other."""
+    """Logits [tokens, classes] of each head, and the row check, for all sequences one after the other.
+
+    A head of the whole vocabulary is computed for `next_token_rows` only, the tokens of each sequence.
+    """
     values = [_graph_inputs(model, ids) for ids in sequences]
+    if VOCABULARY_ROWS in values[0]:
+        for known, rows in zip(values, next_token_rows or [np.zeros(0)] * len(values), strict=True):
+            known[VOCABULARY_ROWS] = rows.astype(np.int64)
     for part in _parts(model):
         try:
-            values = _run(_open(_cut(model, part), folder), part, values)
+            run = _run_vocabulary if NEXT_TOKEN in part.outputs else _run
+            values = run(model, folder, part, values)
         except Exception as error:  # the runtime's exceptions have no narrower base
             raise ExportError(f"ONNX Runtime fails on {part.nodes[0].name}: {error}") from error
         progress()
@@ -199,15 +257,68 @@ def count_parts(model: ModelProto) -> int:
     return len(_parts(model))
 
 
-def _run(session: ort.InferenceSession, part: _Part, values: list[_Values]) -> list[_Values]:
+def _run(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
     """Runs a part on each sequence; returns what the parts after it need."""
-    names = sorted(part.outputs)
-    results = []
-    for known in values:
-        outputs = session.run(names, {name: known[name] for name in part.inputs})
-        after = {**known, **dict(zip(names, outputs, strict=True))}
-        results.append({name: value for name, value in after.items() if name in part.needed_later})
-    return results
+    session, names = _open(_cut(model, part), folder), sorted(part.outputs)
+    outputs = [session.run(names, {name: known[name] for name in part.inputs}) for known in values]
+    return [
+        _after(part, known, dict(zip(names, found, strict=True))) for known, found in zip(values, outputs, strict=True)
+    ]
+
+
+def _run_vocabulary(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
+    """The same for the head of the whole vocabulary, piece by piece: unpacked it would fill the memory."""
+    node = part.nodes[0]
+    inputs = [known[node.input[0]] for known in values]
+    rows = np.concatenate(inputs)
+    pieces = [
+        _open(piece, folder).run([NEXT_TOKEN], {node.input[0]: rows})[0]
+        for piece in _vocabulary_pieces(model, part)
+        if len(rows)
+    ]
+    size = next(output for output in model.graph.output if output.name == NEXT_TOKEN).type.tensor_type.shape.dim[1]
+    logits = np.concatenate(pieces, axis=1) if pieces else np.zeros((0, size.dim_value), np.float32)
+    found = np.split(logits, np.cumsum([len(values) for values in inputs])[:-1])
+    return [_after(part, known, {NEXT_TOKEN: piece}) for known, piece in zip(values, found, strict=True)]
+
+
+def _after(part: _Part, known: _Values, outputs: _Values) -> _Values:
+    return {name: value for name, value in {**known, **outputs}.items() if name in part.needed_later}
+
+
+def _vocabulary_pieces(model: ModelProto, part: _Part) -> Iterator[ModelProto]:
+    """The head cut along its classes, which lie one after the other: in panels, or in rows."""
+    node = part.nodes[0]
+    weights = [tensor for name in node.input[1:] for tensor in model.graph.initializer if tensor.name == name]
+    unit = PANEL if node.op_type == "MatMulInt8" else 1
+    units, columns = weights[0].dims[0], math.prod(weights[0].dims[1:]) // unit
+    step = max(1, _PIECE_VALUES // (columns * unit))
+    classes = next((attribute.i for attribute in node.attribute if attribute.name == "N"), units)
+    for start in range(0, units, step):
+        stop = min(start + step, units)
+        piece = NodeProto()
+        piece.CopyFrom(node)
+        for attribute in piece.attribute:
+            if attribute.name == "N":
+                attribute.i = min(stop * unit, classes) - start * unit
+        cut = _Part([piece], part.inputs, part.outputs, part.needed_later)
+        yield _cut(model, cut, [_slice(tensor, start, stop) for tensor in weights])
+
+
+def _slice(tensor: TensorProto, start: int, stop: int) -> TensorProto:
+    """Some rows of a tensor, wherever it lies."""
+    result = TensorProto()
+    result.CopyFrom(tensor)
+    result.dims[0] = stop - start
+    places = {entry.key: entry for entry in result.external_data}
+    size = int(places["length"].value) if places else len(tensor.raw_data)
+    row = size // tensor.dims[0]
+    if places:
+        places["offset"].value = str(int(places["offset"].value) + start * row)
+        places["length"].value = str((stop - start) * row)
+    else:
+        result.raw_data = tensor.raw_data[start * row : stop * row]
+    return result
 
 
 def _wanted(model: ModelProto) -> list[str]:
@@ -215,11 +326,12 @@ def _wanted(model: ModelProto) -> list[str]:
 
 
 def _parts(model: ModelProto) -> list[_Part]:
-    """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads."""
+    """Splits the graph by the first component of its node names: /embed, /layers.0, ..., /norm, /heads. The head of a
+    vocabulary is a part of its own."""
     weights = {tensor.name for tensor in model.graph.initializer}
     needed = set(_wanted(model))
     parts = []
-    groups = [list(nodes) for _, nodes in groupby(model.graph.node, key=lambda node: node.name.split("/")[1])]
+    groups = [list(nodes) for _, nodes in groupby(model.graph.node, key=_part_name)]
     for nodes in reversed(groups):
         produced = {name for node in nodes for name in node.output}
         consumed = {name for node in nodes for name in node.input} - produced - weights
@@ -228,15 +340,24 @@ def _parts(model: ModelProto) -> list[_Part]:
     return parts[::-1]
 
 
-def _cut(model: ModelProto, part: _Part) -> ModelProto:
+def _part_name(node: NodeProto) -> str:
+    return NEXT_TOKEN if NEXT_TOKEN in node.output else node.name.split("/")[1]
+
+
+def _cut(model: ModelProto, part: _Part, weights: list[TensorProto] | None = None) -> ModelProto:
     used = {name for node in part.nodes for name in node.input}
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    if weights is not None:
+        # A piece has fewer classes than the output.
+        known.pop(NEXT_TOKEN)
+    else:
+        weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
     graph = helper.make_graph(
         part.nodes,
         "part",
         [known.get(name) or _hidden(name) for name in sorted(part.inputs)],
         [known.get(name) or _hidden(name) for name in sorted(part.outputs)],
-        [tensor for tensor in model.graph.initializer if tensor.name in used],
+        weights,
     )
     return helper.make_model(
         graph,

@@ -19,6 +19,10 @@ LABEL_BYTES = 256
 # The name of the checkpoint, and names of its files.
 TEXT_BYTES = 1024
 USER_TOKENS = 16
+# Of a Gen bundle's answer: the ids that end it, ids of one of its pieces, and bytes of one.
+END_TOKENS = 16
+PIECE_TOKENS = 64
+PIECE_BYTES = 256
 LAYERS = 256
 VOCABULARY = 1 << 20
 HIDDEN_SIZE = 1 << 16
@@ -56,6 +60,7 @@ RISKS = ("Safe", "Controversial", "Unsafe")
 
 # Files of a checkpoint, in bytes: far beyond what real ones have, far below what fills the memory.
 CONFIG_BYTES = 4 << 20
+ANSWER_BYTES = 64 << 10
 TOKENIZER_CONFIG_BYTES = 16 << 20
 INDEX_BYTES = 16 << 20
 HEADER_BYTES = 16 << 20

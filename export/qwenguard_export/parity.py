@@ -21,7 +21,7 @@ _MAX_TOKENS = 64
 _GRAVEST_FIRST = ("Unsafe", "Controversial", "Safe")
 
 # fp32 differs by the order of additions only; anything larger is a wrong graph.
-_FP32_LIMIT = 1e-3
+FP32_LIMIT = 1e-3
 
 # The least agreement. Measured on small random checkpoints, whose labels turn by hairs, int8 has 0.97 and int4 0.68 or
 # more; a graph with wrong positions has 0.41 to 0.49 of the categories, on trained weights 0.76.
@@ -48,6 +48,15 @@ class Parity:
             ),
             f"  equal risk labels {self.risk_agreement:.1%}, equal category labels {self.category_agreement:.1%}",
         ]
+
+    def table(self) -> dict[str, object]:
+        return {
+            "tokens": self.tokens,
+            # Beyond these digits it is noise of the machine that ran the comparison.
+            "max_prob_diff": float(f"{self.max_prob_diff:.2e}"),
+            "risk_agreement": round(self.risk_agreement, 4),
+            "category_agreement": round(self.category_agreement, 4),
+        }
 
 
 def _check_floor(parity: Parity, precision: str) -> None:
@@ -102,10 +111,10 @@ def compare(
 def check(parity: Parity, precision: str) -> None:
     """Fails if the graph is wrong."""
     _check_floor(parity, precision)
-    if precision == "fp32" and not parity.max_prob_diff <= _FP32_LIMIT:
+    if precision == "fp32" and not parity.max_prob_diff <= FP32_LIMIT:
         raise ExportError(
             f"parity: the fp32 graph differs from the checkpoint by {parity.max_prob_diff:.2e}, "
-            f"more than {_FP32_LIMIT:.0e}"
+            f"more than {FP32_LIMIT:.0e}"
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from .checkpoint import TensorInfo, expected_shapes
-from .config import ModelConfig
+from .config import STREAM, ModelConfig
 
 _RISKS = ["Safe", "Unsafe", "Controversial"]
 _CATEGORIES = [
@@ -41,7 +42,7 @@ _WEIGHT_STD = 0.02
 _NORM_STD = 0.1
 
 
-def random_config(size: str) -> ModelConfig:
+def random_config(size: str, variant: str = STREAM) -> ModelConfig:
     hidden, layers, heads, kv_heads, intermediate, inner = _SIZES[size]
     return ModelConfig(
         vocab_size=151936,
@@ -51,17 +52,25 @@ def random_config(size: str) -> ModelConfig:
         num_kv_heads=kv_heads,
         head_dim=128,
         intermediate_size=intermediate,
-        guard_inner_size=inner,
         rms_norm_eps=1e-6,
         rope_theta=1e6,
-        context=8192,
-        labels={
-            "response_risk": _RISKS,
-            "response_category": _CATEGORIES,
-            "query_risk": _RISKS,
-            "query_category": [*_CATEGORIES, "Jailbreak"],
-        },
+        **(_stream(inner) if variant == STREAM else _gen(size)),
     )
+
+
+def _stream(inner: int) -> dict[str, Any]:
+    labels = {
+        "response_risk": _RISKS,
+        "response_category": _CATEGORIES,
+        "query_risk": _RISKS,
+        "query_category": [*_CATEGORIES, "Jailbreak"],
+    }
+    return {"context": 8192, "guard_inner_size": inner, "labels": labels}
+
+
+def _gen(size: str) -> dict[str, Any]:
+    # Of the published models only the smallest is known to be tied.
+    return {"context": 32768, "tied": size in ("tiny", "0.6B")}
 
 
 class RandomCheckpoint:

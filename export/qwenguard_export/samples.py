@@ -24,3 +24,9 @@ CONVERSATIONS = [
         {"role": "assistant", "content": "عشرون صفحة قبل النوم تكفي."},
     ],
 ]
+
+# As a Gen model judges them: answers with their prompts, and prompts alone.
+JUDGED = [
+    *(conversation for conversation in CONVERSATIONS[::2]),
+    *(conversation[:1] for conversation in CONVERSATIONS[1:]),
+]

@@ -80,10 +80,20 @@ class WeightStore:
         rows, columns = self._stacked_shape(sources)
         self._writer.add(name, _FLOAT32, (columns, rows), self._transposed(sources))
 
-    def quantized(self, name: str, sources: list[str]) -> Quantized:
+    def table_rows(self, name: str, source: str) -> None:
+        """Copies a table of rows as float32."""
+        self._writer.add(name, _FLOAT32, self._checkpoint.tensors[source].shape, self._rows(source, _FLOAT32))
+
+    def columns(self, name: str, source: str, rows: tuple[int, ...]) -> None:
+        """Stores some rows of a matrix as the columns of a float32 one, as MatMul wants it."""
+        values = np.concatenate([self._checkpoint.read_rows(source, row, row + 1) for row in rows]).astype(_FLOAT32)
+        _require_finite(source, values)
+        self._writer.add(name, _FLOAT32, values.T.shape, [values.T])
+
+    def quantized(self, name: str, sources: list[str], bits: int | None = None) -> Quantized:
         """Stacks matrices and quantises them; rows are independent, so that each is quantised on its own."""
         rows, columns = self._stacked_shape(sources)
-        bits = BITS[self.precision]
+        bits = bits or BITS[self.precision]
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
         pieces = self._quantized_rows(sources, bits)
         if bits == 8:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import limits
+from .answer import Grammar, Pieces
 from .errors import ExportError
 from .files import read_bytes, require_file
 from .text_check import TEMPLATE_FILE, Message, Tokens
@@ -30,9 +31,19 @@ class Text:
     files: list[Path]
     tokens: Tokens
     samples: list[list[int]]
+    # Of a Gen model: what it answers, and the ids of the pieces.
+    grammar: Grammar | None = None
+    pieces: Pieces | None = None
 
 
-def read_text(folder: Path, tokenizer_path: Path, vocab_size: int, conversations: list[list[Message]]) -> Text:
+def read_text(
+    folder: Path,
+    tokenizer_path: Path,
+    vocab_size: int,
+    conversations: list[list[Message]],
+    grammar: Grammar | None = None,
+    grammar_is_given: bool = False,
+) -> Text:
     """Reads and checks both, and encodes the given conversations."""
     template_path, limit = _template_path(folder)
     contents = [read_bytes(tokenizer_path, limits.TOKENIZER_BYTES), read_bytes(template_path, limit)]
@@ -42,9 +53,19 @@ def read_text(folder: Path, tokenizer_path: Path, vocab_size: int, conversations
         "sizes": [len(content) for content in contents],
         "vocab_size": vocab_size,
         "conversations": conversations,
+        "answer": grammar.request() if grammar else None,
+        "answer_is_given": grammar_is_given,
     }
     found, tokenizer = _ask(request, contents)
-    return Text(tokenizer, found["template"], [tokenizer_path, template_path], found["tokens"], found["samples"])
+    return Text(
+        tokenizer,
+        found["template"],
+        [tokenizer_path, template_path],
+        found["tokens"],
+        found["samples"],
+        grammar,
+        found.get("pieces"),
+    )
 
 
 def _template_path(folder: Path) -> tuple[Path, int]:

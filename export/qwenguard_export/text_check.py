@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import limits
+from .answer import MODES, PROMPT, RESPONSE, Grammar, Pieces
 from .errors import ExportError
 from .files import is_text, parse_json, shown
 
@@ -22,6 +23,10 @@ Message = dict[str, str]
 Tokens = dict[str, Any]
 
 TEMPLATE_FILE = "chat_template.jinja"
+
+# What templates are told beside the messages, as the official code does.
+STREAM_SETTINGS = {"add_generation_prompt": False, "enable_thinking": False}
+GEN_SETTINGS = {"add_generation_prompt": False}
 
 _STATEMENTS = ("for", "if", "with", "filter", "macro", "call", "block", "autoescape")
 
@@ -83,9 +88,18 @@ def _check(
     tokens = special_tokens(known, tokenizer_path)
     template_path = reading(Path(request["template"]))
     text = template_text(template, template_path)
-    rendered = [render(text, template_path, messages) for messages in request["conversations"]]
+    grammar = Grammar.of_request(request["answer"]) if request["answer"] else None
+    settings = STREAM_SETTINGS if grammar is None else GEN_SETTINGS
+    rendered = [render(text, template_path, messages, settings) for messages in request["conversations"]]
+    if grammar is not None:
+        check_judging(rendered, request["conversations"], template_path)
+    if grammar is not None and not request["answer_is_given"]:
+        check_names(rendered, request["conversations"], grammar, template_path)
     reading(tokenizer_path)
     samples = [known.encode(one, add_special_tokens=False).ids for one in rendered]
+    if grammar is not None:
+        pieces = tokenize_answer(known, grammar, tokens, tokenizer_path)
+        return {"tokens": tokens, "samples": samples, "template": text, "pieces": pieces}, tokenizer
     for ids in samples:
         check_user_turn(ids, tokens, template_path)
     return {"tokens": tokens, "samples": samples, "template": text}, tokenizer
@@ -278,11 +292,11 @@ def _template_of(tokenizer_config: object, path: Path) -> str:
     return value
 
 
-def render(template: str, path: Path, messages: list[Message]) -> str:
+def render(template: str, path: Path, messages: list[Message], settings: dict[str, Any]) -> str:
     """A conversation as the library's engine renders it, which must be as the one renders that templates are written
     for. The library's comes first: it can be limited."""
     check_nesting(template, path)
-    settings = {"messages": messages, "tools": None, "add_generation_prompt": False, "enable_thinking": False}
+    settings = {"messages": messages, "tools": None, **settings}
     ours = _rendered(_render_as_library, template, path, settings)
     if len(ours) > limits.RENDERED_BYTES:
         raise ExportError(f"{path}: the chat template makes {len(ours)} characters of a short conversation")
@@ -379,3 +393,55 @@ def check_user_turn(ids: list[int], tokens: Tokens, path: Path) -> None:
     starts = [i for i in range(len(ids)) if ids[i : i + len(start)] == start]
     if not starts or tokens["turn_end"] not in ids[starts[-1] :]:
         raise ExportError(f"{path}: the chat template does not write a user turn between <|im_start|> and <|im_end|>")
+
+
+def check_judging(rendered: list[str], conversations: list[list[Message]], path: Path) -> None:
+    """A Gen template writes what is to be judged, and leaves the assistant's turn open."""
+    for text, messages in zip(rendered, conversations, strict=True):
+        for message in messages:
+            if message["content"] not in text:
+                raise ExportError(f"{path}: the chat template leaves out a message of the {message['role']}")
+        if not text.strip() or text.rstrip().endswith("<|im_end|>"):
+            raise ExportError(
+                f"{path}: the chat template does not open the assistant's turn: it is not one of a Gen model"
+            )
+
+
+def check_names(rendered: list[str], conversations: list[list[Message]], grammar: Grammar, path: Path) -> None:
+    """A model that was told other names would be forced to answer with ours."""
+    for text, messages in zip(rendered, conversations, strict=True):
+        mode = RESPONSE if messages[-1]["role"] == "assistant" else PROMPT
+        for name in (*grammar.safety.labels.values(), *grammar.categories.names(mode)):
+            if name.strip() not in text:
+                raise ExportError(
+                    f"{path}: the chat template does not name {shown(repr(name.strip()))} in {mode} mode: "
+                    "give the answer's texts with --answer"
+                )
+
+
+def tokenize_answer(tokenizer: Any, grammar: Grammar, tokens: Tokens, path: Path) -> Pieces:
+    """The ids of the answer's pieces, proved on whole answers: the model was trained on these."""
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    pieces = {text: encode(text) for text in grammar.pieces()}
+    for text, ids in pieces.items():
+        if not 0 < len(ids) <= limits.PIECE_TOKENS:
+            raise ExportError(
+                f"{path}: {shown(repr(text))} of the answer is {len(ids)} tokens, "
+                f"1 to {limits.PIECE_TOKENS} are supported"
+            )
+    for mode in MODES:
+        for answer in grammar.answers(mode):
+            whole = "".join(answer)
+            if encode(whole) != [token for text in answer for token in pieces[text]]:
+                raise ExportError(
+                    f"{path}: the answer {shown(repr(whole))} has other tokens than its pieces {shown(repr(answer))}"
+                )
+        another, ending = grammar.after_name(mode, pieces, tokens["turn_end"])
+        if another == ending:
+            raise ExportError(
+                f"{path}: the separator of categories and the end of their line begin with the same token"
+            )
+    return pieces

@@ -17,6 +17,14 @@ TEMPLATE = (
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
     "{%- endfor %}"
 )
+# Of a Gen checkpoint: all in a user's turn, judged by the role of the last message.
+GEN_TEMPLATE = (
+    "{{- '<|im_start|>user\\nSafe Unsafe Controversial\\nViolent, Non-violent Illegal Acts, ' }}"
+    "{{- 'Sexual Content or Sexual Acts, PII, Suicide & Self-Harm, Unethical Acts, Politically Sensitive Topics, ' }}"
+    "{{- 'Copyright Violation' ~ (', Jailbreak' if messages[-1].role == 'user' else '') ~ '\\n' }}"
+    "{%- for message in messages %}{{- message.role ~ ': ' ~ message.content ~ '\\n' }}{%- endfor %}"
+    "{{- '<|im_end|>\\n<|im_start|>assistant\\n' }}"
+)
 SPECIAL_TOKENS = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 
@@ -59,22 +67,39 @@ def small_config(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None}
 
 
+def gen_config(**changes: Any) -> dict[str, Any]:
+    """The same sizes for a causal LM; its context holds the template, of which every byte is a token."""
+    config = {key: value for key, value in small_config().items() if "risk" not in key and "category" not in key}
+    del config["guard_inner_size"]
+    config |= {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 1024, **changes}
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def gen_spec(**changes: Any) -> Spec:
+    """A Gen checkpoint to be written; `changes` are of its config."""
+    return Spec(config=gen_config(**changes), template=GEN_TEMPLATE)
+
+
 def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    hidden, inner, size = config["hidden_size"], config["guard_inner_size"], config["head_dim"]
+    hidden, size = config["hidden_size"], config["head_dim"]
     q, kv = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
     up = config["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (config["vocab_size"], hidden),
         "model.norm.weight": (hidden,),
-        "risk_level_category_pre.weight": (inner, hidden),
-        "risk_level_category_layernorm.weight": (inner,),
-        "risk_level_head.weight": (config["num_risk_level"], inner),
-        "category_head.weight": (config["num_category"], inner),
-        "query_risk_level_category_pre.weight": (inner, hidden),
-        "query_risk_level_category_layernorm.weight": (inner,),
-        "query_risk_level_head.weight": (config["num_query_risk_level"], inner),
-        "query_category_head.weight": (config["num_query_category"], inner),
     }
+    if "guard_inner_size" in config:
+        inner = config["guard_inner_size"]
+        shapes |= {
+            "risk_level_category_pre.weight": (inner, hidden),
+            "risk_level_category_layernorm.weight": (inner,),
+            "risk_level_head.weight": (config["num_risk_level"], inner),
+            "category_head.weight": (config["num_category"], inner),
+            "query_risk_level_category_pre.weight": (inner, hidden),
+            "query_risk_level_category_layernorm.weight": (inner,),
+            "query_risk_level_head.weight": (config["num_query_risk_level"], inner),
+            "query_category_head.weight": (config["num_query_category"], inner),
+        }
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         shapes |= {
@@ -90,7 +115,7 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             prefix + "mlp.up_proj.weight": (up, hidden),
             prefix + "mlp.down_proj.weight": (hidden, up),
         }
-    if not config["tie_word_embeddings"]:
+    if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (config["vocab_size"], hidden)
     return shapes
 

@@ -225,7 +225,7 @@ def test_random_rows_do_not_depend_on_slicing():
 
 def test_random_export(tmp_path, monkeypatch):
     """--random with its shapes made small."""
-    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size: parse_config(small_config()))
+    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size, _: parse_config(small_config()))
     write_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
     wanted = RandomModel("0.6B", seed=5, tokenizer=tmp_path / "tokenizer.json")
@@ -238,7 +238,7 @@ def test_random_export(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
 def test_a_tokenizer_with_any_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size: parse_config(small_config()))
+    monkeypatch.setattr("qwenguard_export.source.random_config", lambda size, _: parse_config(small_config()))
     write_tokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
     tokenizer = (tmp_path / "tokenizer.json").rename(tmp_path / os.fsdecode(b"t\xff\n.json"))

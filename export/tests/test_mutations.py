@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import Spec
+import tomli_w
+from checkpoints import Spec, gen_spec
 
 from qwenguard_export import text, text_check
+from qwenguard_export.answer import Grammar, read_grammar
 from qwenguard_export.cli import main
 from qwenguard_export.errors import ExportError
 
@@ -107,7 +109,36 @@ def test_mutations(tmp_path, capfd, in_this_process, name, cases, shards):
     spec = Spec(shards=shards, template=None if name == "tokenizer_config.json" else Spec.template)
     if spec.template is None:
         spec.tokenizer_config = {"chat_template": [{"name": "default", "template": Spec.template}]}
+    check_mutations(tmp_path, capfd, spec, name, cases)
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"), [("config.json", 100), ("tokenizer.json", 60), ("generation_config.json", 60)]
+)
+def test_mutations_of_gen(tmp_path, capfd, in_this_process, name, cases):
+    check_mutations(tmp_path, capfd, gen_spec(), name, cases)
+
+
+def test_mutations_of_answers(tmp_path):
+    """A grammar, or an error in one line."""
+    path = tmp_path / "answer.toml"
+    original = tomli_w.dumps(Grammar().request()).encode()
+    refused = 0
+    for seed in range(300):
+        path.write_bytes(mutate_bytes(original, random.Random(f"answer {seed}")))
+        try:
+            assert isinstance(read_grammar(path), Grammar)
+        except ExportError as error:
+            refused += 1
+            message = " ".join(str(error).split())
+            assert "answer.toml" in message and len(message) < 2500, (seed, message)
+    assert refused > 100
+
+
+def check_mutations(tmp_path, capfd, spec: Spec, name: str, cases: int) -> None:
     checkpoint = spec.write(tmp_path / "checkpoint")
+    if name == "generation_config.json":
+        (checkpoint / name).write_text('{"eos_token_id": [257, 3], "do_sample": true, "top_k": 20}')
     original = (checkpoint / name).read_bytes()
     refused = 0
     for seed in range(cases):

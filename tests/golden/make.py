@@ -12,6 +12,7 @@ import json
 import math
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +104,8 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 OTHER_ADDED_TOKENS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
 
 
-def train_tokenizer() -> Tokenizer:
-    """A byte-level BPE of Qwen's kind, small enough to commit."""
+def train_tokenizer(more: Sequence[str] = ()) -> Tokenizer:
+    """A byte-level BPE of Qwen's kind, small enough to commit, trained on the samples and on `more`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     byte_level = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -114,7 +115,7 @@ def train_tokenizer() -> Tokenizer:
     tokenizer.post_processor = processors.ByteLevel(**byte_level)
     tokenizer.decoder = decoders.ByteLevel(**byte_level)
     lines = (HERE / "samples.txt").read_text("utf-8").splitlines()
-    text = ["\n".join(lines), "\n\n".join(lines), *["user", "assistant", "system"] * 20]
+    text = ["\n".join(lines), "\n\n".join(lines), *["user", "assistant", "system"] * 20, *more]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - 16,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

@@ -87,7 +87,12 @@ class Thinking:
     verdicts: Probabilities  # [tokens, labels]: response heads at every one of `ids`
 
 
-class Reference:
+class Texts:
+    """A checkpoint's tokenizer and chat template."""
+
+    # What the template is told beside the messages.
+    settings: dict[str, bool] = {"add_generation_prompt": False, "enable_thinking": False}
+
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text("utf-8"))
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -96,15 +101,9 @@ class Reference:
         self.plain.encode_special_tokens = True
         added = self.plain.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
-        self.model = Qwen3Model.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-        self.heads = read_heads(folder)
-
-    # Text to ids ------------------------------------------------------------------------------------------------
 
     def render(self, messages: list[Message]) -> str:
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=False, enable_thinking=False
-        )
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, **self.settings)
 
     def tokenize(self, messages: list[Message]) -> list[int]:
         """The rendered conversation, where only the template's own special tokens are special tokens."""
@@ -126,6 +125,15 @@ class Reference:
         for token in self.special:
             content = content.replace(token, token[0] + GUARD_CHARACTER + token[1:])
         return content
+
+
+class Reference(Texts):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.model = Qwen3Model.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        self.heads = read_heads(folder)
+
+    # Text to ids ------------------------------------------------------------------------------------------------
 
     def encode(self, messages: list[Message]) -> Encoded:
         ids = self.tokenize(messages)

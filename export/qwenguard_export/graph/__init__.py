@@ -9,9 +9,9 @@ from __future__ import annotations
 from onnx import ModelProto, TensorProto, helper
 
 from .. import __version__
-from ..config import ModelConfig
+from ..config import STREAM, ModelConfig
 from ..store import WeightStore
-from . import guard_heads, trunk
+from . import guard_heads, lm_head, trunk
 from .head import Head as Head
 from .nodes import CONTRIB_DOMAIN, OWN_DOMAIN, Nodes
 
@@ -19,17 +19,23 @@ OPSET = 21
 IR_VERSION = 10
 
 
-def build_model(config: ModelConfig, store: WeightStore) -> ModelProto:
-    """Builds the graph and writes its weights through the store. The caller adds the initializers."""
+def build_model(config: ModelConfig, store: WeightStore, candidates: tuple[int, ...] = ()) -> ModelProto:
+    """Builds the graph and writes its weights through the store. The caller adds the initializers.
+
+    `candidates` are the tokens that decide the answer of a Gen model.
+    """
     nodes = Nodes(store, config.rms_norm_eps)
     hidden = trunk.add(nodes, config)
-    guard_heads.add(nodes, hidden)
-    return _model(config, nodes, heads(config))
+    if config.variant == STREAM:
+        guard_heads.add(nodes, hidden)
+    else:
+        lm_head.add(nodes, config, hidden, candidates)
+    return _model(config, nodes, heads(config, candidates))
 
 
-def heads(config: ModelConfig) -> list[Head]:
+def heads(config: ModelConfig, candidates: tuple[int, ...] = ()) -> list[Head]:
     """The heads of the graph, in the order of its outputs."""
-    return guard_heads.heads(config)
+    return guard_heads.heads(config) if config.variant == STREAM else lm_head.heads(candidates)
 
 
 def head_outputs(model: ModelProto) -> list[str]:

@@ -8,8 +8,12 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
+from ..checkpoint import EMBEDDING
 from ..config import ModelConfig
+from ..store import BITS
 from .nodes import OWN_DOMAIN, Nodes
+
+EMBED = "embed"
 
 # The output that shows rows which are not finite, also those that no head is computed for.
 ROW_CHECK = "row_check"
@@ -73,9 +77,21 @@ class _Trunk:
         return normed
 
     def _embedding(self) -> str:
-        is_half = self.store.embedding("embed", "model.embed_tokens.weight")
-        rows = self.nodes.node("Gather", "/embed/gather", ["embed", "input_ids"], axis=0)
+        if self.config.tied:
+            return self._shared_embedding()
+        is_half = self.store.embedding(EMBED, EMBEDDING)
+        rows = self.nodes.node("Gather", "/embed/gather", [EMBED, "input_ids"], axis=0)
         return self.nodes.node("Cast", "/embed/cast", [rows], to=TensorProto.FLOAT) if is_half else rows
+
+    def _shared_embedding(self) -> str:
+        """A table that is the LM head too, and is stored as that needs it: in 8 bits as MatMulInt8 reads it."""
+        if self.store.precision not in BITS:
+            self.store.table_rows(EMBED, EMBEDDING)
+            return self.nodes.node("Gather", "/embed/gather", [EMBED, "input_ids"], axis=0)
+        table = self.store.quantized(EMBED, [EMBEDDING], bits=8)
+        sizes = {"K": table.columns, "N": table.rows, "block": self.store.block}
+        inputs = [table.packed, table.scales, "input_ids"]
+        return self.nodes.node("GatherInt8", "/embed/gather", inputs, domain=OWN_DOMAIN, **sizes)
 
     def _norm_after(self, layer: int, branch: str, stream: str) -> tuple[str, str]:
         """Adds a layer's second branch to the stream, which is one operator with the norm that comes next."""
