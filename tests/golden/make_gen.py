@@ -286,10 +286,10 @@ def dullness(gen: GenSpec, reference: GenReference, answers: list[Constrained], 
     )
     if margin < PROBABILITY_MARGIN or len(free) < (len(answers) - 3 if gen.trained else 2):
         return f"close decisions, {len(free)} free answers left"
-    if min(counts.values()) < 2 or len(said) < 4 or several < 2 or not 0 < sum(refusals) < len(refusals):
+    if min(counts.values()) < 1 or len(said) < 4 or several < 2 or not 0 < sum(refusals) < len(refusals):
         return "something hardly occurs"
-    if gen.trained and parsed < len(free):
-        return "a trained model's answer cannot be read"
+    if gen.trained and parsed < len(free) - 2:
+        return "free answers cannot be read"
     return None
 
 
