@@ -12,6 +12,7 @@
 // Of tests that tell a whole story, length is not asked.
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
+mod annotate;
 mod bundle;
 mod config;
 mod engine;
@@ -35,6 +36,7 @@ mod stream;
 mod text;
 mod verdict;
 
+pub use annotate::{AnnotateOptions, Annotation, AnnotationMode, Decoding};
 pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
 pub use error::{Error, Result};
 pub use guard::Guard;

@@ -258,6 +258,7 @@ fn info(guard: &Guard) -> Value {
     };
     let Info {
         bundle,
+        variant,
         source,
         source_sha256,
         exporter,
@@ -280,6 +281,7 @@ fn info(guard: &Guard) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "bundle": bundle,
+        "variant": variant,
         "source": source,
         "source_sha256": digests,
         "exporter": exporter,
