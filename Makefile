@@ -289,6 +289,12 @@ target/bench/0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
 	$(exporter) --random 0.6B $@ $(kind) --tokenizer target/test-data/qwen3 --no-parity
 
+# The same shape as a Gen model, with the golden template.
+target/bench/gen-0.6B-%: | $(venv) $(qwen3)
+	mkdir -p target/bench target/test-data/qwen3-gen
+	cp $(qwen3) tests/golden/gen/chat_template.jinja target/test-data/qwen3-gen/
+	$(exporter) --random gen-0.6B $@ $(kind) --tokenizer target/test-data/qwen3-gen --no-parity
+
 target/bench/nano-%: | $(venv)
 	mkdir -p target/bench
 	$(exporter) export/nano/checkpoint $@ $(kind) --no-parity

@@ -47,7 +47,7 @@ impl Bench {
         push_all(&mut self.streams[..streams], &pieces);
         let time = start.elapsed();
         for stream in &mut self.streams[..streams] {
-            let tokens = stream.push_tokens(&[]).unwrap().final_tokens;
+            let tokens = stream.push_tokens::<u32>(&[]).unwrap().final_tokens;
             stream.truncate_tokens(tokens - new).unwrap();
         }
         time.as_secs_f64() * 1e3

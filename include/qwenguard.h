@@ -179,7 +179,7 @@
 /// The stream was idle for longer than the configuration allows. Open a new one and give it the conversation again.
 #define QG_ERROR_EXPIRED 17
 
-/// The call was given up by `qg_queue_cancel`. Nothing was added.
+/// The call was cancelled by `qg_queue_cancel`. Nothing was added.
 #define QG_ERROR_CANCELLED 18
 
 /// A pointer is NULL that must not be; the message names the argument.
@@ -667,7 +667,7 @@ qg_status qg_stream_open(const struct qg_guard *guard,
                          struct qg_error **error);
 
 /// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
-/// in a queue is given up and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
+/// in a queue is cancelled and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
 void qg_stream_free(struct qg_stream *stream);
 
 /// Gives the conversation, and judges its last message of the user.
@@ -838,14 +838,14 @@ qg_status qg_streams_call(const struct qg_call *calls,
 /// Errors: QG_ERROR_NULL.
 qg_status qg_queue_open(struct qg_queue **queue, struct qg_error **error);
 
-/// Frees a queue. NULL is fine. Calls in it are given up, and their streams can be used again. No thread may be in a
+/// Frees a queue. NULL is fine. Calls in it are cancelled, and their streams can be used again. No thread may be in a
 /// function of the queue.
 void qg_queue_free(struct qg_queue *queue);
 
 /// Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all functions of
 /// its stream but `qg_stream_free` return QG_ERROR_IN_USE. `tag` is yours, to know the call by.
 ///
-/// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
+/// A call that is not done within `timeout_ms` milliseconds is cancelled with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
 /// Texts are tokenized here, in your thread: prompts up to what fits the model's context, about 5 ms for each 1,000 tokens,

@@ -648,7 +648,7 @@ public:
         return detail::result([&](qg_error **error) { return qg_queue_open(&made, error); },
                               [&] { return Queue(made); });
     }
-    /// Begins a call, which is given up if it is not done in time. Until it comes back its stream is in use.
+    /// Begins a call, which is cancelled if it is not done in time. Until it comes back its stream is in use.
     Result<std::monostate> submit(const Call &call, std::uint64_t tag,
                                   std::chrono::milliseconds timeout = forever) const {
         const qg_call raw = call.raw();

@@ -188,7 +188,7 @@ impl Config {
         ];
         for (field, value, limit) in limited {
             if value > limit {
-                return Err(Error::Config { field: field.into(), reason: format!("{value} is more than {limit}") });
+                return Err(Error::config(field, format!("{value} is more than {limit}")));
             }
         }
         let positive = [
@@ -198,7 +198,7 @@ impl Config {
         ];
         for (field, value) in positive {
             if value == 0 {
-                return Err(Error::Config { field: field.into(), reason: "must be at least 1".into() });
+                return Err(Error::config(field, "must be at least 1"));
             }
         }
         self.policy.validate()

@@ -1,14 +1,28 @@
 //! The one list of failures. Every fallible call of the crate returns [`Result`].
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::limits::SETTINGS_BYTES;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// An error of the system or of another library, as it was.
+#[derive(Debug, Clone)]
+pub struct ErrorSource(Arc<dyn std::error::Error + Send + Sync>);
+
+impl std::ops::Deref for ErrorSource {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
 /// Everything that can go wrong, by what the caller can do about it.
 ///
+/// What it says is one line, and says all: also the words of the error that is behind it, its
+/// [`source`](std::error::Error::source), which is there for programs that look for a type, such as [`std::io::Error`].
 /// A call that fails changes nothing: a stream stays as it was before the call, an open leaves nothing behind.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +43,8 @@ pub enum Error {
         /// Why: too old, not loadable, by the words of the system's loader, another one is loaded already, or it would
         /// report about its use (see [`RuntimeConfig::allow_telemetry`](crate::RuntimeConfig::allow_telemetry)).
         reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
     },
 
     /// The execution provider that was asked for cannot be had here.
@@ -47,6 +63,8 @@ pub enum Error {
         field: String,
         /// What is wrong with it.
         reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
     },
 
     /// A file of the bundle is missing, unreadable or damaged, or was changed while the bundle was opened.
@@ -58,6 +76,8 @@ pub enum Error {
         file: String,
         /// What is wrong with it.
         reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
     },
 
     /// `guard.toml` says something that this library cannot accept; or a self-test that is written there failed, which
@@ -84,8 +104,13 @@ pub enum Error {
     },
 
     /// The conversation cannot be rendered or has nothing to judge.
-    #[error("conversation: {0}")]
-    Conversation(String),
+    #[error("conversation: {reason}")]
+    Conversation {
+        /// What is wrong with it.
+        reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
+    },
 
     /// An argument is out of its documented range.
     #[error("argument {argument}: {reason}")]
@@ -94,6 +119,8 @@ pub enum Error {
         argument: &'static str,
         /// What is wrong with it.
         reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
     },
 
     /// A call came at a moment when it has no meaning, such as an answer before its prompt.
@@ -163,8 +190,13 @@ pub enum Error {
 
     /// ONNX Runtime failed to load or run the graph, or the model's logits for the tokens are not finite: the bundle, which
     /// is then named, is damaged, or this machine computes wrong.
-    #[error("inference: {0}")]
-    Inference(String),
+    #[error("inference: {reason}")]
+    Inference {
+        /// What failed.
+        reason: String,
+        /// The error of the system or of another library that is behind it, if there is one; its words are in `reason`.
+        source: Option<ErrorSource>,
+    },
 
     /// The guard's engine has stopped after a failure it could not contain; or it is the one of the process that this
     /// one was forked from, and does not run here. Open the guard again.
@@ -173,12 +205,84 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn argument(argument: &'static str, reason: impl Into<Reason>) -> Self {
+        let Reason { reason, source } = reason.into();
+        Error::Argument { argument, reason, source }
+    }
+
+    pub(crate) fn bundle_file(bundle: impl Into<String>, file: &str, reason: impl Into<Reason>) -> Self {
+        let Reason { reason, source } = reason.into();
+        Error::BundleFile { bundle: bundle.into(), file: file.to_owned(), reason: one_line(&reason), source }
+    }
+
+    pub(crate) fn config(field: impl Into<String>, reason: impl Into<Reason>) -> Self {
+        let Reason { reason, source } = reason.into();
+        Error::Config { field: field.into(), reason, source }
+    }
+
+    pub(crate) fn conversation(reason: impl Into<Reason>) -> Self {
+        let Reason { reason, source } = reason.into();
+        Error::Conversation { reason, source }
+    }
+
+    pub(crate) fn inference(reason: impl Into<Reason>) -> Self {
+        let Reason { reason, source } = reason.into();
+        Error::Inference { reason, source }
+    }
+
     /// The system gives no more threads.
-    pub(crate) fn threads(wanted: usize, started: usize, error: &std::io::Error) -> Self {
+    pub(crate) fn threads(wanted: usize, started: usize, error: std::io::Error) -> Self {
         let reason = format!(
             "the system gave {started} of {wanted} threads: {error}; use fewer, or raise its limit of threads or processes"
         );
-        Error::Config { field: "runtime.threads".into(), reason }
+        Error::config("runtime.threads", Reason::from(reason).with(error))
+    }
+}
+
+/// Why something failed, and the error that is behind it.
+#[derive(Debug)]
+pub(crate) struct Reason {
+    pub(crate) reason: String,
+    pub(crate) source: Option<ErrorSource>,
+}
+
+impl Reason {
+    /// The words of an error of the system or of another library, in one line.
+    pub(crate) fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Reason { reason: one_line(&error.to_string()), source: Some(ErrorSource(Arc::new(error))) }
+    }
+
+    /// As [`Reason::of`], of an error whose type is not known.
+    pub(crate) fn of_any(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Reason { reason: one_line(&error.to_string()), source: Some(ErrorSource(error.into())) }
+    }
+
+    /// This reason, with the error that is behind it.
+    pub(crate) fn with(self, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Reason { source: Some(ErrorSource(Arc::new(error))), ..self }
+    }
+
+    /// Says more before it.
+    pub(crate) fn after(self, words: impl std::fmt::Display) -> Self {
+        Reason { reason: format!("{words}: {}", self.reason), ..self }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.reason)
+    }
+}
+
+impl From<String> for Reason {
+    fn from(reason: String) -> Self {
+        Reason { reason, source: None }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
     }
 }
 
@@ -194,7 +298,11 @@ pub(crate) fn one_line(reason: &str) -> String {
 }
 
 /// What is wrong with a TOML document, in one line.
-pub(crate) fn toml_reason(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn toml_reason(text: &str, error: toml::de::Error) -> Reason {
+    Reason::from(toml_words(text, &error)).with(error)
+}
+
+fn toml_words(text: &str, error: &toml::de::Error) -> String {
     let message = one_line(error.message());
     let Some(at) = error.span().map(|span| span.start).filter(|at| text.is_char_boundary(*at)) else { return message };
     let start = text[..at].rfind('\n').map_or(0, |before| before + 1);
@@ -205,11 +313,10 @@ pub(crate) fn toml_reason(text: &str, error: &toml::de::Error) -> String {
 
 /// Reads a configuration or a policy from a TOML document.
 pub(crate) fn settings_from_toml<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T> {
-    let wrong = |reason| Error::Config { field: field.to_owned(), reason };
     if text.len() > SETTINGS_BYTES {
-        return Err(wrong(format!("{} bytes, the limit is {SETTINGS_BYTES}", text.len())));
+        return Err(Error::config(field, format!("{} bytes, the limit is {SETTINGS_BYTES}", text.len())));
     }
-    toml::from_str(text).map_err(|error| wrong(toml_reason(text, &error)))
+    toml::from_str(text).map_err(|error| Error::config(field, toml_reason(text, error)))
 }
 
 fn list(places: &[String]) -> String {

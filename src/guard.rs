@@ -1,6 +1,6 @@
 //! A guard: a bundle opened on an execution provider.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use crate::{
     annotate::{AnnotateOptions, Annotation, annotate},
@@ -24,6 +24,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Guard {
     pub(crate) shared: Arc<Owned<Opened>>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Guard").field("bundle", &self.shared.info.bundle).finish_non_exhaustive()
+    }
 }
 
 impl Guard {

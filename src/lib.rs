@@ -26,7 +26,7 @@ pub mod internals;
 mod limits;
 mod model;
 mod opened;
-mod policy;
+pub mod policy;
 mod process;
 mod queue;
 mod runtime;
@@ -38,14 +38,14 @@ mod verdict;
 
 pub use annotate::{AnnotateOptions, Annotation, AnnotationMode, Decoding};
 pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
-pub use error::{Error, Result};
+pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;
 pub use opened::Info;
-pub use policy::{Action, CategoryRule, Custom, Debounce, Decision, LevelRule, Mode, Policy, PromptRules, Rules};
+pub use policy::{Decision, Policy};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
 pub use stream::{Call, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update, Violation};
-pub use text::{Channel, Message, TextToken};
+pub use text::{Channel, Message, TextToken, TokenId};
 pub use verdict::{Labels, Risk, Verdict};
 
 #[cfg(doctest)]

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use serde::{Serialize, Serializer};
+
 use crate::{
     bundle::{Answer, Bundle, CANDIDATES, Classes, Dimensions, NEXT_TOKEN, QUERY_HEADS, RESPONSE_HEADS},
     config::{Config, Overflow},
@@ -67,7 +69,7 @@ pub(crate) struct Gen {
 }
 
 /// What a guard is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Info {
     /// The bundle's folder, or `(built in)`.
@@ -77,6 +79,7 @@ pub struct Info {
     /// The checkpoint that the bundle was exported from.
     pub source: String,
     /// Digest of each file of that checkpoint, by name.
+    #[serde(serialize_with = "as_object")]
     pub source_sha256: Vec<(String, String)>,
     /// The program that exported it.
     pub exporter: String,
@@ -197,7 +200,7 @@ impl Opened {
     /// The bytes of a token that the model and the tokenizer both know.
     pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);
-        known.ok_or_else(|| Error::Argument { argument: "token id", reason: format!("there is no token {id}") })
+        known.ok_or_else(|| Error::argument("token id", format!("there is no token {id}")))
     }
 }
 
@@ -205,6 +208,10 @@ const NO_STREAM: Error = Error::WrongState {
     call: "stream",
     state: "of a guard of the variant gen, which judges whole conversations: annotate them",
 };
+
+fn as_object<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
 
 impl Info {
     /// What is known before the engine runs.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -42,6 +43,7 @@ pub struct CompletionQueue {
 }
 
 /// A call that is done.
+#[derive(Debug)]
 pub struct Completion {
     /// What the call was submitted with.
     pub tag: u64,
@@ -49,6 +51,12 @@ pub struct Completion {
     pub stream: Stream,
     /// What the call answers. After an error the stream is as it was before.
     pub result: Result<Reply>,
+}
+
+impl fmt::Debug for CompletionQueue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CompletionQueue").finish_non_exhaustive()
+    }
 }
 
 /// What wakes those who wait.

@@ -63,7 +63,9 @@ fn check_ids(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
 fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, format: CacheFormat) -> Result<()> {
     let tolerance = tolerance(bundle.manifest.precision, format);
     let differences = differences(&bundle.manifest, tests, model).map_err(|error| match error {
-        Error::Inference(reason) => bundle.field_error("self_test", format!("the model cannot be run: {reason}")),
+        Error::Inference { reason, .. } => {
+            bundle.field_error("self_test", format!("the model cannot be run: {reason}"))
+        }
         other => other,
     })?;
     for (test, difference) in tests.iter().zip(differences) {
@@ -126,7 +128,7 @@ fn differences<'a>(
         if group.is_empty() {
             let Layout { blocks, block_tokens, .. } = layout;
             let reason = format!("{blocks} blocks of {block_tokens} tokens are too few for the bundle's self-test");
-            return Err(Error::Config { field: "cache.mib".into(), reason });
+            return Err(Error::config("cache.mib", reason));
         }
         step(group, |test| 0..test.ids.len() - 1, HeadSet::default(), model)?;
         if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), heads, model)? {

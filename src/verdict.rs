@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::ArrayView1;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 /// How bad a text is, from harmless to harmful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl std::fmt::Display for Risk {
 pub(crate) const NO_CATEGORY: &str = "None";
 
 /// The labels of one pair of heads, in the order of the model's outputs.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Labels {
     pub(crate) risks: Vec<Risk>,
     pub(crate) categories: Vec<String>,
@@ -69,6 +69,28 @@ pub struct Verdict {
     labels: Arc<Labels>,
     risk_probs: Box<[f32]>,
     category_probs: Box<[f32]>,
+}
+
+/// In JSON: `risk` and `category` (`null` while the text is safe), and all probabilities by their labels, `risk_probs` and
+/// `category_probs`.
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Verdict", 4)?;
+        fields.serialize_field("risk", &self.risk())?;
+        fields.serialize_field("category", &self.category())?;
+        fields.serialize_field("risk_probs", &ByLabel(|| self.risk_probabilities()))?;
+        fields.serialize_field("category_probs", &ByLabel(|| self.category_probabilities()))?;
+        fields.end()
+    }
+}
+
+/// Probabilities as an object.
+struct ByLabel<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item = (L, f32)>, L: Serialize> Serialize for ByLabel<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0())
+    }
 }
 
 impl Verdict {

@@ -290,7 +290,7 @@ fn a_group_shares_its_prompt() {
 fn refusal(guard: &Guard, messages: &[(&str, &str)]) -> String {
     let messages: Vec<Message> = messages.iter().map(|(role, text)| Message::new(*role, *text)).collect();
     let error = guard.annotate(&messages, &CONSTRAINED).unwrap_err();
-    assert!(matches!(error, Error::Conversation(_)), "{error:?}");
+    assert!(matches!(error, Error::Conversation { .. }), "{error:?}");
     let error = error.to_string();
     assert_eq!(error.lines().count(), 1, "{error}");
     error
@@ -344,7 +344,7 @@ fn failures_are_in_their_places() {
     let alone = annotate_all(&guard, &conversations, &CONSTRAINED);
     for (index, result) in results.into_iter().enumerate() {
         match index {
-            1 => assert!(matches!(result, Err(Error::Conversation(_)))),
+            1 => assert!(matches!(result, Err(Error::Conversation { .. }))),
             index if index % 2 == 0 && index > 0 => assert_eq!(result.unwrap(), alone[index / 2 - 1]),
             _ => assert!(matches!(result, Err(Error::ContextFull { .. })), "{index}"),
         }
@@ -431,7 +431,7 @@ fn streams_annotate() {
         }
         for conversation in refused {
             let error = guard.annotate(&conversation.messages, &CONSTRAINED).unwrap_err();
-            assert!(matches!(error, Error::Conversation(_)), "{}: {error:?}", conversation.id);
+            assert!(matches!(error, Error::Conversation { .. }), "{}: {error:?}", conversation.id);
         }
     }
 }

@@ -33,7 +33,7 @@ fn in_child(guard: Guard, mut stream: Stream, other: Stream, queue: CompletionQu
         stopped(stream.next_turn(&messages)),
         stopped(stream.push_text(b"a")),
         stopped(stream.push_thinking(b"a")),
-        stopped(stream.push_tokens(&[])),
+        stopped(stream.push_tokens::<u32>(&[])),
         stopped(stream.finish()),
         stopped(stream.truncate(0)),
         stopped(stream.truncate_tokens(0)),
@@ -72,6 +72,6 @@ fn children_are_told_and_parents_go_on() {
         }
     }
     let done = queue.wait(Duration::MAX).unwrap();
-    assert_eq!((done.tag, done.result.unwrap().update().unwrap().received), (1, 18));
+    assert_eq!((done.tag, done.result.unwrap().into_update().unwrap().received), (1, 18));
     assert_eq!(stream.push_text(b"Wipe the counters.").unwrap().received, 18);
 }

@@ -179,7 +179,7 @@ fn verdicts_have_the_same_bits_alone_and_in_company() {
                 .collect();
             let calls = streams.iter_mut().zip(&pieces).map(|(stream, piece)| (stream, Call::Tokens(piece)));
             for (done, reply) in together.iter_mut().zip(Stream::call_all(calls)) {
-                done.extend(reply.unwrap().update().unwrap().tokens.into_iter().map(|token| token.verdict));
+                done.extend(reply.unwrap().into_update().unwrap().tokens.into_iter().map(|token| token.verdict));
             }
         }
         for ((expected, alone), together) in expected.iter().zip(&alone).zip(&together) {

@@ -319,11 +319,11 @@ fn logits_that_are_not_finite_are_errors_that_name_the_bundle() {
         let guard = copy.open(&config).unwrap();
         let mut stream = guard.stream().unwrap();
         let error = stream.prompt(&[Message::user("How do I clean the kitchen?")]).unwrap_err();
-        let Error::Inference(reason) = &error else { panic!("{error}") };
+        let Error::Inference { reason, .. } = &error else { panic!("{error}") };
         assert!(reason.contains("not finite") && reason.contains(&guard.info().bundle), "{error}");
         // As it was before: a prompt is what it wants.
         assert!(matches!(stream.push_text(b"Wipe it."), Err(Error::WrongState { .. })));
-        assert!(matches!(stream.prompt(&[Message::user("hi")]), Err(Error::Inference(_))));
+        assert!(matches!(stream.prompt(&[Message::user("hi")]), Err(Error::Inference { .. })));
     }
 }
 
@@ -350,9 +350,9 @@ fn one_damaged_token_is_an_error_of_streams_that_have_it() {
         let (mut first, mut second, mut expected) = (prompted(&guard), prompted(&guard), prompted(&sound));
         first.push_text(b"Wipe the").unwrap();
         let error = first.push_text(b" kitchen kitchen and then the other rooms. ").unwrap_err();
-        assert!(matches!(error, Error::Inference(_)), "{precision}: {error}");
+        assert!(matches!(error, Error::Inference { .. }), "{precision}: {error}");
         let bad = guard.stream().unwrap().prompt(&[Message::user("The kitchen is dirty. What do I do now, and then?")]);
-        assert!(matches!(bad, Err(Error::Inference(_))), "{precision}: {bad:?}");
+        assert!(matches!(bad, Err(Error::Inference { .. })), "{precision}: {bad:?}");
         let text = b"Wipe the floor and then the other rooms. ";
         expected.push_text(b"Wipe the").unwrap();
         let wanted = expected.push_text(&text[8..]).unwrap();

@@ -65,7 +65,7 @@ fn streams_together_are_judged_as_alone() {
         let calls = calls.map(|(index, stream)| (stream, Call::Text(answers[index][tick])));
         let replies = Stream::call_all(calls);
         for (index, reply) in live.iter().zip(replies) {
-            assert_same(&reply.unwrap().update().unwrap(), &expected[*index][tick]);
+            assert_same(&reply.unwrap().into_update().unwrap(), &expected[*index][tick]);
         }
     }
     // One that fails leaves the others alone.
@@ -226,7 +226,7 @@ fn long_pushes_go_through_the_queue_too() {
     }
     for _ in 0..4 {
         let done = queue.wait(LONG).expect("nothing hangs");
-        assert_same(&done.result.unwrap().update().unwrap(), &expected);
+        assert_same(&done.result.unwrap().into_update().unwrap(), &expected);
     }
 }
 

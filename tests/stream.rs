@@ -19,14 +19,14 @@ fn calls_in_the_wrong_order_are_errors_and_change_nothing() {
     let guard = guard();
     let mut stream = guard.stream().unwrap();
     assert!(matches!(stream.push_tokens(&[1]), Err(Error::WrongState { call: "push_tokens", .. })));
-    assert!(matches!(stream.prompt(&[]), Err(Error::Conversation(_))));
-    assert!(matches!(stream.prompt(&[Message::system("x")]), Err(Error::Conversation(_))));
+    assert!(matches!(stream.prompt(&[]), Err(Error::Conversation { .. })));
+    assert!(matches!(stream.prompt(&[Message::system("x")]), Err(Error::Conversation { .. })));
     stream.prompt(&[Message::user("hello")]).unwrap();
     assert!(matches!(stream.next_turn(&[Message::user("hello")]), Err(Error::WrongState { call: "next_turn", .. })));
     let before = stream.context_used();
     assert!(matches!(stream.push_tokens(&[5, 1_000_000]), Err(Error::Argument { argument: "token id", .. })));
     assert_eq!(stream.context_used(), before);
-    assert_eq!(stream.push_tokens(&[]).unwrap().tokens, []);
+    assert_eq!(stream.push_tokens::<u32>(&[]).unwrap().tokens, []);
     assert_eq!(stream.push_tokens(&[5, 6]).unwrap().tokens.len(), 2);
 }
 
@@ -56,7 +56,7 @@ fn messages_that_are_not_rendered_are_errors() {
     for role in ["function", "User", "user ", "model", "", "DEVELOPER"] {
         let messages = [Message::user("hello"), Message::new(role, "kill")];
         let error = stream.prompt(&messages).unwrap_err();
-        assert!(matches!(error, Error::Conversation(_)), "{error:?}");
+        assert!(matches!(error, Error::Conversation { .. }), "{error:?}");
         let expected = format!("message 1 (counted from 0) of role {role:?}");
         assert!(error.to_string().contains(&expected), "{error}");
         let [both] = &Stream::call_all([(&mut stream, Call::Prompt(&messages))])[..] else { unreachable!() };
@@ -277,7 +277,7 @@ fn every_call_is_use() {
         |stream| stream.push_text(b"").map(drop),
         |stream| stream.push_text(b"\xFF").map(drop),
         |stream| stream.push_thinking(b"x").map(drop),
-        |stream| stream.push_tokens(&[]).map(drop),
+        |stream| stream.push_tokens::<u32>(&[]).map(drop),
         |stream| stream.next_turn(&[]).map(drop),
         |stream| stream.truncate(5).map(drop),
         |stream| stream.truncate_tokens(99).map(drop),
@@ -346,7 +346,7 @@ fn a_small_cache_is_a_small_context() {
     let error = with(needed - 1, Overflow::Restart).err().unwrap();
     let says = format!("takes {needed} MiB");
     assert!(
-        matches!(&error, Error::Config { field, reason } if field == "cache.mib" && reason.contains(&says)),
+        matches!(&error, Error::Config { field, reason, .. } if field == "cache.mib" && reason.contains(&says)),
         "{error}"
     );
     let guard = with(needed, Overflow::Restart).unwrap();

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Known, bundle};
-use qwenguard::{Config, Debounce, EngineConfig, Error, Guard, Message, Overflow, Policy, PromptCheck, Verdict};
+use qwenguard::{
+    Config, EngineConfig, Error, Guard, Message, Overflow, Policy, PromptCheck, Verdict, policy::Debounce,
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 fn probabilities(verdict: &Verdict) -> Vec<f32> {
@@ -77,7 +79,7 @@ fn answers_as_tokens_are_followed_by_turns_too() {
     let half = ids.iter().position(|id| std::str::from_utf8(guard.token_bytes(*id).unwrap()).is_err()).unwrap();
     stream.push_tokens(&ids[..=half]).unwrap();
     stream.finish().unwrap();
-    assert!(matches!(stream.next_turn(&[Message::user("x")]), Err(Error::Conversation(_))));
+    assert!(matches!(stream.next_turn(&[Message::user("x")]), Err(Error::Conversation { .. })));
 }
 
 /// A prompt that fails leaves the stream as it was.
@@ -208,8 +210,11 @@ fn sizes_of_a_push() {
     let guard = Guard::open(bundle("grouped-bf16", "fp32")).unwrap();
     let mut stream = guard.stream().unwrap();
     stream.prompt(&[Message::user("hello")]).unwrap();
-    let error = stream.push_text(&vec![b'a'; (1 << 20) + 1]).unwrap_err();
-    assert!(matches!(&error, Error::Argument { argument: "text", reason } if reason.contains("1048576")), "{error}");
+    let error = stream.push_text(vec![b'a'; (1 << 20) + 1]).unwrap_err();
+    assert!(
+        matches!(&error, Error::Argument { argument: "text", reason, .. } if reason.contains("1048576")),
+        "{error}"
+    );
     assert_eq!(stream.push_text(b"").unwrap().received, 0);
     assert_eq!(stream.push_text(b"hi").unwrap().received, 2);
     let empty = stream.finish().unwrap();

@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-3;
 fn status(error: &Error) -> &'static str {
     match error {
         Error::Config { .. } => "QG_ERROR_CONFIG",
-        Error::Conversation(_) => "QG_ERROR_CONVERSATION",
+        Error::Conversation { .. } => "QG_ERROR_CONVERSATION",
         Error::Argument { .. } => "QG_ERROR_ARGUMENT",
         Error::WrongState { .. } => "QG_ERROR_WRONG_STATE",
         Error::ContextFull { .. } => "QG_ERROR_CONTEXT_FULL",
@@ -239,8 +239,8 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
         _ => {
             let stream = &mut streams[index];
             let result = match call {
-                "push_text" => stream.push_text(&bytes(step)),
-                "push_thinking" => stream.push_thinking(&bytes(step)),
+                "push_text" => stream.push_text(bytes(step)),
+                "push_thinking" => stream.push_thinking(bytes(step)),
                 "push_tokens" => stream.push_tokens(&ids(step)),
                 "finish" => stream.finish(),
                 "truncate" => stream.truncate(number(step, "bytes")),

@@ -77,7 +77,7 @@ type Reply struct {
 
 // CallAll makes a call of each of many streams and waits for all of them. The model takes them together, which is much faster
 // than one after the other. Replies are in the order of the calls; one that fails leaves the others alone, and a second call
-// of the same stream fails with ErrInUse. For calls that can be given up there is [Queue].
+// of the same stream fails with ErrInUse. For calls that can be cancelled there is [Queue].
 func CallAll(calls ...Call) ([]Reply, error) {
 	raw := make([]rawStream, len(calls))
 	refused := make(map[int]error)

@@ -58,7 +58,7 @@ const (
 	// ErrExpired: the stream was idle for longer than the configuration allows. Open a new one and give it the
 	// conversation again.
 	ErrExpired Status = C.QG_ERROR_EXPIRED
-	// ErrCancelled: the call was given up. Nothing was added. Such an error is [context.Canceled] as well.
+	// ErrCancelled: the call was cancelled. Nothing was added. Such an error is [context.Canceled] as well.
 	ErrCancelled Status = C.QG_ERROR_CANCELLED
 	// ErrNull: something is missing that must be there, such as the stream of a call; the message names it.
 	ErrNull Status = C.QG_ERROR_NULL

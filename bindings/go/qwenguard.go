@@ -17,7 +17,7 @@
 //
 // # Contexts
 //
-// A call that computes takes a context, and is given up when that ends, also while the model computes it: nothing was added
+// A call that computes takes a context, and is cancelled when that ends, also while the model computes it: nothing was added
 // then. All calls with such a context share one thread of the system, however many there are. A context that cannot end,
 // as [context.Background], makes a plain call of C, which is a little faster but keeps a thread while the model computes.
 //

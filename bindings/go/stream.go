@@ -16,7 +16,7 @@ import (
 type Stream struct {
 	handle  *handle[rawStream]
 	cleanup runtime.Cleanup
-	// The last call that can be given up, perhaps long done.
+	// The last call that can be cancelled, perhaps long done.
 	submitted atomic.Pointer[submission]
 	// Whether a Queue has the stream and did not give it back.
 	queued atomic.Bool
@@ -28,7 +28,7 @@ func newStream(raw rawStream) *Stream {
 	return stream
 }
 
-// Close frees the stream, if it was not. A call that is going on with a context, or in a queue, is given up and comes back
+// Close frees the stream, if it was not. A call that is going on with a context, or in a queue, is cancelled and comes back
 // with ErrCancelled; another one comes to its end. It never fails.
 func (s *Stream) Close() error {
 	s.cleanup.Stop()

@@ -56,7 +56,7 @@ func TestVectors(t *testing.T) {
 			t.Fatalf("%v: %q", heads, names)
 		}
 	}
-	// Each case twice: with plain calls, and with calls that can be given up.
+	// Each case twice: with plain calls, and with calls that can be cancelled.
 	cancellable, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for _, ctx := range []context.Context{context.Background(), cancellable} {

@@ -159,8 +159,8 @@ impl Following {
             "received": update.received,
             "final_tokens": update.final_tokens,
             "void_from": update.void_from,
-            "violation": update.violation.as_ref().map(events::violation),
-            "flags": update.flags.iter().map(events::violation).collect::<Vec<_>>(),
+            "violation": update.violation,
+            "flags": update.flags,
             "tokens": tokens,
         });
         if ended {

@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use anstyle::{AnsiColor, Color, Style};
-use qwenguard::{Action, Decision, PromptCheck, Risk, TokenVerdict, Violation};
+use qwenguard::{Decision, PromptCheck, Risk, TokenVerdict, Violation, policy::Action};
 use serde_json::Value;
 
 use crate::look::Look;

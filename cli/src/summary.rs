@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwenguard::{Action, Decision, PromptCheck, Risk, TokenVerdict, Violation};
+use qwenguard::{Decision, PromptCheck, Risk, TokenVerdict, Violation, policy::Action};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -15,9 +15,13 @@ from .config import ModelConfig
 from .decoding import Annotation, Asking, annotate, mode_of
 from .errors import ExportError
 from .graph.lm_head import CANDIDATES, NEXT_TOKEN
-from .parity import FLOORS, FP32_LIMIT
+from .parity import FP32_LIMIT
 from .samples import JUDGED
 from .text import Text
+
+# The least agreement on the likeliest candidate. Measured on small checkpoints, random ones and a trained one: int8 has
+# 0.97 and int4 0.55 or more; a graph with wrong positions has 0.30 to 0.46.
+FLOORS = {"fp32": 0.99, "int8": 0.9, "int4": 0.5}
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import tomllib
 from checkpoints import Spec, gen_config, gen_spec, random_tensors
 
+try:
+    import tomllib
+except ModuleNotFoundError:
+    import tomli as tomllib
+
 from qwenguard_export import exported
+from qwenguard_export.errors import ExportError
 from qwenguard_export.export import Options, export
+from qwenguard_export.graph import trunk
 from qwenguard_export.source import RandomModel
 
 
@@ -212,3 +219,42 @@ def test_shapes_of_the_published_models():
     small, large = random_config("0.6B", "gen"), random_config("8B", "gen")
     assert (small.variant, small.tied, small.context, small.hidden_size) == ("gen", True, 32768, 1024)
     assert (large.variant, large.tied, large.num_layers, large.hidden_size) == ("gen", False, 36, 4096)
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [("fp32", "the least is 99%"), ("int8", "agree on .* candidates, the least is 90%"), ("int4", "the least is 50%")],
+)
+def test_a_wrong_graph_is_refused(export_spec, tmp_path, monkeypatch, precision, message):
+    rows, swapped = trunk.rotary_rows, {np.cos: np.sin, np.sin: np.cos}
+    monkeypatch.setattr(trunk, "rotary_rows", lambda config, function, *ends: rows(config, swapped[function], *ends))
+    with pytest.raises(ExportError, match=message):
+        export_spec(gen_spec(), precision=precision)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(("precision", "agreement"), [("fp32", 1.0), ("int8", 0.93), ("int4", 0.5)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parity(export_spec, precision, agreement, tied):
+    report = export_spec(gen_spec(tie_word_embeddings=tied), precision=precision).parity
+    assert report.texts == 7 and report.tokens > 2000
+    assert report.candidate_agreement >= agreement
+    if precision == "fp32":
+        assert report.max_prob_diff < 1e-4
+        assert report.label_agreement == report.answer_agreement == report.next_token_agreement == 1
+
+
+def test_a_trained_model_stays_in_its_grammar(tmp_path):
+    checkpoint = Path(__file__).parents[2] / "tests/golden/gen/checkpoints/trained-bf16"
+    report = export(Options(checkpoint, tmp_path / "bundle", "int8")).parity
+    assert report.outside_grammar < 0.1
+    assert report.label_agreement == report.answer_agreement == 1
+
+
+def test_an_unlikely_difference_is_refused(export_spec):
+    report = replace(export_spec(gen_spec()).parity, max_prob_diff=0.002)
+    with pytest.raises(ExportError, match="fp32 graph differs from the checkpoint by 2.00e-03"):
+        report.check("fp32")
+    report.check("int8")
+    with pytest.raises(ExportError, match="nan% of the likeliest candidates"):
+        replace(report, candidate_agreement=float("nan")).check("int4")

@@ -194,3 +194,14 @@ def test_a_head_of_a_stream_checkpoint_is_still_ignored(tmp_path):
     head = random_tensors(small_config()) | {HEAD: np.zeros((1, 1), np.int8)}
     save(path, head)
     assert main([str(checkpoint), str(tmp_path / "bundle"), "--no-parity"]) == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_whose_logits_overflow(fails, precision):
+    """Every weight is finite, and no answer rests on a number."""
+
+    def damage(tensors):
+        tensors["model.norm.weight"][:] = 3e38
+
+    arguments = ("--precision", precision)
+    fails(tensors(damage), "parity: the checkpoint gives logits that are not finite", arguments=arguments)

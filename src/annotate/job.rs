@@ -157,7 +157,7 @@ impl<'g> Job<'g> {
             Answer::Free(ids) => {
                 let logits = logits.head(self.model.next_token);
                 let last = logits.outer_iter().next_back();
-                let last = last.ok_or_else(|| Error::Inference("the model gave no logits".to_owned()))?;
+                let last = last.ok_or_else(|| Error::inference("the model gave no logits"))?;
                 ids.push(free::likeliest(last.iter().copied()));
             }
         }

@@ -94,7 +94,7 @@ impl<'m> Judging<'m> {
         let verdicts: Vec<Verdict> = self.verdicts.into_values().collect();
         let verdict = worst(&verdicts).ok_or_else(|| {
             let index = self.messages.len();
-            Error::Conversation(format!("message {index} (counted from 0): there is nothing in the answer to judge"))
+            Error::conversation(format!("message {index} (counted from 0): there is nothing in the answer to judge"))
         })?;
         let mut annotation = Annotation::new(self.mode, verdict.risk());
         annotation.risk_probabilities = verdict.risk_probabilities().collect();
@@ -110,7 +110,7 @@ impl<'m> Judging<'m> {
 /// An answer stands alone after what it answers: else a part would not be judged.
 fn check_answer(before: &[Message], last: &Message) -> Result<()> {
     let refused = |index: usize, role: &str, what: &str| {
-        Err(Error::Conversation(format!("message {index} (counted from 0) of role {role:?}: {what}")))
+        Err(Error::conversation(format!("message {index} (counted from 0) of role {role:?}: {what}")))
     };
     let index = before.len();
     if last.role != "assistant" {

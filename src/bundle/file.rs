@@ -2,13 +2,15 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io::Read,
     path::Path,
 };
 
+use crate::error::Reason;
+
 /// Opens a regular file, or what a link to one leads to. Others are refused: a FIFO would wait for a writer, a device
 /// may never end. What was opened is looked at, not the path, so that nothing can be exchanged in between.
-pub(crate) fn open(path: &Path) -> Result<File, String> {
+pub(crate) fn open(path: &Path) -> Result<File, Reason> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -17,33 +19,29 @@ pub(crate) fn open(path: &Path) -> Result<File, String> {
         // Without it opening a FIFO waits already, and a terminal could become that of this process.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     }
-    let file = options.open(path).map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let file = options.open(path).map_err(Reason::of)?;
+    let metadata = file.metadata().map_err(Reason::of)?;
     if !metadata.is_file() {
-        return Err(format!("{}, not a regular file", kind(&metadata)));
+        return Err(format!("{}, not a regular file", kind(&metadata)).into());
     }
     Ok(file)
 }
 
 /// Reads a file of at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
     let file = open(path)?;
-    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    let size = file.metadata().map_err(Reason::of)?.len();
     check_size(size, limit)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size as usize + 1).map_err(|_| format!("no memory for its {size} bytes"))?;
     // It may grow while it is read.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(describe)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Reason::of)?;
     check_size(bytes.len() as u64, limit)?;
     Ok(bytes)
 }
 
 pub(crate) fn check_size(size: u64, limit: u64) -> Result<(), String> {
     if size > limit { Err(format!("{size} bytes, the limit is {limit}")) } else { Ok(()) }
-}
-
-fn describe(error: io::Error) -> String {
-    error.to_string()
 }
 
 fn kind(metadata: &std::fs::Metadata) -> &'static str {

@@ -118,11 +118,7 @@ pub(crate) struct FileDigest {
 impl Manifest {
     /// Parses and checks the text of `guard.toml`; `bundle` names the bundle in errors.
     pub(crate) fn parse(text: &str, bundle: &str) -> Result<Self> {
-        let damaged = |error: toml::de::Error| Error::BundleFile {
-            bundle: bundle.to_owned(),
-            file: "guard.toml".to_owned(),
-            reason: toml_reason(text, &error),
-        };
+        let damaged = |error| Error::bundle_file(bundle, "guard.toml", toml_reason(text, error));
         let table: toml::Table = text.parse().map_err(damaged)?;
         // The format comes first: a newer one may look different everywhere else.
         match table.get("format").map(toml::Value::as_integer) {

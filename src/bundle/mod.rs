@@ -20,7 +20,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, error::one_line, limits};
+use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
@@ -120,7 +120,7 @@ impl Bundle {
         };
         let file = self.place.open(folder, name)?;
         self.check_identity(&file, name)?;
-        let sha256 = sha256(&file).map_err(|error| self.file_error(name, error.to_string()))?;
+        let sha256 = sha256(&file).map_err(|error| self.file_error(name, Reason::of(error)))?;
         self.check_identity(&file, name)?;
         if sha256 != expected.sha256 {
             return Err(self.file_error(name, "its SHA-256 is not the one in guard.toml: the file is damaged"));
@@ -157,7 +157,7 @@ impl Bundle {
     }
 
     /// An error about one of the bundle's files.
-    pub(crate) fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
+    pub(crate) fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
         self.place.file_error(file, reason)
     }
 }
@@ -170,8 +170,8 @@ impl Place {
         }
     }
 
-    fn file_error(&self, file: &str, reason: impl Into<String>) -> Error {
-        Error::BundleFile { bundle: self.name(), file: file.to_owned(), reason: one_line(&reason.into()) }
+    fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
+        Error::bundle_file(self.name(), file, reason)
     }
 
     fn open(&self, folder: &Path, file: &str) -> Result<File> {
@@ -195,9 +195,11 @@ impl Place {
     }
 
     fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
-        let not_text = |_| self.file_error(file, "not UTF-8");
+        let not_text = |error: std::string::FromUtf8Error| self.file_error(file, Reason::from("not UTF-8").with(error));
         Ok(match self.read(file, limit)? {
-            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map_err(|_| self.file_error(file, "not UTF-8"))?.into(),
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes)
+                .map_err(|error| self.file_error(file, Reason::from("not UTF-8").with(error)))?
+                .into(),
             Cow::Owned(bytes) => String::from_utf8(bytes).map_err(not_text)?.into(),
         })
     }
@@ -205,21 +207,21 @@ impl Place {
     /// The folder and the name of the weights' file, whatever links lead there. Embedded weights have no folder.
     pub(crate) fn weights(&self) -> Result<(String, String)> {
         let Place::Folder(folder) = self else { return Ok((String::new(), WEIGHTS.to_owned())) };
-        let path = folder.join(WEIGHTS).canonicalize().map_err(|error| self.file_error(WEIGHTS, error.to_string()))?;
+        let path = folder.join(WEIGHTS).canonicalize().map_err(|error| self.file_error(WEIGHTS, Reason::of(error)))?;
         let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
         let parts = text(path.parent().map(Path::as_os_str)).zip(text(path.file_name()));
         parts.ok_or_else(|| self.file_error(WEIGHTS, format!("its path {path:?} is not UTF-8")))
     }
 
     fn identity(&self, file: &File, name: &str) -> Result<Identity> {
-        Identity::of(file).map_err(|error| self.file_error(name, error.to_string()))
+        Identity::of(file).map_err(|error| self.file_error(name, Reason::of(error)))
     }
 
     pub(crate) fn len(&self, file: &str) -> Result<u64> {
         match self {
             Place::Folder(folder) => {
                 let metadata = self.open(folder, file)?.metadata();
-                Ok(metadata.map_err(|error| self.file_error(file, error.to_string()))?.len())
+                Ok(metadata.map_err(|error| self.file_error(file, Reason::of(error)))?.len())
             }
             Place::Embedded(files) => Ok(self.embedded(files, file)?.len() as u64),
         }

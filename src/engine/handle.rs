@@ -52,7 +52,7 @@ impl Engine {
         let worker = std::thread::Builder::new()
             .name("qwenguard".into())
             .spawn(move || worker.run(receiver))
-            .map_err(|error| Error::threads(1, 0, &error))?;
+            .map_err(|error| Error::threads(1, 0, error))?;
         Ok(Engine {
             mailbox: Some(mailbox),
             worker: Some(worker),

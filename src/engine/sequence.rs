@@ -312,6 +312,6 @@ impl Rows {
     fn into_matrix(self) -> Result<Array2<f32>> {
         let columns = self.values.len() / self.count.max(1);
         Array2::from_shape_vec((self.count, columns), self.values)
-            .map_err(|error| Error::Inference(format!("logits of uneven rows: {error}")))
+            .map_err(|error| Error::inference(format!("logits of uneven rows: {error}")))
     }
 }

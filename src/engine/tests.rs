@@ -112,7 +112,7 @@ impl Model for HashModel {
             let _ = leave.recv();
         }
         if self.counters.fail.swap(false, Ordering::Relaxed) {
-            return Err(Error::Inference("on purpose".into()));
+            return Err(Error::inference("on purpose"));
         }
         assert!(!self.counters.panic.swap(false, Ordering::Relaxed), "on purpose");
         assert!(!batch.input_ids.contains(&UNKNOWN), "on purpose");
@@ -236,7 +236,7 @@ fn a_failed_step_changes_nothing() {
     append(&mut sequence, &mut tokens, 1, 70);
     counters.fail.store(true, Ordering::Relaxed);
     let error = sequence.append(vec![1; 60], response(0)).unwrap_err();
-    assert!(matches!(&error, Error::Inference(reason) if reason == "on purpose"), "{error}");
+    assert!(matches!(&error, Error::Inference { reason, .. } if reason == "on purpose"), "{error}");
     append(&mut sequence, &mut tokens, 1, 40);
     counters.panic.store(true, Ordering::Relaxed);
     let error = sequence.append(vec![1], response(0)).unwrap_err();
@@ -278,7 +278,7 @@ fn logits_that_are_not_finite_are_an_error_of_their_stream_alone() {
             continue;
         }
         let error = result.unwrap_err();
-        let Error::Inference(reason) = &error else { panic!("{error}") };
+        let Error::Inference { reason, .. } = &error else { panic!("{error}") };
         assert!(reason.contains("bundle hashes") && reason.contains("token 1 are not finite"), "{error}");
         // The stream is as it was before, and goes on.
         assert_eq!(sequence.len(), 0);

@@ -263,7 +263,7 @@ impl Worker {
 fn failed(model: &str, error: CommitError) -> Error {
     match error {
         CommitError::OutOfMemory(error) => error,
-        CommitError::NotFinite { token } => Error::Inference(format!(
+        CommitError::NotFinite { token } => Error::inference(format!(
             "bundle {model}: the logits of token {token} are not finite: its weights are damaged, or this machine computes \
              wrong; nothing was judged"
         )),
@@ -272,6 +272,5 @@ fn failed(model: &str, error: CommitError) -> Error {
 
 /// Runs a step; a panic in it is an error of the step, not the end of the engine.
 fn run_guarded(model: &mut dyn Model, batch: &RaggedBatch) -> Result<StepLogits> {
-    catch_unwind(AssertUnwindSafe(|| model.run(batch)))
-        .unwrap_or_else(|_| Err(Error::Inference("the model panicked".into())))
+    catch_unwind(AssertUnwindSafe(|| model.run(batch))).unwrap_or_else(|_| Err(Error::inference("the model panicked")))
 }

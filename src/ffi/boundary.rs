@@ -21,7 +21,8 @@ pub(super) fn status(error: *mut *mut qg_error, body: impl FnOnce() -> Result<()
     };
     let status = failed.as_ref().map_or(qg_status::OK, Failure::status);
     if !error.is_null() {
-        let object = catch_unwind(|| failed.as_ref().map_or(std::ptr::null_mut(), qg_error::allocate));
+        let object =
+            catch_unwind(AssertUnwindSafe(|| failed.as_ref().map_or(std::ptr::null_mut(), qg_error::allocate)));
         // SAFETY: the header wants a pointer to a place for a pointer, which need not hold anything yet.
         unsafe { error.write(object.unwrap_or(std::ptr::null_mut())) };
     }

@@ -45,7 +45,7 @@ pub(super) enum Failure {
 impl Failure {
     /// An argument out of its range.
     pub(super) fn argument(argument: &'static str, reason: impl Into<String>) -> Self {
-        Failure::Library(Error::Argument { argument, reason: reason.into() })
+        Failure::Library(Error::argument(argument, reason.into()))
     }
 
     pub(super) fn status(&self) -> qg_status {
@@ -58,13 +58,13 @@ impl Failure {
                 Error::BundleFile { .. } => QG_ERROR_BUNDLE_FILE,
                 Error::BundleField { .. } => QG_ERROR_BUNDLE_FIELD,
                 Error::BundleFormat { .. } => QG_ERROR_BUNDLE_FORMAT,
-                Error::Conversation(_) => QG_ERROR_CONVERSATION,
+                Error::Conversation { .. } => QG_ERROR_CONVERSATION,
                 Error::Argument { .. } => QG_ERROR_ARGUMENT,
                 Error::WrongState { .. } => QG_ERROR_WRONG_STATE,
                 Error::ContextFull { .. } => QG_ERROR_CONTEXT_FULL,
                 Error::Busy { .. } => QG_ERROR_BUSY,
                 Error::OutOfMemory { .. } => QG_ERROR_OUT_OF_MEMORY,
-                Error::Inference(_) => QG_ERROR_INFERENCE,
+                Error::Inference { .. } => QG_ERROR_INFERENCE,
                 Error::EngineStopped => QG_ERROR_ENGINE_STOPPED,
                 Error::DeadlineExceeded => QG_ERROR_DEADLINE_EXCEEDED,
                 Error::Expired { .. } => QG_ERROR_EXPIRED,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use safer_ffi::derive_ReprC;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::{
     boundary,
@@ -246,61 +246,25 @@ pub unsafe extern "C" fn qg_guard_info(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, json) = unsafe { (object(guard, "guard")?, Out::new(json, "json")?) };
-        json.write(qg_text::allocate(info(&guard.guard).to_string()));
+        json.write(qg_text::allocate(info(&guard.guard)?));
         Ok(())
     })
 }
 
-fn info(guard: &Guard) -> Value {
-    let labels = |labels: &Labels| {
-        let risks: Vec<String> = labels.risks().iter().map(ToString::to_string).collect();
-        json!({ "risks": risks, "categories": labels.categories() })
-    };
-    let Info {
-        bundle,
-        variant,
-        source,
-        source_sha256,
-        exporter,
-        architecture,
-        weights,
-        cache,
-        layers,
-        hidden_size,
-        heads,
-        kv_heads,
-        head_dim,
-        vocab_size,
-        context,
-        cache_bytes_per_token,
-        runtime,
-        provider,
-    } = guard.info();
-    let digests: Map<String, Value> =
-        source_sha256.iter().map(|(file, digest)| (file.clone(), digest.as_str().into())).collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "bundle": bundle,
-        "variant": variant,
-        "source": source,
-        "source_sha256": digests,
-        "exporter": exporter,
-        "architecture": architecture,
-        "weights": weights,
-        "cache": cache,
-        "layers": layers,
-        "hidden_size": hidden_size,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "head_dim": head_dim,
-        "vocab_size": vocab_size,
-        "context": context,
-        "cache_bytes_per_token": cache_bytes_per_token,
-        "prompt_labels": labels(guard.query_labels()),
-        "answer_labels": labels(guard.response_labels()),
-        "runtime": runtime,
-        "provider": provider,
-    })
+/// What [`qg_guard_info`] gives.
+#[derive(Serialize)]
+struct GuardInfo<'a> {
+    version: &'static str,
+    #[serde(flatten)]
+    info: &'a Info,
+    prompt_labels: &'a Labels,
+    answer_labels: &'a Labels,
+}
+
+fn info(guard: &Guard) -> Result<String, Failure> {
+    let (info, prompt_labels, answer_labels) = (guard.info(), guard.query_labels(), guard.response_labels());
+    let info = GuardInfo { version: env!("CARGO_PKG_VERSION"), info, prompt_labels, answer_labels };
+    serde_json::to_string(&info).map_err(|error| Failure::Panic(error.to_string()))
 }
 
 /// Tells how many categories there are for prompts or for answers. `heads` is one of `QG_HEADS_`.

@@ -154,7 +154,7 @@ impl Borrower for Submitted {
     }
 }
 
-/// Streams whose calls are given up can be used again.
+/// Streams whose calls are cancelled can be used again.
 impl Drop for qg_queue {
     fn drop(&mut self) {
         let jobs = std::mem::take(&mut self.submitted.lock().by_ticket);
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn qg_queue_open(queue: *mut *mut qg_queue, error: *mut *m
     })
 }
 
-/// Frees a queue. NULL is fine. Calls in it are given up, and their streams can be used again. No thread may be in a
+/// Frees a queue. NULL is fine. Calls in it are cancelled, and their streams can be used again. No thread may be in a
 /// function of the queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
 /// Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all functions of
 /// its stream but `qg_stream_free` return QG_ERROR_IN_USE. `tag` is yours, to know the call by.
 ///
-/// A call that is not done within `timeout_ms` milliseconds is given up with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
+/// A call that is not done within `timeout_ms` milliseconds is cancelled with QG_ERROR_DEADLINE_EXCEEDED; QG_NO_TIMEOUT gives
 /// it the time it takes.
 ///
 /// Texts are tokenized here, in your thread: prompts up to what fits the model's context, about 5 ms for each 1,000 tokens,

@@ -5,7 +5,9 @@ use std::ffi::{CStr, c_char};
 use safer_ffi::derive_ReprC;
 
 use super::boundary;
-use crate::{Action, Channel, Decision, Guard, Labels, PromptCheck, Risk, TokenVerdict, Update, Verdict, Violation};
+use crate::{
+    Channel, Decision, Guard, Labels, PromptCheck, Risk, TokenVerdict, Update, Verdict, Violation, policy::Action,
+};
 
 /// The conversation may go on.
 pub const QG_DECISION_CONTINUE: i32 = 0;

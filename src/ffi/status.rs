@@ -50,7 +50,7 @@ pub const QG_ERROR_ENGINE_STOPPED: i32 = 15;
 pub const QG_ERROR_DEADLINE_EXCEEDED: i32 = 16;
 /// The stream was idle for longer than the configuration allows. Open a new one and give it the conversation again.
 pub const QG_ERROR_EXPIRED: i32 = 17;
-/// The call was given up by `qg_queue_cancel`. Nothing was added.
+/// The call was cancelled by `qg_queue_cancel`. Nothing was added.
 pub const QG_ERROR_CANCELLED: i32 = 18;
 /// A pointer is NULL that must not be; the message names the argument.
 pub const QG_ERROR_NULL: i32 = 100;

@@ -71,7 +71,7 @@ pub unsafe extern "C" fn qg_stream_open(
 }
 
 /// Frees a stream and gives its memory back. NULL is fine; the guard may have been freed before. A call of the stream that is
-/// in a queue is given up and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
+/// in a queue is cancelled and does not come back, unless a thread in `qg_queue_wait` is just taking it out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_stream_free(stream: *mut qg_stream) {
     // SAFETY: the header wants a stream or NULL.

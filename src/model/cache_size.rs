@@ -36,7 +36,7 @@ impl Block {
         if !(1..=limit).contains(&blocks) {
             let Block { tokens, bytes } = self;
             let reason = format!("a block of {tokens} tokens takes {bytes} bytes, and 1 to {limit} can be");
-            return Err(Error::Config { field: "cache.mib".into(), reason });
+            return Err(Error::config("cache.mib", reason));
         }
         Ok(Layout { block_tokens: self.tokens, blocks, block_bytes: self.bytes })
     }
@@ -70,7 +70,7 @@ pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block) -> Result
             model.context,
             context.div_ceil(1 << 20)
         );
-        return Err(Error::Config { field: "cache.mib".into(), reason });
+        return Err(Error::config("cache.mib", reason));
     }
     Ok(bytes)
 }

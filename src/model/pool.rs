@@ -50,7 +50,7 @@ impl Pool {
 
 /// As `IoBinding::bind_input`, which clones borrowed tensors and, in this version of `ort`, deadlocks in doing so.
 fn bind_input(binding: &mut IoBinding, name: String, tensor: &TensorRefMut<u8>) -> Result<()> {
-    let name = CString::new(name).map_err(|error| Error::Inference(error.to_string()))?;
+    let name = CString::new(name).map_err(|error| Error::inference(error.to_string()))?;
     let (binding, tensor) = (binding.ptr_mut(), tensor.ptr());
     let bind = || -> ort::Result<()> {
         // SAFETY: all three pointers are valid, and ONNX Runtime takes a reference of its own to the value.

@@ -148,7 +148,7 @@ impl Debounce {
         let (hits, of) = self.window();
         if hits == 0 || hits > of || of > MAX_WINDOW {
             let reason = format!("{hits} of {of} is not 1 to {MAX_WINDOW} tokens");
-            return Err(Error::Config { field: format!("{rules}.debounce"), reason });
+            return Err(Error::config(format!("{rules}.debounce"), reason));
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl PromptRules {
             None if self.roles.is_empty() => "it must name \"user\", \"tool\" or both".into(),
             None => return Ok(()),
         };
-        Err(Error::Config { field: "policy.prompt.roles".into(), reason })
+        Err(Error::config("policy.prompt.roles", reason))
     }
 
     pub(crate) fn judge(&self) -> Judge<'_> {
@@ -303,7 +303,7 @@ fn check_probability(field: &str, at: Option<f32>) -> Result<()> {
     match at {
         // Zero would make every token count.
         Some(at) if !(at > 0.0 && at <= 1.0) => {
-            Err(Error::Config { field: field.to_owned(), reason: format!("{at} is not a probability over 0 to 1") })
+            Err(Error::config(field, format!("{at} is not a probability over 0 to 1")))
         }
         _ => Ok(()),
     }
@@ -315,10 +315,10 @@ pub(super) fn check_categories(
     labels: &Labels,
 ) -> Result<()> {
     match categories.keys().find(|name| !labels.categories().contains(name)) {
-        Some(name) => Err(Error::Config {
-            field: one_line(&format!("{rules}.categories.{name}")),
-            reason: format!("the model has no such category, it has {}", labels.categories().join(", ")),
-        }),
+        Some(name) => Err(Error::config(
+            one_line(&format!("{rules}.categories.{name}")),
+            format!("the model has no such category, it has {}", labels.categories().join(", ")),
+        )),
         None => Ok(()),
     }
 }

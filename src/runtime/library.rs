@@ -14,7 +14,7 @@ use libloading::Library;
 use memchr::memmem;
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::Reason};
 
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
@@ -67,15 +67,18 @@ pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<Pat
     };
     let library = found.ok_or(Error::RuntimeNotFound { tried })?;
     let checked = open(&library).and_then(|version| check(&version, &library, allow_telemetry));
-    match checked.and_then(|()| ort::init_from(&library).map_err(|error| error.to_string())) {
+    match checked.and_then(|()| ort::init_from(&library).map_err(Reason::of)) {
         Ok(_) => Ok(library),
-        Err(reason) => Err(Error::RuntimeUnusable { path: library, reason }),
+        Err(Reason { reason, source }) => Err(Error::RuntimeUnusable { path: library, reason, source }),
     }
 }
 
 /// Opens a library and returns its version. Errors are in the words of the system's loader.
-fn open(path: &Path) -> Result<String, String> {
-    let words = |error: libloading::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
+fn open(path: &Path) -> Result<String, Reason> {
+    let words = |error: libloading::Error| {
+        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Reason::from(words).with(error)
+    };
     // SAFETY: the code that runs when a library is opened is that of a file which the caller, the environment or the
     // system's administrator named for this.
     let library = unsafe { Library::new(path) }.map_err(words)?;
@@ -83,22 +86,23 @@ fn open(path: &Path) -> Result<String, String> {
     let library = ManuallyDrop::new(library);
     // SAFETY: ONNX Runtime's header declares it so.
     let base = unsafe { library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase") }
-        .map_err(|error| format!("it is not ONNX Runtime: {}", words(error)))?;
+        .map_err(|error| words(error).after("it is not ONNX Runtime"))?;
     // SAFETY: a function without preconditions. It returns a constant, or NULL.
     let base = unsafe { base().as_ref() }.ok_or("it is not ONNX Runtime: OrtGetApiBase returns NULL")?;
     // SAFETY: as above; the text is a constant that ends with a NUL.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) }.to_string_lossy().into_owned();
     // SAFETY: as above. NULL if it does not know this version of its interface.
     if !is_too_old(&version) && unsafe { (base.GetApi)(ort::sys::ORT_API_VERSION) }.is_null() {
-        return Err(format!("version {version} does not have version {} of its interface", ort::sys::ORT_API_VERSION));
+        let reason = format!("version {version} does not have version {} of its interface", ort::sys::ORT_API_VERSION);
+        return Err(reason.into());
     }
     Ok(version)
 }
 
-fn check(version: &str, library: &Path, allow_telemetry: bool) -> Result<(), String> {
+fn check(version: &str, library: &Path, allow_telemetry: bool) -> Result<(), Reason> {
     if is_too_old(version) {
         let (major, minor) = OLDEST;
-        return Err(format!("version {version} is too old, {major}.{minor}.0 or newer is needed"));
+        return Err(format!("version {version} is too old, {major}.{minor}.0 or newer is needed").into());
     }
     if !allow_telemetry && !is_silenced(env::var(SILENCE).ok().as_deref()) && reports(version, library) {
         return Err(format!(
@@ -106,7 +110,8 @@ fn check(version: &str, library: &Path, allow_telemetry: bool) -> Result<(), Str
              variable {SILENCE}=1 is set when it is loaded: set it before the program starts, use a version before {}.{}, \
              or set runtime.allow_telemetry",
             TELEMETRY_SINCE.0, TELEMETRY_SINCE.1
-        ));
+        )
+        .into());
     }
     Ok(())
 }
@@ -145,7 +150,7 @@ pub(crate) fn same_as_loaded(wanted: &Path, loaded: &Path) -> Result<()> {
         return Ok(());
     }
     let reason = format!("{} is loaded already, a process can hold one", loaded.display());
-    Err(Error::RuntimeUnusable { path: wanted, reason })
+    Err(Error::RuntimeUnusable { path: wanted, reason, source: None })
 }
 
 /// Looks at a place that somebody named: the library itself or the folder it is in.

@@ -18,7 +18,11 @@ use ort::{
     },
 };
 
-use crate::{Error, Result, config::RuntimeConfig, error::one_line};
+use crate::{
+    Error, Result,
+    config::RuntimeConfig,
+    error::{Reason, one_line},
+};
 use threads::Threads;
 
 /// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
@@ -57,9 +61,9 @@ pub(crate) enum SessionError {
     /// The system gives no threads.
     Threads(Error),
     /// The runtime does not take the graph.
-    Graph(String),
+    Graph(Reason),
     /// The runtime does not take the weights.
-    Weights(String),
+    Weights(Reason),
 }
 
 #[derive(Clone)]
@@ -104,7 +108,7 @@ impl Runtime {
             }
             Weights::Memory { name, bytes } => builder
                 .with_external_initializer_file_in_memory(name, bytes.into())
-                .map_err(|error| SessionError::Weights(error.to_string()))?,
+                .map_err(|error| SessionError::Weights(reason(error.into())))?,
         };
         Ok(builder.commit_from_memory(graph)?)
     }
@@ -136,14 +140,24 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
     }
 }
 
-impl<R> From<ort::Error<R>> for SessionError {
-    fn from(error: ort::Error<R>) -> Self {
-        SessionError::Graph(error.message().to_owned())
+impl From<ort::Error> for SessionError {
+    fn from(error: ort::Error) -> Self {
+        SessionError::Graph(reason(error))
+    }
+}
+
+impl From<ort::Error<SessionBuilder>> for SessionError {
+    fn from(error: ort::Error<SessionBuilder>) -> Self {
+        SessionError::Graph(reason(error.into()))
     }
 }
 
 impl From<ort::Error> for Error {
     fn from(error: ort::Error) -> Self {
-        Error::Inference(one_line(error.message()))
+        Error::inference(reason(error))
     }
+}
+
+fn reason(error: ort::Error) -> Reason {
+    Reason::from(one_line(error.message())).with(error)
 }

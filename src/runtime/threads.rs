@@ -32,7 +32,7 @@ impl Threads {
                 Ok(thread) => idle.push(thread),
                 Err(error) => {
                     idle.into_iter().for_each(Idle::end);
-                    return Err(Error::threads(count, started, &error));
+                    return Err(Error::threads(count, started, error));
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::{engine::Use, text::Message};
 
 /// One call of a [`Stream`](crate::Stream).
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Call<'a> {
     /// [`Stream::prompt`](crate::Stream::prompt)
     Prompt(&'a [Message]),
@@ -41,12 +42,12 @@ pub enum Reply {
 
 impl Reply {
     /// The update, if it is one.
-    pub fn update(self) -> Option<Update> {
+    pub fn into_update(self) -> Option<Update> {
         if let Reply::Update(update) = self { Some(update) } else { None }
     }
 
     /// The prompt check, if it is one.
-    pub fn prompt(self) -> Option<PromptCheck> {
+    pub fn into_prompt(self) -> Option<PromptCheck> {
         if let Reply::Prompt(check) = self { Some(check) } else { None }
     }
 }

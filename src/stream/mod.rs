@@ -12,7 +12,7 @@ mod tokens;
 mod turn;
 mod update;
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
     Error, Result,
@@ -20,7 +20,7 @@ use crate::{
     opened::Opened,
     policy::Policy,
     process::Owned,
-    text::{Message, size},
+    text::{Message, TokenId, size},
 };
 
 use answer::Change;
@@ -51,6 +51,12 @@ pub struct Stream {
     turn: Option<Turn>,
 }
 
+impl fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stream").field("context_used", &self.context_used()).finish_non_exhaustive()
+    }
+}
+
 impl Stream {
     pub(crate) fn new(shared: Arc<Owned<Opened>>, policy: Policy) -> Result<Self> {
         shared.response_heads()?;
@@ -61,7 +67,7 @@ impl Stream {
     /// Gives the conversation and judges its last message of the user.
     ///
     /// The conversation is rendered by the checkpoint's own template, thinking off, and the query heads are read at the
-    /// `<|im_end|>` of the judged message's turn. [`PromptRules::roles`](crate::PromptRules::roles) may have results of
+    /// `<|im_end|>` of the judged message's turn. [`PromptRules::roles`](crate::policy::PromptRules::roles) may have results of
     /// tools judged as well: then it is the last message of either role, and results that the template puts into one
     /// turn are judged together. A message of the assistant at the end is the beginning of the answer; if it ends within
     /// thinking, the answer goes on there. It is given to the model but not judged, and so is all between the judged
@@ -92,11 +98,11 @@ impl Stream {
     }
 
     fn prompted(&mut self, call: Call) -> Result<PromptCheck> {
-        self.call(call).map(|reply| reply.prompt().expect("prompts are answered by prompt checks"))
+        self.call(call).map(|reply| reply.into_prompt().expect("prompts are answered by prompt checks"))
     }
 
     fn updated(&mut self, call: Call) -> Result<Update> {
-        self.call(call).map(|reply| reply.update().expect("such calls are answered by updates"))
+        self.call(call).map(|reply| reply.into_update().expect("such calls are answered by updates"))
     }
 
     /// Tokens of the model's context that the conversation uses so far, those of the template included: 0 before the
@@ -115,8 +121,8 @@ impl Stream {
     /// # Errors
     /// [`Error::WrongState`] before the prompt, after text or after the end of the answer; [`Error::Argument`] for an
     /// id that is no token or more than 1,048,576 of them; [`Error::ContextFull`] if the tokens do not fit the model's context.
-    pub fn push_tokens(&mut self, ids: &[u32]) -> Result<Update> {
-        self.updated(Call::Tokens(ids))
+    pub fn push_tokens<T: TokenId>(&mut self, tokens: &[T]) -> Result<Update> {
+        self.updated(Call::Tokens(&T::ids(tokens)))
     }
 
     /// Gives the next piece of the answer's text and judges its tokens. The piece may begin and end anywhere, even
@@ -129,8 +135,8 @@ impl Stream {
     /// [`Error::Argument`] if the text is not UTF-8 (it says at which byte of the answer), has more than 1 MiB or the
     /// bundle's tokenizer cannot take text in pieces; [`Error::WrongState`] before the prompt, after tokens or after
     /// the end of the answer; [`Error::ContextFull`] if the text does not fit the model's context.
-    pub fn push_text(&mut self, text: &[u8]) -> Result<Update> {
-        self.updated(Call::Text(text))
+    pub fn push_text(&mut self, text: impl AsRef<[u8]>) -> Result<Update> {
+        self.updated(Call::Text(text.as_ref()))
     }
 
     /// As [`Stream::push_text`], for a piece of thinking from a host that knows it as such: no tag in it means
@@ -139,8 +145,8 @@ impl Stream {
     /// # Errors
     /// As [`Stream::push_text`]; [`Error::WrongState`] also if the answer has begun already or the template has no
     /// place for thinking.
-    pub fn push_thinking(&mut self, text: &[u8]) -> Result<Update> {
-        self.updated(Call::Thinking(text))
+    pub fn push_thinking(&mut self, text: impl AsRef<[u8]>) -> Result<Update> {
+        self.updated(Call::Thinking(text.as_ref()))
     }
 
     /// Says that the answer is complete: what was provisional becomes final. Nothing can be pushed afterwards.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    error::Reason,
     opened::Opened,
     policy::{Debounce, Policy},
     text::{AnswerText, AnswerToken, Channel, Frame, MAX_PUSH, Message, TokenEdit, least_bytes, size},
@@ -65,7 +66,7 @@ impl Turn {
         self.tape.check_fits(shared, self.answer.tokens.len(), ids.len())?;
         if ids.len() > MAX_TOKENS {
             let reason = format!("{} tokens at once, the limit is {MAX_TOKENS}: push fewer", ids.len());
-            return Err(Error::Argument { argument: "tokens", reason });
+            return Err(Error::argument("tokens", reason));
         }
         let mut append: Vec<AnswerToken> = Vec::new();
         let bytes = size_of::<AnswerToken>() * ids.len();
@@ -117,7 +118,7 @@ impl Turn {
         let own = &self.answer.tokens[..self.answer.tokens.len() - self.answer.end.map_or(0, |end| end.closing)];
         let kept = own.partition_point(|token| token.bytes.end <= bytes);
         if own[..kept].last().map_or(0, |last| last.bytes.end) != bytes {
-            return Err(Error::Argument { argument: "bytes", reason: format!("{bytes} is not the end of a token") });
+            return Err(Error::argument("bytes", format!("{bytes} is not the end of a token")));
         }
         Ok(Change { tokens: TokenEdit::keep(kept), input: InputChange::None, end: None })
     }
@@ -127,7 +128,7 @@ impl Turn {
         let have = self.answer.tokens.len();
         if count > have {
             let reason = format!("{count} is more than the {have} tokens so far");
-            return Err(Error::Argument { argument: "tokens", reason });
+            return Err(Error::argument("tokens", reason));
         }
         self.truncate(shared, self.answer.tokens[..count].last().map_or(0, |last| last.bytes.end))
     }
@@ -170,7 +171,9 @@ impl Turn {
         }
         String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Error::Conversation(format!("the tokens of the answer are not UTF-8 at byte {at}"))
+            Error::conversation(
+                Reason::from(format!("the tokens of the answer are not UTF-8 at byte {at}")).with(error),
+            )
         })
     }
 

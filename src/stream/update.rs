@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     policy::{Action, Decision},
@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// The verdict on a prompt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PromptCheck {
     /// What the model says about the message that is judged, in the light of all before it.
     pub verdict: Verdict,
@@ -23,6 +24,7 @@ pub struct PromptCheck {
 
 /// What a policy found in a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PromptFinding {
     /// What is to be done about it: [`Action::Flag`] or [`Action::Stop`].
     pub action: Action,
@@ -37,7 +39,8 @@ pub struct PromptFinding {
 }
 
 /// One judged token of an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TokenVerdict {
     /// Which token of the answer, from 0. Tokens around thinking count but are not judged.
     pub index: usize,
@@ -45,10 +48,12 @@ pub struct TokenVerdict {
     pub token_id: u32,
     /// The bytes of the answer that it stands for: of the text as it was pushed, or, for pushed tokens, by adding up
     /// the tokens' own bytes.
+    #[serde(flatten, serialize_with = "as_start_and_end")]
     pub bytes: Range<usize>,
     /// Whether it is thinking.
     pub channel: Channel,
     /// Whether no later text can change it. A provisional token moves neither the horizon nor the decision.
+    #[serde(rename = "final")]
     pub is_final: bool,
     /// What the model says about the answer up to here.
     pub verdict: Verdict,
@@ -56,12 +61,14 @@ pub struct TokenVerdict {
 
 /// Where an answer turned.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Violation {
     /// What is to be done about it: [`Action::Flag`] or [`Action::Stop`].
     pub action: Action,
     /// Whether it is in the thinking.
     pub channel: Channel,
     /// Bytes of the answer, from the first token that counts to the one that confirmed it.
+    #[serde(flatten, serialize_with = "as_start_and_end")]
     pub bytes: Range<usize>,
     /// The first token that counts.
     pub first_token: usize,
@@ -78,7 +85,8 @@ pub struct Violation {
 }
 
 /// The result of a push.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Update {
     /// Whether the answer may go on. Once it is [`Decision::Stop`] it stays so, until the answer is cut back.
     pub decision: Decision,
@@ -102,11 +110,19 @@ pub struct Update {
     ///
     /// So a host that keeps the verdicts removes those from here on and adds `tokens`, whatever the call was: text that
     /// merges with provisional tokens, the end of thinking, [`Stream::finish`](crate::Stream::finish), which adds the
-    /// closing tokens under [`Debounce::Eval`](crate::Debounce::Eval), or a truncation, which takes those away again and
+    /// closing tokens under [`Debounce::Eval`](crate::policy::Debounce::Eval), or a truncation, which takes those away again and
     /// may judge final tokens anew. A prompt starts an answer without tokens. A fork goes on from what its parent has.
     pub void_from: usize,
     /// How many tokens of the answer are final. Those after them are provisional: the next text may merge with them.
     pub final_tokens: usize,
+}
+
+/// In JSON a range of bytes is `byte_start` and `byte_end`.
+fn as_start_and_end<S: Serializer>(bytes: &Range<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_map(Some(2))?;
+    fields.serialize_entry("byte_start", &bytes.start)?;
+    fields.serialize_entry("byte_end", &bytes.end)?;
+    fields.end()
 }
 
 impl Update {

@@ -137,7 +137,7 @@ impl AnswerText {
     ) -> Result<(TokenEdit, TextChange)> {
         if bytes.len() > MAX_PUSH {
             let reason = format!("{} bytes at once, the limit is {MAX_PUSH}: push smaller pieces", bytes.len());
-            return Err(Error::Argument { argument: "text", reason });
+            return Err(Error::argument("text", reason));
         }
         let mut markup = self.markup.clone();
         let parts = if declared {
@@ -194,7 +194,7 @@ impl AnswerText {
         bytes.extend(self.answer.iter().flat_map(|answer| answer.text().bytes()));
         if length > bytes.len() || bytes.get(length).is_some_and(|byte| is_continuation(*byte)) {
             let reason = format!("{length} is not between characters of the {} bytes so far", bytes.len());
-            return Err(Error::Argument { argument: "bytes", reason });
+            return Err(Error::argument("bytes", reason));
         }
         let Range { start, end } = self.declared;
         let mut text = AnswerText::new(frame, self.most);

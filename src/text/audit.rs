@@ -117,7 +117,7 @@ pub(super) fn rendered_start(role: &str, content: &str) -> usize {
 
 /// What is wrong with a message. Indices count from 0.
 pub(super) fn refused(index: usize, role: &str, what: &str) -> Error {
-    Error::Conversation(format!("message {index} (counted from 0) of role {role:?}: {what}"))
+    Error::conversation(format!("message {index} (counted from 0) of role {role:?}: {what}"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
     template::ChatTemplate,
     tokenizer::Tokenizer,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, error::Reason};
 
 /// Control tokens that a text cannot spell, and the word that starts a user turn.
 pub(crate) struct ControlTokens {
@@ -111,7 +111,7 @@ impl Marks {
         let absent = (FIRST..).zip(&used).filter(|(_, used)| !**used).filter_map(|(code, _)| char::from_u32(code));
         let absent: Vec<char> = absent.take(5).collect();
         let [broken, thinking, answer, open, close] = absent[..] else {
-            return Err(Error::Conversation("the messages use all private use characters of plane 15".into()));
+            return Err(Error::conversation("the messages use all private use characters of plane 15"));
         };
         Ok(Marks { broken, thinking, answer, audit: Brackets { open, close } })
     }
@@ -167,7 +167,7 @@ impl Rendering<'_> {
 
     /// Renders a conversation, and checks that all of it is there.
     fn conversation(&self, history: &[Message], answer: &str, roles: &[String]) -> Result<Rendered> {
-        let no_answer = || Error::Conversation("the chat template does not render an answer".into());
+        let no_answer = || Error::conversation("the chat template does not render an answer");
         let answer = [(answer, self.marks.answer)];
         let mut messages = self.plain(history);
         let [before, after] = self.around(&mut messages, &answer)?.ok_or_else(no_answer)?;
@@ -186,7 +186,7 @@ impl Rendering<'_> {
     fn judged(&self, history: &[Message], roles: &[String], rendered: &str, audit: &Audit) -> Result<(usize, usize)> {
         let judged = history.iter().rposition(|message| roles.contains(&message.role));
         let judged = judged.ok_or_else(|| {
-            Error::Conversation(format!("there is no user turn: no message of role {}", roles.join(" or ")))
+            Error::conversation(format!("there is no user turn: no message of role {}", roles.join(" or ")))
         })?;
         let refused = |index: usize, what| audit::refused(index, &history[index].role, what);
         let controls: Vec<_> = self.tokenizer.specials(rendered).collect();
@@ -259,7 +259,7 @@ impl Rendering<'_> {
 }
 
 impl Renderer {
-    pub(crate) fn new(template: &str, tokens: ControlTokens, context: usize) -> Result<Self, String> {
+    pub(crate) fn new(template: &str, tokens: ControlTokens, context: usize) -> Result<Self, Reason> {
         Ok(Renderer { template: ChatTemplate::new(template)?, tokens, context })
     }
 

@@ -323,7 +323,7 @@ mod tests {
         ];
         for (pointer, expected, value) in cases {
             let json = edited(|document| *document.pointer_mut(pointer).unwrap() = value);
-            let reason = Tokenizer::new(&json, 640).err().unwrap_or_else(|| panic!("{pointer}: {expected}"));
+            let reason = Tokenizer::new(&json, 640).err().unwrap_or_else(|| panic!("{pointer}: {expected}")).reason;
             assert!(reason.contains(expected) && reason.lines().count() == 1, "{pointer}: {reason}");
         }
     }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_vocabulary_may_not_exceed_the_models() {
         assert!(Tokenizer::new(JSON.as_bytes(), 631).is_ok());
-        let reason = Tokenizer::new(JSON.as_bytes(), 630).err().unwrap();
+        let reason = Tokenizer::new(JSON.as_bytes(), 630).err().unwrap().reason;
         assert!(reason.contains("id 630 is not below model.vocab_size 630"), "{reason}");
         assert!(Tokenizer::new(JSON.as_bytes(), 600).is_err());
     }

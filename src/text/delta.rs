@@ -21,7 +21,7 @@ pub(crate) use checked::check_deltas;
 use std::collections::TryReserveError;
 
 use super::tokenizer::{TextToken, Tokenizer};
-use crate::{Error, Result};
+use crate::{Error, Result, error::Reason};
 use scan::Cut;
 
 /// The most bytes of text that are tokenized again with each delta.
@@ -151,7 +151,7 @@ impl DeltaTokenizer {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
             Err(error) => {
                 let at = self.offset + self.text.len() + error.valid_up_to();
-                return Err(Error::Argument { argument: "text", reason: format!("it is not UTF-8 at byte {at}") });
+                return Err(Error::argument("text", Reason::from(format!("it is not UTF-8 at byte {at}")).with(error)));
             }
         };
         let carry = bytes.split_off(whole);
@@ -160,7 +160,7 @@ impl DeltaTokenizer {
 
     fn ends_within_character(&self, at: usize) -> Error {
         let reason = format!("it ends within the character that starts at byte {}", self.offset + at);
-        Error::Argument { argument: "text", reason }
+        Error::argument("text", reason)
     }
 
     /// What cutting the text back to its first `length` bytes changes. Afterwards all is as if no more had ever come:
@@ -172,7 +172,7 @@ impl DeltaTokenizer {
         if !self.text.is_char_boundary(length) {
             let (at, end) = (self.offset + length, self.offset + self.text.len());
             let reason = format!("{at} is not between characters of the {end} bytes so far");
-            return Err(Error::Argument { argument: "bytes", reason });
+            return Err(Error::argument("bytes", reason));
         }
         let cuts = self.cuts.partition_point(|cut| cut.known <= length);
         self.edit(tokenizer, cuts, length, String::new(), Vec::new(), false)

@@ -21,7 +21,7 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TextToken>
     }
     if text.len() > MAX_WHOLE {
         let reason = format!("{} bytes, the limit with this bundle's tokenizer is {MAX_WHOLE}", text.len());
-        return Err(Error::Argument { argument: "text", reason });
+        return Err(Error::argument("text", reason));
     }
     tokenizer.encode_whole(text)
 }

@@ -28,5 +28,5 @@ pub(crate) use encode::encode;
 pub use markup::Channel;
 pub use message::Message;
 pub(crate) use pipeline::least_bytes;
-pub use tokenizer::TextToken;
 pub(crate) use tokenizer::Tokenizer;
+pub use tokenizer::{TextToken, TokenId};

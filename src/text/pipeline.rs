@@ -297,7 +297,7 @@ mod tests {
         let mut json: Value = serde_json::from_str(JSON).unwrap();
         *json.pointer_mut(pointer).unwrap() = value;
         match Tokenizer::new(json.to_string().as_bytes(), 640) {
-            Err(reason) => reason,
+            Err(reason) => reason.reason,
             Ok(tokenizer) => tokenizer.check_steps().unwrap_err().to_string(),
         }
     }

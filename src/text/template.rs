@@ -8,7 +8,11 @@ use minijinja::{
 };
 
 use super::message::Message;
-use crate::{Error, Result, error::one_line, limits};
+use crate::{
+    Error, Result,
+    error::{Reason, one_line},
+    limits,
+};
 
 const NAME: &str = "chat_template.jinja";
 
@@ -27,10 +31,10 @@ pub(crate) struct ChatTemplate {
 
 impl ChatTemplate {
     /// Compiles a template; the error says where it is wrong.
-    pub(crate) fn new(source: &str) -> Result<Self, String> {
+    pub(crate) fn new(source: &str) -> Result<Self, Reason> {
         // As Hugging Face renders templates: blocks leave no lines behind, and Python's string methods.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        let syntax = syntax.map_err(|error| error.to_string())?;
+        let syntax = syntax.map_err(Reason::of)?;
         let source = checked(source, &syntax)?;
         let mut environment = Environment::new();
         environment.set_debug(false);
@@ -47,7 +51,7 @@ impl ChatTemplate {
         });
         environment.add_filter(FLAT, flat);
         environment.add_filter(FLAT_ATTRIBUTE, flat_attribute);
-        environment.add_template_owned(NAME, source).map_err(|error| reason(&error))?;
+        environment.add_template_owned(NAME, source).map_err(Reason::of)?;
         Ok(ChatTemplate { environment })
     }
 
@@ -70,7 +74,7 @@ impl ChatTemplate {
             let messages: Vec<Value> = messages.iter().map(message).collect();
             template.render(context! { messages, ..settings })
         });
-        rendered.map_err(|error| Error::Conversation(format!("{NAME} refuses it: {}", reason(&error))))
+        rendered.map_err(|error| Error::conversation(Reason::of(error).after(format!("{NAME} refuses it"))))
     }
 }
 
@@ -210,7 +214,7 @@ mod tests {
         let work = move || {
             let template = match ChatTemplate::new(&source) {
                 Ok(template) => template,
-                Err(reason) => return reason,
+                Err(reason) => return reason.reason,
             };
             match template.render(&[Message::user("How are you?"), Message::assistant("Fine.")]) {
                 Ok(text) => format!("accepted: {} bytes", text.len()),

@@ -1,6 +1,6 @@
 //! The tokenizer of a bundle.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Tokenizer as HfTokenizer;
@@ -10,7 +10,7 @@ use super::{
     definition,
     pipeline::{Pipeline, least_bytes},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, error::Reason};
 
 /// One token of an encoded text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,32 @@ pub struct TextToken {
     pub id: u32,
     /// The bytes of the text that it stands for.
     pub bytes: Range<usize>,
+}
+
+/// A token as a caller may have it: its id, or what [`Guard::encode`](crate::Guard::encode) gives.
+pub trait TokenId: sealed::Sealed + Sized {
+    /// The ids of some tokens.
+    #[doc(hidden)]
+    fn ids(tokens: &[Self]) -> Cow<'_, [u32]>;
+}
+
+impl TokenId for u32 {
+    fn ids(tokens: &[Self]) -> Cow<'_, [u32]> {
+        tokens.into()
+    }
+}
+
+impl TokenId for TextToken {
+    fn ids(tokens: &[Self]) -> Cow<'_, [u32]> {
+        tokens.iter().map(|token| token.id).collect()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for u32 {}
+    impl Sealed for super::TextToken {}
 }
 
 /// A Hugging Face tokenizer that reads every text as text: special tokens are never found in it.
@@ -50,21 +76,19 @@ pub(crate) enum Reach {
 
 impl Tokenizer {
     /// Reads the `tokenizer.json` of a model with so many token ids; the error says what is wrong with it.
-    pub(crate) fn new(json: &[u8], vocab_size: usize) -> Result<Self, String> {
+    pub(crate) fn new(json: &[u8], vocab_size: usize) -> Result<Self, Reason> {
         let used = definition::checked(json, vocab_size)?;
-        let mut inner = HfTokenizer::from_bytes(used).map_err(|error| error.to_string())?;
+        let mut inner = HfTokenizer::from_bytes(used).map_err(Reason::of_any)?;
         let added = inner.get_added_tokens_decoder();
         let (special_ids, spellings): (Vec<u32>, Vec<&str>) =
             added.iter().filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.as_str())).unzip();
-        let special = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(spellings)
-            .map_err(|error| error.to_string())?;
+        let special =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(spellings).map_err(Reason::of)?;
         let len = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         // The ids that added tokens really get are not always those that the file gives them.
         if len > vocab_size {
             let last = len - 1;
-            return Err(format!("id {last} is not below model.vocab_size {vocab_size} of guard.toml"));
+            return Err(format!("id {last} is not below model.vocab_size {vocab_size} of guard.toml").into());
         }
         let bytes: Vec<Box<[u8]>> = (0..len as u32)
             .map(|id| match added.get(&id) {
@@ -129,14 +153,14 @@ impl Tokenizer {
 
     /// The ids of a text.
     pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| unencodable(&*error))?;
+        let encoding = self.inner.encode_fast(text, false).map_err(unencodable)?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// The tokens of a whole text with the bytes they stand for. Where normalisation changes the text, spans are whole
     /// characters of the original and may overlap.
     pub(crate) fn encode_whole(&self, text: &str) -> Result<Vec<TextToken>> {
-        let encoding = self.inner.encode(text, false).map_err(|error| unencodable(&*error))?;
+        let encoding = self.inner.encode(text, false).map_err(unencodable)?;
         let exact = self.exact_spans(encoding.get_ids(), text);
         let spans = exact.unwrap_or_else(|| covering_spans(encoding.get_offsets(), text.len()));
         Ok(encoding.get_ids().iter().zip(spans).map(|(id, bytes)| TextToken { id: *id, bytes }).collect())
@@ -187,9 +211,9 @@ impl Tokenizer {
     /// Whether the tokenizer's steps are known one by one, as text in pieces needs them. If not, the error says which
     /// field of `tokenizer.json` is of another kind.
     pub(crate) fn check_steps(&self) -> Result<()> {
-        let unknown = |field: &String| Error::Argument {
-            argument: "text",
-            reason: format!("this bundle's tokenizer takes no text in pieces: tokenizer.json: {field}"),
+        let unknown = |field: &String| {
+            let reason = format!("this bundle's tokenizer takes no text in pieces: tokenizer.json: {field}");
+            Error::argument("text", reason)
         };
         self.pipeline.as_ref().map(|_| ()).map_err(unknown)
     }
@@ -201,12 +225,12 @@ impl Tokenizer {
 
     /// Splits a normalised text: the pieces within which tokens merge.
     pub(crate) fn split(&self, normal: &str) -> Result<Vec<Range<usize>>> {
-        self.pipeline().split(normal).map_err(|error| unencodable(&*error))
+        self.pipeline().split(normal).map_err(unencodable)
     }
 
     /// The tokens of one such piece: their ids and how many bytes each has.
     pub(crate) fn merge(&self, piece: &str) -> Result<Vec<(u32, usize)>> {
-        self.pipeline().merge(&self.inner, piece).map_err(|error| unencodable(&*error))
+        self.pipeline().merge(&self.inner, piece).map_err(unencodable)
     }
 }
 
@@ -217,8 +241,8 @@ fn covering_spans(offsets: &[(usize, usize)], len: usize) -> Vec<Range<usize>> {
     offsets.iter().zip(starts).map(|((start, end), next)| *start..(*end).max(next)).collect()
 }
 
-fn unencodable(error: &(dyn std::error::Error + Send + Sync)) -> Error {
-    Error::Argument { argument: "text", reason: error.to_string() }
+fn unencodable(error: tokenizers::Error) -> Error {
+    Error::argument("text", Reason::of_any(error))
 }
 
 /// The bytes of a byte-level BPE token. Every byte is written as one character: printable ones as themselves, the

@@ -1,4 +1,4 @@
-"""Trains a small guard to answer about talks of random words: enough to be sure of its answers, and to write them freely."""
+"""Trains a small guard to answer about talks of random words, until it writes its answers by itself."""
 
 from __future__ import annotations
 

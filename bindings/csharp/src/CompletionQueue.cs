@@ -56,7 +56,7 @@ namespace Qwenguard
             Submit(call, tag, Timeout.InfiniteTimeSpan);
         }
 
-        /// <summary>Begins a call, which is given up with Status DeadlineExceeded if it is not done in time. Until the queue
+        /// <summary>Begins a call, which is cancelled with Status DeadlineExceeded if it is not done in time. Until the queue
         /// gives it back its stream is in use, and lives, even if it is disposed of.</summary>
         /// <exception cref="QwenguardException">InUse: another call of the stream is going on. All other errors are in the
         /// reply.</exception>
@@ -125,7 +125,7 @@ namespace Qwenguard
             return (int)count;
         }
 
-        /// <summary>Gives the queue back. Calls in it are given up, and their streams can be used again. A wait of another
+        /// <summary>Gives the queue back. Calls in it are cancelled, and their streams can be used again. A wait of another
         /// thread ends with ObjectDisposedException, within a quarter of a second.</summary>
         public void Dispose()
         {

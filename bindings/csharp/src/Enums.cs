@@ -39,7 +39,7 @@ namespace Qwenguard
         DeadlineExceeded = 16,
         /// <summary>The stream was idle for longer than the configuration allows. Open a new one.</summary>
         Expired = 17,
-        /// <summary>The call was given up. Nothing was added.</summary>
+        /// <summary>The call was cancelled. Nothing was added.</summary>
         Cancelled = 18,
         /// <summary>A pointer is NULL that must not be.</summary>
         Null = 100,

@@ -63,7 +63,7 @@ namespace Qwenguard.Tests
             }
         }
 
-        /// <summary>What is given up changes nothing.</summary>
+        /// <summary>What is cancelled changes nothing.</summary>
         public static void CancelAndDeadline()
         {
             using (Guard guard = Samples.OpenGuard())
@@ -88,7 +88,7 @@ namespace Qwenguard.Tests
                     late += reply.Status == Status.DeadlineExceeded ? 1 : 0;
                     Check.Equal(used, stream.GetContextUsed(), "context used");
                 }
-                Check.That(cancelled > 0 && late > 0, "some were given up");
+                Check.That(cancelled > 0 && late > 0, "some were cancelled");
                 Check.Equal(12L, stream.PushText("All is well.").Received, "received");
             }
         }

@@ -151,12 +151,12 @@ impl PagedModel {
     fn check(&self, batch: &RaggedBatch) -> Result<()> {
         let known = 0..self.dims.vocab_size as i64;
         if batch.tokens() == 0 || batch.input_ids.iter().any(|id| !known.contains(id)) {
-            return Err(Error::Inference("a batch is empty or has an unknown token id".into()));
+            return Err(Error::inference("a batch is empty or has an unknown token id"));
         }
         let ascending = |rows: &Vec<usize>| rows.is_sorted_by(|a, b| a < b);
         let inside = |rows: &Vec<usize>| rows.last().is_none_or(|last| *last < batch.tokens());
         if batch.wanted.len() != self.heads.len() || !batch.wanted.iter().all(|rows| ascending(rows) && inside(rows)) {
-            return Err(Error::Inference("a batch wants rows or heads that are not there".into()));
+            return Err(Error::inference("a batch wants rows or heads that are not there"));
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ fn row_check(outputs: &SessionOutputs, tokens: usize) -> Result<Vec<f32>> {
 }
 
 fn unexpected(output: &str, reason: &dyn std::fmt::Display) -> Error {
-    Error::Inference(format!("output {output}: {reason}"))
+    Error::inference(format!("output {output}: {reason}"))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn spelled(ids: &[u32]) -> String {
 
 fn refusal(template: &str, messages: &[(&str, &str)]) -> String {
     let error = render(template, messages, &["user"]).unwrap_err();
-    assert!(matches!(error, Error::Conversation(_)), "{error:?}");
+    assert!(matches!(error, Error::Conversation { .. }), "{error:?}");
     error.to_string()
 }
 

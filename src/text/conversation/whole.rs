@@ -15,7 +15,7 @@ impl Renderer {
     /// [`Error::ContextFull`]
     pub(crate) fn render_whole(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
         if messages.is_empty() {
-            return Err(Error::Conversation("there is no message to judge".into()));
+            return Err(Error::conversation("there is no message to judge"));
         }
         size::check_whole(tokenizer, self.context, messages)?;
         let rendering = Rendering { renderer: self, tokenizer, marks: Marks::absent_from(messages)? };

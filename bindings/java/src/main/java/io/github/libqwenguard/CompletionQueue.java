@@ -76,7 +76,7 @@ public final class CompletionQueue implements AutoCloseable {
     /**
      * Begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all methods
      * of its stream but close fail with IN_USE, and a stream that is closed stays until then. A call that is not done in
-     * time is given up with DEADLINE_EXCEEDED.
+     * time is cancelled with DEADLINE_EXCEEDED.
      *
      * @param tag to know the call by
      * @throws QwenguardException IN_USE. Everything else is the error of the call.

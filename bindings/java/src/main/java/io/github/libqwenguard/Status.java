@@ -38,7 +38,7 @@ public enum Status {
     DEADLINE_EXCEEDED(16),
     /** The stream was idle for longer than the configuration allows. Open a new one. */
     EXPIRED(17),
-    /** The call was given up by {@link CompletionQueue#cancel}. Nothing was added. */
+    /** The call was cancelled by {@link CompletionQueue#cancel}. Nothing was added. */
     CANCELLED(18),
     /** A pointer of the C interface is NULL that must not be. */
     NULL(100),
