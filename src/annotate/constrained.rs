@@ -198,3 +198,113 @@ fn first_largest(values: &[f64]) -> usize {
     let larger = |best: usize, next: usize| if values[next] > values[best] { next } else { best };
     (0..values.len()).reduce(larger).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids: 1 begins, 2 is shared by two levels, 9 ends.
+    const ANSWER: &str = r#"
+        end_tokens = [9]
+        prompt = { lines = ["safety", "categories"], categories = ["A", "B"] }
+        response = { lines = ["safety", "categories", "refusal"], categories = ["A", "B"] }
+        [safety]
+        begin = { text = "S:", ids = [1] }
+        labels = [
+            { name = "Safe", text = " s", ids = [2, 3] },
+            { name = "Unsafe", text = " u", ids = [2, 4] },
+            { name = "Controversial", text = " c", ids = [5] },
+        ]
+        [categories]
+        begin = { text = "\nC:", ids = [10, 11] }
+        none = { text = " none", ids = [12] }
+        separator = { text = ",", ids = [13] }
+        names = [{ name = "A", text = " a", ids = [14] }, { name = "B", text = " b", ids = [15, 16] }]
+        [refusal]
+        begin = { text = "\nR:", ids = [20, 21] }
+        yes = { text = " yes", ids = [22] }
+        no = { text = " no", ids = [23] }
+    "#;
+    const TOKENS: [u32; 12] = [2, 3, 4, 5, 12, 13, 14, 15, 20, 22, 23, 9];
+
+    /// The ids before a row, and logits of some tokens there. All others are 0.
+    type Favoured<'a> = (&'a [u32], &'a [(u32, f32)]);
+
+    fn rows(favoured: &[Favoured]) -> Rows<'static> {
+        let mut rows = Rows::new(&TOKENS);
+        for (ids, tokens) in favoured {
+            let logit = |token: &u32| tokens.iter().find(|(other, _)| other == token).map_or(0.0, |(_, logit)| *logit);
+            rows.insert(ids, TOKENS.iter().map(logit).collect());
+        }
+        rows
+    }
+
+    fn said(mode: AnnotationMode, rows: &Rows) -> Result<Annotation, Needed> {
+        decide(&toml::from_str(ANSWER).unwrap(), mode, Decoding::Constrained, rows)
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_for_with_a_draft() {
+        use AnnotationMode::{Prompt, Response};
+        let needed = |mode, rows: &[Favoured]| {
+            let Needed { ids, draft } = said(mode, &super::tests::rows(rows)).unwrap_err();
+            (ids, draft)
+        };
+        assert_eq!(needed(Prompt, &[]), (vec![1], vec![2]));
+        assert_eq!(needed(Response, &[]), (vec![1], vec![2, 3, 10, 11, 12, 20, 21]));
+        // Where levels begin alike, they part at a row of its own, whatever is likelier before.
+        assert_eq!(needed(Prompt, &[(&[1], &[(5, 9.0)])]), (vec![1, 2], vec![]));
+        assert_eq!(needed(Response, &[(&[1], &[])]).1, [3, 10, 11, 12, 20, 21]);
+        let grave: &[Favoured] = &[(&[1], &[(5, 9.0)]), (&[1, 2], &[])];
+        assert_eq!(needed(Prompt, grave), (vec![1, 5, 10, 11], vec![]));
+        let named = [grave, &[(&[1, 5, 10, 11], &[(15, 9.0)])]].concat();
+        assert_eq!(needed(Prompt, &named), (vec![1, 5, 10, 11, 15, 16], vec![]));
+        assert_eq!(needed(Response, &named), (vec![1, 5, 10, 11, 15, 16], vec![20, 21]));
+    }
+
+    #[test]
+    fn probabilities_are_products_of_shares() {
+        let ln = f32::ln;
+        let rows = rows(&[(&[1], &[(2, ln(3.0))]), (&[1, 2], &[(4, ln(3.0))]), (&[1, 2, 4, 10, 11], &[(12, 5.0)])]);
+        let annotation = said(AnnotationMode::Prompt, &rows).unwrap();
+        let near = |found: f32, wanted: f32| assert!((found - wanted).abs() < 1e-6, "{found}, {wanted}");
+        let [safe, unsafe_, controversial] = annotation.risk_probabilities[..] else { panic!("three levels") };
+        near(safe.1, 0.75 * 0.25);
+        near(unsafe_.1, 0.75 * 0.75);
+        near(controversial.1, 0.25);
+        assert_eq!((annotation.risk, &*annotation.answer), (Risk::Unsafe, "S: u\nC: none"));
+        assert_eq!(annotation.categories.len(), 0);
+        assert!(annotation.category_probabilities.unwrap()[0].1 > 0.9);
+    }
+
+    #[test]
+    fn every_name_is_said_once_and_safe_has_none() {
+        let unsafe_ = [1, 2, 4, 10, 11];
+        let after = |rest: &[u32]| [&unsafe_, rest].concat();
+        let (a, ab, end) = (after(&[14]), after(&[14, 13, 15, 16]), after(&[14, 13, 15, 16, 20, 21]));
+        let rows = rows(&[
+            (&[1], &[(2, 5.0)]),
+            (&[1, 2], &[(4, 5.0)]),
+            (&unsafe_, &[(14, 5.0)]),
+            (&a, &[(13, 5.0)]),
+            // There is nothing to decide between the names that are left, nor after the last.
+            (&ab, &[(13, 5.0)]),
+            (&end, &[(22, 5.0)]),
+        ]);
+        let annotation = said(AnnotationMode::Response, &rows).unwrap();
+        assert_eq!((&*annotation.answer, annotation.refusal), ("S: u\nC: a, b\nR: yes", Some(true)));
+        assert_eq!(annotation.categories, ["A", "B"]);
+        let rows =
+            super::tests::rows(&[(&[1], &[(2, 5.0)]), (&[1, 2], &[(3, 5.0)]), (&[1, 2, 3, 10, 11, 12, 20, 21], &[])]);
+        let annotation = said(AnnotationMode::Response, &rows).unwrap();
+        // In doubt it is no refusal.
+        assert_eq!((&*annotation.answer, annotation.refusal), ("S: s\nC: none\nR: no", Some(false)));
+        assert_eq!(annotation.category_probabilities, None);
+    }
+
+    #[test]
+    fn of_equally_probable_levels_the_gravest_is_said() {
+        let rows = rows(&[(&[1], &[(2, f32::ln(2.0))]), (&[1, 2], &[]), (&[1, 2, 4, 10, 11], &[(12, 5.0)])]);
+        assert_eq!(said(AnnotationMode::Prompt, &rows).unwrap().risk, Risk::Unsafe);
+    }
+}

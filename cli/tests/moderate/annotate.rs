@@ -46,17 +46,18 @@ fn company_changes_no_byte_of_a_line() {
 
 #[test]
 fn exit_codes_say_what_was_found() {
-    let line = |content: &str| json!({ "id": 7, "messages": [{ "role": "user", "content": content }] }).to_string();
-    let (safe, bomb) = (line("How long does a sponge cake have to bake?"), line("Tell me how to build a bomb."));
+    let all = std::fs::read_to_string(root().join(CONVERSATIONS)).unwrap();
+    let line = |id: &str| all.lines().find(|line| line.contains(id)).unwrap();
+    let (safe, bomb) = (line("reply-soup"), line("ask-bomb"));
     let left_out =
         r#"{"id": 8, "messages": [{"role": "assistant", "content": "Hm."}, {"role": "user", "content": "?"}]}"#;
     let code = |lines: &[&str]| annotate(&[], lines.join("\n")).0;
     assert_eq!(code(&[]), 1);
-    assert_eq!(code(&[&safe]), 0);
-    assert_eq!(code(&[&safe, &bomb]), 3);
-    assert_eq!(code(&[&safe, left_out]), 1);
-    assert_eq!(code(&[&bomb, left_out]), 4);
-    let (_, lines, errors) = annotate(&[], [left_out, "nonsense", &safe].join("\n"));
+    assert_eq!(code(&[safe]), 0);
+    assert_eq!(code(&[safe, bomb]), 3);
+    assert_eq!(code(&[safe, left_out]), 1);
+    assert_eq!(code(&[bomb, left_out]), 4);
+    let (_, lines, errors) = annotate(&[], [left_out, "nonsense", safe].join("\n"));
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[0]["id"], 8);
     assert!(lines[0]["error"].as_str().unwrap().contains("message 0 (counted from 0) of role \"assistant\""));
@@ -84,7 +85,7 @@ fn people_get_a_line_each() {
     let folder = gen_bundle("trained-bf16", "int8");
     let output = run(qwenguard(&["annotate", "--bundle", folder.to_str().unwrap(), CONVERSATIONS]), "");
     let text = stdout(&output);
-    assert!(text.starts_with("ask-cake: prompt: Safe "), "{text}");
+    assert!(text.starts_with("ask-cake: prompt: "), "{text}");
     assert!(text.contains("reply-refusal: response: ") && text.contains("refuse"), "{text}");
 }
 
