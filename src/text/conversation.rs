@@ -1,6 +1,8 @@
 //! From messages to token ids: the checkpoint's template, with message text kept text.
 
 #[cfg(test)]
+mod qwen;
+#[cfg(test)]
 mod tests;
 mod whole;
 

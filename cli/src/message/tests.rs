@@ -106,6 +106,18 @@ fn tool_calls_are_written_as_by_the_template() {
     assert!(read_messages(legacy.as_array().unwrap(), ToolCalls::Refuse).is_err());
 }
 
+/// The messages whose rendering by Qwen's own template the library's tests compare with the reference.
+#[test]
+fn clients_messages_are_what_the_template_makes_of_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/qwen/conversations.json");
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for case in cases.as_array().unwrap() {
+        let expected: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
+        assert_eq!(read(case["client"].clone()).unwrap().history, expected, "{}", case["name"]);
+    }
+    assert!(cases.as_array().unwrap().len() >= 8);
+}
+
 #[test]
 fn arguments_do_not_hide_text_in_escapes() {
     let table = [

@@ -7,7 +7,7 @@ use crate::text::random_text::random_text;
 
 const QWEN: &str = include_str!("../../../tests/golden/chat_template.jinja");
 
-fn read(path: &str) -> Vec<u8> {
+pub(super) fn read(path: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `make test-data`", path.display()))
 }
@@ -18,12 +18,12 @@ fn small() -> &'static Tokenizer {
         .get_or_init(|| Tokenizer::new(&read("tests/golden/checkpoints/odd-bf16/tokenizer.json"), 1 << 18).unwrap())
 }
 
-fn qwen() -> &'static Tokenizer {
+pub(super) fn qwen() -> &'static Tokenizer {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     TOKENIZER.get_or_init(|| Tokenizer::new(&read("target/test-data/qwen3/tokenizer.json"), 1 << 18).unwrap())
 }
 
-fn renderer(tokenizer: &Tokenizer, template: &str, context: usize) -> Renderer {
+pub(super) fn renderer(tokenizer: &Tokenizer, template: &str, context: usize) -> Renderer {
     let control = |text| tokenizer.find_special(text).unwrap().1;
     let tokens = ControlTokens {
         turn_start: control("<|im_start|>"),
