@@ -4,6 +4,8 @@
 //! answer as it is produced ([`Stream::push_text`]), and get back what the model says about it and what the
 //! [`Policy`] makes of that.
 //!
+//! Whole conversations that are there already are judged by [`Guard::annotate`], with bundles of Qwen3Guard-Gen, too.
+//!
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
