@@ -2,17 +2,16 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-#[allow(unused_imports, reason = "documentation links to it")]
-use crate::error::Error;
 use crate::{
+    annotate::{AnnotateOptions, Annotation, annotate},
     config::Config,
-    error::Result,
+    error::{Error, Result},
     opened::{Info, Opened},
     policy::Policy,
     process::{Owned, Process},
     stats::Stats,
     stream::Stream,
-    text::{TextToken, encode},
+    text::{Message, TextToken, encode},
     verdict::Labels,
 };
 
@@ -65,7 +64,8 @@ impl Guard {
     /// Opens a stream with the configuration's policy.
     ///
     /// # Errors
-    /// [`Error::Busy`] if as many streams are open as the configuration allows.
+    /// [`Error::Busy`] if as many streams are open as the configuration allows; [`Error::WrongState`] if the bundle is of
+    /// the variant gen, which judges whole conversations only.
     pub fn stream(&self) -> Result<Stream> {
         self.stream_with(self.shared.policy.clone())
     }
@@ -79,6 +79,44 @@ impl Guard {
         policy.validate()?;
         policy.check_categories(&self.shared.query_labels, &self.shared.response_labels)?;
         Stream::new(self.shared.clone(), policy)
+    }
+
+    /// Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For texts
+    /// that are there already; what is being written a [`Stream`] judges.
+    ///
+    /// A bundle of the variant gen writes its verdict. The conversation is rendered by the checkpoint's own template, as it
+    /// is, and encoded as a whole. All callers' conversations are computed together, and what they begin with in common,
+    /// such as the template's instructions, once. An annotation does not depend on the others; with weights that the
+    /// runtime multiplies (fp32, int4), its probabilities may differ in their last digits.
+    ///
+    /// A bundle of the variant stream judges the last message of the user, or every token of the answer: the annotation is
+    /// the worst that two tokens in a row agree on, with its probabilities. Refusals are not known then, and
+    /// [`AnnotateOptions`] say nothing.
+    ///
+    /// # Errors
+    /// [`Error::Conversation`] if there is no message, or the template refuses one or leaves out a part of it: the error
+    /// names its role and its index, counted from 0; of a bundle of the variant stream also if the answer is empty, the
+    /// last message is neither the user's nor the assistant's, or the message before an answer is an answer, too.
+    /// [`Error::ContextFull`] if conversation and answer do not fit the model's context: nothing is ever cut.
+    /// [`Error::Busy`] if others use all of the engine.
+    pub fn annotate(&self, messages: &[Message], options: &AnnotateOptions) -> Result<Annotation> {
+        self.annotate_all([messages], options).pop().unwrap_or(Err(Error::EngineStopped))
+    }
+
+    /// Judges many conversations together. The results are in the order of the conversations, each as
+    /// [`Guard::annotate`] has it; one that fails leaves the others alone.
+    ///
+    /// Those that begin alike share more of the computation if they are close to each other.
+    pub fn annotate_all<'m>(
+        &self,
+        conversations: impl IntoIterator<Item = &'m [Message]>,
+        options: &AnnotateOptions,
+    ) -> Vec<Result<Annotation>> {
+        let conversations = conversations.into_iter();
+        match self.process().check() {
+            Ok(()) => annotate(&self.shared, *options, conversations),
+            Err(error) => conversations.map(|_| Err(error.clone())).collect(),
+        }
     }
 
     /// The tokens of a text, as [`Stream::push_tokens`] wants them. Special tokens that the text spells are text.
@@ -100,12 +138,12 @@ impl Guard {
         self.shared.token_bytes(id)
     }
 
-    /// The labels of the heads that judge prompts.
+    /// What prompts are judged by: the labels of heads, or of the variant gen those that the model may say.
     pub fn query_labels(&self) -> &Labels {
         &self.shared.query_labels
     }
 
-    /// The labels of the heads that judge answers.
+    /// What answers are judged by, as [`Guard::query_labels`] says it of prompts.
     pub fn response_labels(&self) -> &Labels {
         &self.shared.response_labels
     }

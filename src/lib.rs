@@ -4,6 +4,8 @@
 //! answer as it is produced ([`Stream::push_text`]), and get back what the model says about it and what the
 //! [`Policy`] makes of that.
 //!
+//! Whole conversations that are there already are judged by [`Guard::annotate`], with bundles of Qwen3Guard-Gen, too.
+//!
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
@@ -12,6 +14,7 @@
 // Of tests that tell a whole story, length is not asked.
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
+mod annotate;
 mod bundle;
 mod config;
 mod engine;
@@ -35,6 +38,7 @@ mod stream;
 mod text;
 mod verdict;
 
+pub use annotate::{AnnotateOptions, Annotation, AnnotationMode, Decoding};
 pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;

@@ -34,6 +34,15 @@ pub(crate) const HEAD_NAME_BYTES: usize = 64;
 /// Token ids that such a head compares.
 pub(crate) const CANDIDATES: usize = 1024;
 
+/// Tokens that end an answer which a model writes.
+pub(crate) const END_TOKENS: usize = 16;
+
+/// Tokens of a piece of such an answer.
+pub(crate) const PIECE_TOKENS: usize = 64;
+
+/// Bytes of a piece of such an answer.
+pub(crate) const PIECE_BYTES: usize = 256;
+
 /// Categories of a head: as many as a verdict of the C interface carries.
 pub(crate) const CATEGORIES: usize = 16;
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    bundle::{Bundle, Dimensions, QUERY_HEADS, RESPONSE_HEADS},
+    bundle::{Answer, Bundle, CANDIDATES, Classes, Dimensions, NEXT_TOKEN, QUERY_HEADS, RESPONSE_HEADS},
     config::{Config, Overflow},
     engine::{Engine, Limits},
     error::{Error, Result},
@@ -30,17 +30,42 @@ pub(crate) struct Opened {
     pub(crate) engine: Arc<Engine>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) renderer: Renderer,
+    /// What answers are judged by.
     pub(crate) response_labels: Arc<Labels>,
+    /// And prompts.
     pub(crate) query_labels: Arc<Labels>,
-    /// The heads of level and category that judge answers.
-    pub(crate) response_heads: [HeadId; 2],
-    /// And those that judge prompts.
-    pub(crate) query_heads: [HeadId; 2],
+    pub(crate) heads: Heads,
     pub(crate) vocab_size: usize,
+    /// Tokens that the KV cache holds.
+    pub(crate) cache_tokens: usize,
     pub(crate) overflow: Overflow,
     pub(crate) info: Info,
     /// Of streams that are given none of their own.
     pub(crate) policy: Policy,
+}
+
+/// The heads of a bundle that the library judges by, by its variant.
+pub(crate) enum Heads {
+    /// Those of levels and of categories, which judge token by token.
+    Stream {
+        /// Of answers.
+        response: [HeadId; 2],
+        /// Of prompts.
+        query: [HeadId; 2],
+    },
+    /// Those of a model that writes its verdict.
+    Gen(Box<Gen>),
+}
+
+/// A model that writes its verdict on a whole conversation.
+pub(crate) struct Gen {
+    /// What it may write.
+    pub(crate) answer: Answer,
+    /// Compares the tokens that answers are decided by: these.
+    pub(crate) candidates: HeadId,
+    pub(crate) tokens: Vec<u32>,
+    /// Compares all tokens.
+    pub(crate) next_token: HeadId,
 }
 
 /// What a guard is made of.
@@ -49,6 +74,8 @@ pub(crate) struct Opened {
 pub struct Info {
     /// The bundle's folder, or `(built in)`.
     pub bundle: String,
+    /// What kind of model it is: `stream` judges token by token, `gen` whole conversations.
+    pub variant: String,
     /// The checkpoint that the bundle was exported from.
     pub source: String,
     /// Digest of each file of that checkpoint, by name.
@@ -115,6 +142,7 @@ impl Opened {
     fn assemble(bundle: &Bundle, config: &Config) -> Result<Self> {
         let manifest = &bundle.manifest;
         let tokenizer = open_tokenizer(bundle)?;
+        check_pieces(bundle, &tokenizer)?;
         let renderer = open_renderer(bundle)?;
         let runtime = Runtime::load(&config.runtime)?;
         let Backed { mut model, format, provider } = open::open(bundle, &runtime, config)?;
@@ -139,9 +167,9 @@ impl Opened {
             renderer,
             response_labels,
             query_labels,
-            response_heads: head_ids(bundle, RESPONSE_HEADS)?,
-            query_heads: head_ids(bundle, QUERY_HEADS)?,
+            heads: heads(bundle)?,
             vocab_size: manifest.model.vocab_size,
+            cache_tokens: layout.blocks.saturating_mul(layout.block_tokens),
             overflow: config.engine.overflow,
             info,
             policy: config.policy.clone(),
@@ -153,12 +181,33 @@ impl Opened {
         size::check_lengths(&self.tokenizer, self.info.context, count, bytes)
     }
 
+    /// The heads that judge answers token by token.
+    pub(crate) fn response_heads(&self) -> Result<[HeadId; 2]> {
+        match &self.heads {
+            Heads::Stream { response, .. } => Ok(*response),
+            Heads::Gen(_) => Err(NO_STREAM),
+        }
+    }
+
+    /// The heads that judge prompts where they end.
+    pub(crate) fn query_heads(&self) -> Result<[HeadId; 2]> {
+        match &self.heads {
+            Heads::Stream { query, .. } => Ok(*query),
+            Heads::Gen(_) => Err(NO_STREAM),
+        }
+    }
+
     /// The bytes of a token that the model and the tokenizer both know.
     pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         let known = self.tokenizer.token_bytes(id).filter(|_| (id as usize) < self.vocab_size);
         known.ok_or_else(|| Error::argument("token id", format!("there is no token {id}")))
     }
 }
+
+const NO_STREAM: Error = Error::WrongState {
+    call: "stream",
+    state: "of a guard of the variant gen, which judges whole conversations: annotate them",
+};
 
 fn as_object<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
@@ -171,6 +220,7 @@ impl Info {
         let dims = &manifest.model;
         Info {
             bundle: bundle.name(),
+            variant: manifest.variant.clone(),
             source: manifest.source.name.clone(),
             source_sha256: manifest.source.sha256.clone().into_iter().collect(),
             exporter: manifest.exporter.clone(),
@@ -226,6 +276,35 @@ fn start_engine(model: Box<dyn Model>, dims: &Dimensions, config: &Config) -> Re
         tracing::warn!(tokens = engine.context(), context = dims.context, "cache.mib holds less than the context");
     }
     Ok(engine)
+}
+
+/// The heads that the bundle's variant is judged by.
+fn heads(bundle: &Bundle) -> Result<Heads> {
+    let manifest = &bundle.manifest;
+    let Some(answer) = &manifest.answer else {
+        return Ok(Heads::Stream {
+            response: head_ids(bundle, RESPONSE_HEADS)?,
+            query: head_ids(bundle, QUERY_HEADS)?,
+        });
+    };
+    let [candidates, next_token] = head_ids(bundle, [CANDIDATES, NEXT_TOKEN])?;
+    let tokens = match manifest.heads[candidates.index()].classes() {
+        Classes::Candidates(tokens) => tokens.to_vec(),
+        _ => Vec::new(),
+    };
+    Ok(Heads::Gen(Box::new(Gen { answer: answer.clone(), candidates, tokens, next_token })))
+}
+
+/// The tokenizer makes the ids of guard.toml of every piece of an answer.
+fn check_pieces(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
+    for (field, piece) in bundle.manifest.answer.iter().flat_map(Answer::pieces) {
+        let found = tokenizer.ids(&piece.text)?;
+        if found != piece.ids {
+            let reason = format!("the tokens of {:?} are {found:?}, not {:?}", piece.text, piece.ids);
+            return Err(bundle.field_error(&format!("{field}.ids"), reason));
+        }
+    }
+    Ok(())
 }
 
 /// Which of the bundle's heads have these names.

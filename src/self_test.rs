@@ -188,7 +188,8 @@ mod tests {
 
     fn bundles() -> Vec<PathBuf> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let golden = fs::read_dir(root.join("target/golden")).expect("run `make test-data`");
+        let folder = |name: &str| fs::read_dir(root.join(name)).expect("run `make test-data`");
+        let golden = ["target/golden", "target/golden-gen"].map(folder).into_iter().flatten();
         let mut bundles: Vec<PathBuf> =
             golden.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
         bundles.push(root.join("export/nano/bundle"));

@@ -38,6 +38,9 @@ impl std::fmt::Display for Risk {
     }
 }
 
+/// What stands for no category where categories are named. None has this name.
+pub(crate) const NO_CATEGORY: &str = "None";
+
 /// The labels of one pair of heads, in the order of the model's outputs.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Labels {

@@ -93,7 +93,8 @@ fn the_manifest_is_checked_field_by_field() {
     }
     let cases = [
         ("format = 2", "", "format"),
-        ("variant = \"stream\"", "variant = \"gen\"", "variant"),
+        ("variant = \"stream\"", "variant = \"both\"", "variant"),
+        ("variant = \"stream\"", "variant = \"gen\"", "answer"),
         ("architecture = \"Qwen3ForGuardModel\"", "architecture = \"LlamaForCausalLM\"", "model.architecture"),
         ("num_heads = 4", "num_heads = 3", "model.num_heads"),
         ("num_layers = 2", "num_layers = 0", "model.num_layers"),

@@ -122,8 +122,9 @@ fn run(from: usize, to: usize) -> Outcome {
 fn child(from: usize, to: usize) {
     limit(libc::RLIMIT_AS, MEMORY);
     limit(libc::RLIMIT_CORE, 0);
-    let bases: Vec<Files> =
-        ["int8", "fp32", "int4"].map(|precision| Files::read(&common::bundle("grouped-bf16", precision))).into();
+    let streams = ["int8", "fp32", "int4"].map(|precision| common::bundle("grouped-bf16", precision));
+    let writers = ["int8", "fp32"].map(|precision| common::gen_bundle("tied-bf16", precision));
+    let bases: Vec<Files> = streams.iter().chain(&writers).map(|folder| Files::read(folder)).collect();
     let mut out = std::io::stdout().lock();
     for number in from..to {
         writeln!(out, "begin {number}").unwrap();

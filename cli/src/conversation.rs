@@ -38,14 +38,23 @@ impl Conversation {
     /// Reads a line.
     pub(crate) fn read(line: &[u8], tool_calls: ToolCalls) -> Result<Self, Refused> {
         let mut id = Value::Null;
-        match read(line, &mut id, tool_calls) {
+        match read(line, &mut id, |messages| message::read_messages(messages, tool_calls)) {
             Ok(Said { history, answer }) => Ok(Conversation { id, history, answer }),
             Err(reason) => Err(Refused { id, reason }),
         }
     }
 }
 
-fn read(line: &[u8], id: &mut Value, tool_calls: ToolCalls) -> Result<Said, String> {
+/// Reads a line for a verdict on the whole: its id, and all messages.
+pub(crate) fn read_whole(line: &[u8], tool_calls: ToolCalls) -> Result<(Value, Vec<Message>), Refused> {
+    let mut id = Value::Null;
+    match read(line, &mut id, |messages| message::read_whole(messages, tool_calls)) {
+        Ok(messages) => Ok((id, messages)),
+        Err(reason) => Err(Refused { id, reason }),
+    }
+}
+
+fn read<T>(line: &[u8], id: &mut Value, said: impl FnOnce(&[Value]) -> Result<T, String>) -> Result<T, String> {
     let object = json::read_object(line, id)?;
     if id.as_f64().is_some_and(|number| id.is_f64() && number.abs() >= LARGE) {
         return Err("id is too large a number to be kept: write it as a text".into());
@@ -56,7 +65,7 @@ fn read(line: &[u8], id: &mut Value, tool_calls: ToolCalls) -> Result<Said, Stri
         None => return Err("messages is missing".into()),
     };
     message::check_rest("", &object, &[&["id", "messages"], &ASIDE[..]].concat(), &LABELS)?;
-    message::read_messages(messages, tool_calls)
+    said(messages)
 }
 
 #[cfg(test)]

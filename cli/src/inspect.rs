@@ -9,6 +9,7 @@ use crate::{Failure, look::Look};
 pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
     let Info {
         bundle,
+        variant,
         source,
         source_sha256,
         exporter,
@@ -31,6 +32,7 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| writeln!(out, "{name:<12}{}", look.line(&value));
     line("bundle", bundle.clone())?;
+    line("variant", variant.clone())?;
     line("source", source.clone())?;
     for (file, digest) in source_sha256 {
         line("", format!("{file} sha256 {digest}"))?;

@@ -49,8 +49,8 @@ impl Look {
         if self.visible { visible::visible_line(text) } else { text.into() }
     }
 
-    pub(crate) fn json(self, event: &serde_json::Value) -> String {
-        let text = event.to_string();
+    pub(crate) fn json(self, event: &impl serde::Serialize) -> String {
+        let text = serde_json::to_string(event).expect("what is written has texts for keys");
         if self.visible { visible::visible_json(&text).into_owned() } else { text }
     }
 

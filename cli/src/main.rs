@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
+mod annotate;
 mod conversation;
 mod events;
 mod follow;
@@ -39,6 +40,14 @@ const EXIT_CODES: &str = "Exit codes:
   3  something was stopped, all was judged and written
   4  something was stopped, and something could not be judged or written";
 
+/// The same where nothing is stopped.
+const ANNOTATE_EXIT_CODES: &str = "Exit codes:
+  0  all was judged and is Safe
+  1  something could not be judged or written, all else is Safe
+  2  the command line is wrong
+  3  something is not Safe, all was judged and written
+  4  something is not Safe, and something could not be judged or written";
+
 /// Streaming moderation with Qwen3Guard-Stream.
 #[derive(Parser)]
 #[command(name = "qwenguard", version, after_help = EXIT_CODES)]
@@ -56,6 +65,10 @@ enum Command {
     /// assistant is the answer to judge.
     #[command(after_help = EXIT_CODES)]
     Moderate(Box<moderate::Arguments>),
+    /// Judge whole conversations, as they are: JSON lines as for `moderate`. The last message decides what is judged: the
+    /// user's as a prompt, any other as a response.
+    #[command(after_help = ANNOTATE_EXIT_CODES)]
+    Annotate(annotate::Arguments),
     /// Show what a bundle is.
     Inspect {
         /// The bundle's folder; without it the built-in demonstration guard.
@@ -176,6 +189,10 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             let input = moderate::open_input(&arguments.file)?;
             let policy = moderate::read_policy(arguments.policy.as_deref(), &config.policy)?;
             return moderate::run(&open(arguments.bundle.as_deref(), &config)?, policy, input, &config, arguments);
+        }
+        Command::Annotate(arguments) => {
+            let input = moderate::open_input(&arguments.file)?;
+            return annotate::run(&open(arguments.bundle.as_deref(), &config)?, input, arguments);
         }
         Command::Inspect { bundle } => inspect::run(&open(bundle.as_deref(), &config)?)?,
         Command::Completions { shell } => print(&generate::completions(Arguments::command(), *shell))?,

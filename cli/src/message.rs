@@ -56,14 +56,29 @@ pub(crate) fn read_messages(messages: &[Value], tool_calls: ToolCalls) -> Result
     let asked = read.iter().rposition(|message| message.role == "user").unwrap_or(0);
     let mut history = Vec::with_capacity(read.len());
     for (index, message) in read.into_iter().enumerate() {
-        if message.text[message.calls..].contains("</think>") {
-            // The template would take all before it for thinking and drop it.
-            return Err(format!("messages[{index}] has </think> in a tool call"));
-        }
+        check_calls(index, &message)?;
         history.push(history_message(message, index > asked));
     }
     let answer = answer.map(|last| Answer { thinking: last.thinking.len(), text: last.thinking + &last.text });
     Ok(Said { history, answer })
+}
+
+/// Reads all messages of a conversation as they are. Errors name the message and the field.
+pub(crate) fn read_whole(messages: &[Value], tool_calls: ToolCalls) -> Result<Vec<Message>, String> {
+    let read = |(index, message): (usize, &Value)| {
+        let message = read_message(&format!("messages[{index}]"), message, tool_calls)?;
+        check_calls(index, &message)?;
+        Ok(history_message(message, true))
+    };
+    messages.iter().enumerate().map(read).collect()
+}
+
+/// A template would take all before a tag in a tool call for thinking and drop it.
+fn check_calls(index: usize, message: &Read) -> Result<(), String> {
+    match message.text[message.calls..].contains("</think>") {
+        true => Err(format!("messages[{index}] has </think> in a tool call")),
+        false => Ok(()),
+    }
 }
 
 /// A message before the answer. As in Qwen's template, thinking before the user's last turn is left out.

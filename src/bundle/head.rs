@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{limits, manifest::Dimensions};
+use super::{dimensions::Dimensions, limits};
 
 /// A field of `guard.toml`, and what is wrong with it.
 pub(super) type FieldError = (String, String);

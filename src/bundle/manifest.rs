@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::head::{self, Classes, FieldError, Head};
+use super::{
+    answer::{self, Answer},
+    dimensions::Dimensions,
+    head::{self, Classes, FieldError, Head},
+};
 use crate::{
     Error, Result,
     error::{one_line, toml_reason},
@@ -26,6 +30,8 @@ pub(crate) struct Manifest {
     pub(crate) model: Dimensions,
     #[serde(default)]
     pub(crate) heads: Vec<Head>,
+    /// What the model may answer, of the variant "gen".
+    pub(crate) answer: Option<Answer>,
     pub(crate) tokens: SpecialTokens,
     /// By the backend that they are made for.
     pub(crate) graphs: BTreeMap<String, Graph>,
@@ -61,18 +67,6 @@ pub(crate) struct Source {
     pub(crate) sha256: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Dimensions {
-    pub(crate) architecture: String,
-    pub(crate) vocab_size: usize,
-    pub(crate) hidden_size: usize,
-    pub(crate) num_layers: usize,
-    pub(crate) num_heads: usize,
-    pub(crate) num_kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) context: usize,
-}
-
 /// Ids that the template's control tokens have in this tokenizer.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct SpecialTokens {
@@ -102,6 +96,11 @@ pub(crate) struct SelfTest {
 /// prompt's end.
 pub(crate) const RESPONSE_HEADS: [&str; 2] = ["response_risk", "response_category"];
 pub(crate) const QUERY_HEADS: [&str; 2] = ["query_risk", "query_category"];
+
+/// Judges token by token.
+const STREAM: &str = "stream";
+/// Judges whole conversations, by an answer that it writes.
+const GEN: &str = "gen";
 
 /// Files of every bundle, beside `guard.toml` and graphs.
 const OTHER_FILES: [&str; 3] = ["tokenizer.json", "chat_template.jinja", "weights.bin"];
@@ -133,8 +132,10 @@ impl Manifest {
         let fail = |(field, reason): FieldError| field_error(bundle, &field, &reason);
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
         head::check(&manifest.heads, &manifest.model).map_err(fail)?;
-        manifest.response_labels(bundle)?;
-        manifest.query_labels(bundle)?;
+        match &manifest.answer {
+            Some(answer) => answer::check(answer, &manifest.heads, &manifest.model).map_err(fail)?,
+            None => drop((manifest.response_labels(bundle)?, manifest.query_labels(bundle)?)),
+        }
         manifest.check_self_test().map_err(fail)?;
         Ok(manifest)
     }
@@ -192,14 +193,20 @@ impl Manifest {
         self.heads.iter().position(|head| head.name == name)
     }
 
-    /// Labels of the heads that read answers.
+    /// What answers are judged by: labels of heads, or of the variant "gen" what the model may say.
     pub(crate) fn response_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
-        self.labels(bundle, RESPONSE_HEADS)
+        match &self.answer {
+            Some(answer) => Ok(Arc::new(answer.labels(&answer.response))),
+            None => self.labels(bundle, RESPONSE_HEADS),
+        }
     }
 
-    /// Labels of the heads that read prompts.
+    /// What prompts are judged by.
     pub(crate) fn query_labels(&self, bundle: &str) -> Result<Arc<Labels>> {
-        self.labels(bundle, QUERY_HEADS)
+        match &self.answer {
+            Some(answer) => Ok(Arc::new(answer.labels(&answer.prompt))),
+            None => self.labels(bundle, QUERY_HEADS),
+        }
     }
 
     fn labels(&self, bundle: &str, [risk, category]: [&str; 2]) -> Result<Arc<Labels>> {
@@ -218,9 +225,13 @@ impl Manifest {
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.variant != "stream" {
-            return Err(("variant", format!("{:?} is not supported, only \"stream\" is", self.variant)));
-        }
+        let architecture = match (&*self.variant, &self.answer) {
+            (STREAM, None) => "Qwen3ForGuardModel",
+            (GEN, Some(_)) => "Qwen3ForCausalLM",
+            (STREAM, Some(_)) => return Err(("answer", "a bundle of the variant \"stream\" has none".to_owned())),
+            (GEN, None) => return Err(("answer", "missing".to_owned())),
+            (variant, _) => return Err(("variant", format!("{variant:?} is not \"stream\" or \"gen\""))),
+        };
         let texts = self.source.sha256.iter().flat_map(|(file, digest)| [file, digest]);
         for text in texts.chain([&self.exporter, &self.source.name]) {
             if text.len() > limits::TEXT_BYTES || text.contains(char::is_control) {
@@ -229,8 +240,9 @@ impl Manifest {
             }
         }
         let model = &self.model;
-        if model.architecture != "Qwen3ForGuardModel" {
-            return Err(("model.architecture", format!("{:?} is unknown", model.architecture)));
+        if model.architecture != architecture {
+            let reason = format!("{:?} is not {architecture:?}", model.architecture);
+            return Err(("model.architecture", reason));
         }
         let sizes = [
             ("model.vocab_size", model.vocab_size, limits::VOCABULARY),

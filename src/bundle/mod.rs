@@ -1,6 +1,8 @@
 //! A bundle: one exported model in a folder, or embedded in the library. Opening checks what it says about itself and
 //! the digests of its files.
 
+mod answer;
+mod dimensions;
 mod file;
 mod head;
 mod identity;
@@ -20,9 +22,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, error::Reason, limits};
 
-pub(crate) use head::Head;
+pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
+pub(crate) use dimensions::Dimensions;
+pub(crate) use head::{Classes, Head};
 use identity::Identity;
-pub(crate) use manifest::{Dimensions, Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
+pub(crate) use manifest::{Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
 
 const MANIFEST: &str = "guard.toml";
 pub(crate) const WEIGHTS: &str = "weights.bin";

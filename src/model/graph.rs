@@ -12,7 +12,10 @@ use std::collections::HashMap;
 
 use prost::Message;
 
-use super::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::{
+    cpu_ops::matmul::Shape,
+    onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
+};
 use crate::{
     bundle::{Dimensions, Head},
     limits,
@@ -169,10 +172,12 @@ impl<'g> Check<'g> {
             ("", "ReduceSum") => self.row_check(node)?,
             ("", "Cast") => self.cast(node)?,
             ("", "MatMul") => self.matmul(node)?,
+            ("", "Gemm") => self.gemm(node)?,
             ("", "SimplifiedLayerNormalization") => self.norm(node)?,
             ("com.microsoft", "SkipSimplifiedLayerNormalization") => return self.skip_norm(node),
             ("com.microsoft", "MatMulNBits") => self.matmul_n_bits(node)?,
             ("ai.qwenguard", "MatMulInt8") => self.matmul_int8(node)?,
+            ("ai.qwenguard", "GatherInt8") => self.embedding_int8(node)?,
             ("ai.qwenguard", "SwiGlu") => self.swiglu(node)?,
             ("ai.qwenguard", "PagedAttention") => return self.attention(node),
             (domain, _) => return Err(format!("the operator, of domain {domain:?}, is not supported")),
@@ -272,6 +277,18 @@ impl<'g> Check<'g> {
         }
     }
 
+    /// A multiplication by a table whose rows are the outputs.
+    fn gemm(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, table] = inputs_of(node)?;
+        Attributes::of(node, &["transB"])?.is("transB", 1)?;
+        let table = self.tensors.floats(table)?;
+        let (of, width) = self.rows(source)?;
+        match table.dims[..] {
+            [outputs, inputs] if inputs == width => Ok(Value::Rows(of, outputs)),
+            _ => Err(format!("a table {:?} does not fit rows of {width}", table.dims)),
+        }
+    }
+
     fn norm(&self, node: &NodeProto) -> Result<Value, String> {
         let [source, weight] = inputs_of(node)?;
         let attributes = Attributes::of(node, &["axis", "epsilon"])?;
@@ -334,10 +351,27 @@ impl<'g> Check<'g> {
         let [source, packed, scales] = inputs_of(node)?;
         let attributes = Attributes::of(node, &["K", "N", "block"])?;
         let (of, [inputs, outputs, block]) = self.quantized(source, &attributes, "block")?;
-        let shape = super::cpu_ops::matmul::Shape::new(inputs, outputs, block)?;
-        self.tensors.bytes(packed)?.has(&shape.values_dims())?;
-        self.tensors.floats(scales)?.has(&shape.scales_dims())?;
+        self.packed(packed, scales, Shape::new(inputs, outputs, block)?)?;
         Ok(Value::Rows(of, outputs))
+    }
+
+    /// Rows of a table that a head is multiplied by, too.
+    fn embedding_int8(&self, node: &NodeProto) -> Result<Value, String> {
+        let [packed, scales, ids] = inputs_of(node)?;
+        let attributes = Attributes::of(node, &["K", "N", "block"])?;
+        let (width, rows, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size("block")?);
+        let Dimensions { hidden_size, vocab_size, .. } = *self.dims;
+        if ids != "input_ids" || (rows, width) != (vocab_size, hidden_size) {
+            return Err(format!("its ids are not input_ids, or it has not {vocab_size} rows of {hidden_size}"));
+        }
+        self.packed(packed, scales, Shape::new(width, rows, block)?)?;
+        Ok(Value::Rows(Of::Tokens, width))
+    }
+
+    /// A matrix of 8-bit weights.
+    fn packed(&self, values: &str, scales: &str, shape: Shape) -> Result<(), String> {
+        self.tensors.bytes(values)?.has(&shape.values_dims())?;
+        self.tensors.floats(scales)?.has(&shape.scales_dims())
     }
 
     fn swiglu(&self, node: &NodeProto) -> Result<Value, String> {

@@ -59,6 +59,7 @@ impl fmt::Debug for Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Owned<Opened>>, policy: Policy) -> Result<Self> {
+        shared.response_heads()?;
         let sequence = shared.engine.sequence()?;
         Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
     }

@@ -44,7 +44,7 @@ impl Prompt {
             turn.tape.forget();
         }
         sequence.truncate(keep, batch)?;
-        let read = Read { heads: shared.query_heads.into_iter().collect(), from: last - keep };
+        let read = Read { heads: shared.query_heads()?.into_iter().collect(), from: last - keep };
         let pending = sequence.begin_append(ids[keep..].to_vec(), read, notify, batch)?;
         Ok(Prompt { pending, messages, ids, frame: conversation.frame })
     }
@@ -58,7 +58,7 @@ impl Prompt {
     ) -> Result<(Turn, PromptCheck)> {
         let Prompt { pending, messages, ids, frame } = self;
         let logits = sequence.complete(pending)?;
-        let [risk, category] = shared.query_heads.map(|head| logits.head(head));
+        let [risk, category] = shared.query_heads()?.map(|head| logits.head(head));
         let verdict = Verdict::from_logits(&shared.query_labels, risk.row(0), category.row(0));
         Ok((Turn::new(messages, ids, frame), check(policy, verdict)))
     }

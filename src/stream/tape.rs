@@ -123,7 +123,7 @@ impl Tape {
         let keep = change.tokens.keep;
         let room = self.room(shared, &tokens[..keep], &change.tokens.append)?;
         self.cut(sequence, keep, batch)?;
-        let heads = shared.response_heads.into_iter().collect();
+        let heads = shared.response_heads()?.into_iter().collect();
         let mut feed = Feed { change, heads, room, verdicts: Vec::new(), running: None, held: self.held, notify };
         self.run(sequence, tokens, &mut feed, batch)?;
         Ok(feed)
@@ -140,7 +140,7 @@ impl Tape {
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
         let logits = sequence.complete(pending)?;
-        let [risk, category] = shared.response_heads.map(|head| logits.head(head));
+        let [risk, category] = shared.response_heads()?.map(|head| logits.head(head));
         feed.held = Some(Held { view, until });
         for (row, index) in (feed.at()..until).enumerate() {
             let verdict = || Verdict::from_logits(&shared.response_labels, risk.row(row), category.row(row));

@@ -30,10 +30,27 @@ pub(super) struct Audit {
     pub(super) ends: Vec<usize>,
 }
 
+/// What is wrong with a message whose content changes what the template writes around it.
+pub(super) const OTHER_TURNS: &str = "the chat template leaves it out, or writes other turns, for its content";
+
+impl Audit {
+    /// Whether the control tokens of a rendering without marks are others, and then the message that this begins in, if
+    /// it is one.
+    pub(super) fn differs(&self, controls: impl ExactSizeIterator<Item = u32>) -> Option<Option<usize>> {
+        let count = controls.len().max(self.controls.len());
+        let same = controls.zip(&self.controls).take_while(|(id, marked)| id == *marked).count();
+        (same < count).then(|| self.ends.iter().position(|end| *end > same))
+    }
+}
+
 impl Brackets {
     /// The content of message number `index`, with its marks.
     pub(super) fn mark(self, role: &str, content: &str, index: usize) -> String {
-        let start = rendered_start(role, content);
+        self.mark_from(rendered_start(role, content), content, index)
+    }
+
+    /// The same where all of the content must be written from a place on.
+    pub(super) fn mark_from(self, start: usize, content: &str, index: usize) -> String {
         let first = content[start..].chars().next().map_or(start, |character| start + character.len_utf8());
         let (before, after) = content.split_at(first);
         let Brackets { open, close } = self;

@@ -4,6 +4,7 @@
 mod qwen;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use super::{
     audit::{self, Audit, Brackets},
@@ -191,10 +192,8 @@ impl Rendering<'_> {
         })?;
         let refused = |index: usize, what| audit::refused(index, &history[index].role, what);
         let controls: Vec<_> = self.tokenizer.specials(rendered).collect();
-        let same = controls.iter().zip(&audit.controls).take_while(|((_, id), marked)| id == *marked).count();
-        if same < controls.len().max(audit.controls.len()) {
-            let index = audit.ends.iter().position(|end| *end > same).unwrap_or(judged);
-            return Err(refused(index, "the chat template leaves it out, or writes other turns, for its content"));
+        if let Some(index) = audit.differs(controls.iter().map(|(_, id)| *id)) {
+            return Err(refused(index.unwrap_or(judged), audit::OTHER_TURNS));
         }
         let ControlTokens { turn_start, turn_end, .. } = self.renderer.tokens;
         let boundary = |(_, id): &&(_, u32)| [turn_start, turn_end].contains(id);

@@ -38,6 +38,22 @@ pub(crate) fn check_lengths(tokenizer: &Tokenizer, context: usize, count: usize,
 /// [`Error::ContextFull`], with the least number of tokens that the messages can be; [`Error::Conversation`] for a role
 /// of more than 64 bytes.
 pub(crate) fn check_messages(tokenizer: &Tokenizer, context: usize, messages: &[Message]) -> Result<()> {
+    let texts = messages.iter().map(|Message { role, content }| &content[audit::rendered_start(role, content)..]);
+    check(tokenizer, context, messages, texts)
+}
+
+/// As [`check_messages`], if the template writes thinking, too.
+pub(crate) fn check_whole(tokenizer: &Tokenizer, context: usize, messages: &[Message]) -> Result<()> {
+    check(tokenizer, context, messages, messages.iter().map(|message| &*message.content))
+}
+
+/// Refuses messages of which the template must write these texts, but for white space at their edges.
+fn check<'m>(
+    tokenizer: &Tokenizer,
+    context: usize,
+    messages: &'m [Message],
+    texts: impl Iterator<Item = &'m str>,
+) -> Result<()> {
     let lengths = messages.iter().map(|message| message.role.len().saturating_add(message.content.len()));
     check_lengths(tokenizer, context, messages.len(), lengths.fold(0, usize::saturating_add))?;
     for (index, Message { role, .. }) in messages.iter().enumerate() {
@@ -46,7 +62,6 @@ pub(crate) fn check_messages(tokenizer: &Tokenizer, context: usize, messages: &[
             return Err(audit::refused(index, &start, "a role has at most 64 bytes"));
         }
     }
-    let texts = messages.iter().map(|Message { role, content }| &content[audit::rendered_start(role, content)..]);
     let bytes = texts.map(|text| least_bytes(text.trim().as_bytes())).sum();
     let wanted = tokenizer.least_tokens(bytes);
     if wanted > context { Err(Error::ContextFull { used: 0, wanted, limit: context }) } else { Ok(()) }

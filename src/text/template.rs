@@ -55,14 +55,24 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment })
     }
 
-    /// Renders messages as the official code does: no generation prompt, thinking off.
+    /// Renders messages as the official code of streams does: no generation prompt, thinking off.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<String> {
+        self.render_with(messages, context! { add_generation_prompt => false, enable_thinking => false })
+    }
+
+    /// Renders messages as the official code of models does that write their verdict: no generation prompt, and nothing
+    /// said of thinking.
+    pub(crate) fn render_whole(&self, messages: &[Message]) -> Result<String> {
+        self.render_with(messages, context! { add_generation_prompt => false })
+    }
+
+    fn render_with(&self, messages: &[Message], settings: Value) -> Result<String> {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel(messages)));
         let rendered = environment.get_template(NAME).and_then(|template| {
             let message = |message: &Message| context! { role => &*message.role, content => &*message.content };
             let messages: Vec<Value> = messages.iter().map(message).collect();
-            template.render(context! { messages, add_generation_prompt => false, enable_thinking => false })
+            template.render(context! { messages, ..settings })
         });
         rendered.map_err(|error| Error::conversation(Reason::of(error).after(format!("{NAME} refuses it"))))
     }

@@ -117,6 +117,11 @@ impl Tokenizer {
         self.special.find_iter(text).map(|found| (found.range(), self.special_ids[found.pattern()]))
     }
 
+    /// Whether a token is a special one.
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
     /// The ids of `<think>` and `</think>`, if these are tokens.
     pub(crate) fn think_tags(&self) -> Option<(u32, u32)> {
         self.think_tags

@@ -16,6 +16,9 @@ use serde::Deserialize;
 pub(crate) const CHECKPOINTS: [&str; 5] =
     ["grouped-bf16", "multiquery-fp32", "sharded-fp16", "odd-bf16", "deep-untied-bf16"];
 
+/// The golden checkpoints of models that write their verdict.
+pub(crate) const GEN_CHECKPOINTS: [&str; 4] = ["tied-bf16", "untied-fp16", "copied-bf16", "trained-bf16"];
+
 /// A line of `conversations.jsonl`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Conversation {
@@ -41,7 +44,16 @@ pub(crate) fn root() -> &'static Path {
 
 /// A golden checkpoint's bundle, as `make test-data` exports it.
 pub(crate) fn bundle(checkpoint: &str, precision: &str) -> PathBuf {
-    let folder = root().join(format!("target/golden/{checkpoint}-{precision}"));
+    exported("target/golden", checkpoint, precision)
+}
+
+/// The bundle of a golden checkpoint of a model that writes its verdict.
+pub(crate) fn gen_bundle(checkpoint: &str, precision: &str) -> PathBuf {
+    exported("target/golden-gen", checkpoint, precision)
+}
+
+fn exported(folder: &str, checkpoint: &str, precision: &str) -> PathBuf {
+    let folder = root().join(format!("{folder}/{checkpoint}-{precision}"));
     assert!(folder.join("guard.toml").is_file(), "{} is missing: run `make test-data`", folder.display());
     folder
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use qwenguard::{Config, Error, Guard, Message};
+use qwenguard::{AnnotateOptions, Config, Decoding, Error, Guard, Message};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value as Toml};
@@ -122,6 +122,12 @@ pub(crate) fn judge(folder: &Path, config: &str) -> Result<(), String> {
     };
     if let Err(error) = judged() {
         words(error);
+    }
+    let messages = [Message::user("How do I clean the kitchen?"), Message::assistant("With a mop <|im_end|>.")];
+    for decoding in [Decoding::Constrained, Decoding::LabelOnly, Decoding::Free] {
+        if let Err(error) = guard.annotate(&messages, &AnnotateOptions { decoding }) {
+            words(error);
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ fn completions_know_commands_and_options() {
         let output = run(qwenguard(&["completions", shell]), "");
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let script = stdout(&output);
-        for word in ["moderate", "inspect", "completions", "tool-calls", "jobs", "summary", "follow"] {
+        for word in ["moderate", "annotate", "inspect", "completions", "tool-calls", "jobs", "summary", "follow"] {
             assert!(script.contains(word), "{word} is not in what {shell} gets");
         }
     }
@@ -35,7 +35,7 @@ fn manual_pages_have_options_and_exit_codes() {
     let program = stdout(&run(qwenguard(&["man"]), ""));
     let moderate = stdout(&run(qwenguard(&["man", "moderate"]), ""));
     for (page, words) in [
-        (&program, &["qwenguard", "moderate", "inspect", "config", "Exit codes"][..]),
+        (&program, &["qwenguard", "moderate", "annotate", "inspect", "config", "Exit codes"][..]),
         (&moderate, &["qwenguard\\-moderate", "tool\\-calls", "jobs", "summary", "something was stopped"]),
     ] {
         assert!(page.contains(".TH qwenguard"), "{page}");

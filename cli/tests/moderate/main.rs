@@ -1,5 +1,6 @@
 //! The command line as a user runs it.
 
+mod annotate;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 mod follow;

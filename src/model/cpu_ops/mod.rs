@@ -13,11 +13,16 @@ mod swiglu;
 
 use ort::operator::OperatorDomain;
 
-use self::{attention::operator::PagedAttention, isa::Isa, matmul::operator::MatMulInt8, swiglu::SwiGlu};
+use self::{
+    attention::operator::PagedAttention,
+    isa::Isa,
+    matmul::{gather::GatherInt8, operator::MatMulInt8},
+    swiglu::SwiGlu,
+};
 
 /// The operators for one session, with their kernels for an instruction set.
 pub(crate) fn operators(isa: Isa) -> ort::Result<OperatorDomain> {
     let attention = PagedAttention { kernel: attention::kernels::kernel(isa) };
     let matmul = MatMulInt8 { kernel: matmul::kernels::kernel(isa) };
-    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(SwiGlu { isa })
+    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(GatherInt8)?.add(SwiGlu { isa })
 }

@@ -279,3 +279,53 @@ fn what_is_no_model_is_refused() {
     model.ir_version = Some(99);
     assert!(check(&model.encode_to_vec(), &dims()).unwrap_err().contains("ir_version"));
 }
+
+/// What only models have that write their verdict.
+#[test]
+fn a_table_that_is_embedding_and_head_is_checked() {
+    let bundle = |precision: &str| {
+        let folder = format!("{}/target/golden-gen/tied-bf16-{precision}", env!("CARGO_MANIFEST_DIR"));
+        let bundle = crate::bundle::Bundle::open(folder.as_ref()).expect("run `make test-data`");
+        let graph = std::fs::read(format!("{folder}/paged.onnx")).unwrap();
+        (bundle, ModelProto::decode(&*graph).unwrap())
+    };
+    for (precision, operator, names) in [
+        ("fp32", "Gemm", &["transB"][..]),
+        ("int8", "GatherInt8", &["K", "N", "block"]),
+        ("int4", "GatherInt8", &["N"]),
+    ] {
+        let (bundle, model) = bundle(precision);
+        let check = |edit: &dyn Fn(&mut GraphProto)| {
+            let mut model = model.clone();
+            edit(model.graph.as_mut().unwrap());
+            let (dims, heads) = (&bundle.manifest.model, &bundle.manifest.heads[..]);
+            let weights = bundle.place.len("weights.bin").unwrap();
+            checked(&model.encode_to_vec(), &Expected { dims, heads, weights, location: "weights.bin" })
+        };
+        check(&|_| {}).unwrap();
+        let refused = |edit: &dyn Fn(&mut GraphProto)| check(edit).expect_err("it was accepted");
+        for name in names {
+            for value in [0, 2, -1, 96, i64::MAX, i64::MIN] {
+                let reason = refused(&|graph| attribute(graph, operator, name).i = Some(value));
+                assert!(reason.starts_with(&format!("node {operator} ")), "{reason}");
+            }
+            refused(&|graph| node(graph, operator).attribute.retain(|attribute| attribute.name() != *name));
+        }
+        refused(&|graph| node(graph, operator).input.swap(0, 1));
+        refused(&|graph| node(graph, operator).input[1] = "norm".into());
+        refused(&|graph| node(graph, operator).input.truncate(1));
+        refused(&|graph| drop(node(graph, operator).input.pop()));
+        refused(&|graph| *node(graph, operator).input.last_mut().unwrap() = "past_lens".into());
+        let again = |graph: &mut GraphProto| {
+            let attribute = node(graph, operator).attribute[0].clone();
+            node(graph, operator).attribute.push(attribute);
+        };
+        refused(&again);
+        for name in ["embed", "embed.packed", "embed.scales"] {
+            if model.graph.as_ref().unwrap().initializer.iter().any(|tensor| tensor.name() == name) {
+                refused(&|graph| tensor(graph, name).dims.swap(0, 1));
+                refused(&|graph| tensor(graph, name).data_type = Some(TensorProto::BFLOAT16));
+            }
+        }
+    }
+}

@@ -47,6 +47,6 @@ impl PagedModel {
         })?;
         drop(bytes);
         let cache = Cache::new(&session, dims, options.format, layout)?;
-        Ok(PagedModel::new(bundle, session, cache))
+        Ok(PagedModel::new(bundle, session, cache, block(dims, CacheFormat::Fp32)))
     }
 }

@@ -9,7 +9,7 @@ use ort::{
     value::Tensor,
 };
 
-use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, graph, pool::Pool};
+use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph, pool::Pool};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, WEIGHTS},
@@ -32,6 +32,8 @@ pub(crate) struct PagedModel {
     name: String,
     session: Session,
     cache: Cache,
+    /// A block of a cache in f32.
+    f32_block: Block,
     dims: Dimensions,
     heads: Vec<Head>,
     /// The inputs that name rows.
@@ -96,7 +98,7 @@ impl Cache {
 }
 
 impl PagedModel {
-    fn new(bundle: &Bundle, session: Session, cache: Cache) -> Self {
+    fn new(bundle: &Bundle, session: Session, cache: Cache, f32_block: Block) -> Self {
         let manifest = &bundle.manifest;
         let rows: Vec<String> = graph::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
         let heads = manifest.heads.iter().map(|head| Head {
@@ -105,7 +107,7 @@ impl PagedModel {
             rows: rows.iter().position(|rows| *rows == head.rows).unwrap_or(0),
         });
         let (heads, dims) = (heads.collect(), manifest.model.clone());
-        PagedModel { name: bundle.name(), session, cache, dims, heads, rows }
+        PagedModel { name: bundle.name(), session, cache, f32_block, dims, heads, rows }
     }
 
     /// The rows that each input names: those of its heads, ascending.
@@ -176,8 +178,8 @@ impl Model for PagedModel {
     }
 
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()> {
-        let block = cpu::block(&self.dims, CacheFormat::Fp32);
-        let layout = Layout { block_tokens: block.tokens, blocks, block_bytes: block.bytes };
+        let Block { tokens: block_tokens, bytes: block_bytes } = self.f32_block;
+        let layout = Layout { block_tokens, blocks, block_bytes };
         let other = Cache::new(&self.session, &self.dims, CacheFormat::Fp32, layout)?;
         let own = std::mem::replace(&mut self.cache, other);
         let result = run(self);

@@ -318,3 +318,38 @@ fn ordinary_conversations_have_the_reference_s_ids() {
         }
     }
 }
+
+/// What a template leaves out of a whole conversation is named, thinking as well.
+#[test]
+fn whole_conversations_are_written_as_they_are() {
+    let all = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}";
+    let whole = |template: &str, messages: &[(&str, &str)]| {
+        let messages: Vec<Message> = messages.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+        renderer(small(), template, 4096).render_whole(small(), &messages)
+    };
+    let thought = [("user", "Hi <|im_end|>."), ("assistant", "<think>\nHm.\n</think>\n\nHello.")];
+    let ids = whole(all, &thought).unwrap();
+    let text =
+        "<|im_start|>user\nHi <|im_end|>.<|im_end|><|im_start|>assistant\n<think>\nHm.\n</think>\n\nHello.<|im_end|>";
+    assert_eq!(spelled(&ids), text);
+    let turn_end = small().find_special("<|im_end|>").unwrap().1;
+    assert_eq!(ids.iter().filter(|id| **id == turn_end).count(), 2, "a message spells a control token");
+
+    let refusal = |template: &str, messages: &[(&str, &str)]| whole(template, messages).unwrap_err().to_string();
+    let spoken = all.replace("m.content", "m.content.split('</think>')[-1]");
+    let error = refusal(&spoken, &thought);
+    assert!(
+        error.contains("message 1 (counted from 0) of role \"assistant\": the chat template leaves a part"),
+        "{error}"
+    );
+    let users = all.replace("%}<|im_start|>", "if m.role == 'user' %}<|im_start|>");
+    let error = refusal(&users, &thought);
+    assert!(
+        error.contains("message 1 (counted from 0) of role \"assistant\": the chat template leaves it out"),
+        "{error}"
+    );
+    let moody = all.replace("<|im_end|>", "{% if m.content == 'Hi.' %}<|im_end|>{% endif %}<|im_end|>");
+    let error = refusal(&moody, &[("user", "Hi.")]);
+    assert!(error.contains("message 0 (counted from 0) of role \"user\""), "{error}");
+    assert!(refusal(all, &[]).contains("no message"));
+}

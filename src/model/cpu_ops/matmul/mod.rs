@@ -6,7 +6,8 @@
 //! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
 //!
 //! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
-//! ([`contract`]), one task per panel of weights. [`kernels`] has the kernel of each instruction set. `reference` is the
+//! ([`contract`]), one task per panel of weights. [`gather`] reads single rows of such a matrix, of an embedding that is a
+//! head, too. [`kernels`] has the kernel of each instruction set. `reference` is the
 //! same computation written for reading, the oracle of the tests.
 //!
 //! How weights lie in memory, and in the bundle, from where they are mapped:
@@ -21,6 +22,7 @@
 
 pub(crate) mod activations;
 pub(crate) mod contract;
+pub(crate) mod gather;
 pub(crate) mod kernels;
 pub(crate) mod operator;
 mod portable;
@@ -103,5 +105,17 @@ impl<'a> PackedWeights<'a> {
             return Err(format!("weights and scales have {found:?} values, {wanted:?} expected for {shape:?}"));
         }
         Ok(PackedWeights { shape, values, scales })
+    }
+
+    /// The weights of one output, one for each input, as floats.
+    pub(crate) fn output(&self, output: usize) -> impl Iterator<Item = f32> {
+        let Shape { inputs, block, .. } = self.shape;
+        let (panel, lane) = (output / PANEL, output % PANEL);
+        let values = &self.values[panel * self.shape.panel_bytes()..][..self.shape.panel_bytes()];
+        let scales = &self.scales[panel * self.shape.blocks() * PANEL..][..self.shape.blocks() * PANEL];
+        (0..inputs).map(move |input| {
+            let level = values[(input / QUAD * PANEL + lane) * QUAD + input % QUAD];
+            (f32::from(level) - 128.0) * scales[input / block * PANEL + lane]
+        })
     }
 }

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 
 use ort::{
     operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
-    value::TensorElementType,
+    value::{TensorElementType, ValueRef},
 };
 
 use super::{
@@ -49,12 +49,7 @@ impl Operator for MatMulInt8 {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<MatMulInt8Node> {
         let name = context.node_name().unwrap_or_default();
-        let size = |attribute: &str| {
-            let value = context.get::<i64>(attribute).and_then(|value| usize::try_from(value).ok());
-            value.ok_or_else(|| format!("attribute {attribute} is missing or not a size"))
-        };
-        let shape = || Shape::new(size("K")?, size("N")?, size("block")?);
-        match shape() {
+        match shape(context) {
             Ok(shape) => Ok(MatMulInt8Node { kernel: self.kernel, name, shape }),
             Err(reason) => Err(ort::Error::new(format!("MatMulInt8 {name}: {reason}"))),
         }
@@ -88,13 +83,7 @@ impl MatMulInt8Node {
             [rows, found] if rows >= 0 && found == columns as i64 => rows as usize,
             _ => return Err(format!("activations have the shape {dims:?}, expected [rows, {columns}]")),
         };
-        let (values_dims, values) = tensor::<u8>(&inputs[1], 1)?;
-        let (scales_dims, scales) = tensor::<f32>(&inputs[2], 2)?;
-        let fits = same(values_dims, &self.shape.values_dims()) && same(scales_dims, &self.shape.scales_dims());
-        if !fits {
-            return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {:?}", self.shape));
-        }
-        let weights = PackedWeights::new(self.shape, values, scales)?;
+        let weights = packed(self.shape, [&inputs[1], &inputs[2]], 1)?;
         let output = Output(output_pointer(context, 0, &[rows as i64, outputs as i64])?);
         if rows == 0 {
             // A head that nobody wants in this step.
@@ -125,6 +114,29 @@ impl MatMulInt8Node {
         }
         run_tasks(context, rows, round)
     }
+}
+
+/// The sizes of a node's weights, by its attributes.
+pub(super) fn shape(context: &KernelContext) -> Result<Shape, String> {
+    let size = |attribute: &str| {
+        let value = context.get::<i64>(attribute).and_then(|value| usize::try_from(value).ok());
+        value.ok_or_else(|| format!("attribute {attribute} is missing or not a size"))
+    };
+    Shape::new(size("K")?, size("N")?, size("block")?)
+}
+
+/// The weights that two inputs hold, which are number `first` and the next.
+pub(super) fn packed<'a>(
+    shape: Shape,
+    [values, scales]: [&'a ValueRef<'_>; 2],
+    first: usize,
+) -> Result<PackedWeights<'a>, String> {
+    let (values_dims, values) = tensor::<u8>(values, first)?;
+    let (scales_dims, scales) = tensor::<f32>(scales, first + 1)?;
+    if !(same(values_dims, &shape.values_dims()) && same(scales_dims, &shape.scales_dims())) {
+        return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {shape:?}"));
+    }
+    PackedWeights::new(shape, values, scales)
 }
 
 fn same(found: &[i64], wanted: &[usize]) -> bool {

@@ -250,22 +250,23 @@ mod operator {
         [key, value].into_iter().flat_map(|n| [(n & 0x7f) as u8 | 0x80, (n >> 7) as u8]).collect()
     }
 
+    const FLOAT: u16 = 1;
+    const UINT8: u16 = 2;
+    const INT64: u16 = 7;
+
     /// A model of one node whose weights are inputs.
-    fn model(attributes: [(&str, u16); 3]) -> Vec<u8> {
-        const FLOAT: u16 = 1;
-        const UINT8: u16 = 2;
+    fn model(operator: &str, inputs: [(&str, u16); 3], attributes: [(&str, u16); 3]) -> Vec<u8> {
         let value = |name: &str, ty: u16| {
             let tensor = bytes(1, &number(1, ty));
             [bytes(1, name.as_bytes()), bytes(2, &tensor)].concat()
         };
         let attributes = attributes
             .map(|(name, value)| bytes(5, &[bytes(1, name.as_bytes()), number(3, value), number(20, 2)].concat()));
-        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)];
         let node = [
             inputs.map(|(name, _)| bytes(1, name.as_bytes())).concat(),
             bytes(2, b"y"),
             bytes(3, b"node"),
-            bytes(4, b"MatMulInt8"),
+            bytes(4, operator.as_bytes()),
             attributes.concat(),
             bytes(7, b"ai.qwenguard"),
         ];
@@ -280,10 +281,14 @@ mod operator {
     }
 
     fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
+        session_of(&model("MatMulInt8", [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)], attributes))
+    }
+
+    fn session_of(model: &[u8]) -> ort::Result<Session> {
         let runtime = Runtime::load(&Default::default()).unwrap();
         let _turn = one_session_at_a_time();
         let domain = operators(Isa::detect())?;
-        runtime.cpu_session_builder(domain, 3)?.commit_from_memory(&model(attributes))
+        runtime.cpu_session_builder(domain, 3)?.commit_from_memory(model)
     }
 
     fn run(session: &mut Session, weights: &PlainWeights, dims: [usize; 2], rows: &[f32]) -> Result<Vec<f32>, String> {
@@ -327,5 +332,39 @@ mod operator {
         assert!(error.contains("MatMulInt8 node: sizes"), "{error}");
         let error = session([("K", 64), ("N", 40), ("blocks", 32)]).unwrap_err().to_string();
         assert!(error.contains("attribute block is missing"), "{error}");
+    }
+
+    fn gather(session: &mut Session, weights: &PlainWeights, dims: Vec<i64>, ids: &[i64]) -> Result<Vec<f32>, String> {
+        let (values, scales) = weights.pack();
+        let values = Tensor::from_array((weights.shape.values_dims(), values)).unwrap();
+        let scales = Tensor::from_array((weights.shape.scales_dims(), scales)).unwrap();
+        let ids = Tensor::from_array((dims, ids.to_vec())).unwrap();
+        let outputs = session.run(ort::inputs![values, scales, ids]).map_err(|error| error.to_string())?;
+        Ok(outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec())
+    }
+
+    #[test]
+    fn gathered_rows_are_those_of_the_weights() {
+        let mut rng = SmallRng::seed_from_u64(9);
+        let inputs = [("values", UINT8), ("scales", FLOAT), ("ids", INT64)];
+        for (width, rows, block) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
+            let attributes = [("K", width as u16), ("N", rows as u16), ("block", block as u16)];
+            let mut node = session_of(&model("GatherInt8", inputs, attributes)).unwrap();
+            let weights = random_weights(&mut rng, Shape::new(width, rows, block).unwrap());
+            for count in [1usize, 0, 50] {
+                let ids: Vec<i64> = (0..count).map(|_| rng.random_range(0..rows as i64)).collect();
+                let found = gather(&mut node, &weights, vec![count as i64], &ids).unwrap();
+                let wanted = ids.iter().flat_map(|id| (0..width).map(|input| weights.weight(*id as usize, input)));
+                assert_eq!(found, wanted.map(|weight| weight as f32).collect::<Vec<_>>());
+            }
+            for id in [-1, rows as i64, i64::MAX, i64::MIN] {
+                let error = gather(&mut node, &weights, vec![2], &[0, id]).unwrap_err();
+                assert!(error.contains(&format!("GatherInt8 node: there is no row {id} of {rows}")), "{error}");
+            }
+            let error = gather(&mut node, &weights, vec![1, 1], &[0]).unwrap_err();
+            assert!(error.contains("GatherInt8 node: ids have the shape [1, 1]"), "{error}");
+            let other = random_weights(&mut rng, Shape::new(width, rows + 64, block).unwrap());
+            assert!(gather(&mut node, &other, vec![1], &[0]).unwrap_err().contains("do not fit"));
+        }
     }
 }
