@@ -1,6 +1,6 @@
 /* In a child process everything of its parent's is an error at once and is freed in silence, whatever the parent's threads
  * were doing; a guard of the child's own works, and the parent goes on. With an argument its threads do nothing, for
- * AddressSanitizer, whose memory has locks that a child does not get back. */
+ * AddressSanitizer, whose allocator has locks that a child does not get back. */
 #include "check.h"
 
 #include <pthread.h>
@@ -15,6 +15,7 @@ static qg_guard *guard;
 static qg_queue *queue;
 static qg_stream *streams[THREADS], *resting, *queued;
 static volatile int over;
+static int still;
 
 static void use(qg_guard *fresh) {
     qg_stream *stream = open_stream(fresh);
@@ -134,6 +135,7 @@ static void fork_one(int number, qg_error *old_error, qg_text *old_text) {
     ssize_t length;
     pid_t child;
     CHECK(pipe(ends) == 0);
+    if (still) sleep(1); /* the library's own threads come to rest as well */
     child = fork();
     CHECK(child >= 0);
     if (child == 0) {
@@ -204,6 +206,7 @@ int main(int count, char **arguments) {
     qg_text *old_text = NULL;
     qg_prompt_check check;
     int i;
+    still = count > 1;
 
     /* A child from before the library was used has nothing of the parent's. */
     pid_t child = fork();
