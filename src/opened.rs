@@ -38,6 +38,8 @@ pub(crate) struct Opened {
     pub(crate) vocab_size: usize,
     /// Tokens that the KV cache holds.
     pub(crate) cache_tokens: usize,
+    /// And tokens of one of its blocks.
+    pub(crate) block_tokens: usize,
     pub(crate) overflow: Overflow,
     pub(crate) info: Info,
     /// Of streams that are given none of their own.
@@ -170,6 +172,7 @@ impl Opened {
             heads: heads(bundle)?,
             vocab_size: manifest.model.vocab_size,
             cache_tokens: layout.blocks.saturating_mul(layout.block_tokens),
+            block_tokens: layout.block_tokens,
             overflow: config.engine.overflow,
             info,
             policy: config.policy.clone(),

@@ -435,3 +435,22 @@ fn streams_annotate() {
         }
     }
 }
+
+/// A guard that takes few tokens at once judges many conversations all the same.
+#[test]
+fn streams_annotate_within_small_limits() {
+    let conversations: Vec<Vec<Message>> = (0..20)
+        .map(|index| {
+            let question = format!("How do I clean kitchen {index}?");
+            vec![Message::user(question), Message::assistant("Start with the counters. ".repeat(1 + index % 5))]
+        })
+        .collect();
+    let annotate = |engine| {
+        let guard = Guard::open_with(bundle("grouped-bf16", "int8"), &Config { engine, ..Config::default() }).unwrap();
+        let all = guard.annotate_all(conversations.iter().map(Vec::as_slice), &CONSTRAINED);
+        all.iter().map(|annotation| json(annotation.as_ref().unwrap())).collect::<Vec<_>>()
+    };
+    let expected = annotate(EngineConfig::default());
+    assert_eq!(annotate(EngineConfig { max_queued_tokens: 40, ..EngineConfig::default() }), expected);
+    assert_eq!(annotate(EngineConfig { max_streams: 3, ..EngineConfig::default() }), expected);
+}

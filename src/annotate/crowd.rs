@@ -17,8 +17,6 @@ use crate::{
 const AT_ONCE: usize = 64;
 /// Tokens that an answer takes beside those of its conversation.
 const ROOM: usize = 64;
-/// Tokens of a prefix from which on it is worth not to compute it twice: a block of the cache.
-const BLOCK: usize = 32;
 /// Conversations that are done whose prefixes are remembered.
 const REMEMBERED: usize = 16;
 
@@ -138,9 +136,9 @@ impl<'g> Crowd<'g> {
         self.rendered.iter().position(|(_, rendered)| fits(rendered) && !self.is_begun(&rendered.ids))
     }
 
-    /// Whether a job computes more of the beginning of a conversation than is in the cache.
+    /// Whether a job computes more of the beginning of a conversation than is in the cache, by its whole blocks.
     fn is_begun(&self, ids: &[u32]) -> bool {
-        let blocks = |other: &[u32]| common(other, ids) / BLOCK;
+        let blocks = |other: &[u32]| common(other, ids) / self.shared.block_tokens;
         let most = |others: &mut dyn Iterator<Item = &[u32]>| others.map(blocks).max().unwrap_or(0);
         let (new, old): (Vec<_>, Vec<_>) = self.jobs.iter().map(|(_, job)| job).partition(|job| job.is_new());
         let computing = most(&mut new.iter().map(|job| job.prompt()));

@@ -145,11 +145,21 @@ fn judge(mut all: Vec<Result<Judging>>) -> Vec<Result<Annotation>> {
     all.into_iter().map(|judging| judging?.annotation()).collect()
 }
 
-/// Makes a call of each and takes the replies.
-fn call(calls: Vec<(&mut Judging, Call)>) {
-    let (mut all, calls): (Vec<&mut Judging>, Vec<Call>) = calls.into_iter().unzip();
-    let replies = Stream::call_all(all.iter_mut().map(|judging| &mut judging.stream).zip(calls));
-    all.into_iter().zip(replies).for_each(|(judging, reply)| judging.take(reply));
+/// Makes a call of each and takes the replies. What the engine has no room for at once is called again after the others.
+fn call(mut calls: Vec<(&mut Judging, Call)>) {
+    while !calls.is_empty() {
+        let count = calls.len();
+        let replies = Stream::call_all(calls.iter_mut().map(|(judging, call)| (&mut judging.stream, *call)));
+        let busy = replies.iter().filter(|reply| matches!(reply, Err(Error::Busy { .. }))).count();
+        let mut again = Vec::with_capacity(busy);
+        for ((judging, call), reply) in calls.into_iter().zip(replies) {
+            match reply {
+                Err(Error::Busy { .. }) if busy < count => again.push((judging, call)),
+                reply => judging.take(reply),
+            }
+        }
+        calls = again;
+    }
 }
 
 /// The worst that two tokens in a row agree on, as a single one may be noise: of each two the milder, of these the gravest.

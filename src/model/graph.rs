@@ -21,7 +21,7 @@ use crate::{
     limits,
 };
 use node::{Attributes, inputs_of};
-use tensors::Tensors;
+use tensors::{Tensors, is_input};
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
 const OPSETS: [(&str, i64); 3] = [("", 21), ("com.microsoft", 1), ("ai.qwenguard", 1)];
@@ -452,14 +452,6 @@ impl<'g> Check<'g> {
             false => Err(format!("{} outputs, {} are expected", graph.output.len(), wanted.len())),
         }
     }
-}
-
-fn is_input(name: &str, rows: &[&str]) -> bool {
-    let cache = |prefix| name.strip_prefix(prefix).is_some_and(|layer: &str| layer.parse::<usize>().is_ok());
-    ["input_ids", "cu_seqlens", "past_lens", "block_table"].contains(&name)
-        || rows.contains(&name)
-        || cache("key_cache.")
-        || cache("value_cache.")
 }
 
 #[cfg(test)]

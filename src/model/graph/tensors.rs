@@ -40,7 +40,7 @@ impl<'g> Tensors<'g> {
         for proto in tensors {
             let name = proto.name();
             let tensor = check(proto, weights).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
-            if name.is_empty() || super::is_input(name, rows) || known.insert(name, tensor).is_some() {
+            if name.is_empty() || is_input(name, rows) || known.insert(name, tensor).is_some() {
                 return Err(format!("tensor {name:?} has no name of its own"));
             }
         }
@@ -129,4 +129,13 @@ fn external(entries: &[StringStringEntryProto], bytes: u64, weights: u64) -> Res
         return Err(format!("external_data: {length} bytes at {offset} are not on pages within {WEIGHTS}"));
     }
     Ok(length)
+}
+
+/// Whether a graph has an input of this name; `rows` are those that name rows.
+pub(super) fn is_input(name: &str, rows: &[&str]) -> bool {
+    let cache = |prefix| name.strip_prefix(prefix).is_some_and(|layer: &str| layer.parse::<usize>().is_ok());
+    ["input_ids", "cu_seqlens", "past_lens", "block_table"].contains(&name)
+        || rows.contains(&name)
+        || cache("key_cache.")
+        || cache("value_cache.")
 }
