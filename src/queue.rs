@@ -312,7 +312,7 @@ impl CompletionQueue {
 
     fn go_on_with(&self, ticket: u64, mut job: Job) -> Option<Completion> {
         let done = match &mut job.begun {
-            Ok(begun) if begun.is_ready() => job.stream.advance(begun),
+            Ok(begun) if begun.is_ready() => job.stream.advance(begun, &mut Batch::default()),
             Ok(_) => Ok(false),
             Err(error) => Err(error.clone()),
         };

@@ -66,7 +66,7 @@ fn a_call_that_is_given_up_halfway_changes_nothing() {
             let long = format!("abc{}", LONG.repeat(80));
             let mut call = stream.begin(Call::Text(long.as_bytes()), None, &mut Batch::default()).unwrap();
             for _ in 0..advances {
-                assert!(!stream.advance(&mut call).unwrap(), "the call is too short for the test");
+                assert!(!stream.advance(&mut call, &mut Batch::default()).unwrap(), "the call is too short for the test");
             }
             drop(call);
             check(&guard, stream, &text);
