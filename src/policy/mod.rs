@@ -4,6 +4,7 @@ mod debounce;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use crate::{Result, error::settings_from_toml, verdict::Labels};
 pub(crate) use debounce::Watch;
 pub(crate) use rules::Finding;
 pub use rules::{Action, CategoryRule, Custom, Debounce, LevelRule, Mode, PromptRules, Rules};
+pub use whole::AnnotationFinding;
+pub(crate) use whole::Whole;
 
 /// What the host should do with the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
