@@ -106,7 +106,7 @@ fn run(guard: &Guard, tokens: &mut RandomTokens, count: usize) -> Outcome {
             done.result.unwrap();
             let speaker = &mut speakers[done.tag as usize];
             latencies.extend(speaker.in_call.drain(..).map(|came| (came - start, now - came)));
-            speaker.stream = Some(done.stream);
+            speaker.stream = Some(done.stream.unwrap());
         }
     }
     let after = guard.stats();

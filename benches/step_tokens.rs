@@ -77,9 +77,9 @@ impl Bench {
                 if !done {
                     self.pushes.push(begun[index].elapsed().as_secs_f64() * 1e3);
                     begun[index] = Instant::now();
-                    queue.submit(completion.stream, Call::Tokens(&self.tokens.take(1)), completion.tag, None);
+                    queue.submit(completion.stream.unwrap(), Call::Tokens(&self.tokens.take(1)), completion.tag, None);
                 } else {
-                    self.short.push(completion.stream);
+                    self.short.push(completion.stream.unwrap());
                 }
             }
             if done && queue.is_empty() {

@@ -3,8 +3,10 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use crate::{
-    annotate::{AnnotateOptions, Annotation, annotate},
+    annotate::{BegunAnnotation, annotate},
+    annotation::{AnnotateOptions, Annotation},
     config::Config,
+    engine::Notify,
     error::{Error, Result},
     opened::{Info, Opened},
     policy::Policy,
@@ -149,6 +151,16 @@ impl Guard {
             Ok(()) => annotate(&self.shared, *options, conversations),
             Err(error) => conversations.map(|_| Err(error.clone())).collect(),
         }
+    }
+
+    /// Begins to annotate. `notify` is called whenever going on does not wait.
+    pub(crate) fn begin_annotation(
+        &self,
+        messages: &[Message],
+        options: &AnnotateOptions,
+        notify: Notify,
+    ) -> Result<BegunAnnotation> {
+        BegunAnnotation::begin(&self.shared, *options, messages, notify)
     }
 
     /// The tokens of a text, as [`Stream::push_tokens`] wants them. Special tokens that the text spells are text.

@@ -15,12 +15,14 @@
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 mod annotate;
+mod annotation;
 mod bundle;
 mod config;
 mod engine;
 mod error;
 #[cfg(feature = "capi")]
 mod ffi;
+mod generative;
 mod guard;
 #[cfg(feature = "_internals")]
 #[doc(hidden)]
@@ -39,7 +41,7 @@ mod stream;
 mod text;
 mod verdict;
 
-pub use annotate::{AnnotateOptions, Annotation, AnnotationMode, Decoding};
+pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
 pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig};
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;

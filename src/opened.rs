@@ -56,7 +56,7 @@ pub(crate) enum Heads {
         query: [HeadId; 2],
     },
     /// Those of a model that writes its verdict.
-    Gen(Box<Gen>),
+    Gen(Arc<Gen>),
 }
 
 /// A model that writes its verdict on a whole conversation.
@@ -65,7 +65,7 @@ pub(crate) struct Gen {
     pub(crate) answer: Answer,
     /// Compares the tokens that answers are decided by: these.
     pub(crate) candidates: HeadId,
-    pub(crate) tokens: Vec<u32>,
+    pub(crate) tokens: Arc<[u32]>,
     /// Compares all tokens.
     pub(crate) next_token: HeadId,
 }
@@ -298,7 +298,7 @@ fn heads(bundle: &Bundle) -> Result<Heads> {
         Classes::Candidates(tokens) => tokens.to_vec(),
         _ => Vec::new(),
     };
-    Ok(Heads::Gen(Box::new(Gen { answer: answer.clone(), candidates, tokens, next_token })))
+    Ok(Heads::Gen(Arc::new(Gen { answer: answer.clone(), candidates, tokens: tokens.into(), next_token })))
 }
 
 /// The tokenizer makes the ids of guard.toml of every piece of an answer.

@@ -1,4 +1,4 @@
-//! Calls of streams without waiting for them.
+//! Calls of streams, and annotations, without waiting for them.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -10,12 +10,16 @@ use std::{
 
 use crate::{
     Error, Result,
+    annotate::BegunAnnotation,
+    annotation::{AnnotateOptions, Annotation},
     engine::{Batch, Notify},
+    guard::Guard,
     process::{Owned, Process},
     stream::{BegunCall, Call, Reply, Stream},
+    text::Message,
 };
 
-/// Takes calls of streams, and gives each stream back when its call is done. May be used from several threads at once.
+/// Takes calls of streams, and gives each stream back when its call is done. Takes conversations to annotate, too. May be used from several threads at once.
 /// Dropping it cancels all calls in it, with their streams.
 ///
 /// In a process that is forked from the one that made it a queue is empty and stays so: it drops what is submitted, and
@@ -47,8 +51,8 @@ pub struct CompletionQueue {
 pub struct Completion {
     /// What the call was submitted with.
     pub tag: u64,
-    /// The stream, ready for its next call.
-    pub stream: Stream,
+    /// The stream of a call, ready for its next one. `None` after an annotation.
+    pub stream: Option<Stream>,
     /// What the call answers. After an error the stream is as it was before.
     pub result: Result<Reply>,
 }
@@ -92,10 +96,25 @@ struct Away {
 
 struct Job {
     tag: u64,
-    stream: Stream,
-    /// The call, or why it failed at once.
-    begun: Result<BegunCall>,
+    /// Of a call of one.
+    stream: Option<Stream>,
+    /// What was begun, or why it failed at once.
+    begun: Result<Begun>,
     deadline: Option<Instant>,
+}
+
+enum Begun {
+    Call(BegunCall),
+    Annotation(BegunAnnotation),
+}
+
+impl Begun {
+    fn is_ready(&self) -> bool {
+        match self {
+            Begun::Call(call) => call.is_ready(),
+            Begun::Annotation(annotation) => annotation.is_ready(),
+        }
+    }
 }
 
 impl Inbox {
@@ -116,7 +135,7 @@ impl Inbox {
 
 impl Job {
     fn is_ready(&self) -> bool {
-        self.begun.as_ref().map_or(true, BegunCall::is_ready)
+        self.begun.as_ref().map_or(true, Begun::is_ready)
     }
 }
 
@@ -137,15 +156,40 @@ impl CompletionQueue {
         if !self.process().is_current() {
             return;
         }
+        let (ticket, notify) = self.ticket();
+        let begun = stream.begin(call, Some(notify), &mut Batch::default()).map(Begun::Call);
+        self.keep(ticket, Job { tag, stream: Some(stream), begun, deadline });
+    }
+
+    /// Begins to annotate a conversation, as [`Guard::annotate`] does. It comes back without a stream.
+    ///
+    /// The conversation is rendered and tokenized here, by the caller's thread, up to what fits the model's context. `tag`
+    /// and `deadline` are as with [`CompletionQueue::submit`].
+    pub fn annotate(
+        &self,
+        guard: &Guard,
+        messages: &[Message],
+        options: &AnnotateOptions,
+        tag: u64,
+        deadline: Option<Instant>,
+    ) {
+        if !self.process().is_current() {
+            return;
+        }
+        let (ticket, notify) = self.ticket();
+        let begun = guard.begin_annotation(messages, options, notify).map(Begun::Annotation);
+        self.keep(ticket, Job { tag, stream: None, begun, deadline });
+    }
+
+    /// A new call's ticket, and what wakes those who wait when it can go on.
+    fn ticket(&self) -> (u64, Notify) {
         let ticket = {
             let mut jobs = self.lock();
             jobs.next += 1;
             jobs.next
         };
         let inbox = self.inbox.clone();
-        let notify: Notify = Arc::new(move || inbox.put(ticket));
-        let begun = stream.begin(call, Some(notify), &mut Batch::default());
-        self.keep(ticket, Job { tag, stream, begun, deadline });
+        (ticket, Arc::new(move || inbox.put(ticket)))
     }
 
     /// A call that is done, if there is one.
@@ -219,7 +263,7 @@ impl CompletionQueue {
     /// Takes the calls with this tag out of the queue, done or not, and returns their streams. What was not done is
     /// cancelled. A call that another thread is going on with is only cancelled.
     #[cfg(feature = "capi")]
-    pub(crate) fn withdraw(&self, tag: u64) -> Vec<Stream> {
+    pub(crate) fn withdraw(&self, tag: u64) -> Vec<Option<Stream>> {
         let mut jobs = self.lock();
         jobs.cancel_away(tag);
         let tickets = jobs.by_ticket.iter().filter(|(_, job)| job.tag == tag).map(|(ticket, _)| *ticket);
@@ -311,22 +355,52 @@ impl CompletionQueue {
     }
 
     fn go_on_with(&self, ticket: u64, mut job: Job) -> Option<Completion> {
-        let done = match &mut job.begun {
-            Ok(begun) if begun.is_ready() => job.stream.advance(begun, &mut Batch::default()),
-            Ok(_) => Ok(false),
+        let advanced = match &mut job.begun {
+            Ok(begun) if begun.is_ready() => job.advance(),
+            Ok(_) => Ok(None),
             Err(error) => Err(error.clone()),
         };
-        if let Ok(false) = done {
+        if let Ok(None) = advanced {
             self.keep(ticket, job);
             return None;
         }
         let cancelled = self.lock().came_back(ticket);
-        let result = match (done, job.begun) {
-            (_, Ok(_)) if cancelled => Err(Error::Cancelled),
-            (Ok(_), Ok(begun)) => job.stream.complete(begun),
-            (Err(error), _) | (_, Err(error)) => Err(error),
+        let result = match advanced {
+            Ok(Some(_)) if cancelled => Err(Error::Cancelled),
+            Ok(Some(Done::Annotation(annotation))) => Ok(Reply::Annotation(annotation)),
+            Ok(Some(Done::Call)) => job.complete(),
+            Ok(None) => Err(Error::EngineStopped),
+            Err(error) => Err(error),
         };
         Some(Completion { tag: job.tag, stream: job.stream, result })
+    }
+}
+
+/// What is done with going on.
+#[expect(clippy::large_enum_variant, reason = "it is moved once")]
+enum Done {
+    /// The engine's part of a call: its stream can complete it.
+    Call,
+    Annotation(Annotation),
+}
+
+impl Job {
+    /// Goes on, which does not wait.
+    fn advance(&mut self) -> Result<Option<Done>> {
+        match (&mut self.begun, &mut self.stream) {
+            (Ok(Begun::Call(call)), Some(stream)) => Ok(stream.advance(call, &mut Batch::default())?.then_some(Done::Call)),
+            (Ok(Begun::Annotation(begun)), _) => Ok(begun.advance()?.map(Done::Annotation)),
+            (Ok(_), _) => Err(Error::EngineStopped),
+            (Err(error), _) => Err(error.clone()),
+        }
+    }
+
+    fn complete(&mut self) -> Result<Reply> {
+        let begun = std::mem::replace(&mut self.begun, Err(Error::Cancelled));
+        match (begun?, &mut self.stream) {
+            (Begun::Call(call), Some(stream)) => stream.complete(call),
+            _ => Err(Error::EngineStopped),
+        }
     }
 }
 

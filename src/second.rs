@@ -1,16 +1,20 @@
 //! A second guard behind a guard of the variant stream: judges whole answers where the policy asks it.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use crate::{
     Error, Result,
+    annotation::Decoding,
     config::{Config, EngineConfig, Overflow, SecondOpinionConfig},
+    generative::Rendered,
     opened::{Gen, Heads, Info, Opened},
     process::Owned,
     stats::{OpinionStats, Stats},
+    text::{Fit, Message},
 };
 
 /// The setting that opens one.
@@ -51,6 +55,29 @@ impl Second {
         own.cache.mib = *cache_mib;
         own.engine = EngineConfig { overflow: Overflow::Error, idle_seconds: 0, ..own.engine };
         Self::new(first, Opened::folder(bundle, &own)?, SETTING).map(Some)
+    }
+
+    /// A conversation whose last message is an answer as the model takes it, and which part of that message it has: of one that
+    /// is too long the end.
+    pub(crate) fn render(&self, messages: &[Message]) -> Result<(Rendered, Range<usize>)> {
+        let Opened { tokenizer, info, .. } = &**self.shared;
+        let content = messages.last().map_or("", |last| &last.content);
+        let limit = info.context.saturating_sub(Decoding::Constrained.most_tokens(&self.model.answer));
+        match Rendered::new(&self.shared, messages) {
+            Err(Error::ContextFull { .. }) => {}
+            Ok(rendered) if rendered.ids.len() > limit => {}
+            whole => return Ok((whole?, 0..content.len())),
+        }
+        let with = |text: &str| {
+            let mut messages = messages.to_vec();
+            if let Some(last) = messages.last_mut() {
+                last.content = text.to_owned();
+            }
+            Rendered::new(&self.shared, &messages)
+        };
+        let measure = |text: &str| Ok(with(text)?.ids.len());
+        let judged = Fit::new(tokenizer, content, limit, &measure)?.to_end()?;
+        Ok((with(&content[judged.clone()])?, judged))
     }
 
     /// An opinion is asked for.

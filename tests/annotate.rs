@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::{CHECKPOINTS, Conversation, GEN_CHECKPOINTS, bundle, gen_bundle, read_conversations, root};
 use qwenguard::{
     AnnotateOptions, Annotation, AnnotationMode, CacheConfig, CachePrecision, Config, Decoding, EngineConfig, Error,
-    Guard, Message, Risk,
+    Guard, Message, Risk, TextOverflow,
 };
 use serde::Deserialize;
 
@@ -63,9 +63,13 @@ fn conversations() -> Vec<Conversation> {
     read_conversations("tests/golden/gen/conversations.jsonl")
 }
 
-const CONSTRAINED: AnnotateOptions = AnnotateOptions { decoding: Decoding::Constrained };
-const LABEL_ONLY: AnnotateOptions = AnnotateOptions { decoding: Decoding::LabelOnly };
-const FREE: AnnotateOptions = AnnotateOptions { decoding: Decoding::Free };
+const fn options(decoding: Decoding) -> AnnotateOptions {
+    AnnotateOptions { decoding, overflow: TextOverflow::Refuse }
+}
+
+const CONSTRAINED: AnnotateOptions = options(Decoding::Constrained);
+const LABEL_ONLY: AnnotateOptions = options(Decoding::LabelOnly);
+const FREE: AnnotateOptions = options(Decoding::Free);
 
 fn open(checkpoint: &str, precision: &str) -> Guard {
     let cache = CacheConfig { precision: CachePrecision::Auto, mib: 16 };

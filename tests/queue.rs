@@ -118,7 +118,7 @@ fn a_queue_gives_every_stream_back_with_its_reply() {
                 }
             };
             *pushed += 1;
-            queue.submit(done.stream, call, done.tag, None);
+            queue.submit(done.stream.unwrap(), call, done.tag, None);
         }
     });
     assert!(queue.is_empty());
@@ -148,7 +148,7 @@ fn a_call_that_is_given_up_changes_nothing() {
         }
         let done = queue.wait(LONG).expect("nothing hangs");
         assert_eq!(done.tag, tag);
-        stream = done.stream;
+        stream = done.stream.unwrap();
         match done.result {
             Err(Error::DeadlineExceeded) => {}
             Err(Error::Cancelled) => assert_eq!(tag % 2, 0),
@@ -189,7 +189,10 @@ fn a_truncation_goes_through_the_queue() {
                 (_, Err(Error::DeadlineExceeded)) => assert_eq!(tag, 1),
                 (Ok(Reply::Update(wanted)), Ok(Reply::Update(update))) => {
                     assert_same(&update, wanted);
-                    assert_same(&done.stream.push_text(b"").unwrap(), &alone.fork().unwrap().push_text(b"").unwrap());
+                    assert_same(
+                        &done.stream.unwrap().push_text(b"").unwrap(),
+                        &alone.fork().unwrap().push_text(b"").unwrap(),
+                    );
                     continue;
                 }
                 (Err(Error::Argument { argument, .. }), Err(Error::Argument { argument: found, .. })) => {
@@ -198,7 +201,7 @@ fn a_truncation_goes_through_the_queue() {
                 (wanted, found) => panic!("{found:?} instead of {wanted:?}"),
             }
             // Given up or refused: nothing is cut.
-            let update = done.stream.push_text(b"").unwrap();
+            let update = done.stream.unwrap().push_text(b"").unwrap();
             assert_same(&update, &stream.fork().unwrap().push_text(b"").unwrap());
         }
     }
@@ -246,7 +249,7 @@ fn what_is_refused_comes_back() {
             1 => assert!(error.to_string().contains("message 1 (counted from 0) of role \"model\""), "{error}"),
             _ => assert!(matches!(error, Error::ContextFull { .. }), "{error}"),
         }
-        done.stream.prompt(&[Message::user("hello")]).unwrap();
+        done.stream.unwrap().prompt(&[Message::user("hello")]).unwrap();
     }
 }
 
@@ -268,7 +271,7 @@ fn a_cancelled_call_comes_back() {
             Ok(_) => {}
             Err(Error::Cancelled) => {
                 came += 1;
-                assert_eq!(done.stream.context_used(), 0);
+                assert_eq!(done.stream.unwrap().context_used(), 0);
             }
             Err(error) => panic!("{error}"),
         }

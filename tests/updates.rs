@@ -97,7 +97,7 @@ impl<'g> Case<'g> {
             let stream = std::mem::replace(&mut self.stream, self.guard.stream().unwrap());
             queue.submit(stream, call, 0, None);
             let done = queue.wait(std::time::Duration::MAX).unwrap();
-            self.stream = done.stream;
+            self.stream = done.stream.unwrap();
             done.result
         } else {
             self.stream.call(call)

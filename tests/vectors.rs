@@ -173,6 +173,7 @@ fn reply(result: qwenguard::Result<Reply>) -> Value {
     match result {
         Ok(Reply::Prompt(result)) => check(&result),
         Ok(Reply::Update(result)) => update(&result),
+        Ok(Reply::Annotation(_)) => unreachable!("streams are not annotated"),
         Err(error) => failure(&error),
     }
 }
@@ -201,7 +202,7 @@ fn queued(streams: &mut Vec<Stream>, calls: &[Value]) -> Vec<Value> {
         let done = queue.wait(Duration::MAX).unwrap();
         let tag = done.tag as usize;
         replies[tag] = reply(done.result);
-        places[number(&calls[tag], "stream")] = Some(done.stream);
+        places[number(&calls[tag], "stream")] = Some(done.stream.unwrap());
     }
     streams.extend(places.into_iter().flatten());
     replies

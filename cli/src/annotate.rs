@@ -96,7 +96,7 @@ pub(crate) fn run(guard: &Guard, input: Input, arguments: &Arguments) -> Result<
     let name = look::file_name(&arguments.file);
     let mut writing =
         Writing { out: look::output(look), look, json: arguments.json, name, outcome: Outcome::default() };
-    let options = AnnotateOptions { decoding: arguments.decoding.into() };
+    let options = AnnotateOptions { decoding: arguments.decoding.into(), ..AnnotateOptions::default() };
     let mut any = false;
     loop {
         let some = take(&lines, arguments.tool_calls);

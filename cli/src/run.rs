@@ -251,7 +251,7 @@ impl<'g> Run<'g> {
     fn complete(&mut self, done: Completion) -> io::Result<()> {
         self.calls -= 1;
         let job = &mut self.jobs[(done.tag - self.first) as usize];
-        let stream = Box::new(done.stream);
+        let stream = Box::new(done.stream.expect("calls of streams give them back"));
         match done.result {
             // Too much waits already: again when some of it is done.
             Err(Error::Busy { .. }) if self.calls > 0 => {

@@ -1,15 +1,17 @@
 //! Many conversations at once: which of them the engine works at, and when.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    annotation::{AnnotateOptions, Annotation},
-    job::{Job, Rendered},
+    part::{Judged, Part, merge},
+    work::Work,
 };
 use crate::{
     Error, Result,
+    annotation::{AnnotateOptions, Annotation},
     engine::Batch,
-    opened::{Gen, Opened},
+    opened::Opened,
+    process::Owned,
     text::Message,
 };
 
@@ -20,59 +22,66 @@ const ROOM: usize = 64;
 /// Conversations that are done whose prefixes are remembered.
 const REMEMBERED: usize = 16;
 
-/// Annotates conversations in any order. The results are in the order of the conversations.
-pub(super) fn annotate<'m>(
-    shared: &Opened,
-    model: &Gen,
+/// Annotates conversations together. The results are in their order; one that fails leaves the others alone.
+pub(crate) fn annotate<'m>(
+    shared: &Arc<Owned<Opened>>,
     options: AnnotateOptions,
-    conversations: impl Iterator<Item = &'m [Message]>,
+    conversations: impl IntoIterator<Item = &'m [Message]>,
 ) -> Vec<Result<Annotation>> {
     let mut crowd = Crowd {
         shared,
-        model,
         options,
         results: Vec::new(),
-        rendered: VecDeque::new(),
-        jobs: Vec::new(),
+        waiting: VecDeque::new(),
+        running: Vec::new(),
         done: VecDeque::new(),
     };
-    let mut conversations = conversations.fuse();
+    let mut conversations = conversations.into_iter().fuse();
     loop {
-        crowd.render(&mut conversations);
-        if crowd.rendered.is_empty() && crowd.jobs.is_empty() {
+        crowd.prepare(&mut conversations);
+        if crowd.waiting.is_empty() && crowd.running.is_empty() {
             break;
         }
         crowd.turn();
     }
-    crowd.results.into_iter().map(|result| result.unwrap_or(Err(Error::EngineStopped))).collect()
+    crowd.results.into_iter().map(|result| merge(shared, result?.parts)).collect()
 }
 
 struct Crowd<'g> {
-    shared: &'g Opened,
-    model: &'g Gen,
+    shared: &'g Arc<Owned<Opened>>,
     options: AnnotateOptions,
-    results: Vec<Option<Result<Annotation>>>,
-    /// Conversations that wait, by their places among the results.
-    rendered: VecDeque<(usize, Rendered)>,
+    results: Vec<Result<Known>>,
+    /// Parts of conversations that wait, by the conversations' places among the results.
+    waiting: VecDeque<(usize, Part)>,
     /// Those that the engine works at.
-    jobs: Vec<(usize, Job<'g>)>,
+    running: Vec<Running>,
     /// Some that are done.
     done: VecDeque<Vec<u32>>,
 }
 
-impl<'g> Crowd<'g> {
+/// What is known of a conversation: the annotations of its parts.
+#[derive(Default)]
+struct Known {
+    parts: Vec<(Judged, Annotation)>,
+}
+
+struct Running {
+    place: usize,
+    judged: Judged,
+    work: Work,
+}
+
+impl Crowd<'_> {
     /// Renders what may soon begin.
-    fn render<'m>(&mut self, conversations: &mut impl Iterator<Item = &'m [Message]>) {
-        while self.rendered.len() < AT_ONCE {
+    fn prepare<'m>(&mut self, conversations: &mut impl Iterator<Item = &'m [Message]>) {
+        while self.waiting.len() < AT_ONCE {
             let Some(messages) = conversations.next() else { return };
             let place = self.results.len();
-            match Rendered::new(self.shared, messages) {
-                Ok(rendered) => {
-                    self.results.push(None);
-                    self.rendered.push_back((place, rendered));
-                }
-                Err(error) => self.results.push(Some(Err(error))),
-            }
+            let parts = Part::all(self.shared, self.options, messages);
+            self.results.push(parts.map(|parts| {
+                self.waiting.extend(parts.into_iter().map(|part| (place, part)));
+                Known::default()
+            }));
         }
     }
 
@@ -80,69 +89,75 @@ impl<'g> Crowd<'g> {
     fn turn(&mut self) {
         let mut batch = Batch::default();
         while let Some(index) = self.startable() {
-            let Some((place, rendered)) = self.rendered.remove(index) else { break };
-            match Job::open(self.shared, self.model, self.options.decoding, &rendered) {
-                Ok(job) => {
-                    self.jobs.push((place, job));
-                    self.advance(self.jobs.len() - 1, &mut batch);
+            let Some((place, part)) = self.waiting.remove(index) else { break };
+            match Work::open(self.shared, self.options, &part, None) {
+                Ok(work) => {
+                    self.running.push(Running { place, judged: part.judged.clone(), work });
+                    self.advance(self.running.len() - 1, &mut batch);
                 }
                 // There is room again when others are done.
-                Err(Error::Busy { .. }) if !self.jobs.is_empty() => {
-                    self.rendered.insert(index, (place, rendered));
+                Err(Error::Busy { .. }) if !self.running.is_empty() => {
+                    self.waiting.insert(index, (place, part));
                     break;
                 }
-                Err(error) => self.results[place] = Some(Err(error)),
+                Err(error) => self.results[place] = Err(error),
             }
         }
         // What is waited for must have been sent.
         drop(batch);
         let mut batch = Batch::default();
-        let first = self.jobs.iter().position(|(_, job)| job.is_running()).unwrap_or(0);
-        for index in (0..self.jobs.len()).rev() {
-            if index == first || !self.jobs[index].1.is_waiting() {
+        let first = self.running.iter().position(|running| running.work.is_running()).unwrap_or(0);
+        for index in (0..self.running.len()).rev() {
+            if index == first || !self.running[index].work.is_waiting() {
                 self.advance(index, &mut batch);
             }
         }
     }
 
-    /// Takes a job one step further, and its result if it is done.
+    /// Takes a part one step further, and its annotation if it is done.
     fn advance(&mut self, index: usize, batch: &mut Batch) {
-        let result = match self.jobs[index].1.advance(batch) {
+        let result = match self.running[index].work.advance(batch) {
             Ok(None) => return,
             Ok(Some(annotation)) => Ok(annotation),
             // It is tried again when others are done.
-            Err(Error::Busy { .. }) if self.jobs.iter().any(|(_, job)| job.is_running()) => return,
+            Err(Error::Busy { .. }) if self.running.iter().any(|running| running.work.is_running()) => return,
             Err(error) => Err(error),
         };
-        let (place, _) = self.jobs.remove(index);
-        if let Ok(annotation) = &result {
-            self.done.truncate(REMEMBERED - 1);
-            self.done.push_front(annotation.prompt_ids.clone());
+        let Running { place, judged, .. } = self.running.remove(index);
+        match (result, &mut self.results[place]) {
+            (Ok(annotation), Ok(known)) => {
+                self.done.truncate(REMEMBERED - 1);
+                self.done.push_front(annotation.prompt_ids.clone());
+                known.parts.push((judged, annotation));
+            }
+            (Err(error), known) => *known = Err(error),
+            // Another part has failed.
+            (Ok(_), Err(_)) => {}
         }
-        self.results[place] = Some(result);
     }
 
-    /// Which of the rendered conversations can begin, if one can: the cache has room for it, and no other computes its
-    /// beginning just now, which it will then find in the cache.
+    /// Which of the waiting parts can begin, if one can: the cache has room for it, and no other computes its beginning just
+    /// now, which it will then find in the cache.
     fn startable(&self) -> Option<usize> {
-        if self.jobs.is_empty() {
-            return (!self.rendered.is_empty()).then_some(0);
+        if self.running.is_empty() {
+            return (!self.waiting.is_empty()).then_some(0);
         }
-        let held: usize = self.jobs.iter().map(|(_, job)| job.prompt().len() + ROOM).sum();
-        let fits = |rendered: &Rendered| held + rendered.ids.len() + ROOM <= self.shared.cache_tokens;
-        if self.jobs.len() == AT_ONCE {
+        let held: usize = self.running.iter().map(|running| running.work.prompt().len() + ROOM).sum();
+        let fits = |part: &Part| held + part.ids().len() + ROOM <= self.shared.cache_tokens;
+        if self.running.len() == AT_ONCE {
             return None;
         }
-        self.rendered.iter().position(|(_, rendered)| fits(rendered) && !self.is_begun(&rendered.ids))
+        self.waiting.iter().position(|(_, part)| fits(part) && !self.is_begun(part.ids()))
     }
 
-    /// Whether a job computes more of the beginning of a conversation than is in the cache, by its whole blocks.
+    /// Whether the engine computes more of the beginning of a conversation than is in the cache, by its whole blocks.
     fn is_begun(&self, ids: &[u32]) -> bool {
         let blocks = |other: &[u32]| common(other, ids) / self.shared.block_tokens;
         let most = |others: &mut dyn Iterator<Item = &[u32]>| others.map(blocks).max().unwrap_or(0);
-        let (new, old): (Vec<_>, Vec<_>) = self.jobs.iter().map(|(_, job)| job).partition(|job| job.is_new());
-        let computing = most(&mut new.iter().map(|job| job.prompt()));
-        let computed = old.iter().map(|job| job.prompt()).chain(self.done.iter().map(Vec::as_slice));
+        let all = self.running.iter().map(|running| &running.work);
+        let (new, old): (Vec<_>, Vec<_>) = all.partition(|work| work.is_new());
+        let computing = most(&mut new.iter().map(|work| work.prompt()));
+        let computed = old.iter().map(|work| work.prompt()).chain(self.done.iter().map(Vec::as_slice));
         computing > most(&mut { computed })
     }
 }

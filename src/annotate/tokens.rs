@@ -2,96 +2,121 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::annotation::{Annotation, AnnotationMode};
 use crate::{
     Error, Result,
+    annotation::{Annotation, AnnotationMode},
+    engine::{Batch, Notify},
     opened::Opened,
     policy::Policy,
     process::Owned,
-    stream::{Call, Reply, Stream, Update},
+    stream::{BegunCall, Call, Reply, Stream, Update},
     text::{MAX_PUSH, Message},
     verdict::{Risk, Verdict},
 };
 
-/// The most conversations at once.
-const AT_ONCE: usize = 64;
-
-/// Annotates conversations. The results are in their order.
-pub(super) fn annotate<'m>(
-    shared: &Arc<Owned<Opened>>,
-    conversations: impl Iterator<Item = &'m [Message]>,
-) -> Vec<Result<Annotation>> {
-    let mut results = Vec::new();
-    let mut conversations = conversations.fuse().peekable();
-    while conversations.peek().is_some() {
-        let mut some = Vec::new();
-        while let Some(messages) = conversations.next_if(|_| some.len() < AT_ONCE) {
-            let judging = Judging::open(shared, messages);
-            // Those that are open give room when they are done.
-            if let (Err(Error::Busy { .. }), false) = (&judging, some.iter().all(Result::is_err)) {
-                results.extend(judge(std::mem::take(&mut some)));
-                some.push(Judging::open(shared, messages));
-            } else {
-                some.push(judging);
-            }
-        }
-        results.extend(judge(some));
-    }
-    results
-}
-
-/// A conversation on its way.
-struct Judging<'m> {
+/// A conversation on its way: its prompt, then its answer in pieces, then the answer's end.
+pub(super) struct Judging {
     mode: AnnotationMode,
     stream: Stream,
-    messages: &'m [Message],
-    /// What of the answer was not pushed.
-    rest: &'m [u8],
+    /// Of an answer those before it.
+    messages: Vec<Message>,
+    answer: String,
+    next: Next,
+    running: Option<BegunCall>,
+    notify: Option<Notify>,
     verdicts: BTreeMap<usize, Verdict>,
-    failed: Option<Error>,
 }
 
-impl<'m> Judging<'m> {
-    fn open(shared: &Arc<Owned<Opened>>, messages: &'m [Message]) -> Result<Self> {
-        let mode = AnnotationMode::of(messages);
-        let (messages, rest) = match messages.split_last() {
-            Some((last, before)) if mode == AnnotationMode::Response => {
-                check_answer(before, last)?;
-                (before, last.content.as_bytes())
-            }
-            _ => (messages, &[][..]),
-        };
+/// The call that is next, or is running.
+#[derive(Clone, Copy)]
+enum Next {
+    Prompt,
+    /// The answer's text from so many bytes on.
+    Answer(usize),
+    Finish,
+    Nothing,
+}
+
+impl Judging {
+    /// Opens a stream. Nothing is judged yet.
+    pub(super) fn open(
+        shared: &Arc<Owned<Opened>>,
+        mode: AnnotationMode,
+        mut messages: Vec<Message>,
+        notify: Option<Notify>,
+    ) -> Result<Self> {
+        let mut answer = String::new();
+        if mode == AnnotationMode::Response
+            && let Some(last) = messages.pop()
+        {
+            check_answer(&messages, &last)?;
+            answer = last.content;
+        }
         // Its rules decide nothing here but which message is judged.
         let stream = Stream::new(shared.clone(), Policy::default())?;
-        Ok(Judging { mode, stream, messages, rest, verdicts: BTreeMap::new(), failed: None })
+        let verdicts = BTreeMap::new();
+        Ok(Judging { mode, stream, messages, answer, next: Next::Prompt, running: None, notify, verdicts })
     }
 
-    /// The next piece of the answer.
-    fn piece(&mut self) -> Option<&'m [u8]> {
-        let (piece, rest) = self.rest.split_at(self.rest.len().min(MAX_PUSH));
-        self.rest = rest;
-        (!piece.is_empty() && self.failed.is_none()).then_some(piece)
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
-    fn take(&mut self, reply: Result<Reply>) {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.is_ready())
+    }
+
+    /// As [`Work::advance`](super::work::Work::advance).
+    pub(super) fn advance(&mut self, batch: &mut Batch) -> Result<Option<Annotation>> {
+        if let Some(mut running) = self.running.take() {
+            if !self.stream.advance(&mut running, batch)? {
+                self.running = Some(running);
+                return Ok(None);
+            }
+            let reply = self.stream.complete(running)?;
+            self.take(reply);
+            self.next = self.following();
+        }
+        let call = match self.next {
+            Next::Prompt => Call::Prompt(&self.messages),
+            Next::Answer(from) => Call::Text(&self.answer.as_bytes()[from..self.piece_end(from)]),
+            Next::Finish => Call::Finish,
+            Next::Nothing => return self.annotation().map(Some),
+        };
+        self.running = Some(self.stream.begin(call, self.notify.clone(), batch)?);
+        Ok(None)
+    }
+
+    /// The call after this one.
+    fn following(&self) -> Next {
+        let text = |from: usize| if from < self.answer.len() { Next::Answer(from) } else { Next::Finish };
+        match self.next {
+            Next::Prompt if self.mode == AnnotationMode::Prompt => Next::Nothing,
+            Next::Prompt => text(0),
+            Next::Answer(from) => text(self.piece_end(from)),
+            Next::Finish | Next::Nothing => Next::Nothing,
+        }
+    }
+
+    fn piece_end(&self, from: usize) -> usize {
+        self.answer.len().min(from + MAX_PUSH)
+    }
+
+    fn take(&mut self, reply: Reply) {
         match reply {
-            Ok(Reply::Prompt(check)) if self.mode == AnnotationMode::Prompt => {
+            Reply::Prompt(check) if self.mode == AnnotationMode::Prompt => {
                 self.verdicts.insert(0, check.verdict);
             }
-            Ok(Reply::Prompt(_)) => {}
-            Ok(Reply::Update(Update { void_from, tokens, .. })) => {
+            Reply::Prompt(_) | Reply::Annotation(_) => {}
+            Reply::Update(Update { void_from, tokens, .. }) => {
                 self.verdicts.retain(|index, _| *index < void_from);
                 self.verdicts.extend(tokens.into_iter().map(|token| (token.index, token.verdict)));
             }
-            Err(error) => self.failed = Some(error),
         }
     }
 
-    fn annotation(self) -> Result<Annotation> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        let verdicts: Vec<Verdict> = self.verdicts.into_values().collect();
+    fn annotation(&mut self) -> Result<Annotation> {
+        let verdicts: Vec<Verdict> = std::mem::take(&mut self.verdicts).into_values().collect();
         let verdict = worst(&verdicts).ok_or_else(|| {
             let index = self.messages.len();
             Error::conversation(format!("message {index} (counted from 0): there is nothing in the answer to judge"))
@@ -125,40 +150,6 @@ fn check_answer(before: &[Message], last: &Message) -> Result<()> {
             refused(index - 1, &message.role, "an answer that another one follows would not be judged")
         }
         _ => Ok(()),
-    }
-}
-
-/// Judges conversations together.
-fn judge(mut all: Vec<Result<Judging>>) -> Vec<Result<Annotation>> {
-    let prompts = all.iter_mut().flatten().map(|judging| (judging.messages, judging));
-    call(prompts.map(|(messages, judging)| (judging, Call::Prompt(messages))).collect());
-    loop {
-        let pieces = all.iter_mut().flatten().filter_map(|judging| Some((judging.piece()?, judging)));
-        let calls: Vec<_> = pieces.map(|(piece, judging)| (judging, Call::Text(piece))).collect();
-        if calls.is_empty() {
-            break;
-        }
-        call(calls);
-    }
-    let answers = all.iter_mut().flatten().filter(|judging| judging.mode == AnnotationMode::Response);
-    call(answers.filter(|judging| judging.failed.is_none()).map(|judging| (judging, Call::Finish)).collect());
-    all.into_iter().map(|judging| judging?.annotation()).collect()
-}
-
-/// Makes a call of each and takes the replies. What the engine has no room for at once is called again after the others.
-fn call(mut calls: Vec<(&mut Judging, Call)>) {
-    while !calls.is_empty() {
-        let count = calls.len();
-        let replies = Stream::call_all(calls.iter_mut().map(|(judging, call)| (&mut judging.stream, *call)));
-        let busy = replies.iter().filter(|reply| matches!(reply, Err(Error::Busy { .. }))).count();
-        let mut again = Vec::with_capacity(busy);
-        for ((judging, call), reply) in calls.into_iter().zip(replies) {
-            match reply {
-                Err(Error::Busy { .. }) if busy < count => again.push((judging, call)),
-                reply => judging.take(reply),
-            }
-        }
-        calls = again;
     }
 }
 

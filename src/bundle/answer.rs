@@ -105,6 +105,23 @@ impl Answer {
         self.safety.labels.iter().filter_map(|label| Risk::from_label(&label.name)).collect()
     }
 
+    /// The most tokens of a level's name.
+    pub(crate) fn longest_label(&self) -> usize {
+        self.safety.labels.iter().map(|label| label.piece.ids.len()).max().unwrap_or(0)
+    }
+
+    /// The most tokens of an answer held to the grammar: one that names all categories.
+    pub(crate) fn most_tokens(&self) -> usize {
+        let Categories { begin, none, separator, names } = &self.categories;
+        let named: usize = names.iter().map(|named| named.piece.ids.len() + separator.ids.len()).sum();
+        let refusal = self
+            .refusal
+            .as_ref()
+            .map_or(0, |Refusal { begin, yes, no }| begin.ids.len() + yes.ids.len().max(no.ids.len()));
+        let safety = self.safety.begin.ids.len() + self.longest_label();
+        safety + begin.ids.len() + named.max(none.ids.len()) + refusal
+    }
+
     /// What is said of one mode.
     pub(crate) fn labels(&self, mode: &ModeLines) -> Labels {
         Labels { risks: self.risks(), categories: mode.categories.clone() }

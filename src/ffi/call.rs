@@ -144,6 +144,7 @@ impl qg_reply {
         match result {
             Ok(Reply::Prompt(check)) => qg_reply { is_check: 1, check: stream.checked(check), ..empty },
             Ok(Reply::Update(update)) => qg_reply { update: stream.updated(update), ..empty },
+            Ok(Reply::Annotation(_)) => unreachable!("calls of streams are not answered by annotations"),
             Err(error) => qg_reply::failed(&error.into()),
         }
     }

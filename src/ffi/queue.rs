@@ -150,7 +150,7 @@ impl Submitted {
 impl Borrower for Submitted {
     fn withdraw(&self, ticket: u64) -> Option<Stream> {
         self.lock().by_ticket.remove(&ticket);
-        self.queue.withdraw(ticket).pop()
+        self.queue.withdraw(ticket).pop().flatten()
     }
 }
 
@@ -159,7 +159,7 @@ impl Drop for qg_queue {
     fn drop(&mut self) {
         let jobs = std::mem::take(&mut self.submitted.lock().by_ticket);
         for (ticket, job) in jobs {
-            if let Some(stream) = self.submitted.queue.withdraw(ticket).pop() {
+            if let Some(stream) = self.submitted.queue.withdraw(ticket).pop().flatten() {
                 job.conversation.take_back(stream);
             }
         }
@@ -168,7 +168,10 @@ impl Drop for qg_queue {
 
 fn completion((job, done): Done) -> qg_completion {
     let reply = match done {
-        Ok(done) => qg_reply::new(job.conversation.take_back(done.stream), done.result),
+        Ok(Completion { stream: Some(stream), result, .. }) => {
+            qg_reply::new(job.conversation.take_back(stream), result)
+        }
+        Ok(Completion { stream: None, .. }) => qg_reply::failed(&Failure::InUse),
         Err(failure) => qg_reply::failed(&failure),
     };
     qg_completion { tag: job.tag, stream: job.handle.0, reply }

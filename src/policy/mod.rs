@@ -5,6 +5,7 @@ mod rules;
 mod second_opinion;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ pub(crate) use debounce::{Watch, What};
 pub(crate) use rules::{Finding, Look};
 pub use rules::{Action, CategoryRule, Custom, Debounce, LevelRule, Mode, PromptRules, Rules};
 pub use second_opinion::{OnUncertain, OnViolation, SecondOpinion, Uncertain};
+pub use whole::AnnotationFinding;
+pub(crate) use whole::Whole;
 
 /// What the host should do with the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

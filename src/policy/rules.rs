@@ -204,8 +204,14 @@ impl Look {
 /// The part of rules that looks at one verdict.
 #[derive(Clone, Copy)]
 pub(crate) struct Judge<'a> {
-    mode: &'a Mode,
-    categories: &'a BTreeMap<String, CategoryRule>,
+    pub(super) mode: &'a Mode,
+    pub(super) categories: &'a BTreeMap<String, CategoryRule>,
+}
+
+/// The most probable level, and the probability of each.
+pub(super) struct Levels<'a> {
+    pub(super) risk: Risk,
+    pub(super) probability: &'a dyn Fn(Risk) -> f32,
 }
 
 impl PromptRules {
@@ -276,7 +282,8 @@ impl Judge<'_> {
 
     fn find_in(&self, verdict: &Verdict, category: usize, rule: Option<&CategoryRule>) -> Option<Finding> {
         let mode = rule.and_then(|rule| rule.mode.as_ref()).unwrap_or(self.mode);
-        let (risk, action) = mode.level(verdict)?;
+        let levels = Levels { risk: verdict.risk(), probability: &|risk| verdict.probability(risk) };
+        let (risk, action) = mode.level(&levels)?;
         let action = rule.and_then(|rule| rule.action).unwrap_or(action);
         let probability = verdict.probability(risk);
         let finding = Finding { action, risk, category: category as u16, probability, own_rule: rule.is_some() };
@@ -297,7 +304,7 @@ impl Judge<'_> {
 
 impl Mode {
     /// The level that a verdict counts as, and what is then to be done.
-    fn level(&self, verdict: &Verdict) -> Option<(Risk, Action)> {
+    pub(super) fn level(&self, levels: &Levels) -> Option<(Risk, Action)> {
         let ignore = LevelRule { at: None, action: Action::Ignore };
         let Custom { on_unsafe, on_controversial } = match self {
             Mode::Strict => Custom::default(),
@@ -305,12 +312,12 @@ impl Mode {
             Mode::Custom(custom) => *custom,
         };
         let probability = |level| {
-            let worse = verdict.risk_probabilities().filter(|(risk, _)| *risk >= level);
-            worse.map(|(_, probability)| probability).sum::<f32>()
+            let worse = [Risk::Controversial, Risk::Unsafe].into_iter().filter(|risk| *risk >= level);
+            worse.map(levels.probability).sum::<f32>()
         };
         let counts = |rule: LevelRule, level| match rule.at {
             Some(at) => probability(level) >= at,
-            None => verdict.risk() >= level,
+            None => levels.risk >= level,
         };
         if counts(on_unsafe, Risk::Unsafe) {
             Some((Risk::Unsafe, on_unsafe.action))
@@ -321,7 +328,7 @@ impl Mode {
         }
     }
 
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Mode::Strict => "strict",
             Mode::Loose => "loose",

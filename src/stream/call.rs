@@ -7,7 +7,7 @@ use super::{
     prompt::Prompt,
     update::{PromptCheck, Update},
 };
-use crate::{engine::Use, text::Message};
+use crate::{annotation::Annotation, engine::Use, text::Message};
 
 /// One call of a [`Stream`](crate::Stream).
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +33,14 @@ pub enum Call<'a> {
 
 /// What a call answers.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a reply is moved a few times, whatever it is")]
 pub enum Reply {
     /// To a prompt or a next turn.
     Prompt(PromptCheck),
-    /// To all other calls.
+    /// To all other calls of a stream.
     Update(Update),
+    /// To [`CompletionQueue::annotate`](crate::CompletionQueue::annotate).
+    Annotation(Annotation),
 }
 
 impl Reply {
@@ -49,6 +52,11 @@ impl Reply {
     /// The prompt check, if it is one.
     pub fn into_prompt(self) -> Option<PromptCheck> {
         if let Reply::Prompt(check) = self { Some(check) } else { None }
+    }
+
+    /// The annotation, if it is one.
+    pub fn into_annotation(self) -> Option<Annotation> {
+        if let Reply::Annotation(annotation) = self { Some(annotation) } else { None }
     }
 }
 

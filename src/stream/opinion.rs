@@ -1,7 +1,7 @@
 //! A change on its way after the model has judged its tokens: what the policy makes of it, and the second opinions that it
 //! takes.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use super::{
     outcome::Settled,
@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     annotation::{Annotation, Decoding},
     engine::{Batch, Notify},
-    generative::{Job, Rendered},
+    generative::Job,
     opened::Opened,
     policy::Policy,
     second::Second,
@@ -31,6 +31,9 @@ pub(super) struct Changing {
 /// A second opinion that was asked for.
 struct Asked {
     job: Job,
+    /// What of the answer it gets, and whether that is not all.
+    judged: Range<usize>,
+    is_cut: bool,
     since: Instant,
 }
 
@@ -66,23 +69,19 @@ impl Changing {
         let scene = Scene { labels: &shared.response_labels, policy, answer: &turn.answer, change, verdicts };
         let settling = settling.get_or_insert_with(|| Settling::new(&scene));
         loop {
-            if let Some(Asked { job, since }) = asked {
-                let annotation = match job.advance(batch) {
-                    Ok(None) => return false,
-                    Ok(Some(annotation)) => Ok(annotation),
-                    Err(error) => Err(error),
-                };
-                count(second, settling.rule(&scene, annotation), *since);
+            if let Some(running) = asked {
+                let Some(annotation) = running.advance(batch).transpose() else { return false };
+                count(second, settling.rule(&scene, annotation), running.since);
                 *asked = None;
             }
             let Some(end) = settling.next_dispute(&scene) else { return true };
             let since = Instant::now();
-            match ask(judges, turn, &scene, end, notify.clone(), batch) {
-                Ok(job) => *asked = Some(Asked { job, since }),
+            match Asked::ask(judges, turn, &scene, end, notify.clone(), batch) {
+                Ok(begun) => {
+                    *asked = Some(begun);
+                    return false;
+                }
                 Err(error) => count(second, settling.rule(&scene, Err(error)), since),
-            }
-            if asked.is_some() {
-                return false;
             }
         }
     }
@@ -93,24 +92,34 @@ impl Changing {
     }
 }
 
-/// Asks for a second opinion on the answer up to a byte.
-fn ask(
-    Judges { shared, second, .. }: Judges,
-    turn: &Turn,
-    scene: &Scene,
-    end: usize,
-    notify: Option<Notify>,
-    batch: &mut Batch,
-) -> Result<Job> {
-    let second = second.ok_or(Error::EngineStopped)?;
-    second.asked();
-    let messages = turn.up_to(shared, scene.change, end)?;
-    let rendered = Rendered::new(&second.shared, &messages)?;
-    let mut job = Job::open(second.shared.clone(), second.model.clone(), Decoding::Constrained, rendered, notify)?;
-    match job.advance(batch)? {
-        None => Ok(job),
-        // It has to be computed.
-        Some(Annotation { .. }) => Err(Error::EngineStopped),
+impl Asked {
+    /// Asks for a second opinion on the answer up to a byte.
+    fn ask(
+        Judges { shared, second, .. }: Judges,
+        turn: &Turn,
+        scene: &Scene,
+        end: usize,
+        notify: Option<Notify>,
+        batch: &mut Batch,
+    ) -> Result<Self> {
+        let since = Instant::now();
+        let second = second.ok_or(Error::EngineStopped)?;
+        second.asked();
+        let messages = turn.up_to(shared, scene.change, end)?;
+        let whole = messages.last().map_or(0, |last| last.content.len());
+        let (rendered, judged) = second.render(&messages)?;
+        let is_cut = judged.len() < whole;
+        let mut job = Job::open(second.shared.clone(), second.model.clone(), Decoding::Constrained, rendered, notify)?;
+        // The first step has to be computed.
+        job.advance(batch)?;
+        Ok(Asked { job, judged, is_cut, since })
+    }
+
+    /// What was said, waiting for what is computed; or nothing yet.
+    fn advance(&mut self, batch: &mut Batch) -> Result<Option<Annotation>> {
+        let said = self.job.advance(batch)?;
+        let (judged, is_cut) = (self.judged.clone(), self.is_cut);
+        Ok(said.map(|annotation| Annotation { judged, is_cut, ..annotation }))
     }
 }
 

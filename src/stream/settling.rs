@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Result,
-    annotation::{Annotation, AnnotationFinding},
+    annotation::Annotation,
     policy::{Action, Debounce, Finding, Look, OnUncertain, OnViolation, Policy, Rules, What},
     text::{AnswerToken, Channel},
     verdict::{Labels, Risk, Verdict},
@@ -132,8 +132,11 @@ impl Settling {
     }
 
     /// Takes the second opinion on what is in dispute. Gives what came of it.
-    pub(super) fn rule(&mut self, scene: &Scene, annotation: Result<Annotation>) -> Option<OpinionOutcome> {
+    pub(super) fn rule(&mut self, scene: &Scene, mut annotation: Result<Annotation>) -> Option<OpinionOutcome> {
         let dispute = self.dispute.take()?;
+        if let Ok(annotation) = &mut annotation {
+            judge(annotation, scene.policy, dispute.channel);
+        }
         let (outcome, effect) = self.ruling(scene, &dispute, &annotation);
         self.apply(scene, &dispute, &effect);
         let Dispute { trigger, channel, first_token, token, .. } = dispute;
@@ -156,7 +159,7 @@ impl Settling {
             Violation => rules.second_opinion.violation == Some(OnViolation::Report),
             Uncertain => rules.second_opinion.uncertain.is_some_and(|uncertain| uncertain.word == OnUncertain::Report),
         };
-        match (annotation.as_ref().map(|annotation| found(annotation, rules)), dispute.trigger) {
+        match (annotation.as_ref().map(|annotation| annotation.finding.as_ref()), dispute.trigger) {
             (Err(_), Uncertain) if !report => (Came::Failed, self.unjudged(scene, dispute)),
             (Err(_), _) => (Came::Failed, Effect::None),
             (Ok(_), _) if report => (Came::Reported, Effect::None),
@@ -165,7 +168,7 @@ impl Settling {
             (Ok(Some(_)), Violation) => (Came::Confirmed, Effect::None),
             (Ok(Some(finding)), Uncertain) => {
                 let looked = self.look(scene, dispute.token);
-                let category = finding.category.filter(|name| scene.labels.categories().contains(name));
+                let category = finding.category.clone().filter(|name| scene.labels.categories().contains(name));
                 let category = category.unwrap_or_else(|| category_of(scene.labels, looked.finding()));
                 let violation = dispute.violation(scene, finding.action, finding.risk, category, finding.probability);
                 (Came::Confirmed, Effect::Confirmed(Box::new(violation)))
@@ -240,10 +243,14 @@ impl Dispute {
     }
 }
 
-/// What the rules of a channel find in an annotation.
-fn found(annotation: &Annotation, rules: &Rules) -> Option<AnnotationFinding> {
-    let policy = Policy { answer: rules.clone(), ..Policy::default() };
-    annotation.judge(&policy).1
+/// What the rules of a channel make of an annotation.
+fn judge(annotation: &mut Annotation, policy: &Policy, channel: Channel) {
+    let answer = rules(policy, channel).clone();
+    let policy = Policy { answer, shadow: policy.shadow, ..Policy::default() };
+    (annotation.decision, annotation.finding) = annotation.judge(&policy);
+    if let (Some(finding), Channel::Thinking) = (&mut annotation.finding, channel) {
+        finding.rule = finding.rule.replacen(name(Channel::Answer), name(channel), 1);
+    }
 }
 
 fn category_of(labels: &Labels, finding: Option<&Finding>) -> String {

@@ -6,6 +6,7 @@ mod conversation;
 mod definition;
 mod delta;
 mod encode;
+mod fit;
 mod markup;
 mod message;
 mod pipeline;
@@ -25,6 +26,7 @@ pub(crate) use conversation::{ControlTokens, Frame, Renderer};
 #[cfg(feature = "_internals")]
 pub(crate) use delta::{DeltaTokenizer, check_deltas};
 pub(crate) use encode::encode;
+pub(crate) use fit::Fit;
 pub use markup::Channel;
 pub use message::Message;
 pub(crate) use pipeline::least_bytes;

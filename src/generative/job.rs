@@ -1,46 +1,54 @@
 //! One conversation on its way past a model that writes its verdict.
 
+use std::{sync::Arc, time::Instant};
+
 use super::{
-    annotation::{Annotation, AnnotationMode, Decoding},
     constrained::{Needed, Rows, decide},
     free,
 };
 use crate::{
     Error, Result,
-    engine::{Batch, Pending, Read, Sequence},
+    annotation::{Annotation, AnnotationMode, Decoding, MOST_FREE_TOKENS},
+    engine::{Batch, Notify, Pending, Read, Sequence},
     opened::{Gen, Opened},
+    process::Owned,
     text::Message,
 };
 
 /// A conversation that is rendered.
-pub(super) struct Rendered {
-    pub(super) mode: AnnotationMode,
-    pub(super) ids: Vec<u32>,
+#[derive(Clone)]
+pub(crate) struct Rendered {
+    pub(crate) mode: AnnotationMode,
+    pub(crate) ids: Vec<u32>,
 }
 
 impl Rendered {
-    pub(super) fn new(shared: &Opened, messages: &[Message]) -> Result<Self> {
+    /// # Errors
+    /// [`Error::Conversation`] and [`Error::ContextFull`], as [`Guard::annotate`](crate::Guard::annotate) has them.
+    pub(crate) fn new(shared: &Opened, messages: &[Message]) -> Result<Self> {
         let ids = shared.renderer.render_whole(&shared.tokenizer, messages)?;
         Ok(Rendered { mode: AnnotationMode::of(messages), ids })
     }
 }
 
-/// A conversation that the engine works at.
-pub(super) struct Job<'g> {
-    shared: &'g Opened,
-    model: &'g Gen,
+/// A conversation that the engine works at. Dropping it cancels what is computed.
+pub(crate) struct Job {
+    shared: Arc<Owned<Opened>>,
+    model: Arc<Gen>,
     decoding: Decoding,
     prompt: Rendered,
     sequence: Sequence,
     /// The tokens of the sequence.
     held: Vec<u32>,
-    answer: Answer<'g>,
+    answer: Answer,
     running: Option<Running>,
+    /// Called whenever going on does not wait any more.
+    notify: Option<Notify>,
 }
 
 /// What is known of the answer.
-enum Answer<'g> {
-    Decided(Rows<'g>),
+enum Answer {
+    Decided(Rows),
     Free(Vec<u32>),
 }
 
@@ -52,41 +60,54 @@ struct Running {
     from: usize,
 }
 
-impl<'g> Job<'g> {
-    /// Opens a sequence. Nothing is fed yet.
-    pub(super) fn open(shared: &'g Opened, model: &'g Gen, decoding: Decoding, prompt: &Rendered) -> Result<Self> {
-        let prompt = Rendered { mode: prompt.mode, ids: prompt.ids.clone() };
+impl Job {
+    /// Opens a sequence. Nothing is fed yet: [`Job::advance`] begins.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if as many sequences are open as the configuration allows.
+    pub(crate) fn open(
+        shared: Arc<Owned<Opened>>,
+        model: Arc<Gen>,
+        decoding: Decoding,
+        prompt: Rendered,
+        notify: Option<Notify>,
+    ) -> Result<Self> {
         let answer = match decoding {
             Decoding::Free => Answer::Free(Vec::new()),
-            _ => Answer::Decided(Rows::new(&model.tokens)),
+            _ => Answer::Decided(Rows::new(model.tokens.clone())),
         };
         let sequence = shared.engine.sequence()?;
-        Ok(Job { shared, model, decoding, prompt, sequence, held: Vec::new(), answer, running: None })
+        Ok(Job { shared, model, decoding, prompt, sequence, held: Vec::new(), answer, running: None, notify })
     }
 
     /// The rendered conversation.
-    pub(super) fn prompt(&self) -> &[u32] {
+    pub(crate) fn prompt(&self) -> &[u32] {
         &self.prompt.ids
     }
 
     /// Whether no token of it is known to be computed.
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.held.is_empty()
     }
 
     /// Whether the engine has something to do for it.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
     /// Whether it is, and going on would wait.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.pending.is_ready())
+    }
+
+    /// Waits until going on does not wait, but not beyond a moment. Returns whether it is so.
+    pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
+        self.running.as_ref().is_none_or(|running| running.pending.wait_until(deadline))
     }
 
     /// Takes what was computed, waiting for it, and begins what is to be computed next: then there is no annotation yet. After
     /// [`Error::Busy`] nothing is running, and it can be tried again.
-    pub(super) fn advance(&mut self, batch: &mut Batch) -> Result<Option<Annotation>> {
+    pub(crate) fn advance(&mut self, batch: &mut Batch) -> Result<Option<Annotation>> {
         if let Some(running) = self.running.take() {
             self.collect(running)?;
         }
@@ -110,7 +131,7 @@ impl<'g> Job<'g> {
                 Some((last, before)) if answer.end_tokens.contains(last) => {
                     Ok(free::read(answer, mode, &self.shared.tokenizer, before))
                 }
-                _ if ids.len() == free::MOST_TOKENS => Ok(free::read(answer, mode, &self.shared.tokenizer, ids)),
+                _ if ids.len() == MOST_FREE_TOKENS => Ok(free::read(answer, mode, &self.shared.tokenizer, ids)),
                 _ => Err(Needed { ids: ids.clone(), draft: Vec::new() }),
             },
         }
@@ -136,7 +157,7 @@ impl<'g> Job<'g> {
             Answer::Free(_) => self.model.next_token,
         };
         let read = Read { heads: [head].into_iter().collect(), from };
-        let pending = self.sequence.begin_append(tokens.clone(), read, None, batch)?;
+        let pending = self.sequence.begin_append(tokens.clone(), read, self.notify.clone(), batch)?;
         self.running = Some(Running { pending, tokens, from });
         Ok(())
     }

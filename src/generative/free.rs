@@ -2,15 +2,12 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::annotation::{Annotation, AnnotationMode};
 use crate::{
+    annotation::{Annotation, AnnotationMode},
     bundle::{Answer, ModeLines},
     text::Tokenizer,
     verdict::Risk,
 };
-
-/// The most tokens of an answer.
-pub(super) const MOST_TOKENS: usize = 128;
 
 /// The likeliest of all tokens, of equally likely ones the first.
 pub(super) fn likeliest(logits: impl IntoIterator<Item = f32>) -> u32 {

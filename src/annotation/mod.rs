@@ -1,12 +1,19 @@
 //! What is said of a whole conversation.
 
-use serde::{Deserialize, Serialize, Serializer};
-use sha2::{Digest, Sha256};
+mod json;
+mod reward;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+pub use reward::{RewardForm, RewardRule};
 
 use crate::{
     bundle::{Answer, ModeLines},
+    policy::{AnnotationFinding, Decision, Policy, Whole},
     text::Message,
-    verdict::{NO_CATEGORY, Risk},
+    verdict::Risk,
 };
 
 /// How a verdict on a whole conversation is had of a model that writes it. It means nothing to a bundle of the variant
@@ -25,12 +32,47 @@ pub enum Decoding {
     Free,
 }
 
+/// The most tokens of an answer that the model writes by itself.
+pub(crate) const MOST_FREE_TOKENS: usize = 128;
+
+impl Decoding {
+    /// The most tokens of an answer.
+    pub(crate) fn most_tokens(self, answer: &Answer) -> usize {
+        match self {
+            Decoding::Constrained => answer.most_tokens(),
+            Decoding::LabelOnly => answer.safety.begin.ids.len() + answer.longest_label(),
+            Decoding::Free => MOST_FREE_TOKENS,
+        }
+    }
+}
+
+/// What happens to a conversation that is longer than the model's context. Only the text of its last message is ever cut,
+/// between characters, so that as many of its tokens as fit are judged; [`Annotation::judged`] says which part that is. If
+/// the other messages leave room for fewer than 16 tokens of it, that is [`Error::ContextFull`](crate::Error::ContextFull).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextOverflow {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// The beginning of the text is judged.
+    Head,
+    /// The end of the text is judged.
+    Tail,
+    /// All of the text is judged, in windows that are as long as fits and overlap by a quarter, each after all other
+    /// messages. The annotation is that of the gravest window, of equally grave ones the first; whether the answer refuses
+    /// is said by the first window.
+    Windows,
+}
+
 /// How conversations are annotated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnnotateOptions {
     /// Default [`Decoding::Constrained`].
     pub decoding: Decoding,
+    /// Default [`TextOverflow::Refuse`].
+    pub overflow: TextOverflow,
 }
 
 /// What of a conversation is judged.
@@ -44,7 +86,7 @@ pub enum AnnotationMode {
 }
 
 impl AnnotationMode {
-    pub(super) fn of(messages: &[Message]) -> Self {
+    pub(crate) fn of(messages: &[Message]) -> Self {
         match messages.last() {
             Some(last) if last.role != "user" => AnnotationMode::Response,
             _ => AnnotationMode::Prompt,
@@ -52,7 +94,7 @@ impl AnnotationMode {
     }
 
     /// What is answered in this mode.
-    pub(super) fn lines(self, answer: &Answer) -> &ModeLines {
+    pub(crate) fn lines(self, answer: &Answer) -> &ModeLines {
         match self {
             AnnotationMode::Prompt => &answer.prompt,
             AnnotationMode::Response => &answer.response,
@@ -86,11 +128,21 @@ pub struct Annotation {
     pub answer: String,
     /// The tokens that the model writes its answer to: of the rendered conversation. Empty if it writes nothing.
     pub prompt_ids: Vec<u32>,
+    /// Which bytes of the last message's content were judged: all of them, but for [`AnnotateOptions::overflow`].
+    pub judged: Range<usize>,
+    /// Whether that is a part of it.
+    pub is_cut: bool,
+    /// How many windows were judged to come to it.
+    pub windows: usize,
+    /// What the host should do, by the policy of the guard.
+    pub decision: Decision,
+    /// What that policy found, if anything.
+    pub finding: Option<AnnotationFinding>,
 }
 
 impl Annotation {
     /// Nothing but a level.
-    pub(super) fn new(mode: AnnotationMode, risk: Risk) -> Self {
+    pub(crate) fn new(mode: AnnotationMode, risk: Risk) -> Self {
         Annotation {
             mode,
             risk,
@@ -102,77 +154,34 @@ impl Annotation {
             parsed: true,
             answer: String::new(),
             prompt_ids: Vec::new(),
+            judged: 0..0,
+            is_cut: false,
+            windows: 1,
+            decision: Decision::Continue,
+            finding: None,
         }
     }
-}
 
-impl Serialize for Annotation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let named = |(name, probability): &(Option<String>, f32)| {
-            (name.clone().unwrap_or_else(|| NO_CATEGORY.to_owned()), *probability)
+    /// The probability of a level, 0 to 1. Without probabilities ([`Decoding::Free`]) the level that was said has 1.
+    pub fn probability(&self, risk: Risk) -> f32 {
+        match self.risk_probabilities.is_empty() {
+            true => f32::from(self.risk == risk),
+            false => self.risk_probabilities.iter().filter(|(level, _)| *level == risk).map(|(_, p)| p).sum(),
+        }
+    }
+
+    /// What another policy makes of it: what the host should do, and what was found, if anything. The rules for prompts or
+    /// those for answers apply, by the mode, to all categories that are named. Where the categories are not known, because
+    /// the level is Safe or they were not decided, the rule of every category is tried, and the gravest counts.
+    pub fn judge(&self, policy: &Policy) -> (Decision, Option<AnnotationFinding>) {
+        let whole = Whole {
+            is_prompt: self.mode == AnnotationMode::Prompt,
+            risk: self.risk,
+            probability: &|risk| self.probability(risk),
+            named: &self.categories,
+            probabilities: self.category_probabilities.as_deref().unwrap_or_default(),
         };
-        let named_risk = |(risk, probability): &(Risk, f32)| (risk.to_string(), *probability);
-        let risks: Vec<_> = self.risk_probabilities.iter().map(named_risk).collect();
-        let fields = Fields {
-            mode: self.mode,
-            safety: Safety { label: self.risk, probs: Some(Probabilities(risks)).filter(|probs| !probs.0.is_empty()) },
-            categories: &self.categories,
-            category_probs: self
-                .category_probabilities
-                .as_ref()
-                .map(|all| Probabilities(all.iter().map(named).collect())),
-            refusal: self.refusal,
-            refusal_prob: self.refusal_probability,
-            parsed: self.parsed,
-            answer: Some(&*self.answer).filter(|answer| !answer.is_empty()),
-            n_ids: Some(self.prompt_ids.len()).filter(|count| *count > 0),
-            ids_sha256: Some(&*self.prompt_ids).filter(|ids| !ids.is_empty()).map(ids_sha256),
-        };
-        fields.serialize(serializer)
+        let finding = policy.find(&whole);
+        (policy.decide(finding.as_ref().map(|finding| finding.action)), finding)
     }
-}
-
-#[derive(Serialize)]
-struct Fields<'a> {
-    mode: AnnotationMode,
-    safety: Safety,
-    categories: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    category_probs: Option<Probabilities>,
-    refusal: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal_prob: Option<f32>,
-    parsed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_ids: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ids_sha256: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Safety {
-    label: Risk,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probs: Option<Probabilities>,
-}
-
-/// Probabilities by name, in their order.
-struct Probabilities(Vec<(String, f32)>);
-
-impl Serialize for Probabilities {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, probability)| (name, probability)))
-    }
-}
-
-/// The SHA-256 of the decimal ids with commas between them.
-fn ids_sha256(ids: &[u32]) -> String {
-    let mut hasher = Sha256::new();
-    for (index, id) in ids.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        hasher.update(format!("{comma}{id}"));
-    }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

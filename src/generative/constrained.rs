@@ -3,23 +3,26 @@
 //! Deciding starts anew from the first line whenever there are new rows of logits, and stops where one is missing. That is
 //! cheap, there are a few rows, and it says in one piece what an answer is. What the model is fed is not known here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use super::annotation::{Annotation, AnnotationMode, Decoding};
 use crate::{
+    annotation::{Annotation, AnnotationMode, Decoding},
     bundle::{Answer, ModeLines, Piece, Refusal},
     verdict::Risk,
 };
 
 /// Logits of the candidates, by the ids of the answer before them.
-pub(super) struct Rows<'g> {
-    tokens: &'g [u32],
+pub(super) struct Rows {
+    tokens: Arc<[u32]>,
     known: HashMap<Vec<u32>, Vec<f32>>,
 }
 
-impl<'g> Rows<'g> {
+impl Rows {
     /// `tokens` are the candidates, in the order of the logits.
-    pub(super) fn new(tokens: &'g [u32]) -> Self {
+    pub(super) fn new(tokens: Arc<[u32]>) -> Self {
         Rows { tokens, known: HashMap::new() }
     }
 
@@ -74,7 +77,7 @@ struct Said<'a> {
     lines: &'a ModeLines,
     /// If the mode has the line.
     refusal: Option<&'a Refusal>,
-    rows: &'a Rows<'a>,
+    rows: &'a Rows,
     ids: Vec<u32>,
     annotation: Annotation,
 }
@@ -230,8 +233,8 @@ mod tests {
     /// The ids before a row, and logits of some tokens there. All others are 0.
     type Favoured<'a> = (&'a [u32], &'a [(u32, f32)]);
 
-    fn rows(favoured: &[Favoured]) -> Rows<'static> {
-        let mut rows = Rows::new(&TOKENS);
+    fn rows(favoured: &[Favoured]) -> Rows {
+        let mut rows = Rows::new(TOKENS.into());
         for (ids, tokens) in favoured {
             let logit = |token: &u32| tokens.iter().find(|(other, _)| other == token).map_or(0.0, |(_, logit)| *logit);
             rows.insert(ids, TOKENS.iter().map(logit).collect());

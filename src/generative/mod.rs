@@ -1,0 +1,10 @@
+//! A model that writes its verdict on a whole conversation (the variant gen).
+//!
+//! [`Job`] is one conversation on its way: it has the engine compute what [`constrained`] says that a decision takes, or
+//! [`free`] reads what the model writes by itself.
+
+mod constrained;
+mod free;
+mod job;
+
+pub(crate) use job::{Job, Rendered};
