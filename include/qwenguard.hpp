@@ -25,6 +25,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
@@ -94,6 +95,18 @@ enum class Action : std::int32_t { Ignore = QG_ACTION_IGNORE, Flag = QG_ACTION_F
 
 /// What an answer says, or the thinking before it.
 enum class Channel : std::int32_t { Answer = QG_CHANNEL_ANSWER, Thinking = QG_CHANNEL_THINKING };
+
+/// Why a second opinion was asked for.
+enum class OpinionTrigger : std::int32_t { Violation = QG_TRIGGER_VIOLATION, Uncertain = QG_TRIGGER_UNCERTAIN };
+
+/// What came of a second opinion.
+enum class OpinionOutcome : std::int32_t {
+    Confirmed = QG_OPINION_CONFIRMED,
+    Lifted = QG_OPINION_LIFTED,
+    Cleared = QG_OPINION_CLEARED,
+    Reported = QG_OPINION_REPORTED,
+    Failed = QG_OPINION_FAILED,
+};
 
 /// The model's heads that judge prompts, or answers.
 enum class Heads : std::uint32_t { Prompt = QG_HEADS_PROMPT, Answer = QG_HEADS_ANSWER };
@@ -228,6 +241,21 @@ struct Violation {
     std::size_t confirming_token;
 };
 
+/// A second opinion on an answer: see `qg_opinion`.
+struct Opinion {
+    OpinionTrigger trigger;
+    OpinionOutcome outcome;
+    Channel channel;
+    /// The level that it says. Nothing if it failed.
+    std::optional<Risk> risk;
+    /// Probability of each level, 0 to 1, by its Risk. All 0 if it failed.
+    std::array<float, 3> risk_probabilities;
+    /// What is in dispute. It is about all of the answer up to the end of that.
+    Bytes bytes;
+    std::size_t first_token;
+    std::size_t confirming_token;
+};
+
 /// The result of a push: see `qg_update`.
 struct Update {
     Decision decision;
@@ -246,6 +274,8 @@ struct Update {
     std::optional<Violation> violation;
     /// From which token on, by TokenVerdict::index, what was said earlier is void: see `qg_update`.
     std::size_t void_from;
+    /// How many second opinions were asked for: Stream::opinions.
+    std::size_t opinion_count;
 };
 
 /// One judged token of an answer.
@@ -380,7 +410,19 @@ inline Update update(const qg_update &raw) noexcept {
             static_cast<std::size_t>(raw.token_count),
             static_cast<std::size_t>(raw.flag_count),
             raw.has_violation ? std::optional(violation(raw.violation)) : std::nullopt,
-            static_cast<std::size_t>(raw.void_from)};
+            static_cast<std::size_t>(raw.void_from),
+            static_cast<std::size_t>(raw.opinion_count)};
+}
+
+inline Opinion opinion(const qg_opinion &raw) noexcept {
+    return {static_cast<OpinionTrigger>(raw.trigger),
+            static_cast<OpinionOutcome>(raw.outcome),
+            static_cast<Channel>(raw.channel),
+            raw.is_annotated ? std::optional(static_cast<Risk>(raw.risk)) : std::nullopt,
+            {raw.risk_probabilities[0], raw.risk_probabilities[1], raw.risk_probabilities[2]},
+            {static_cast<std::size_t>(raw.byte_start), static_cast<std::size_t>(raw.byte_end)},
+            static_cast<std::size_t>(raw.first_token),
+            static_cast<std::size_t>(raw.confirming_token)};
 }
 
 inline PromptCheck check(const qg_prompt_check &raw) noexcept {
@@ -490,6 +532,26 @@ public:
                 for (const qg_violation &flag : raw)
                     flags.push_back(detail::violation(flag));
                 return flags;
+            });
+    }
+    /// The second opinions that the last update asked for.
+    Result<std::vector<Opinion>> opinions() const {
+        std::vector<qg_opinion> raw;
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status = qg_stream_opinions(get(), nullptr, 0, &count, error);
+                if (status == QG_OK && count > 0) {
+                    raw.resize(count);
+                    status = qg_stream_opinions(get(), raw.data(), count, &count, error);
+                }
+                return status;
+            },
+            [&] {
+                std::vector<Opinion> opinions;
+                for (const qg_opinion &opinion : raw)
+                    opinions.push_back(detail::opinion(opinion));
+                return opinions;
             });
     }
     /// The rule behind the violation of the last update, or behind what the last prompt's verdict found.

@@ -50,7 +50,8 @@ pub use policy::{Decision, Policy};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
 pub use stream::{
-    Call, Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update, Violation,
+    Call, Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update,
+    Violation,
 };
 pub use text::{Channel, Message, TextToken, TokenId};
 pub use verdict::{Labels, Risk, Verdict};

@@ -4,7 +4,7 @@
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use qwenguard::{
-    Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Policy, PromptCheck, Reply, Risk, Stream,
+    Annotation, Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Opinion, Policy, PromptCheck, Reply, Risk, Stream,
     Update, Verdict,
 };
 use serde_json::{Map, Value, json};
@@ -92,7 +92,7 @@ fn update(update: &Update) -> Value {
             "verdict": verdict(&token.verdict),
         })
     });
-    json!({
+    let mut value = json!({
         "decision": decision(update.decision),
         "horizon": update.horizon,
         "horizon_tokens": update.horizon_tokens,
@@ -103,7 +103,32 @@ fn update(update: &Update) -> Value {
         "violation": update.violation.as_ref().map(violation),
         "flags": update.flags.iter().map(violation).collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),
-    })
+    });
+    if !update.opinions.is_empty() {
+        value["opinions"] = update.opinions.iter().map(opinion).collect();
+    }
+    value
+}
+
+fn opinion(opinion: &Opinion) -> Value {
+    let risks = |annotation: &Annotation| {
+        [Risk::Safe, Risk::Controversial, Risk::Unsafe].map(|risk| rounded(annotation.probability(risk)))
+    };
+    let mut value = json!({
+        "trigger": opinion.trigger,
+        "outcome": opinion.outcome,
+        "channel": channel(opinion.channel),
+        "byte_start": opinion.bytes.start,
+        "byte_end": opinion.bytes.end,
+        "first_token": opinion.first_token,
+        "confirming_token": opinion.confirming_token,
+    });
+    let said = match &opinion.annotation {
+        Ok(annotation) => json!({ "risk": annotation.risk.to_string(), "risk_probs": risks(annotation) }),
+        Err(error) => failure(error),
+    };
+    value.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    value
 }
 
 fn number(step: &Value, name: &str) -> usize {
@@ -313,12 +338,31 @@ fn write(document: &Map<String, Value>) -> String {
 
 #[test]
 fn vectors_are_up_to_date() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/vectors.json");
+    check_file("vectors.json");
+}
+
+#[test]
+fn vectors_with_second_opinions_are_up_to_date() {
+    check_file("opinions.json");
+}
+
+/// The guard of a file: with another one behind it, if the file names one by its place in the project's folder.
+fn open(document: &Map<String, Value>) -> Guard {
+    let mut config = document["config"].as_str().unwrap().to_owned();
+    if let Some(bundle) = document.get("second_opinion") {
+        let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join(bundle.as_str().unwrap());
+        write!(config, "\nsecond_opinion.bundle = {:?}\nsecond_opinion.cache_mib = 64", bundle.display().to_string()).unwrap();
+    }
+    Guard::nano(&Config::from_toml(&config).unwrap()).unwrap()
+}
+
+fn check_file(name: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
     let Value::Object(mut document) = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap() else {
         panic!("not an object")
     };
     let writes = std::env::var_os("QWENGUARD_UPDATE_VECTORS").is_some();
-    let guard = Guard::nano(&Config::from_toml(document["config"].as_str().unwrap()).unwrap()).unwrap();
+    let guard = open(&document);
     let labels = json!({
         "prompt": guard.query_labels().categories(),
         "answer": guard.response_labels().categories(),

@@ -63,6 +63,39 @@ const (
 
 func (c Channel) String() string { return name("Channel", c, "answer", "thinking") }
 
+// OpinionTrigger is why a second opinion was asked for.
+type OpinionTrigger int32
+
+const (
+	// TriggerViolation: a violation was confirmed.
+	TriggerViolation OpinionTrigger = C.QG_TRIGGER_VIOLATION
+	// TriggerUncertain: tokens were uncertain.
+	TriggerUncertain OpinionTrigger = C.QG_TRIGGER_UNCERTAIN
+)
+
+func (t OpinionTrigger) String() string { return name("OpinionTrigger", t, "violation", "uncertain") }
+
+// OpinionOutcome is what came of a second opinion.
+type OpinionOutcome int32
+
+const (
+	// OpinionConfirmed: it found something. The violation stands, or uncertain tokens are one.
+	OpinionConfirmed OpinionOutcome = C.QG_OPINION_CONFIRMED
+	// OpinionLifted: it found nothing, and the violation is lifted.
+	OpinionLifted OpinionOutcome = C.QG_OPINION_LIFTED
+	// OpinionCleared: it found nothing, and uncertain tokens do not count any more.
+	OpinionCleared OpinionOutcome = C.QG_OPINION_CLEARED
+	// OpinionReported: by the policy it changes nothing.
+	OpinionReported OpinionOutcome = C.QG_OPINION_REPORTED
+	// OpinionFailed: it could not be had. The violation stands, or uncertain tokens count as one, unless by the policy it
+	// changes nothing.
+	OpinionFailed OpinionOutcome = C.QG_OPINION_FAILED
+)
+
+func (o OpinionOutcome) String() string {
+	return name("OpinionOutcome", o, "confirmed", "lifted", "cleared", "reported", "failed")
+}
+
 // Heads are those of the model that judge prompts, or answers. Each have categories of their own.
 type Heads uint32
 

@@ -30,6 +30,10 @@ var constants = map[string]uint64{
 	"QG_DECISION_CONTINUE": uint64(DecisionContinue), "QG_DECISION_STOP": uint64(DecisionStop),
 	"QG_RISK_SAFE": uint64(RiskSafe), "QG_RISK_CONTROVERSIAL": uint64(RiskControversial), "QG_RISK_UNSAFE": uint64(RiskUnsafe),
 	"QG_ACTION_IGNORE": uint64(ActionIgnore), "QG_ACTION_FLAG": uint64(ActionFlag), "QG_ACTION_STOP": uint64(ActionStop),
+	"QG_TRIGGER_VIOLATION": uint64(TriggerViolation), "QG_TRIGGER_UNCERTAIN": uint64(TriggerUncertain),
+	"QG_OPINION_CONFIRMED": uint64(OpinionConfirmed), "QG_OPINION_LIFTED": uint64(OpinionLifted),
+	"QG_OPINION_CLEARED": uint64(OpinionCleared), "QG_OPINION_REPORTED": uint64(OpinionReported),
+	"QG_OPINION_FAILED": uint64(OpinionFailed),
 	"QG_CHANNEL_ANSWER": uint64(ChannelAnswer), "QG_CHANNEL_THINKING": uint64(ChannelThinking),
 	"QG_HEADS_PROMPT": uint64(HeadsPrompt), "QG_HEADS_ANSWER": uint64(HeadsAnswer), "QG_MAX_CATEGORIES": MaxCategories,
 

@@ -190,6 +190,10 @@ func flags(stream rawStream) ([]Violation, error) {
 	return details(stream, 4, streamFlags, goViolation)
 }
 
+func opinions(stream rawStream) ([]Opinion, error) {
+	return details(stream, 4, streamOpinions, goOpinion)
+}
+
 // callAll makes calls of the streams that go with them.
 func callAll(streams []rawStream, calls []Call) ([]Reply, error) {
 	var pins runtime.Pinner

@@ -113,6 +113,27 @@ type Update struct {
 	// token confirmed. [Stream.Tokens] take their place, if the answer still has as many. Where nothing is void this is how
 	// many tokens the answer had before the call, those that are not judged included.
 	VoidFrom int
+	// OpinionCount is how many second opinions were asked for: [Stream.Opinions].
+	OpinionCount int
+}
+
+// Opinion is a second opinion on an answer. Bytes and tokens count from the start of the answer, tags and thinking included.
+type Opinion struct {
+	Trigger OpinionTrigger
+	Outcome OpinionOutcome
+	Channel Channel
+	// Annotated tells that it could be had; else Risk and RiskProbabilities are 0 and Outcome is OpinionFailed.
+	Annotated bool
+	// Risk is the level that it says.
+	Risk Risk
+	// RiskProbabilities are of each level, 0 to 1, by Risk.
+	RiskProbabilities [3]float32
+	// Bytes are in dispute. It is about all of the answer up to their end, whole characters only.
+	Bytes Span
+	// FirstToken is the first token in dispute.
+	FirstToken int
+	// ConfirmingToken is the last one, which brought it about.
+	ConfirmingToken int
 }
 
 // TokenVerdict is one judged token of an answer.
@@ -163,6 +184,18 @@ type Stats struct {
 	CacheUsedBytes uint64
 	// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
 	CacheUnusedBytes uint64
+	// Second opinions that were asked for.
+	Opinions uint64
+	// Of those, how many confirmed what was in dispute.
+	ConfirmedOpinions uint64
+	// How many lifted a violation or cleared what was uncertain.
+	LiftedOpinions uint64
+	// How many were only reported.
+	ReportedOpinions uint64
+	// How many could not be had.
+	FailedOpinions uint64
+	// Time of all second opinions, each from when it was asked for.
+	OpinionTime time.Duration
 }
 
 func goVerdict(raw *C.qg_verdict) Verdict {
@@ -217,12 +250,30 @@ func goUpdate(raw *C.qg_update) Update {
 		TokenCount:    int(raw.token_count),
 		FlagCount:     int(raw.flag_count),
 		VoidFrom:      int(raw.void_from),
+		OpinionCount:  int(raw.opinion_count),
 	}
 	if raw.has_violation != 0 {
 		violation := goViolation(&raw.violation)
 		update.Violation = &violation
 	}
 	return update
+}
+
+func goOpinion(raw *C.qg_opinion) Opinion {
+	opinion := Opinion{
+		Trigger:         OpinionTrigger(raw.trigger),
+		Outcome:         OpinionOutcome(raw.outcome),
+		Channel:         Channel(raw.channel),
+		Annotated:       raw.is_annotated != 0,
+		Risk:            Risk(raw.risk),
+		Bytes:           Span{int(raw.byte_start), int(raw.byte_end)},
+		FirstToken:      int(raw.first_token),
+		ConfirmingToken: int(raw.confirming_token),
+	}
+	for level, probability := range raw.risk_probabilities {
+		opinion.RiskProbabilities[level] = float32(probability)
+	}
+	return opinion
 }
 
 func goToken(raw *C.qg_token_verdict) TokenVerdict {
@@ -268,5 +319,12 @@ func goStats(raw *C.qg_stats) Stats {
 		CacheBytes:       uint64(raw.cache_bytes),
 		CacheUsedBytes:   uint64(raw.cache_used_bytes),
 		CacheUnusedBytes: uint64(raw.cache_unused_bytes),
+
+		Opinions:          uint64(raw.opinions),
+		ConfirmedOpinions: uint64(raw.confirmed_opinions),
+		LiftedOpinions:    uint64(raw.lifted_opinions),
+		ReportedOpinions:  uint64(raw.reported_opinions),
+		FailedOpinions:    uint64(raw.failed_opinions),
+		OpinionTime:       seconds(raw.opinion_seconds),
 	}
 }

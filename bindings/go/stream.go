@@ -231,6 +231,15 @@ func (s *Stream) Flags() ([]Violation, error) {
 	return flags(s.handle.raw)
 }
 
+// Opinions are the second opinions that the last update asked for.
+func (s *Stream) Opinions() ([]Opinion, error) {
+	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	return opinions(s.handle.raw)
+}
+
 // Rule is the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
 // violation of the last update, or for what the last prompt's verdict found. It fails with ErrWrongState if the last call that
 // succeeded found nothing.

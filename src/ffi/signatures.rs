@@ -50,6 +50,7 @@ prove! {
     qg_stream_context_used(_, _, _);
     qg_stream_tokens(_, _, _, _, _);
     qg_stream_flags(_, _, _, _, _);
+    qg_stream_opinions(_, _, _, _, _);
     qg_stream_rule(_, _, _);
     qg_stream_flag_rule(_, _, _, _);
     qg_streams_call(_, _, _, _);
@@ -94,9 +95,10 @@ mod tests {
             qg_verdict { risk, category, risk_probabilities, category_count, category_probabilities, reserved }
             qg_prompt_check { decision, has_finding, action, risk, category, probability, verdict, reserved }
             qg_violation { action, channel, risk, category, byte_start, byte_end, first_token, confirming_token, probability, reserved }
-            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, void_from, reserved }
+            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, void_from, opinion_count, reserved }
+            qg_opinion { trigger, outcome, channel, risk, risk_probabilities, is_annotated, byte_start, byte_end, first_token, confirming_token, reserved }
             qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
-            qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, reserved }
+            qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, opinions, confirmed_opinions, lifted_opinions, reported_opinions, failed_opinions, opinion_seconds, reserved }
             qg_call { stream, kind, reserved, data, length }
             qg_reply { status, is_check, error, check, update }
             qg_completion { tag, stream, reply }

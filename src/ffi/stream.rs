@@ -12,7 +12,7 @@ use super::{
     guard::qg_guard,
     memory::give,
     message::{qg_message, read_messages},
-    result::{qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
+    result::{qg_opinion, qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
     status::qg_status,
     text::qg_text,
 };
@@ -348,6 +348,32 @@ pub unsafe extern "C" fn qg_stream_flags(
             let found = last.update().map_or(&[][..], |update| &update.flags);
             flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.conversation.guard)));
             count.write(found.len());
+            Ok(())
+        })
+    })
+}
+
+/// Copies the second opinions that the last update asked for, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.opinion_count`. `opinions` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_opinions(
+    stream: *const qg_stream,
+    opinions: *mut qg_opinion,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, opinions, count) = unsafe {
+            (object(stream, "stream")?, OutArray::new(opinions, capacity, "opinions")?, Out::new(count, "count")?)
+        };
+        stream.conversation.read(|_, last| {
+            let asked = last.update().map_or(&[][..], |update| &update.opinions);
+            opinions.write(asked.iter().map(qg_opinion::new));
+            count.write(asked.len());
             Ok(())
         })
     })

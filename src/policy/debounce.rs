@@ -129,9 +129,8 @@ impl Watch {
         let stopped = std::mem::replace(&mut self.stopping, stop.is_some());
         let flagged = std::mem::replace(&mut self.flagging, flag.is_some());
         let doubted = std::mem::replace(&mut self.doubting, doubt.is_some());
-        let fired = |what, tokens: Option<usize>, before: bool| {
-            tokens.filter(|_| !before).map(|tokens| Fired { what, tokens })
-        };
+        let fired =
+            |what, tokens: Option<usize>, before: bool| tokens.filter(|_| !before).map(|tokens| Fired { what, tokens });
         let stop = fired(What::Violation(Action::Stop), stop, stopped);
         let flag = fired(What::Violation(Action::Flag), flag, flagged);
         let violation = stop.or(flag);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Result, error::settings_from_toml, verdict::Labels};
 
 pub(crate) use debounce::{Watch, What};
-pub(crate) use rules::{Finding, Look};
 pub use rules::{Action, CategoryRule, Custom, Debounce, LevelRule, Mode, PromptRules, Rules};
+pub(crate) use rules::{Finding, Look};
 pub use second_opinion::{OnUncertain, OnViolation, SecondOpinion, Uncertain};
 pub use whole::AnnotationFinding;
 pub(crate) use whole::Whole;

@@ -35,14 +35,12 @@ fn rules(toml: &str) -> Rules {
 /// tokens are pending, `.` where all is decided.
 fn watch(rules: &Rules, levels: &str) -> String {
     let mut watch = Watch::default();
-    let mark = |letter| {
-        match watch.next(rules.debounce, &rules.look(&level(letter))).map(|fired| fired.what) {
-            Some(What::Violation(Action::Stop)) => '!',
-            Some(What::Violation(_)) => 'f',
-            Some(What::Doubt) => 'd',
-            None if watch.pending(rules.debounce, rules.second_opinion.holds(rules.debounce)) > 0 => '?',
-            None => '.',
-        }
+    let mark = |letter| match watch.next(rules.debounce, &rules.look(&level(letter))).map(|fired| fired.what) {
+        Some(What::Violation(Action::Stop)) => '!',
+        Some(What::Violation(_)) => 'f',
+        Some(What::Doubt) => 'd',
+        None if watch.pending(rules.debounce, rules.second_opinion.holds(rules.debounce)) > 0 => '?',
+        None => '.',
     };
     levels.chars().map(mark).collect()
 }

@@ -71,11 +71,7 @@ impl Stream {
     }
 
     /// A stream that may ask a second guard, if there is one.
-    pub(crate) fn with_second(
-        shared: Arc<Owned<Opened>>,
-        second: Option<Arc<Second>>,
-        policy: Policy,
-    ) -> Result<Self> {
+    pub(crate) fn with_second(shared: Arc<Owned<Opened>>, second: Option<Arc<Second>>, policy: Policy) -> Result<Self> {
         shared.response_heads()?;
         let sequence = shared.engine.sequence()?;
         Ok(Stream { shared, second, sequence, policy: Arc::new(policy), turn: None })

@@ -142,17 +142,20 @@ impl Settling {
         let Dispute { trigger, channel, first_token, token, .. } = dispute;
         self.settled.rulings.push(Ruling { token, effect });
         let (bytes, confirming_token) = (scene.bytes(first_token, token), token);
-        self.settled.opinions.push(Opinion { trigger, outcome, channel, bytes, first_token, confirming_token, annotation });
+        self.settled.opinions.push(Opinion {
+            trigger,
+            outcome,
+            channel,
+            bytes,
+            first_token,
+            confirming_token,
+            annotation,
+        });
         Some(outcome)
     }
 
     /// What an opinion counts.
-    fn ruling(
-        &self,
-        scene: &Scene,
-        dispute: &Dispute,
-        annotation: &Result<Annotation>,
-    ) -> (OpinionOutcome, Effect) {
+    fn ruling(&self, scene: &Scene, dispute: &Dispute, annotation: &Result<Annotation>) -> (OpinionOutcome, Effect) {
         use {OpinionOutcome as Came, OpinionTrigger::*};
         let rules = rules(scene.policy, dispute.channel);
         let report = match dispute.trigger {
@@ -199,8 +202,7 @@ impl Settling {
                 let Look::Counts(finding) = self.look(scene, dispute.token) else { return };
                 let category = category_of(scene.labels, Some(&finding));
                 let rule = rules.judge().name(name(dispute.channel), &finding, scene.labels);
-                let violation =
-                    dispute.violation(scene, dispute.action, finding.risk, category, finding.probability);
+                let violation = dispute.violation(scene, dispute.action, finding.risk, category, finding.probability);
                 self.add(rules, Violation { rule: format!("{rule}: {}", rules.debounce), ..violation });
             }
         }

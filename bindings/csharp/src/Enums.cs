@@ -91,6 +91,31 @@ namespace Qwenguard
         Thinking = 1,
     }
 
+    /// <summary>Why a second opinion was asked for.</summary>
+    public enum OpinionTrigger
+    {
+        /// <summary>A violation was confirmed.</summary>
+        Violation = 0,
+        /// <summary>Tokens were uncertain.</summary>
+        Uncertain = 1,
+    }
+
+    /// <summary>What came of a second opinion.</summary>
+    public enum OpinionOutcome
+    {
+        /// <summary>It found something: the violation stands, or uncertain tokens are one.</summary>
+        Confirmed = 0,
+        /// <summary>It found nothing: the violation is lifted.</summary>
+        Lifted = 1,
+        /// <summary>It found nothing: uncertain tokens do not count any more.</summary>
+        Cleared = 2,
+        /// <summary>By the policy it changes nothing.</summary>
+        Reported = 3,
+        /// <summary>It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it
+        /// changes nothing.</summary>
+        Failed = 4,
+    }
+
     /// <summary>The model's heads, each with categories of its own.</summary>
     public enum Heads
     {

@@ -204,6 +204,16 @@ namespace Qwenguard
             return flags;
         }
 
+        /// <summary>The second opinions that the last update asked for, in order.</summary>
+        public unsafe Opinion[] GetOpinions()
+        {
+            var opinions = new Opinion[CopyOpinions(null, 0)];
+            if (opinions.Length > 0)
+                fixed (Opinion* pointer = opinions)
+                    CopyOpinions((qg_opinion*)pointer, opinions.Length);
+            return opinions;
+        }
+
         /// <summary>The rule of the policy that fired, such as "answer.strict: 2 consecutive": for the violation of the last
         /// update, or for what the last prompt's check found.</summary>
         /// <exception cref="QwenguardException">WrongState: the last call that succeeded found nothing.</exception>
@@ -334,6 +344,15 @@ namespace Qwenguard
             IntPtr error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_stream_tokens(Handle, tokens, (UIntPtr)capacity, &count, out error), error);
+            return (int)count;
+        }
+
+        private unsafe int CopyOpinions(qg_opinion* opinions, int capacity)
+        {
+            UIntPtr count;
+            IntPtr error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_stream_opinions(Handle, opinions, (UIntPtr)capacity, &count, out error), error);
             return (int)count;
         }
 

@@ -25,6 +25,8 @@ namespace Qwenguard.Tests
             { "QG_RISK_", typeof(Risk) },
             { "QG_ACTION_", typeof(PolicyAction) },
             { "QG_CHANNEL_", typeof(Channel) },
+            { "QG_TRIGGER_", typeof(OpinionTrigger) },
+            { "QG_OPINION_", typeof(OpinionOutcome) },
             { "QG_HEADS_", typeof(Heads) },
             { "QG_CALL_", Library.GetType("Qwenguard.CallKind", true) },
         };

@@ -227,6 +227,14 @@ public final class GuardStream implements AutoCloseable {
         return flags;
     }
 
+    /** The second opinions that the last update asked for. */
+    public List<Opinion> opinions() {
+        List<Opinion> opinions = new ArrayList<>();
+        read(Native.get()::streamOpinions, Layout.Opinion.SIZE,
+                (frame, place) -> opinions.add(Opinion.read(frame.memory, place)));
+        return opinions;
+    }
+
     private interface Copy {
         int copy(long stream, long array, long capacity, long count, long error);
     }

@@ -99,6 +99,12 @@ class HeaderTest {
         for (Channel channel : Channel.values()) {
             put(found, "CHANNEL_", channel, channel.number());
         }
+        for (OpinionTrigger trigger : OpinionTrigger.values()) {
+            put(found, "TRIGGER_", trigger, trigger.number());
+        }
+        for (OpinionOutcome outcome : OpinionOutcome.values()) {
+            put(found, "OPINION_", outcome, outcome.number());
+        }
         for (Heads heads : Heads.values()) {
             put(found, "HEADS_", heads, heads.number());
         }
