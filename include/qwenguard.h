@@ -224,6 +224,27 @@
 /// The thinking before it.
 #define QG_CHANNEL_THINKING 1
 
+/// A violation was confirmed.
+#define QG_TRIGGER_VIOLATION 0
+
+/// Tokens were uncertain.
+#define QG_TRIGGER_UNCERTAIN 1
+
+/// It found something: the violation stands, or uncertain tokens are one.
+#define QG_OPINION_CONFIRMED 0
+
+/// It found nothing: the violation is lifted.
+#define QG_OPINION_LIFTED 1
+
+/// It found nothing: uncertain tokens do not count any more.
+#define QG_OPINION_CLEARED 2
+
+/// By the policy it changes nothing.
+#define QG_OPINION_REPORTED 3
+
+/// It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it changes nothing.
+#define QG_OPINION_FAILED 4
+
 /// The labels of the model's heads that judge prompts.
 #define QG_HEADS_PROMPT 0
 
@@ -342,8 +363,21 @@ typedef struct qg_stats {
     uint64_t cache_used_bytes;
     /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
     uint64_t cache_unused_bytes;
+    /// Second opinions that were asked for. Those that are none of the following are still awaited, or their calls were
+    /// cancelled.
+    uint64_t opinions;
+    /// Of those, how many confirmed what was in dispute.
+    uint64_t confirmed_opinions;
+    /// How many lifted a violation or cleared what was uncertain.
+    uint64_t lifted_opinions;
+    /// How many were only reported.
+    uint64_t reported_opinions;
+    /// How many could not be had.
+    uint64_t failed_opinions;
+    /// Time of all second opinions, each from when it was asked for, in seconds.
+    double opinion_seconds;
     /// 0.
-    uint64_t reserved[9];
+    uint64_t reserved[3];
 } qg_stats;
 
 /// A message of a conversation.
@@ -451,8 +485,10 @@ typedef struct qg_update {
     /// token confirmed. The tokens judged now take their place, if the answer still has as many. Where nothing is void
     /// this is how many tokens the answer had before the call, those that are not judged included.
     uint64_t void_from;
+    /// How many second opinions were asked for: `qg_stream_opinions` copies them.
+    uint64_t opinion_count;
     /// 0.
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 } qg_update;
 
 /// One judged token of an answer.
@@ -475,6 +511,33 @@ typedef struct qg_token_verdict {
     /// What the model says about the answer up to here. Categories are those of `QG_HEADS_ANSWER`.
     struct qg_verdict verdict;
 } qg_token_verdict;
+
+/// A second opinion on an answer, of the guard that `second_opinion` names in the configuration. Bytes and tokens count from
+/// the start of the answer, tags and thinking included.
+typedef struct qg_opinion {
+    /// Why it was asked for: `QG_TRIGGER_`.
+    int32_t trigger;
+    /// What came of it: `QG_OPINION_`.
+    int32_t outcome;
+    /// Whether what is in dispute is in the thinking: `QG_CHANNEL_`.
+    int32_t channel;
+    /// The level that it says: `QG_RISK_`. 0 if it failed.
+    int32_t risk;
+    /// Probability of each level, 0 to 1, by its `QG_RISK_` number. They sum to 1. All 0 if it failed.
+    float risk_probabilities[3];
+    /// 1 if it could be had; else 0, and its outcome is `QG_OPINION_FAILED`.
+    uint32_t is_annotated;
+    /// Where the first token in dispute begins, in bytes.
+    uint64_t byte_start;
+    /// Where the last one ends. The opinion is about all of the answer up to there, whole characters only.
+    uint64_t byte_end;
+    /// The first token in dispute.
+    uint64_t first_token;
+    /// The last one, which brought it about.
+    uint64_t confirming_token;
+    /// 0.
+    uint64_t reserved[3];
+} qg_opinion;
 
 /// One call of a stream.
 typedef struct qg_call {
@@ -803,6 +866,16 @@ qg_status qg_stream_flags(const struct qg_stream *stream,
                           size_t capacity,
                           size_t *count,
                           struct qg_error **error);
+
+/// Copies the second opinions that the last update asked for, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.opinion_count`. `opinions` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+qg_status qg_stream_opinions(const struct qg_stream *stream,
+                             struct qg_opinion *opinions,
+                             size_t capacity,
+                             size_t *count,
+                             struct qg_error **error);
 
 /// Gives the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
 /// violation of the last update, or for what the last prompt's verdict found. The text is yours to free.

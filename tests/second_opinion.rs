@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use common::{bundle, gen_bundle};
 use qwenguard::{
-    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, Error, Guard,
-    Message, Opinion, OpinionOutcome, OpinionTrigger, Policy, Reply, Risk, SecondOpinionConfig, Stream, Update,
-    policy::Action,
+    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, EngineConfig,
+    Error, Guard, Message, Opinion, OpinionOutcome, OpinionTrigger, Overflow, Policy, Reply, Risk, SecondOpinionConfig,
+    Stream, Update, policy::Action,
 };
 
 const ASK: &str = "How do I clean the kitchen?";
@@ -53,6 +53,8 @@ fn update(reply: qwenguard::Result<Reply>) -> Update {
 /// All that a host is told of an answer in pieces, and what holds for every update.
 #[derive(Default)]
 struct Told {
+    /// Nothing is held back by the policy: it only flags, or is in shadow mode.
+    free: bool,
     opinions: Vec<Opinion>,
     horizon: usize,
     updates: Vec<Update>,
@@ -62,7 +64,7 @@ impl Told {
     fn take(&mut self, update: Update) {
         assert!(update.horizon >= self.horizon, "the horizon moved back");
         for opinion in &update.opinions {
-            let holds = opinion.outcome != OpinionOutcome::Reported;
+            let holds = opinion.outcome != OpinionOutcome::Reported && !self.free;
             assert!(!holds || opinion.bytes.start >= self.horizon, "{opinion:?} is within {}", self.horizon);
             assert!(opinion.first_token <= opinion.confirming_token);
         }
@@ -80,7 +82,10 @@ impl Told {
 }
 
 fn judged(stream: &mut Stream, answer: &str, piece: usize) -> Told {
-    let mut told = Told::default();
+    judged_as(Told::default(), stream, answer, piece)
+}
+
+fn judged_as(mut told: Told, stream: &mut Stream, answer: &str, piece: usize) -> Told {
     for piece in answer.as_bytes().chunks(piece) {
         told.take(stream.push_text(piece).unwrap());
     }
@@ -231,7 +236,8 @@ fn the_horizon_waits_for_what_is_in_dispute() {
 fn flags_are_lifted_too() {
     let (guard, _) = guards();
     let flags = "answer.mode = { custom = { unsafe = { action = 'flag' }, controversial = { action = 'flag' } } }";
-    let told = judged(&mut stream(&guard, &format!("{flags}\n{LIFT}")), TURNS, 9);
+    let free = Told { free: true, ..Told::default() };
+    let told = judged_as(free, &mut stream(&guard, &format!("{flags}\n{LIFT}")), TURNS, 9);
     let flagged: Vec<_> = told.updates.iter().flat_map(|update| update.flags.clone()).collect();
     let confirmed = told.opinions.iter().filter(|opinion| opinion.outcome == OpinionOutcome::Confirmed);
     let places: Vec<_> = confirmed.map(|opinion| opinion.bytes.clone()).collect();
@@ -245,7 +251,8 @@ fn flags_are_lifted_too() {
 fn a_shadow_asks() {
     let (guard, _) = guards();
     let open = judged(&mut stream(&guard, LIFT), TURNS, 9);
-    let shadow = judged(&mut stream(&guard, &format!("shadow = true\n{LIFT}")), TURNS, 9);
+    let free = Told { free: true, ..Told::default() };
+    let shadow = judged_as(free, &mut stream(&guard, &format!("shadow = true\n{LIFT}")), TURNS, 9);
     assert_eq!(outcomes(&shadow.opinions), outcomes(&open.opinions));
     assert_eq!(shadow.last().violation, open.last().violation);
     assert_eq!((shadow.last().decision, shadow.horizon), (Decision::Continue, TURNS.len()));
@@ -261,14 +268,17 @@ fn rulings_go_with_their_tokens() {
     assert_eq!(lifted.outcome, OpinionOutcome::Lifted);
     let asked = || guard.stats().opinions;
     let before = asked();
-    // Behind it: it is not asked again, whatever is cut, or forked.
-    let next = whole.opinions[1].bytes.start;
+    // Behind it: it is not asked again, whatever is cut, or forked. What becomes provisional again, is.
+    let next = TURNS.floor_char_boundary(whole.opinions[3].bytes.start);
     let mut fork = first.fork().unwrap();
-    let back = fork.truncate(TURNS.floor_char_boundary(next)).unwrap();
-    assert_eq!((back.violation, back.decision, back.opinions), (None, Decision::Continue, Vec::new()));
+    let back = fork.truncate(next).unwrap();
+    assert_eq!((&back.violation, back.decision, &back.opinions), (&None, Decision::Continue, &Vec::new()));
     assert_eq!(asked(), before);
     let rest = fork.push_text(&TURNS[next..]).unwrap();
-    assert_eq!(rest.opinions, whole.opinions[1..]);
+    let known = whole.opinions.iter().filter(|opinion| opinion.confirming_token < back.final_tokens).count();
+    assert!(known > 0, "all is provisional");
+    assert_eq!(rest.opinions, whole.opinions[known..]);
+    assert_eq!(asked() - before, rest.opinions.len() as u64);
     assert_eq!(rest.violation, whole.violation);
     // Within it: the tokens that stay are judged as if nothing more had come, and it is asked again.
     let mut fork = first.fork().unwrap();
@@ -360,8 +370,9 @@ fn long_answers_are_judged_by_their_end() {
     let tiny = Config { cache: CacheConfig { precision: CachePrecision::Fp32, mib: 1 }, ..Config::default() };
     let second = Guard::open_with(gen_bundle("trained-bf16", "int8"), &tiny).unwrap();
     let context = second.info().context;
-    let guard = Guard::nano(&Config::default()).unwrap().with_second_opinion(&second).unwrap();
-    assert!(context < guard.info().context, "{context}");
+    let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
+    let first = Guard::nano(&Config { engine, ..Config::default() }).unwrap();
+    let guard = first.with_second_opinion(&second).unwrap();
     let answer = format!("{}{TURNS}", "Walk to the river and tell the baker. ".repeat(context / 8));
     let told = judged(&mut stream(&guard, LIFT), &answer, 4096);
     assert!(!told.opinions.is_empty());

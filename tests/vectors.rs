@@ -4,8 +4,8 @@
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
 use qwenguard::{
-    Annotation, Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Opinion, Policy, PromptCheck, Reply, Risk, Stream,
-    Update, Verdict,
+    Annotation, Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Opinion, Policy, PromptCheck,
+    Reply, Risk, Stream, Update, Verdict,
 };
 use serde_json::{Map, Value, json};
 
@@ -351,7 +351,8 @@ fn open(document: &Map<String, Value>) -> Guard {
     let mut config = document["config"].as_str().unwrap().to_owned();
     if let Some(bundle) = document.get("second_opinion") {
         let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join(bundle.as_str().unwrap());
-        write!(config, "\nsecond_opinion.bundle = {:?}\nsecond_opinion.cache_mib = 64", bundle.display().to_string()).unwrap();
+        write!(config, "\nsecond_opinion.bundle = {:?}\nsecond_opinion.cache_mib = 64", bundle.display().to_string())
+            .unwrap();
     }
     Guard::nano(&Config::from_toml(&config).unwrap()).unwrap()
 }

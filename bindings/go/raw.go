@@ -79,6 +79,8 @@ package qwenguard
 #cgo nocallback qg_stream_tokens
 #cgo noescape qg_stream_flags
 #cgo nocallback qg_stream_flags
+#cgo noescape qg_stream_opinions
+#cgo nocallback qg_stream_opinions
 #cgo noescape qg_stream_rule
 #cgo nocallback qg_stream_rule
 #cgo noescape qg_stream_flag_rule
@@ -327,6 +329,13 @@ func streamFlags(stream rawStream, flags []C.qg_violation) (int, error) {
 	var count C.size_t
 	var failure *C.qg_error
 	status := C.qg_stream_flags(stream, unsafe.SliceData(flags), C.size_t(len(flags)), &count, &failure)
+	return int(count), takeError(status, failure)
+}
+
+func streamOpinions(stream rawStream, opinions []C.qg_opinion) (int, error) {
+	var count C.size_t
+	var failure *C.qg_error
+	status := C.qg_stream_opinions(stream, unsafe.SliceData(opinions), C.size_t(len(opinions)), &count, &failure)
 	return int(count), takeError(status, failure)
 }
 

@@ -2,7 +2,8 @@
 
 use super::Stream;
 use crate::{
-    Call, Config, EngineConfig, Error, Guard, Message, Overflow, Policy, PromptCheck, TokenVerdict, Update, engine::Batch,
+    Call, Config, EngineConfig, Error, Guard, Message, Overflow, Policy, PromptCheck, TokenVerdict, Update,
+    engine::Batch,
 };
 
 const LONG: &str = " north of the town, and it is old.";

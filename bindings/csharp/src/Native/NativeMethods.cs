@@ -48,6 +48,13 @@ namespace Qwenguard.Native
         internal const int QG_ACTION_STOP = 2;
         internal const int QG_CHANNEL_ANSWER = 0;
         internal const int QG_CHANNEL_THINKING = 1;
+        internal const int QG_TRIGGER_VIOLATION = 0;
+        internal const int QG_TRIGGER_UNCERTAIN = 1;
+        internal const int QG_OPINION_CONFIRMED = 0;
+        internal const int QG_OPINION_LIFTED = 1;
+        internal const int QG_OPINION_CLEARED = 2;
+        internal const int QG_OPINION_REPORTED = 3;
+        internal const int QG_OPINION_FAILED = 4;
         internal const int QG_HEADS_PROMPT = 0;
         internal const int QG_HEADS_ANSWER = 1;
         internal const int QG_MAX_CATEGORIES = 16;
@@ -184,6 +191,10 @@ namespace Qwenguard.Native
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_stream_flags(
             StreamHandle stream, qg_violation* flags, UIntPtr capacity, UIntPtr* count, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_stream_opinions(
+            StreamHandle stream, qg_opinion* opinions, UIntPtr capacity, UIntPtr* count, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_stream_rule(StreamHandle stream, out IntPtr rule, out IntPtr error);

@@ -42,7 +42,13 @@ namespace Qwenguard.Native
         public ulong cache_bytes;
         public ulong cache_used_bytes;
         public ulong cache_unused_bytes;
-        public fixed ulong reserved[9];
+        public ulong opinions;
+        public ulong confirmed_opinions;
+        public ulong lifted_opinions;
+        public ulong reported_opinions;
+        public ulong failed_opinions;
+        public double opinion_seconds;
+        public fixed ulong reserved[3];
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -107,7 +113,8 @@ namespace Qwenguard.Native
         public ulong flag_count;
         public qg_violation violation;
         public ulong void_from;
-        public fixed ulong reserved[3];
+        public ulong opinion_count;
+        public fixed ulong reserved[2];
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -121,6 +128,22 @@ namespace Qwenguard.Native
         public uint is_final;
         public uint reserved;
         public qg_verdict verdict;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_opinion
+    {
+        public int trigger;
+        public int outcome;
+        public int channel;
+        public int risk;
+        public fixed float risk_probabilities[3];
+        public uint is_annotated;
+        public ulong byte_start;
+        public ulong byte_end;
+        public ulong first_token;
+        public ulong confirming_token;
+        public fixed ulong reserved[3];
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -161,6 +161,11 @@ FUNCTION(jint, streamFlags)(JNIEnv *env, jobject self, jlong stream, jlong flags
     return qg_stream_flags(POINTER(stream), POINTER(flags), capacity, POINTER(count), POINTER(error));
 }
 
+FUNCTION(jint, streamOpinions)(JNIEnv *env, jobject self, jlong stream, jlong opinions, jlong capacity, jlong count,
+        jlong error) {
+    return qg_stream_opinions(POINTER(stream), POINTER(opinions), capacity, POINTER(count), POINTER(error));
+}
+
 FUNCTION(jint, streamRule)(JNIEnv *env, jobject self, jlong stream, jlong rule, jlong error) {
     return qg_stream_rule(POINTER(stream), POINTER(rule), POINTER(error));
 }

@@ -41,6 +41,13 @@ final class Constants {
     static final int ACTION_STOP = 2;
     static final int CHANNEL_ANSWER = 0;
     static final int CHANNEL_THINKING = 1;
+    static final int TRIGGER_VIOLATION = 0;
+    static final int TRIGGER_UNCERTAIN = 1;
+    static final int OPINION_CONFIRMED = 0;
+    static final int OPINION_LIFTED = 1;
+    static final int OPINION_CLEARED = 2;
+    static final int OPINION_REPORTED = 3;
+    static final int OPINION_FAILED = 4;
     static final int HEADS_PROMPT = 0;
     static final int HEADS_ANSWER = 1;
     static final int MAX_CATEGORIES = 16;

@@ -113,6 +113,9 @@ abstract class JniFunctions extends Native {
     native int streamFlags(long stream, long flags, long capacity, long count, long error);
 
     @Override
+    native int streamOpinions(long stream, long opinions, long capacity, long count, long error);
+
+    @Override
     native int streamRule(long stream, long rule, long error);
 
     @Override

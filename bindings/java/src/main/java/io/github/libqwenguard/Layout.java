@@ -36,7 +36,13 @@ final class Layout {
         static final int CACHE_BYTES = 96;
         static final int CACHE_USED_BYTES = 104;
         static final int CACHE_UNUSED_BYTES = 112;
-        static final int RESERVED = 120;
+        static final int OPINIONS = 120;
+        static final int CONFIRMED_OPINIONS = 128;
+        static final int LIFTED_OPINIONS = 136;
+        static final int REPORTED_OPINIONS = 144;
+        static final int FAILED_OPINIONS = 152;
+        static final int OPINION_SECONDS = 160;
+        static final int RESERVED = 168;
         static final int SIZE = 192;
     }
 
@@ -96,7 +102,8 @@ final class Layout {
         static final int FLAG_COUNT = 56;
         static final int VIOLATION = 64;
         static final int VOID_FROM = 128;
-        static final int RESERVED = 136;
+        static final int OPINION_COUNT = 136;
+        static final int RESERVED = 144;
         static final int SIZE = 160;
     }
 
@@ -110,6 +117,21 @@ final class Layout {
         static final int RESERVED = 36;
         static final int VERDICT = 40;
         static final int SIZE = 136;
+    }
+
+    static final class Opinion {
+        static final int TRIGGER = 0;
+        static final int OUTCOME = 4;
+        static final int CHANNEL = 8;
+        static final int RISK = 12;
+        static final int RISK_PROBABILITIES = 16;
+        static final int IS_ANNOTATED = 28;
+        static final int BYTE_START = 32;
+        static final int BYTE_END = 40;
+        static final int FIRST_TOKEN = 48;
+        static final int CONFIRMING_TOKEN = 56;
+        static final int RESERVED = 64;
+        static final int SIZE = 88;
     }
 
     static final class Call {

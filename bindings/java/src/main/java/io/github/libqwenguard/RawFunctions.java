@@ -79,6 +79,8 @@ abstract class RawFunctions {
 
     abstract int streamFlags(long stream, long flags, long capacity, long count, long error);
 
+    abstract int streamOpinions(long stream, long opinions, long capacity, long count, long error);
+
     abstract int streamRule(long stream, long rule, long error);
 
     abstract int streamFlagRule(long stream, long flag, long rule, long error);

@@ -62,6 +62,8 @@ abstract class FfmFunctions extends Native {
             LONG);
     private static final MethodHandle STREAM_FLAGS = FfmLibrary.find("qg_stream_flags", INT, LONG, LONG, LONG, LONG,
             LONG);
+    private static final MethodHandle STREAM_OPINIONS = FfmLibrary.find("qg_stream_opinions", INT, LONG, LONG, LONG,
+            LONG, LONG);
     private static final MethodHandle STREAM_RULE = FfmLibrary.find("qg_stream_rule", INT, LONG, LONG, LONG);
     private static final MethodHandle STREAM_FLAG_RULE = FfmLibrary.find("qg_stream_flag_rule", INT, LONG, LONG, LONG,
             LONG);
@@ -395,6 +397,15 @@ abstract class FfmFunctions extends Native {
     int streamFlags(long stream, long flags, long capacity, long count, long error) {
         try {
             return (int) STREAM_FLAGS.invokeExact(stream, flags, capacity, count, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int streamOpinions(long stream, long opinions, long capacity, long count, long error) {
+        try {
+            return (int) STREAM_OPINIONS.invokeExact(stream, opinions, capacity, count, error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }
