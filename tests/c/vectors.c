@@ -1,72 +1,11 @@
-/* tests/vectors through the C functions. The argument is the file. */
-#include "json.h"
+/* tests/vectors/vectors.json through the C functions. The first argument is the file. */
+#include "vectors.h"
 
 enum { MOST = 8 };
 
 static qg_guard *guard;
 static qg_stream *streams[MOST];
 static size_t stream_count;
-static char place[200];
-
-static void differs(const char *what, const char *wanted) {
-    fprintf(stderr, "%s: %s is not ", place, what);
-    if (wanted != NULL)
-        fwrite(wanted, 1, (size_t)(past(wanted) - wanted), stderr);
-    fprintf(stderr, "%s\n", wanted == NULL ? "null" : "");
-    exit(1);
-}
-
-static void same_number(const char *object, const char *name, uint64_t found) {
-    const char *wanted = field(object, name);
-    if (wanted == NULL || whole(wanted) != found)
-        differs(name, wanted);
-}
-
-/* NULL is null. */
-static void same_text(const char *object, const char *name, const char *found) {
-    const char *wanted = field(object, name);
-    if (wanted == NULL ? found != NULL : found == NULL || !is(wanted, found))
-        differs(name, wanted);
-}
-
-static void near(const char *what, const char *wanted, float found) {
-    double difference = strtod(wanted, NULL) - found;
-    if (!(difference < 1e-3 && difference > -1e-3))
-        differs(what, wanted);
-}
-
-/* Whether a call worked, as it should; its error is freed. */
-static int worked(qg_status status, qg_error *error, const char *expect) {
-    const char *wanted = field(expect, "error");
-    CHECK(qg_error_status(error) == status);
-    if (status == QG_OK) {
-        if (wanted != NULL)
-            differs("success", wanted);
-        return 1;
-    }
-    if (wanted == NULL)
-        differs(qg_error_message(error), expect);
-    same_text(wanted, "status", qg_status_name(status));
-    same_text(wanted, "message", qg_error_message(error));
-    qg_error_free(error);
-    return 0;
-}
-
-static int is_zero(const void *data, size_t size) {
-    const char *byte = (const char *)data, *end = byte + size;
-    while (byte < end && *byte == 0)
-        byte++;
-    return byte == end;
-}
-
-static const char *decision(int32_t value) {
-    return value == QG_DECISION_STOP ? "stop" : value == QG_DECISION_CONTINUE ? "continue" : "?";
-}
-
-static const char *action(int32_t value) {
-    return value == QG_ACTION_STOP ? "stop" : value == QG_ACTION_FLAG ? "flag" : "?";
-}
-
 static const char *channel(int32_t value) {
     return value == QG_CHANNEL_THINKING ? "thinking" : value == QG_CHANNEL_ANSWER ? "answer" : "?";
 }
@@ -206,18 +145,6 @@ static text read_text(const char *step) {
     return all;
 }
 
-static qg_message *read_messages(const char *list) {
-    qg_message *messages = (qg_message *)calloc(count(list) + 1, sizeof *messages), *message = messages;
-    for (list = first(list); list != NULL; list = next(list), message++) {
-        text role = text_of(field(list, "role")), content = text_of(field(list, "content"));
-        message->role = role.data;
-        message->role_length = role.length;
-        message->content = content.data;
-        message->content_length = content.length;
-    }
-    return messages;
-}
-
 static uint32_t *read_ids(const char *list) {
     uint32_t *ids = (uint32_t *)calloc(count(list) + 1, sizeof *ids), *id = ids;
     for (list = first(list); list != NULL; list = next(list))
@@ -261,15 +188,10 @@ static qg_call read_call(const char *step) {
 }
 
 static void release(const qg_call *call) {
-    if (call->kind == QG_CALL_PROMPT || call->kind == QG_CALL_NEXT_TURN) {
-        const qg_message *messages = (const qg_message *)call->data;
-        size_t index;
-        for (index = 0; index < call->length; index++) {
-            free((void *)messages[index].role);
-            free((void *)messages[index].content);
-        }
-    }
-    free((void *)call->data);
+    if (call->kind == QG_CALL_PROMPT || call->kind == QG_CALL_NEXT_TURN)
+        free_messages((const qg_message *)call->data, call->length);
+    else
+        free((void *)call->data);
 }
 
 static void run_prompt(const qg_call *call, const char *expect) {
@@ -451,27 +373,12 @@ static void same_categories(const char *names, uint32_t heads) {
         CHECK(is(names, category(heads, index++)));
 }
 
-static char *read_file(const char *path) {
-    FILE *file = fopen(path, "rb");
-    char *document;
-    long size;
-    CHECK(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    size = ftell(file);
-    CHECK(size > 0);
-    rewind(file);
-    document = (char *)malloc((size_t)size + 1);
-    CHECK(fread(document, 1, (size_t)size, file) == (size_t)size);
-    document[size] = '\0';
-    fclose(file);
-    return document;
-}
-
 int main(int argument_count, char **arguments) {
     qg_guard_options options;
     char *vectors;
     const char *test;
     text config;
-    CHECK(argument_count == 2);
+    CHECK(argument_count >= 2);
     vectors = read_file(arguments[1]);
     CHECK(whole(field(vectors, "format")) == 1);
     config = text_of(field(vectors, "config"));
