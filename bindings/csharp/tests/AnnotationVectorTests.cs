@@ -184,8 +184,12 @@ namespace Qwenguard.Tests
                 string rule = step.ContainsKey("rule") ? (string)step["rule"] : "";
                 double helpfulness = step.ContainsKey("helpfulness") ? Convert.ToDouble(step["helpfulness"]) : 0;
                 Annotation thinking = step.ContainsKey("thinking") ? answers[(int)step["thinking"]].Annotation : null;
-                Attempt(expect, () => Check.Equal(
-                    Convert.ToDouble(expect["reward"]), annotation.GetReward(rule, helpfulness, thinking), "reward"));
+                Attempt(expect, () =>
+                {
+                    double reward = annotation.GetReward(rule, helpfulness, thinking);
+                    Check.That(!expect.ContainsKey("error"), "it fails");
+                    Check.Equal(Convert.ToDouble(expect["reward"]), reward, "reward");
+                });
             }
         }
 

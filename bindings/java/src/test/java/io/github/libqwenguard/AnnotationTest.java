@@ -124,7 +124,7 @@ class AnnotationTest {
         });
         collector.start();
         try (Guard guard = Guard.nano(Fixtures.small())) {
-            for (int count = 0; count < 30; count++) {
+            for (int count = 0; count < 5; count++) {
                 assertFalse(guard.annotate(ANSWERED, DEFAULTS).json().isEmpty());
                 assertEquals(0, guard.annotate(ANSWERED, DEFAULTS).reward("", 0, guard.annotate(ANSWERED, DEFAULTS)));
             }
