@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use qwenguard::{AnnotateOptions, Annotation, AnnotationMode, Decoding, Guard, Message, Risk};
+use qwenguard::{
+    AnnotateOptions, Annotation, AnnotationMode, Config, Decision, Decoding, Guard, Message, Risk, TextOverflow,
+    policy::AnnotationFinding,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,7 +20,8 @@ use crate::{
     lines::{self, Line},
     look::{self, Look, complain},
     message::ToolCalls,
-    moderate::Input,
+    moderate::{self, Input},
+    progress::Progress,
 };
 
 #[derive(clap::Args)]
@@ -31,6 +35,12 @@ pub(crate) struct Arguments {
     /// How a model that writes its verdict comes to it.
     #[arg(long, value_enum, default_value_t = How::Constrained, value_name = "HOW")]
     decoding: How,
+    /// What is judged of a conversation that is longer than the model's context.
+    #[arg(long, value_enum, default_value_t = Overflow::Refuse, value_name = "WHAT")]
+    overflow: Overflow,
+    /// Rules in TOML: every line then has what they decide, and the exit code is 3 where they stop something.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    policy: Option<PathBuf>,
     /// Tool calls of the assistant: judge them as part of what it says, or refuse messages that have any.
     #[arg(long, value_enum, default_value_t = ToolCalls::Judge, value_name = "WHAT")]
     tool_calls: ToolCalls,
@@ -59,6 +69,29 @@ impl From<How> for Decoding {
     }
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Overflow {
+    /// Nothing: it is an error.
+    Refuse,
+    /// The beginning of its last message.
+    Head,
+    /// The end of its last message.
+    Tail,
+    /// All of its last message, in windows; the gravest counts.
+    Windows,
+}
+
+impl From<Overflow> for TextOverflow {
+    fn from(overflow: Overflow) -> Self {
+        match overflow {
+            Overflow::Refuse => TextOverflow::Refuse,
+            Overflow::Head => TextOverflow::Head,
+            Overflow::Tail => TextOverflow::Tail,
+            Overflow::Windows => TextOverflow::Windows,
+        }
+    }
+}
+
 /// The most lines that are judged together.
 const TOGETHER: usize = 256;
 
@@ -74,6 +107,15 @@ struct Judged<'a> {
     id: &'a Value,
     #[serde(flatten)]
     annotation: &'a Annotation,
+    #[serde(flatten)]
+    decided: Option<Decided<'a>>,
+}
+
+/// What a policy decides.
+#[derive(Serialize)]
+struct Decided<'a> {
+    decision: Decision,
+    finding: &'a Option<AnnotationFinding>,
 }
 
 /// A line that could not be judged, as JSON.
@@ -86,17 +128,34 @@ struct Failed<'a> {
 /// A line of the input.
 struct Job {
     line: usize,
+    bytes: usize,
     id: Value,
     messages: Result<Vec<Message>, String>,
 }
 
+impl Arguments {
+    /// The configuration for this command.
+    pub(crate) fn config(&self, mut config: Config) -> Result<Config, Failure> {
+        config.policy = moderate::read_policy(self.policy.as_deref(), &config.policy)?;
+        Ok(config)
+    }
+}
+
 pub(crate) fn run(guard: &Guard, input: Input, arguments: &Arguments) -> Result<Outcome, Failure> {
+    let progress = Progress::of_file(&arguments.file);
     let lines = lines::read(input).map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
     let look = Look::of_output();
     let name = look::file_name(&arguments.file);
-    let mut writing =
-        Writing { out: look::output(look), look, json: arguments.json, name, outcome: Outcome::default() };
-    let options = AnnotateOptions { decoding: arguments.decoding.into(), ..AnnotateOptions::default() };
+    let mut writing = Writing {
+        out: look::output(look),
+        look,
+        json: arguments.json,
+        by_policy: arguments.policy.is_some(),
+        name,
+        progress,
+        outcome: Outcome::default(),
+    };
+    let options = AnnotateOptions { decoding: arguments.decoding.into(), overflow: arguments.overflow.into() };
     let mut any = false;
     loop {
         let some = take(&lines, arguments.tool_calls);
@@ -132,12 +191,13 @@ fn take(lines: &Receiver<Line>, tool_calls: ToolCalls) -> Vec<Job> {
 
 impl Job {
     fn read(Line { number, text }: Line, tool_calls: ToolCalls) -> Self {
+        let bytes = text.as_ref().map_or(0, Vec::len) + 1;
         let refused = |reason| Refused { id: Value::Null, reason };
         let (id, messages) = match text.map_err(refused).and_then(|line| read_whole(&line, tool_calls)) {
             Ok((id, messages)) => (id, Ok(messages)),
             Err(Refused { id, reason }) => (id, Err(reason)),
         };
-        Job { line: number, id, messages }
+        Job { line: number, bytes, id, messages }
     }
 }
 
@@ -146,8 +206,11 @@ struct Writing {
     out: Box<dyn Write>,
     look: Look,
     json: bool,
+    /// Whether a policy was given for it.
+    by_policy: bool,
     /// What the input is called.
     name: String,
+    progress: Progress,
     outcome: Outcome,
 }
 
@@ -156,7 +219,8 @@ impl Writing {
     fn annotate(&mut self, guard: &Guard, options: &AnnotateOptions, jobs: Vec<Job>) -> io::Result<()> {
         let conversations = jobs.iter().filter_map(|job| job.messages.as_deref().ok());
         let mut annotations = guard.annotate_all(conversations, options).into_iter();
-        for Job { line, id, messages } in jobs {
+        for Job { line, bytes, id, messages } in jobs {
+            self.progress.add(bytes);
             let said = match messages {
                 Ok(_) => annotations.next().unwrap_or(Err(qwenguard::Error::EngineStopped)),
                 Err(reason) => {
@@ -173,16 +237,22 @@ impl Writing {
     }
 
     fn write(&mut self, id: &Value, annotation: &Annotation) -> io::Result<()> {
-        self.outcome.stopped |= annotation.risk != Risk::Safe;
+        let decided = Decided { decision: annotation.decision, finding: &annotation.finding };
+        let decided = Some(decided).filter(|_| self.by_policy);
+        self.outcome.stopped |= match &decided {
+            Some(decided) => decided.decision == Decision::Stop,
+            None => annotation.risk != Risk::Safe,
+        };
         if self.json {
-            return writeln!(self.out, "{}", self.look.json(&Judged { id, annotation }));
+            return writeln!(self.out, "{}", self.look.json(&Judged { id, annotation, decided }));
         }
         writeln!(self.out, "{}", self.look.line(&words(id, annotation)))
     }
 
     fn fail(&mut self, line: usize, id: &Value, reason: &str) -> io::Result<()> {
         self.outcome.failed = true;
-        complain(&format!("{}, line {line}: {}", self.name, look::error_line(reason)));
+        let text = format!("{}, line {line}: {}", self.name, look::error_line(reason));
+        self.progress.aside(|| complain(&text));
         match self.json {
             true => writeln!(self.out, "{}", self.look.json(&Failed { id, error: reason })),
             false => Ok(()),
@@ -202,6 +272,11 @@ fn words(id: &Value, annotation: &Annotation) -> String {
     let mut words = vec![format!("{id}: {judged}: {}{probability}", annotation.risk)];
     words.extend(annotation.categories.iter().cloned());
     words.extend(annotation.refusal.map(|refuses| if refuses { "refuses" } else { "does not refuse" }.to_owned()));
+    words.extend(
+        annotation
+            .is_cut
+            .then(|| format!("bytes {} to {} of the last message", annotation.judged.start, annotation.judged.end)),
+    );
     words.extend((!annotation.parsed).then(|| "not all of the verdict could be read".to_owned()));
     words.join(", ")
 }

@@ -90,6 +90,7 @@ impl Judging {
         match reply {
             Reply::Prompt(check) => self.take_prompt(&check)?,
             Reply::Update(update) => self.take_update(update)?,
+            Reply::Annotation(_) => {}
         }
         if self.decision == Decision::Stop && !self.manner.no_stop {
             self.next = Next::Nothing;

@@ -15,6 +15,7 @@ mod lines;
 mod look;
 mod message;
 mod moderate;
+mod progress;
 mod report;
 mod run;
 mod summary;
@@ -192,6 +193,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
         Command::Annotate(arguments) => {
             let input = moderate::open_input(&arguments.file)?;
+            let config = arguments.config(config)?;
             return annotate::run(&open(arguments.bundle.as_deref(), &config)?, input, arguments);
         }
         Command::Inspect { bundle } => inspect::run(&open(bundle.as_deref(), &config)?)?,

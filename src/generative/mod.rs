@@ -6,5 +6,7 @@
 mod constrained;
 mod free;
 mod job;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use job::{Job, Rendered};

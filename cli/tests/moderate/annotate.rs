@@ -81,6 +81,39 @@ fn decoding_is_a_setting() {
 }
 
 #[test]
+fn long_texts_are_judged_as_the_option_says() {
+    let text = "Bread needs flour and water. ".repeat(900);
+    let line = json!({"id": 1, "messages": [{"role": "user", "content": text}]}).to_string();
+    let (code, lines, _) = annotate(&[], &line);
+    assert!(code == 1 && lines[0]["error"].is_string());
+    for option in ["head", "tail", "windows"] {
+        let (code, lines, errors) = annotate(&["--overflow", option], &line);
+        assert!(code == 0 || code == 3, "{errors}");
+        let judged = [0, 1].map(|end| lines[0]["judged"][end].as_u64().unwrap() as usize);
+        assert!(judged[0] < judged[1] && judged[1] <= text.len(), "{judged:?}");
+        assert_eq!(lines[0]["windows"].as_u64().is_some_and(|count| count > 1), option == "windows");
+    }
+}
+
+#[test]
+fn a_policy_decides_what_is_found() {
+    let all = std::fs::read_to_string(root().join(CONVERSATIONS)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let rules = "mode = { custom = { unsafe = { action = \"flag\" }, controversial = { action = \"flag\" } } }\n";
+    std::fs::write(&policy, format!("[prompt]\n{rules}[answer]\n{rules}")).unwrap();
+    let (code, lines, errors) = annotate(&["--policy", policy.to_str().unwrap()], &all);
+    assert_eq!(code, 0, "{errors}");
+    for line in &lines {
+        assert_eq!(line["decision"], "continue");
+        assert_eq!(line["finding"]["action"].as_str(), (line["safety"]["label"] != "Safe").then_some("flag"));
+    }
+    std::fs::write(&policy, "[answer]\nmoder = 1").unwrap();
+    let (code, _, errors) = annotate(&["--policy", policy.to_str().unwrap()], &all);
+    assert!(code == 1 && errors.contains("policy.toml") && errors.contains("moder"), "{errors}");
+}
+
+#[test]
 fn people_get_a_line_each() {
     let folder = gen_bundle("trained-bf16", "int8");
     let output = run(qwenguard(&["annotate", "--bundle", folder.to_str().unwrap(), CONVERSATIONS]), "");

@@ -116,3 +116,23 @@ fn following_errors_and_file_names_are_tame_too() {
         assert!(code != 0 && is_tame(&seen), "{arguments:?} {seen:?}");
     }
 }
+
+/// A long run says how far it is where only its errors go to a terminal; its output is the same.
+#[test]
+fn a_terminal_shows_how_far_a_run_is() {
+    let arguments = ["annotate", "--json", "export/nano/demo.jsonl"];
+    let (mut user, program) = terminal();
+    let mut command = qwenguard(&arguments);
+    let mut child = command.env("TERM", "xterm").stdout(Stdio::piped()).stderr(program).spawn().unwrap();
+    drop(command);
+    let mut output = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    child.wait().unwrap();
+    let mut seen = vec![0; 1 << 16];
+    let count = user.read(&mut seen).unwrap();
+    let seen = String::from_utf8_lossy(&seen[..count]).into_owned();
+    assert!(seen.contains(" conversations, ") && seen.contains('%'), "{seen:?}");
+    let piped = run(qwenguard(&arguments), "");
+    assert_eq!(output, std::str::from_utf8(&piped.stdout).unwrap());
+    assert!(piped.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&piped.stderr));
+}
