@@ -41,6 +41,12 @@ var constants = map[string]uint64{
 	"QG_CALL_PUSH_THINKING": callPushThinking, "QG_CALL_PUSH_TOKENS": callPushTokens, "QG_CALL_FINISH": callFinish,
 	"QG_CALL_TRUNCATE": callTruncate, "QG_CALL_TRUNCATE_TOKENS": callTruncateTokens,
 
+	"QG_MODE_PROMPT": uint64(ModePrompt), "QG_MODE_RESPONSE": uint64(ModeResponse),
+	"QG_DECODING_CONSTRAINED": uint64(DecodingConstrained), "QG_DECODING_LABEL_ONLY": uint64(DecodingLabelOnly),
+	"QG_DECODING_FREE":        uint64(DecodingFree),
+	"QG_TEXT_OVERFLOW_REFUSE": uint64(OverflowRefuse), "QG_TEXT_OVERFLOW_HEAD": uint64(OverflowHead),
+	"QG_TEXT_OVERFLOW_TAIL": uint64(OverflowTail), "QG_TEXT_OVERFLOW_WINDOWS": uint64(OverflowWindows),
+
 	"QG_NO_TIMEOUT": milliseconds(NoTimeout),
 }
 
@@ -78,6 +84,7 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	for value, wanted := range map[any]string{
 		Status(77).String(): "Status(77)", Risk(7).String(): "Risk(7)", Decision(-1).String(): "Decision(-1)",
 		Action(3).String(): "Action(3)", Channel(2).String(): "Channel(2)", HeadsAnswer.String(): "answer",
+		ModeResponse.String(): "response", DecodingLabelOnly.String(): "label_only", OverflowWindows.String(): "windows",
 	} {
 		if value != wanted {
 			t.Errorf("%q, not %q", value, wanted)

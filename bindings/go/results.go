@@ -300,6 +300,52 @@ func goReply(raw *C.qg_reply) Reply {
 	return Reply{Update: &update}
 }
 
+// goCompletion takes the error and the annotation of a completion over.
+func goCompletion(raw *C.qg_completion) Reply {
+	if raw.annotation == nil {
+		return goReply(&raw.reply)
+	}
+	annotation, err := newAnnotation(raw.annotation)
+	return Reply{Err: err, Annotation: annotation}
+}
+
+// goAnnotation is without the texts, and without what a policy makes of it.
+func goAnnotation(raw *C.qg_annotation_info, names []string) *Annotation {
+	annotation := &Annotation{
+		Mode:            AnnotationMode(raw.mode),
+		Risk:            Risk(raw.risk),
+		NoneProbability: float32(raw.none_probability),
+		Parsed:          raw.parsed != 0,
+		Judged:          Span{int(raw.judged_start), int(raw.judged_end)},
+		Cut:             raw.is_cut != 0,
+		Windows:         int(raw.windows),
+		IDCount:         int(raw.id_count),
+	}
+	if raw.has_risk_probabilities != 0 {
+		for _, probability := range raw.risk_probabilities {
+			annotation.RiskProbabilities = append(annotation.RiskProbabilities, float32(probability))
+		}
+	}
+	for _, category := range raw.categories[:raw.category_count] {
+		annotation.Categories = append(annotation.Categories, names[category])
+	}
+	if raw.has_category_probabilities != 0 {
+		for index, name := range names {
+			probability := CategoryProbability{name, float32(raw.category_probabilities[index])}
+			annotation.CategoryProbabilities = append(annotation.CategoryProbabilities, probability)
+		}
+	}
+	if raw.refusal >= 0 {
+		refusal := raw.refusal == 1
+		annotation.Refusal = &refusal
+	}
+	if raw.has_refusal_probability != 0 {
+		probability := float32(raw.refusal_probability)
+		annotation.RefusalProbability = &probability
+	}
+	return annotation
+}
+
 func seconds(raw C.double) time.Duration { return time.Duration(float64(raw) * float64(time.Second)) }
 
 func goStats(raw *C.qg_stats) Stats {

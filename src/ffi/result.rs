@@ -352,14 +352,14 @@ impl qg_token_verdict {
     }
 }
 
-fn decision(decision: Decision) -> i32 {
+pub(super) fn decision(decision: Decision) -> i32 {
     match decision {
         Decision::Continue => QG_DECISION_CONTINUE,
         Decision::Stop => QG_DECISION_STOP,
     }
 }
 
-fn risk(risk: Risk) -> i32 {
+pub(super) fn risk(risk: Risk) -> i32 {
     match risk {
         Risk::Safe => QG_RISK_SAFE,
         Risk::Controversial => QG_RISK_CONTROVERSIAL,
@@ -367,7 +367,7 @@ fn risk(risk: Risk) -> i32 {
     }
 }
 
-fn action(action: Action) -> i32 {
+pub(super) fn action(action: Action) -> i32 {
     match action {
         Action::Ignore => QG_ACTION_IGNORE,
         Action::Flag => QG_ACTION_FLAG,

@@ -262,7 +262,7 @@ namespace Qwenguard
             fixed (qg_reply* replyPointer = raw)
                 QwenguardException.ThrowIfFailed(
                     NativeMethods.qg_streams_call(callPointer, (UIntPtr)calls.Length, replyPointer, out error), error);
-            return Array.ConvertAll(raw, reply => new Reply(reply));
+            return Array.ConvertAll(raw, reply => new Reply(reply, IntPtr.Zero));
         }
 
         private unsafe PromptCheck Check(CallKind kind, IEnumerable<Message> messages)

@@ -167,10 +167,74 @@ namespace Qwenguard.Native
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_judgement
+    {
+        public int decision;
+        public uint has_finding;
+        public int action;
+        public int risk;
+        public int category;
+        public float probability;
+        public fixed ulong reserved[2];
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_annotation_info
+    {
+        public int mode;
+        public int risk;
+        public uint has_risk_probabilities;
+        public fixed float risk_probabilities[3];
+        public uint parsed;
+        public int refusal;
+        public uint has_refusal_probability;
+        public float refusal_probability;
+        public uint category_count;
+        public fixed uint categories[16];
+        public uint has_category_probabilities;
+        public uint mode_category_count;
+        public fixed float category_probabilities[16];
+        public float none_probability;
+        public uint is_cut;
+        public uint windows;
+        public ulong judged_start;
+        public ulong judged_end;
+        public ulong id_count;
+        public qg_judgement judgement;
+        public fixed ulong reserved[6];
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct qg_annotate_options
+    {
+        public uint struct_size;
+        public uint decoding;
+        public uint overflow;
+        public uint reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_conversation
+    {
+        public qg_message* messages;
+        public UIntPtr message_count;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct qg_annotation_result
+    {
+        public int status;
+        public uint reserved;
+        public IntPtr error;
+        public IntPtr annotation;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct qg_completion
     {
         public ulong tag;
         public IntPtr stream;
         public qg_reply reply;
+        public IntPtr annotation;
     }
 }

@@ -152,11 +152,70 @@ final class Layout {
         static final int SIZE = 312;
     }
 
+    static final class Judgement {
+        static final int DECISION = 0;
+        static final int HAS_FINDING = 4;
+        static final int ACTION = 8;
+        static final int RISK = 12;
+        static final int CATEGORY = 16;
+        static final int PROBABILITY = 20;
+        static final int RESERVED = 24;
+        static final int SIZE = 40;
+    }
+
+    static final class AnnotationInfo {
+        static final int MODE = 0;
+        static final int RISK = 4;
+        static final int HAS_RISK_PROBABILITIES = 8;
+        static final int RISK_PROBABILITIES = 12;
+        static final int PARSED = 24;
+        static final int REFUSAL = 28;
+        static final int HAS_REFUSAL_PROBABILITY = 32;
+        static final int REFUSAL_PROBABILITY = 36;
+        static final int CATEGORY_COUNT = 40;
+        static final int CATEGORIES = 44;
+        static final int HAS_CATEGORY_PROBABILITIES = 108;
+        static final int MODE_CATEGORY_COUNT = 112;
+        static final int CATEGORY_PROBABILITIES = 116;
+        static final int NONE_PROBABILITY = 180;
+        static final int IS_CUT = 184;
+        static final int WINDOWS = 188;
+        static final int JUDGED_START = 192;
+        static final int JUDGED_END = 200;
+        static final int ID_COUNT = 208;
+        static final int JUDGEMENT = 216;
+        static final int RESERVED = 256;
+        static final int SIZE = 304;
+    }
+
+    static final class AnnotateOptions {
+        static final int STRUCT_SIZE = 0;
+        static final int DECODING = 4;
+        static final int OVERFLOW = 8;
+        static final int RESERVED = 12;
+        static final int SIZE = 16;
+    }
+
+    static final class Conversation {
+        static final int MESSAGES = 0;
+        static final int MESSAGE_COUNT = 8;
+        static final int SIZE = 16;
+    }
+
+    static final class AnnotationResult {
+        static final int STATUS = 0;
+        static final int RESERVED = 4;
+        static final int ERROR = 8;
+        static final int ANNOTATION = 16;
+        static final int SIZE = 24;
+    }
+
     static final class Completion {
         static final int TAG = 0;
         static final int STREAM = 8;
         static final int REPLY = 16;
-        static final int SIZE = 328;
+        static final int ANNOTATION = 328;
+        static final int SIZE = 336;
     }
 
     private Layout() {}

@@ -171,12 +171,12 @@ final class VectorCheck {
         return found;
     }
 
-    private static String lower(Enum<?> value) {
+    static String lower(Enum<?> value) {
         return value.name().toLowerCase();
     }
 
     /** Floats are probabilities; everything else is equal or wrong. */
-    private void same(String path, JsonElement wanted, JsonElement found) {
+    void same(String path, JsonElement wanted, JsonElement found) {
         if (wanted.isJsonObject()) {
             assertEquals(wanted.getAsJsonObject().keySet(), found.getAsJsonObject().keySet(), place + ": " + path);
             for (String key : wanted.getAsJsonObject().keySet()) {
