@@ -375,11 +375,15 @@ fn long_answers_are_judged_by_their_end() {
     let guard = first.with_second_opinion(&second).unwrap();
     let answer = format!("{}{TURNS}", "Walk to the river and tell the baker. ".repeat(context / 8));
     let told = judged(&mut stream(&guard, LIFT), &answer, 4096);
-    assert!(!told.opinions.is_empty());
+    let mut cut = 0;
     for opinion in told.opinions {
         let annotation = opinion.annotation.unwrap();
-        assert!(annotation.is_cut && annotation.judged.start > 0 && annotation.judged.end == opinion.bytes.end);
+        assert_eq!(annotation.judged.end, opinion.bytes.end);
+        assert_eq!(annotation.is_cut, annotation.judged.start > 0);
+        assert!(annotation.prompt_ids.len() <= context);
+        cut += usize::from(annotation.is_cut);
     }
+    assert!(cut > 0);
 }
 
 #[test]

@@ -152,10 +152,10 @@ impl Watch {
         (self.doubt, self.doubting) = (Doubt::default(), false);
     }
 
-    /// How many of the newest tokens may still turn out to be part of a violation that stops; `doubt` is the debounce of
-    /// those in doubt, if they hold the horizon, too.
-    pub(crate) fn pending(&self, debounce: Debounce, doubt: Option<Debounce>) -> usize {
-        let doubt = doubt.map_or(0, |debounce| self.doubt.all.pending(debounce.window()));
+    /// How many of the newest tokens may still turn out to be part of a violation that stops, or to be in doubt, if that
+    /// counts as well.
+    pub(crate) fn pending(&self, debounce: Debounce, doubt: bool) -> usize {
+        let doubt = if doubt { self.doubt.all.pending(debounce.window()) } else { 0 };
         self.stop.pending(debounce).max(doubt)
     }
 }

@@ -119,7 +119,8 @@ impl Policy {
         for (name, rules) in [("policy.answer", &self.answer), ("policy.thinking", &self.thinking)] {
             rules::validate(name, &rules.mode, &rules.categories)?;
             rules.debounce.validate(name)?;
-            rules.second_opinion.validate(name)?;
+            let at = rules.second_opinion.uncertain.map(|uncertain| uncertain.at);
+            rules::check_probability(&format!("{name}.second_opinion.uncertain.at"), at)?;
         }
         Ok(())
     }

@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::{Debounce, check_probability};
-use crate::Result;
-
 /// When the guard behind this one, which judges whole conversations, is asked about an answer, and what its word counts. See
 /// [`Config::second_opinion`](crate::Config::second_opinion). The default: never.
 ///
@@ -61,13 +58,8 @@ impl SecondOpinion {
         self.violation.is_some() || self.uncertain.is_some()
     }
 
-    /// The debounce of uncertain tokens that hold the horizon, if they do.
-    pub(crate) fn holds(&self, debounce: Debounce) -> Option<Debounce> {
-        self.uncertain.filter(|uncertain| uncertain.word == OnUncertain::Confirm).map(|_| debounce)
-    }
-
-    pub(super) fn validate(&self, rules: &str) -> Result<()> {
-        let at = self.uncertain.map(|uncertain| uncertain.at);
-        check_probability(&format!("{rules}.second_opinion.uncertain.at"), at)
+    /// Whether uncertain tokens hold the horizon.
+    pub(crate) fn holds(&self) -> bool {
+        self.uncertain.is_some_and(|uncertain| uncertain.word == OnUncertain::Confirm)
     }
 }

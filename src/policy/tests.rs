@@ -39,7 +39,7 @@ fn watch(rules: &Rules, levels: &str) -> String {
         Some(What::Violation(Action::Stop)) => '!',
         Some(What::Violation(_)) => 'f',
         Some(What::Doubt) => 'd',
-        None if watch.pending(rules.debounce, rules.second_opinion.holds(rules.debounce)) > 0 => '?',
+        None if watch.pending(rules.debounce, rules.second_opinion.holds()) > 0 => '?',
         None => '.',
     };
     levels.chars().map(mark).collect()
@@ -116,7 +116,7 @@ fn nothing_of_a_violation_was_ever_decided() {
 
 fn check_decided(rules: &Rules, code: usize) {
     let looks = ['s', 'c', 'u'].map(|letter| rules.look(&level(letter)));
-    let doubt = rules.second_opinion.holds(rules.debounce);
+    let doubt = rules.second_opinion.holds();
     let mut watch = Watch::default();
     let mut decided = 0;
     for index in 0..10 {

@@ -181,7 +181,7 @@ impl Answer {
             Some(last) if self.end.is_none() && !policy.shadow => {
                 let channel = self.tokens[last].channel;
                 let rules = rules(policy, channel);
-                self.outcome.watch(channel).pending(rules.debounce, rules.second_opinion.holds(rules.debounce))
+                self.outcome.watch(channel).pending(rules.debounce, rules.second_opinion.holds())
             }
             _ => 0,
         }
