@@ -1019,6 +1019,16 @@ qg_status qg_stream_opinions(const struct qg_stream *stream,
                              size_t *count,
                              struct qg_error **error);
 
+/// Gives what one of the opinions of the last update says, in the order of `qg_stream_opinions`. Its categories are those of
+/// the guard that was asked, and what it is judged by are the policy's rules for the channel. It is yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such opinion; QG_ERROR_IN_USE. If the opinion could not be had:
+/// the error for which it could not.
+qg_status qg_stream_opinion_annotation(const struct qg_stream *stream,
+                                       size_t opinion,
+                                       struct qg_annotation **annotation,
+                                       struct qg_error **error);
+
 /// Gives the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
 /// violation of the last update, or for what the last prompt's verdict found. The text is yours to free.
 ///

@@ -81,6 +81,8 @@ package qwenguard
 #cgo nocallback qg_stream_flags
 #cgo noescape qg_stream_opinions
 #cgo nocallback qg_stream_opinions
+#cgo noescape qg_stream_opinion_annotation
+#cgo nocallback qg_stream_opinion_annotation
 #cgo noescape qg_stream_rule
 #cgo nocallback qg_stream_rule
 #cgo noescape qg_stream_flag_rule
@@ -358,6 +360,13 @@ func streamOpinions(stream rawStream, opinions []C.qg_opinion) (int, error) {
 	var failure *C.qg_error
 	status := C.qg_stream_opinions(stream, unsafe.SliceData(opinions), C.size_t(len(opinions)), &count, &failure)
 	return int(count), takeError(status, failure)
+}
+
+func streamOpinionAnnotation(stream rawStream, opinion int) (rawAnnotation, error) {
+	var annotation *C.qg_annotation
+	var failure *C.qg_error
+	status := C.qg_stream_opinion_annotation(stream, C.size_t(opinion), &annotation, &failure)
+	return annotation, takeError(status, failure)
 }
 
 func streamRule(stream rawStream) (string, error) {

@@ -206,6 +206,10 @@ namespace Qwenguard.Native
             StreamHandle stream, qg_opinion* opinions, UIntPtr capacity, UIntPtr* count, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_stream_opinion_annotation(
+            StreamHandle stream, UIntPtr opinion, out IntPtr annotation, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_stream_rule(StreamHandle stream, out IntPtr rule, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]

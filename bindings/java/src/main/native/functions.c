@@ -166,6 +166,11 @@ FUNCTION(jint, streamOpinions)(JNIEnv *env, jobject self, jlong stream, jlong op
     return qg_stream_opinions(POINTER(stream), POINTER(opinions), capacity, POINTER(count), POINTER(error));
 }
 
+FUNCTION(jint, streamOpinionAnnotation)(JNIEnv *env, jobject self, jlong stream, jlong opinion, jlong annotation,
+        jlong error) {
+    return qg_stream_opinion_annotation(POINTER(stream), opinion, POINTER(annotation), POINTER(error));
+}
+
 FUNCTION(jint, streamRule)(JNIEnv *env, jobject self, jlong stream, jlong rule, jlong error) {
     return qg_stream_rule(POINTER(stream), POINTER(rule), POINTER(error));
 }

@@ -116,6 +116,9 @@ abstract class JniFunctions extends Native {
     native int streamOpinions(long stream, long opinions, long capacity, long count, long error);
 
     @Override
+    native int streamOpinionAnnotation(long stream, long opinion, long annotation, long error);
+
+    @Override
     native int streamRule(long stream, long rule, long error);
 
     @Override

@@ -81,6 +81,8 @@ abstract class RawFunctions {
 
     abstract int streamOpinions(long stream, long opinions, long capacity, long count, long error);
 
+    abstract int streamOpinionAnnotation(long stream, long opinion, long annotation, long error);
+
     abstract int streamRule(long stream, long rule, long error);
 
     abstract int streamFlagRule(long stream, long flag, long rule, long error);

@@ -65,6 +65,8 @@ abstract class FfmFunctions extends Native {
             LONG);
     private static final MethodHandle STREAM_OPINIONS = FfmLibrary.find("qg_stream_opinions", INT, LONG, LONG, LONG,
             LONG, LONG);
+    private static final MethodHandle STREAM_OPINION_ANNOTATION = FfmLibrary.find("qg_stream_opinion_annotation", INT,
+            LONG, LONG, LONG, LONG);
     private static final MethodHandle STREAM_RULE = FfmLibrary.find("qg_stream_rule", INT, LONG, LONG, LONG);
     private static final MethodHandle STREAM_FLAG_RULE = FfmLibrary.find("qg_stream_flag_rule", INT, LONG, LONG, LONG,
             LONG);
@@ -424,6 +426,15 @@ abstract class FfmFunctions extends Native {
     int streamOpinions(long stream, long opinions, long capacity, long count, long error) {
         try {
             return (int) STREAM_OPINIONS.invokeExact(stream, opinions, capacity, count, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int streamOpinionAnnotation(long stream, long opinion, long annotation, long error) {
+        try {
+            return (int) STREAM_OPINION_ANNOTATION.invokeExact(stream, opinion, annotation, error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }
