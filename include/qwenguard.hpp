@@ -487,6 +487,8 @@ inline PromptCheck check(const qg_prompt_check &raw) noexcept {
 
 } // namespace detail
 
+class Annotation;
+
 /// One conversation being moderated.
 class Stream {
 public:
@@ -612,6 +614,9 @@ public:
         return detail::result([&](qg_error **error) { return qg_stream_rule(get(), &text, error); },
                               [&] { return detail::text(text); });
     }
+    /// What one of the opinions of the last update says, judged by the policy's rules for its channel. Its categories are those
+    /// of the guard that was asked. Of one that could not be had it is the error for which it could not.
+    Result<Annotation> opinion_annotation(std::size_t opinion) const;
     /// The rule behind one of the flags of the last update.
     Result<std::string> flag_rule(std::size_t flag) const {
         qg_text *text = nullptr;
@@ -762,6 +767,13 @@ private:
     std::string answer_;
     std::optional<AnnotationFinding> finding_;
 };
+
+inline Result<Annotation> Stream::opinion_annotation(std::size_t opinion) const {
+    qg_annotation *annotation = nullptr;
+    return detail::result(
+        [&](qg_error **error) { return qg_stream_opinion_annotation(get(), opinion, &annotation, error); },
+        [&] { return Annotation(annotation); });
+}
 
 /// One call of a stream, for call_all and Queue. It only looks at texts, tokens and what messages say.
 class Call {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use common::{bundle, gen_bundle};
 use qwenguard::{
-    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, EngineConfig,
-    Error, Guard, Message, Opinion, OpinionOutcome, OpinionTrigger, Overflow, Policy, Reply, Risk, SecondOpinionConfig,
-    Stream, Update, policy::Action,
+    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, Error, Guard,
+    Message, Opinion, OpinionOutcome, OpinionTrigger, Policy, Reply, Risk, SecondOpinionConfig, Stream, Update,
+    policy::Action,
 };
 
 const ASK: &str = "How do I clean the kitchen?";
@@ -364,26 +364,29 @@ fn it_gets_the_answer_as_it_was_pushed() {
     }
 }
 
-/// Of an answer that is longer than its context it gets the end.
+/// Of an answer that does not fit its context it gets the end.
 #[test]
 fn long_answers_are_judged_by_their_end() {
     let tiny = Config { cache: CacheConfig { precision: CachePrecision::Fp32, mib: 1 }, ..Config::default() };
     let second = Guard::open_with(gen_bundle("trained-bf16", "int8"), &tiny).unwrap();
-    let context = second.info().context;
-    let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
-    let first = Guard::nano(&Config { engine, ..Config::default() }).unwrap();
-    let guard = first.with_second_opinion(&second).unwrap();
-    let answer = format!("{}{TURNS}", "Walk to the river and tell the baker. ".repeat(context / 8));
-    let told = judged(&mut stream(&guard, LIFT), &answer, 4096);
-    let mut cut = 0;
-    for opinion in told.opinions {
-        let annotation = opinion.annotation.unwrap();
+    let guard = Guard::nano(&Config::default()).unwrap().with_second_opinion(&second).unwrap();
+    let messages = |count: usize| Message::user(format!("{}{ASK}", "Clean the oven while it is warm. ".repeat(count)));
+    let fits = |count: usize| {
+        let conversation = [messages(count), Message::assistant(&TURNS[..150])];
+        second.annotate(&conversation, &AnnotateOptions::default()).is_ok()
+    };
+    let count = (0..256).collect::<Vec<usize>>().partition_point(|count| fits(*count));
+    // All tokens are uncertain, and so many are asked about.
+    let toml = "answer = { debounce = { consecutive = 50 }, second_opinion.uncertain.at = 0.000001 }";
+    let mut stream = guard.stream_with(policy(toml)).unwrap();
+    stream.prompt(&[messages(count)]).unwrap();
+    let told = judged(&mut stream, TURNS, 40);
+    assert!(!told.opinions.is_empty());
+    for opinion in &told.opinions {
+        let annotation = said(opinion);
+        assert!(annotation.is_cut && annotation.judged.start > 0, "{:?}", annotation.judged);
         assert_eq!(annotation.judged.end, opinion.bytes.end);
-        assert_eq!(annotation.is_cut, annotation.judged.start > 0);
-        assert!(annotation.prompt_ids.len() <= context);
-        cut += usize::from(annotation.is_cut);
     }
-    assert!(cut > 0);
 }
 
 #[test]

@@ -51,8 +51,11 @@ fn the_header_is_also_cpp20() {
 fn the_vectors() {
     if have("c++") {
         let vectors = program(root().join("tests/cpp/vectors.cpp"), "vectors", &FLAGS);
-        let said = run(Command::new(vectors).arg(root().join("tests/vectors/vectors.json")));
-        assert!(said.contains(" steps"), "{said}");
+        let file = |name: &str| root().join("tests/vectors").join(name);
+        let mut command = Command::new(vectors);
+        command.arg(file("vectors.json")).arg(file("opinions.json")).arg(root());
+        let said = run(&mut command);
+        assert_eq!(said.matches(" steps").count(), 2, "{said}");
     }
 }
 

@@ -214,6 +214,20 @@ namespace Qwenguard
             return opinions;
         }
 
+        /// <summary>What one of <see cref="GetOpinions"/> says, judged by the policy's rules for its channel. Its categories are
+        /// those of the guard that was asked.</summary>
+        /// <exception cref="QwenguardException">Argument: there is no such opinion. Of an opinion that could not be had, that
+        /// for which it could not.</exception>
+        public Annotation GetOpinionAnnotation(int opinion)
+        {
+            if (opinion < 0)
+                throw new ArgumentOutOfRangeException(nameof(opinion));
+            IntPtr annotation, error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_stream_opinion_annotation(Handle, (UIntPtr)(uint)opinion, out annotation, out error), error);
+            return new Annotation(annotation);
+        }
+
         /// <summary>The rule of the policy that fired, such as "answer.strict: 2 consecutive": for the violation of the last
         /// update, or for what the last prompt's check found.</summary>
         /// <exception cref="QwenguardException">WrongState: the last call that succeeded found nothing.</exception>
