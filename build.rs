@@ -11,8 +11,20 @@ mod capi {
     use std::{env, fs, path::PathBuf};
 
     /// The order of the functions in the header.
-    const SOURCES: [&str; 12] = [
-        "version", "status", "failure", "error", "text", "result", "guard", "stats", "message", "stream", "call",
+    const SOURCES: [&str; 14] = [
+        "version",
+        "status",
+        "failure",
+        "error",
+        "text",
+        "result",
+        "guard",
+        "stats",
+        "message",
+        "stream",
+        "call",
+        "annotation",
+        "annotate",
         "queue",
     ];
     /// The comment that the header begins with.

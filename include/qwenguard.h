@@ -1,5 +1,5 @@
 /*
- * libqwenguard: streaming moderation with Qwen3Guard-Stream.
+ * libqwenguard: moderation with Qwen3Guard-Stream and Qwen3Guard-Gen.
  *
  * A guard model judges a conversation while a language model is still writing. Open a guard once;
  * open a stream for each conversation; give it the prompt, then the answer as it is produced; and
@@ -32,6 +32,9 @@
  *         return 0;
  *     }
  *
+ * Whole conversations that are there already are judged by qg_guard_annotate, with bundles of
+ * Qwen3Guard-Gen, too.
+ *
  * FUNCTIONS that can fail return a qg_status and take, as their last argument, a place for an error
  * object, or NULL if you do not want one. That place need not hold anything before the call;
  * afterwards it holds NULL, or an error that is yours to free with qg_error_free. Arguments come in
@@ -52,10 +55,11 @@
  * fails with QG_ERROR_EXPIRED; what only tells something goes on telling what it did.
  *
  * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_queue,
- * qg_text or qg_error is yours: free it with the function of its name, once. So are the errors in
- * replies. Freeing NULL does nothing. Objects can be freed in any order, a guard before its streams
- * too: each keeps what it needs. What you give is read during the call and not kept. A const pointer
- * that you are given belongs to the object that it was asked of and lives as long as that.
+ * qg_annotation, qg_text or qg_error is yours: free it with the function of its name, once. So are the
+ * errors and annotations in replies, results and completions. Freeing NULL does nothing. Objects can be
+ * freed in any order, a guard before its streams too: each keeps what it needs. What you give is read
+ * during the call and not kept. A const pointer that you are given belongs to the object that it was
+ * asked of and lives as long as that.
  *
  * TEXT is UTF-8, given as pointer and length in bytes, so it may hold NUL characters and need not
  * end with one. NULL is fine where the length is 0. Texts that the library gives do end with a NUL.
@@ -65,14 +69,15 @@
  * const must have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
  * Freeing needs the object for itself: nothing checks that. Calls that compute wait for it: a push
  * takes as long as the model does, together with the pushes of other threads to other streams of
- * the guard. A program that has many streams gives them together to qg_streams_call, or to a queue,
- * which does not wait. There is nothing to start or to shut down.
+ * the guard. A program that has many streams gives them together to qg_streams_call, conversations to
+ * qg_guard_annotate_all, or either to a queue, which does not wait. There is nothing to start or to shut
+ * down.
  *
  * PROCESSES. After fork() guards, streams and queues stay with the parent: in the child every function
  * of them returns QG_ERROR_ENGINE_STOPPED at once, and freeing them does nothing, so that exit() is
- * safe. Errors and texts are memory like any other. The child may open a guard of its own. fork()
- * waits while other threads open guards, 30 seconds at most; a child that was forked in the middle all
- * the same cannot open one. fork() and exec, and posix_spawn, need no care.
+ * safe. Errors, texts and annotations are memory like any other. The child may open a guard of its own.
+ * fork() waits while other threads open guards, 30 seconds at most; a child that was forked in the
+ * middle all the same cannot open one. fork() and exec, and posix_spawn, need no care.
  *
  * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
@@ -224,6 +229,27 @@
 /// The thinking before it.
 #define QG_CHANNEL_THINKING 1
 
+/// A violation was confirmed.
+#define QG_TRIGGER_VIOLATION 0
+
+/// Tokens were uncertain.
+#define QG_TRIGGER_UNCERTAIN 1
+
+/// It found something: the violation stands, or uncertain tokens are one.
+#define QG_OPINION_CONFIRMED 0
+
+/// It found nothing: the violation is lifted.
+#define QG_OPINION_LIFTED 1
+
+/// It found nothing: uncertain tokens do not count any more.
+#define QG_OPINION_CLEARED 2
+
+/// By the policy it changes nothing.
+#define QG_OPINION_REPORTED 3
+
+/// It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it changes nothing.
+#define QG_OPINION_FAILED 4
+
 /// The labels of the model's heads that judge prompts.
 #define QG_HEADS_PROMPT 0
 
@@ -257,8 +283,42 @@
 /// `qg_stream_truncate_tokens`: `length` is how many tokens stay; `data` is not used.
 #define QG_CALL_TRUNCATE_TOKENS 7
 
+/// What the user asks was judged: the last message is the user's. Categories are those of `QG_HEADS_PROMPT`.
+#define QG_MODE_PROMPT 0
+
+/// What is answered was judged: the last message is of any other role. Categories are those of `QG_HEADS_ANSWER`.
+#define QG_MODE_RESPONSE 1
+
+/// Held to the answer's grammar: the model decides where it can say different things, the rest is given. Always gives a
+/// verdict, and probabilities of all decisions.
+#define QG_DECODING_CONSTRAINED 0
+
+/// Held to the grammar, and only the level is decided: one run of the model, without categories and refusal.
+#define QG_DECODING_LABEL_ONLY 1
+
+/// As the official code has it: the likeliest token each time, up to 128 tokens or the end, and what can be read in them.
+/// Slower by far, and without probabilities.
+#define QG_DECODING_FREE 2
+
+/// A conversation that does not fit the model's context is an error.
+#define QG_TEXT_OVERFLOW_REFUSE 0
+
+/// The beginning of its last message is judged: as many of the text's tokens as fit, cut between characters. No other message
+/// is ever cut: if they leave room for fewer than 16 tokens of it, that is QG_ERROR_CONTEXT_FULL.
+#define QG_TEXT_OVERFLOW_HEAD 1
+
+/// The end of its last message is judged.
+#define QG_TEXT_OVERFLOW_TAIL 2
+
+/// All of its last message is judged, in windows that are as long as fits and overlap by a quarter, each after all other
+/// messages. The annotation is that of the gravest window; whether the answer refuses is said by the first one.
+#define QG_TEXT_OVERFLOW_WINDOWS 3
+
 /// For as long as it takes.
 #define QG_NO_TIMEOUT UINT64_MAX
+
+/// The verdict on a whole conversation. It needs no guard any more, and is memory like any other. Yours to free.
+typedef struct qg_annotation qg_annotation;
 
 /// Why a call failed: a status and a message. Yours to free.
 typedef struct qg_error qg_error;
@@ -266,7 +326,7 @@ typedef struct qg_error qg_error;
 /// An opened bundle: heavy, shared, for any number of threads at once.
 typedef struct qg_guard qg_guard;
 
-/// Calls of streams that go on while the program does other things. For any number of threads at once.
+/// Calls of streams, and annotations, that go on while the program does other things. For any number of threads at once.
 typedef struct qg_queue qg_queue;
 
 /// One conversation being moderated: light, one user at a time.
@@ -342,8 +402,21 @@ typedef struct qg_stats {
     uint64_t cache_used_bytes;
     /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
     uint64_t cache_unused_bytes;
+    /// Second opinions that were asked for. Those that are none of the following are still awaited, or their calls were
+    /// cancelled.
+    uint64_t opinions;
+    /// Of those, how many confirmed what was in dispute.
+    uint64_t confirmed_opinions;
+    /// How many lifted a violation or cleared what was uncertain.
+    uint64_t lifted_opinions;
+    /// How many were only reported.
+    uint64_t reported_opinions;
+    /// How many could not be had.
+    uint64_t failed_opinions;
+    /// Time of all second opinions, each from when it was asked for, in seconds.
+    double opinion_seconds;
     /// 0.
-    uint64_t reserved[9];
+    uint64_t reserved[3];
 } qg_stats;
 
 /// A message of a conversation.
@@ -451,8 +524,10 @@ typedef struct qg_update {
     /// token confirmed. The tokens judged now take their place, if the answer still has as many. Where nothing is void
     /// this is how many tokens the answer had before the call, those that are not judged included.
     uint64_t void_from;
+    /// How many second opinions were asked for: `qg_stream_opinions` copies them.
+    uint64_t opinion_count;
     /// 0.
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 } qg_update;
 
 /// One judged token of an answer.
@@ -475,6 +550,33 @@ typedef struct qg_token_verdict {
     /// What the model says about the answer up to here. Categories are those of `QG_HEADS_ANSWER`.
     struct qg_verdict verdict;
 } qg_token_verdict;
+
+/// A second opinion on an answer, of the guard that `second_opinion` names in the configuration. Bytes and tokens count from
+/// the start of the answer, tags and thinking included.
+typedef struct qg_opinion {
+    /// Why it was asked for: `QG_TRIGGER_`.
+    int32_t trigger;
+    /// What came of it: `QG_OPINION_`.
+    int32_t outcome;
+    /// Whether what is in dispute is in the thinking: `QG_CHANNEL_`.
+    int32_t channel;
+    /// The level that it says: `QG_RISK_`. 0 if it failed.
+    int32_t risk;
+    /// Probability of each level, 0 to 1, by its `QG_RISK_` number. They sum to 1. All 0 if it failed.
+    float risk_probabilities[3];
+    /// 1 if it could be had; else 0, and its outcome is `QG_OPINION_FAILED`.
+    uint32_t is_annotated;
+    /// Where the first token in dispute begins, in bytes.
+    uint64_t byte_start;
+    /// Where the last one ends. The opinion is about all of the answer up to there, whole characters only.
+    uint64_t byte_end;
+    /// The first token in dispute.
+    uint64_t first_token;
+    /// The last one, which brought it about.
+    uint64_t confirming_token;
+    /// 0.
+    uint64_t reserved[3];
+} qg_opinion;
 
 /// One call of a stream.
 typedef struct qg_call {
@@ -504,14 +606,117 @@ typedef struct qg_reply {
     struct qg_update update;
 } qg_reply;
 
+/// What a policy makes of an annotation.
+typedef struct qg_judgement {
+    /// What is to be done: `QG_DECISION_`.
+    int32_t decision;
+    /// 1 if a rule of the policy applies, else 0 and the four fields that follow are 0.
+    uint32_t has_finding;
+    /// What is to be done about it: `QG_ACTION_FLAG` or `QG_ACTION_STOP`.
+    int32_t action;
+    /// The level that it counts as: `QG_RISK_`.
+    int32_t risk;
+    /// Index of the category whose rule applies, or that is named, as in `qg_annotation_info`; -1 if none is known.
+    int32_t category;
+    /// Probability of the level, 0 to 1.
+    float probability;
+    /// 0.
+    uint64_t reserved[2];
+} qg_judgement;
+
+/// What an annotation says, but for its texts.
+typedef struct qg_annotation_info {
+    /// What was judged: `QG_MODE_`.
+    int32_t mode;
+    /// The level: `QG_RISK_`. Of equally probable ones it is the gravest.
+    int32_t risk;
+    /// 1 if `risk_probabilities` say something, else 0 and they are all 0, as with `QG_DECODING_FREE`.
+    uint32_t has_risk_probabilities;
+    /// Probability of each level, 0 to 1, by its `QG_RISK_` number. They sum to 1.
+    float risk_probabilities[3];
+    /// 1 if all lines of the answer could be read. It is 0 with `QG_DECODING_FREE` only: a level that is missing counts as
+    /// the gravest.
+    uint32_t parsed;
+    /// Whether the answer refuses: 1 or 0; -1 where that is not known, as for prompts.
+    int32_t refusal;
+    /// 1 if `refusal_probability` says something, else 0 and that is 0.
+    uint32_t has_refusal_probability;
+    /// The probability that the answer refuses, 0 to 1.
+    float refusal_probability;
+    /// How many categories are named.
+    uint32_t category_count;
+    /// Indices of the categories that are named, in the order in which the model names them. Their names are
+    /// `qg_annotation_category_name`'s. Those from `category_count` on are 0.
+    uint32_t categories[16];
+    /// 1 if `category_probabilities` say something, else 0 and they are all 0, as where the level is `QG_RISK_SAFE` or
+    /// categories are not decided.
+    uint32_t has_category_probabilities;
+    /// How many categories there are to name.
+    uint32_t mode_category_count;
+    /// Probability of each category of being named first, 0 to 1, by its index. With `none_probability` they sum to 1. Those
+    /// from `mode_category_count` on are 0.
+    float category_probabilities[16];
+    /// Probability that no category is named, 0 to 1. 0 of a bundle of the variant stream, which always names one.
+    float none_probability;
+    /// 1 if only a part of the last message was judged: see `QG_TEXT_OVERFLOW_`.
+    uint32_t is_cut;
+    /// How many windows of it were judged: 1, but for `QG_TEXT_OVERFLOW_WINDOWS`.
+    uint32_t windows;
+    /// Where the bytes of the last message's content begin that were judged.
+    uint64_t judged_start;
+    /// Where they end.
+    uint64_t judged_end;
+    /// How many tokens the model writes its answer to: those of the rendered conversation. 0 if it writes nothing.
+    uint64_t id_count;
+    /// What the policy of the guard makes of it.
+    struct qg_judgement judgement;
+    /// 0.
+    uint64_t reserved[6];
+} qg_annotation_info;
+
+/// How conversations are annotated. Fill it with zeros, which are the defaults, and its size; then set what you want
+/// differently.
+typedef struct qg_annotate_options {
+    /// sizeof(qg_annotate_options). It tells which version of this struct the program was built with.
+    uint32_t struct_size;
+    /// How the verdict is had of a model that writes it: `QG_DECODING_`. It means nothing to a bundle of the variant stream.
+    uint32_t decoding;
+    /// What happens to a conversation that does not fit the model's context: `QG_TEXT_OVERFLOW_`.
+    uint32_t overflow;
+    /// 0.
+    uint32_t reserved;
+} qg_annotate_options;
+
+/// A conversation to judge.
+typedef struct qg_conversation {
+    /// The messages. NULL is fine if there are none.
+    const struct qg_message *messages;
+    /// How many there are.
+    size_t message_count;
+} qg_conversation;
+
+/// What came of one of many conversations.
+typedef struct qg_annotation_result {
+    /// How it ended.
+    qg_status status;
+    /// 0.
+    uint32_t reserved;
+    /// Why it failed: yours to free. NULL if it did not.
+    struct qg_error *error;
+    /// The annotation: yours to free. NULL if it failed.
+    struct qg_annotation *annotation;
+} qg_annotation_result;
+
 /// A call that is done.
 typedef struct qg_completion {
     /// What the call was submitted with.
     uint64_t tag;
-    /// The stream that was submitted, which is free for its next call.
+    /// The stream that was submitted, which is free for its next call. NULL for an annotation.
     struct qg_stream *stream;
-    /// What the call answers.
+    /// What the call answers; of an annotation the status and the error, and all else is 0.
     struct qg_reply reply;
+    /// The annotation that was submitted: yours to free. NULL for a call of a stream, and for an annotation that failed.
+    struct qg_annotation *annotation;
 } qg_completion;
 
 #ifdef __cplusplus
@@ -804,6 +1009,26 @@ qg_status qg_stream_flags(const struct qg_stream *stream,
                           size_t *count,
                           struct qg_error **error);
 
+/// Copies the second opinions that the last update asked for, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.opinion_count`. `opinions` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+qg_status qg_stream_opinions(const struct qg_stream *stream,
+                             struct qg_opinion *opinions,
+                             size_t capacity,
+                             size_t *count,
+                             struct qg_error **error);
+
+/// Gives what one of the opinions of the last update says, in the order of `qg_stream_opinions`. Its categories are those of
+/// the guard that was asked, and what it is judged by are the policy's rules for the channel. It is yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such opinion; QG_ERROR_IN_USE. If the opinion could not be had:
+/// the error for which it could not.
+qg_status qg_stream_opinion_annotation(const struct qg_stream *stream,
+                                       size_t opinion,
+                                       struct qg_annotation **annotation,
+                                       struct qg_error **error);
+
 /// Gives the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
 /// violation of the last update, or for what the last prompt's verdict found. The text is yours to free.
 ///
@@ -833,12 +1058,115 @@ qg_status qg_streams_call(const struct qg_call *calls,
                           struct qg_reply *replies,
                           struct qg_error **error);
 
+/// Frees an annotation. NULL is fine.
+void qg_annotation_free(struct qg_annotation *annotation);
+
+/// Tells what an annotation says, but for its texts.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_annotation_get(const struct qg_annotation *annotation,
+                            struct qg_annotation_info *info,
+                            struct qg_error **error);
+
+/// Gives the name of a category, exactly as the checkpoint spells it: UTF-8 that ends with a NUL. It lives as long as the
+/// annotation. `category` is an index as `qg_annotation_info` has it, below its `mode_category_count`: the same as
+/// `qg_guard_category_name`'s.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such category.
+qg_status qg_annotation_category_name(const struct qg_annotation *annotation,
+                                      uint32_t category,
+                                      const char **name,
+                                      struct qg_error **error);
+
+/// Gives what the model writes: empty if it writes nothing, as one of the variant stream. The text is yours to free.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_annotation_answer(const struct qg_annotation *annotation,
+                               struct qg_text **answer,
+                               struct qg_error **error);
+
+/// Gives an annotation as a JSON object: the line that `qwenguard annotate` writes, without an `id`. The text is yours to
+/// free.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_annotation_json(const struct qg_annotation *annotation,
+                             struct qg_text **json,
+                             struct qg_error **error);
+
+/// Tells what another policy makes of an annotation, without the model: a TOML document (UTF-8) as `qg_stream_open` takes it.
+/// The rules for prompts or those for answers apply, by the mode. A length of 0 means the policy of the guard.
+///
+/// `*rule` becomes the rule that applies, by the names of its settings, such as "answer.strict": yours to free, NULL if none
+/// applies. `rule` may be NULL if that is not wanted.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the policy is not UTF-8; QG_ERROR_CONFIG if it is wrong or names a category
+/// that the model does not have.
+qg_status qg_annotation_judge(const struct qg_annotation *annotation,
+                              const char *policy,
+                              size_t policy_length,
+                              struct qg_judgement *judgement,
+                              struct qg_text **rule,
+                              struct qg_error **error);
+
+/// Gives the reward of a response for reinforcement learning, by a rule: a TOML document (UTF-8) with `form` ("guard" or
+/// "hybrid"), `controversial_is_safe`, `safe`, `not_safe`, `not_safe_cap` and `refusal_cap`. A length of 0 means the defaults:
+/// 1 if the response is safe, 0 if not.
+///
+/// `annotation` is that of the response. `thinking` is that of its thinking, judged as a response of its own, or NULL: the
+/// response is safe if both say so. `helpfulness` is the score of a reward model, which the form "guard" has no use for.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_CONFIG if the rule is wrong; QG_ERROR_ARGUMENT if it is not UTF-8, an annotation is of a
+/// prompt, the score is needed and is no finite number, or it matters whether the response refuses and that is not known.
+qg_status qg_annotation_reward(const struct qg_annotation *annotation,
+                               const struct qg_annotation *thinking,
+                               const char *rule,
+                               size_t rule_length,
+                               double helpfulness,
+                               double *reward,
+                               struct qg_error **error);
+
+/// Judges a whole conversation, and gives an annotation that is yours to free: of what is asked, if the last message is the
+/// user's, else of what is answered. It is for texts that are there already; what is being written a stream judges.
+/// `options` may be NULL: the defaults.
+///
+/// A bundle of the variant gen writes its verdict. The conversation is rendered by the checkpoint's own template, as it is.
+/// All callers' conversations are computed together, and what they begin with in common once.
+///
+/// A bundle of the variant stream judges the last message of the user, or every token of the answer: the annotation is the
+/// worst that two tokens in a row agree on. Refusals are not known then.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text is not UTF-8, or a size or `reserved` of the options is
+/// wrong; QG_ERROR_CONVERSATION if there is no message, or the template refuses one or leaves out a part of it: the message
+/// names its role and its index, counted from 0; of a bundle of the variant stream also if there is nothing to judge;
+/// QG_ERROR_CONTEXT_FULL if conversation and answer do not fit the model's context; those of the engine.
+qg_status qg_guard_annotate(const struct qg_guard *guard,
+                            const struct qg_message *messages,
+                            size_t message_count,
+                            const struct qg_annotate_options *options,
+                            struct qg_annotation **annotation,
+                            struct qg_error **error);
+
+/// Judges many conversations together, each as `qg_guard_annotate` does, and waits for all of them. That is much faster than
+/// one after the other. Those that begin alike share more of the computation if they are close to each other.
+///
+/// `results` is an array with room for as many as there are conversations, and in their order. One that fails leaves the
+/// others alone: `qg_annotation_result.status` tells. Errors and annotations are yours to free.
+///
+/// Errors: QG_ERROR_NULL for `guard` or an array of some length; QG_ERROR_ENUM or QG_ERROR_ARGUMENT for the options;
+/// QG_ERROR_OUT_OF_MEMORY; QG_ERROR_ENGINE_STOPPED after a fork. Everything else is the error of a conversation.
+qg_status qg_guard_annotate_all(const struct qg_guard *guard,
+                                const struct qg_conversation *conversations,
+                                size_t conversation_count,
+                                const struct qg_annotate_options *options,
+                                struct qg_annotation_result *results,
+                                struct qg_error **error);
+
 /// Makes an empty queue, which is yours to free. One queue can serve all streams of all guards.
 ///
 /// Errors: QG_ERROR_NULL.
 qg_status qg_queue_open(struct qg_queue **queue, struct qg_error **error);
 
-/// Frees a queue. NULL is fine. Calls in it are cancelled, and their streams can be used again. No thread may be in a
+/// Frees a queue. NULL is fine. Calls and annotations in it are cancelled, and streams can be used again. No thread may be in a
 /// function of the queue.
 void qg_queue_free(struct qg_queue *queue);
 
@@ -860,9 +1188,29 @@ qg_status qg_queue_submit(const struct qg_queue *queue,
                           uint64_t timeout_ms,
                           struct qg_error **error);
 
+/// Begins to judge a whole conversation, as `qg_guard_annotate` does. It is done when the queue gives it back: with
+/// `qg_completion.annotation`, or with an error of its own in the reply. `tag` and `timeout_ms` are as with
+/// `qg_queue_submit`, and so is `qg_queue_cancel`. The guard may be freed meanwhile.
+///
+/// The conversation is rendered and tokenized here, in your thread, up to what fits the model's context: about 5 ms for each
+/// 1,000 tokens. The rest of the work is not yours.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text is not UTF-8, or a size or `reserved` of the options is
+/// wrong; QG_ERROR_CONTEXT_FULL if there are more messages than tokens in the context or their texts have more than 16 MiB
+/// and cannot fit it; QG_ERROR_OUT_OF_MEMORY. Everything else is the error of the annotation.
+qg_status qg_queue_annotate(const struct qg_queue *queue,
+                            const struct qg_guard *guard,
+                            const struct qg_message *messages,
+                            size_t message_count,
+                            const struct qg_annotate_options *options,
+                            uint64_t tag,
+                            uint64_t timeout_ms,
+                            struct qg_error **error);
+
 /// Waits up to `timeout_ms` milliseconds for a call that is done, then takes all that are, as many as `capacity` allows.
 /// `*count` becomes how many: 0 if the time passed. A timeout of 0 only looks; with QG_NO_TIMEOUT it waits even while the
-/// queue is empty, for what another thread may submit. Errors of calls are in their replies and yours to free.
+/// queue is empty, for what another thread may submit. Errors of calls are in their replies; they and annotations are yours to
+/// free.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `capacity` is 0.
 qg_status qg_queue_wait(const struct qg_queue *queue,

@@ -6,8 +6,12 @@
  *     stream.prompt({qwenguard::Message::user("How do I clean the kitchen?")});
  *     qwenguard::Update update = stream.push_text("Wipe the counters.");
  *
+ * Whole conversations are judged by Guard::annotate, with bundles of Qwen3Guard-Gen, too:
+ *
+ *     qwenguard::Annotation said = guard.annotate({qwenguard::Message::user("How do I clean the kitchen?")});
+ *
  * Guard, Stream and Queue own what they hold, can be moved and not copied, and may be destroyed in any order. One that was
- * moved from fails with Status::Null. A Guard or a Queue is for any number of threads at once, a Stream for one at a time:
+ * moved from fails with Status::Null. An Annotation is a value. A Guard or a Queue is for any number of threads at once, a Stream for one at a time:
  * member functions that are const follow the rule of qwenguard.h for pointers to const.
  *
  * Errors are exceptions of type qwenguard::Error. Where QWENGUARD_NO_EXCEPTIONS is defined, which needs no support for
@@ -25,6 +29,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
@@ -95,8 +100,38 @@ enum class Action : std::int32_t { Ignore = QG_ACTION_IGNORE, Flag = QG_ACTION_F
 /// What an answer says, or the thinking before it.
 enum class Channel : std::int32_t { Answer = QG_CHANNEL_ANSWER, Thinking = QG_CHANNEL_THINKING };
 
+/// Why a second opinion was asked for.
+enum class OpinionTrigger : std::int32_t { Violation = QG_TRIGGER_VIOLATION, Uncertain = QG_TRIGGER_UNCERTAIN };
+
+/// What came of a second opinion.
+enum class OpinionOutcome : std::int32_t {
+    Confirmed = QG_OPINION_CONFIRMED,
+    Lifted = QG_OPINION_LIFTED,
+    Cleared = QG_OPINION_CLEARED,
+    Reported = QG_OPINION_REPORTED,
+    Failed = QG_OPINION_FAILED,
+};
+
 /// The model's heads that judge prompts, or answers.
 enum class Heads : std::uint32_t { Prompt = QG_HEADS_PROMPT, Answer = QG_HEADS_ANSWER };
+
+/// What of a conversation was judged: what the user asks, or what is answered.
+enum class AnnotationMode : std::int32_t { Prompt = QG_MODE_PROMPT, Response = QG_MODE_RESPONSE };
+
+/// How a verdict on a whole conversation is had of a model that writes it: see `QG_DECODING_CONSTRAINED`.
+enum class Decoding : std::uint32_t {
+    Constrained = QG_DECODING_CONSTRAINED,
+    LabelOnly = QG_DECODING_LABEL_ONLY,
+    Free = QG_DECODING_FREE,
+};
+
+/// What happens to a conversation that does not fit the model's context: see `QG_TEXT_OVERFLOW_REFUSE`.
+enum class TextOverflow : std::uint32_t {
+    Refuse = QG_TEXT_OVERFLOW_REFUSE,
+    Head = QG_TEXT_OVERFLOW_HEAD,
+    Tail = QG_TEXT_OVERFLOW_TAIL,
+    Windows = QG_TEXT_OVERFLOW_WINDOWS,
+};
 
 /// Why a call failed.
 #ifdef QWENGUARD_NO_EXCEPTIONS
@@ -228,6 +263,21 @@ struct Violation {
     std::size_t confirming_token;
 };
 
+/// A second opinion on an answer: see `qg_opinion`.
+struct Opinion {
+    OpinionTrigger trigger;
+    OpinionOutcome outcome;
+    Channel channel;
+    /// The level that it says. Nothing if it failed.
+    std::optional<Risk> risk;
+    /// Probability of each level, 0 to 1, by its Risk. All 0 if it failed.
+    std::array<float, 3> risk_probabilities;
+    /// What is in dispute. It is about all of the answer up to the end of that.
+    Bytes bytes;
+    std::size_t first_token;
+    std::size_t confirming_token;
+};
+
 /// The result of a push: see `qg_update`.
 struct Update {
     Decision decision;
@@ -246,6 +296,8 @@ struct Update {
     std::optional<Violation> violation;
     /// From which token on, by TokenVerdict::index, what was said earlier is void: see `qg_update`.
     std::size_t void_from;
+    /// How many second opinions were asked for: Stream::opinions.
+    std::size_t opinion_count;
 };
 
 /// One judged token of an answer.
@@ -276,6 +328,30 @@ struct Message {
     static Message system(std::string_view content) noexcept { return {"system", content}; }
     static Message user(std::string_view content) noexcept { return {"user", content}; }
     static Message assistant(std::string_view content) noexcept { return {"assistant", content}; }
+};
+
+/// How conversations are annotated.
+struct AnnotateOptions {
+    Decoding decoding = Decoding::Constrained;
+    TextOverflow overflow = TextOverflow::Refuse;
+};
+
+/// What a policy found in an annotation.
+struct AnnotationFinding {
+    Action action;
+    /// The level that it counts as.
+    Risk risk;
+    /// The category whose rule applies, or that is named; none if none is known.
+    std::optional<std::string> category;
+    float probability;
+    /// The rule, by the names of its settings, such as "answer.strict".
+    std::string rule;
+};
+
+/// What a policy makes of an annotation.
+struct Judgement {
+    Decision decision;
+    std::optional<AnnotationFinding> finding;
 };
 
 /// How a guard is opened. 0 and empty: as the configuration says, else the default.
@@ -314,6 +390,7 @@ struct Free {
     void operator()(qg_guard *guard) const noexcept { qg_guard_free(guard); }
     void operator()(qg_stream *stream) const noexcept { qg_stream_free(stream); }
     void operator()(qg_queue *queue) const noexcept { qg_queue_free(queue); }
+    void operator()(qg_annotation *annotation) const noexcept { qg_annotation_free(annotation); }
     void operator()(qg_text *text) const noexcept { qg_text_free(text); }
     void operator()(qg_error *error) const noexcept { qg_error_free(error); }
 };
@@ -344,6 +421,11 @@ inline std::vector<qg_message> messages(Span<const Message> messages) {
     for (const Message &message : messages)
         raw.push_back({message.role.data(), message.role.size(), message.content.data(), message.content.size()});
     return raw;
+}
+
+inline qg_annotate_options options(const AnnotateOptions &options) noexcept {
+    return {sizeof(qg_annotate_options), static_cast<std::uint32_t>(options.decoding),
+            static_cast<std::uint32_t>(options.overflow), 0};
 }
 
 inline std::vector<std::uint32_t> ids(Span<const TextToken> tokens) {
@@ -380,7 +462,19 @@ inline Update update(const qg_update &raw) noexcept {
             static_cast<std::size_t>(raw.token_count),
             static_cast<std::size_t>(raw.flag_count),
             raw.has_violation ? std::optional(violation(raw.violation)) : std::nullopt,
-            static_cast<std::size_t>(raw.void_from)};
+            static_cast<std::size_t>(raw.void_from),
+            static_cast<std::size_t>(raw.opinion_count)};
+}
+
+inline Opinion opinion(const qg_opinion &raw) noexcept {
+    return {static_cast<OpinionTrigger>(raw.trigger),
+            static_cast<OpinionOutcome>(raw.outcome),
+            static_cast<Channel>(raw.channel),
+            raw.is_annotated ? std::optional(static_cast<Risk>(raw.risk)) : std::nullopt,
+            {raw.risk_probabilities[0], raw.risk_probabilities[1], raw.risk_probabilities[2]},
+            {static_cast<std::size_t>(raw.byte_start), static_cast<std::size_t>(raw.byte_end)},
+            static_cast<std::size_t>(raw.first_token),
+            static_cast<std::size_t>(raw.confirming_token)};
 }
 
 inline PromptCheck check(const qg_prompt_check &raw) noexcept {
@@ -392,6 +486,8 @@ inline PromptCheck check(const qg_prompt_check &raw) noexcept {
 }
 
 } // namespace detail
+
+class Annotation;
 
 /// One conversation being moderated.
 class Stream {
@@ -492,12 +588,35 @@ public:
                 return flags;
             });
     }
+    /// The second opinions that the last update asked for.
+    Result<std::vector<Opinion>> opinions() const {
+        std::vector<qg_opinion> raw;
+        std::size_t count = 0;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status = qg_stream_opinions(get(), nullptr, 0, &count, error);
+                if (status == QG_OK && count > 0) {
+                    raw.resize(count);
+                    status = qg_stream_opinions(get(), raw.data(), count, &count, error);
+                }
+                return status;
+            },
+            [&] {
+                std::vector<Opinion> opinions;
+                for (const qg_opinion &opinion : raw)
+                    opinions.push_back(detail::opinion(opinion));
+                return opinions;
+            });
+    }
     /// The rule behind the violation of the last update, or behind what the last prompt's verdict found.
     Result<std::string> rule() const {
         qg_text *text = nullptr;
         return detail::result([&](qg_error **error) { return qg_stream_rule(get(), &text, error); },
                               [&] { return detail::text(text); });
     }
+    /// What one of the opinions of the last update says, judged by the policy's rules for its channel. Its categories are those
+    /// of the guard that was asked. Of one that could not be had it is the error for which it could not.
+    Result<Annotation> opinion_annotation(std::size_t opinion) const;
     /// The rule behind one of the flags of the last update.
     Result<std::string> flag_rule(std::size_t flag) const {
         qg_text *text = nullptr;
@@ -523,6 +642,138 @@ private:
     std::vector<qg_token_verdict> raw_tokens_;
     std::vector<TokenVerdict> tokens_;
 };
+
+/// The verdict on a whole conversation: a value, which needs no guard any more.
+class Annotation {
+public:
+    /// Takes an annotation of the C functions over.
+    explicit Annotation(qg_annotation *raw) : raw_(raw, detail::Free()) {
+        qg_text *answer = nullptr;
+        if (qg_annotation_get(raw, &info_, nullptr) != QG_OK)
+            return;
+        for (std::uint32_t index = 0; index < info_.mode_category_count; index++)
+            names_.push_back(name(index));
+        if (qg_annotation_answer(raw, &answer, nullptr) == QG_OK)
+            answer_ = detail::text(answer);
+        qg_judgement judged;
+        qg_text *rule = nullptr;
+        if (qg_annotation_judge(raw, nullptr, 0, &judged, &rule, nullptr) == QG_OK)
+            finding_ = judgement(judged, rule).finding;
+    }
+    /// For the C functions. It stays this object's.
+    const qg_annotation *get() const noexcept { return raw_.get(); }
+
+    AnnotationMode mode() const noexcept { return static_cast<AnnotationMode>(info_.mode); }
+    /// The level; of equally probable ones the gravest.
+    Risk risk() const noexcept { return static_cast<Risk>(info_.risk); }
+    /// Of a level; none with Decoding::Free.
+    std::optional<float> probability(Risk risk) const noexcept {
+        if (!info_.has_risk_probabilities)
+            return std::nullopt;
+        return info_.risk_probabilities[static_cast<std::size_t>(risk)];
+    }
+    /// The categories that are named, in the order in which the model names them.
+    std::vector<std::string> categories() const {
+        std::vector<std::string> named;
+        for (std::uint32_t index = 0; index < info_.category_count; index++)
+            named.push_back(names_.at(info_.categories[index]));
+        return named;
+    }
+    /// All categories of the mode, by index.
+    const std::vector<std::string> &category_names() const noexcept { return names_; }
+    /// Of each category of being named first, by index; empty where that was not decided, as where the level is Safe. With
+    /// none_probability() they sum to 1. The view is as long as the annotation.
+    Span<const float> category_probabilities() const noexcept {
+        return {info_.category_probabilities, info_.has_category_probabilities ? info_.mode_category_count : 0};
+    }
+    /// That no category is named. 0 where that was not decided.
+    float none_probability() const noexcept { return info_.none_probability; }
+    /// Whether the answer refuses; none where that is not known, as for prompts.
+    std::optional<bool> refusal() const noexcept {
+        return info_.refusal < 0 ? std::nullopt : std::optional(info_.refusal == 1);
+    }
+    /// Of refusing; none where that was not decided.
+    std::optional<float> refusal_probability() const noexcept {
+        return info_.has_refusal_probability ? std::optional(info_.refusal_probability) : std::nullopt;
+    }
+    /// Whether all lines of the answer could be read. False with Decoding::Free only.
+    bool parsed() const noexcept { return info_.parsed == 1; }
+    /// What the model writes; empty if it writes nothing.
+    const std::string &answer() const noexcept { return answer_; }
+    /// Which bytes of the last message were judged.
+    Bytes judged() const noexcept {
+        return {static_cast<std::size_t>(info_.judged_start), static_cast<std::size_t>(info_.judged_end)};
+    }
+    /// Whether that is a part of it only: see TextOverflow.
+    bool is_cut() const noexcept { return info_.is_cut == 1; }
+    /// How many windows of it were judged.
+    std::size_t windows() const noexcept { return info_.windows; }
+    /// How many tokens the model writes its answer to.
+    std::size_t id_count() const noexcept { return static_cast<std::size_t>(info_.id_count); }
+    /// What the policy of the guard makes of it.
+    Decision decision() const noexcept { return static_cast<Decision>(info_.judgement.decision); }
+    const std::optional<AnnotationFinding> &finding() const noexcept { return finding_; }
+
+    /// The line of `qwenguard annotate`, without an id.
+    Result<std::string> json() const {
+        qg_text *json = nullptr;
+        return detail::result([&](qg_error **error) { return qg_annotation_json(get(), &json, error); },
+                              [&] { return detail::text(json); });
+    }
+    /// What another policy makes of it, a TOML document, without the model. An empty one means the guard's.
+    Result<Judgement> judge(std::string_view policy_toml) const {
+        qg_judgement judged;
+        qg_text *rule = nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_annotation_judge(get(), policy_toml.data(), policy_toml.size(), &judged, &rule, error);
+            },
+            [&] { return judgement(judged, rule); });
+    }
+    /// The reward of a response, by a rule: a TOML document, of which an empty one means the defaults. `helpfulness` is the
+    /// score of a reward model. See `qg_annotation_reward`.
+    Result<double> reward(std::string_view rule_toml = {}, double helpfulness = 0,
+                          const Annotation *thinking = nullptr) const {
+        double reward = 0;
+        const qg_annotation *before = thinking ? thinking->get() : nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_annotation_reward(get(), before, rule_toml.data(), rule_toml.size(), helpfulness, &reward, error);
+            },
+            [&] { return reward; });
+    }
+
+private:
+    std::string name(std::uint32_t category) const {
+        const char *name = nullptr;
+        return qg_annotation_category_name(get(), category, &name, nullptr) == QG_OK ? name : "";
+    }
+    Judgement judgement(const qg_judgement &raw, qg_text *rule_text) const {
+        std::string rule = detail::text(rule_text);
+        std::optional<AnnotationFinding> finding;
+        if (raw.has_finding) {
+            std::optional<std::string> category;
+            if (raw.category >= 0)
+                category = names_.at(static_cast<std::size_t>(raw.category));
+            finding = AnnotationFinding{static_cast<Action>(raw.action), static_cast<Risk>(raw.risk), std::move(category),
+                                        raw.probability, std::move(rule)};
+        }
+        return {static_cast<Decision>(raw.decision), std::move(finding)};
+    }
+
+    std::shared_ptr<qg_annotation> raw_;
+    qg_annotation_info info_ = {};
+    std::vector<std::string> names_;
+    std::string answer_;
+    std::optional<AnnotationFinding> finding_;
+};
+
+inline Result<Annotation> Stream::opinion_annotation(std::size_t opinion) const {
+    qg_annotation *annotation = nullptr;
+    return detail::result(
+        [&](qg_error **error) { return qg_stream_opinion_annotation(get(), opinion, &annotation, error); },
+        [&] { return Annotation(annotation); });
+}
 
 /// One call of a stream, for call_all and Queue. It only looks at texts, tokens and what messages say.
 class Call {
@@ -572,16 +823,20 @@ private:
     std::vector<std::uint32_t> ids_;
 };
 
-/// What a call answers. It fails as the call did, or with Status::WrongState if the call answers otherwise.
+/// What a call or an annotation answers. It fails as that did, or with Status::WrongState if it answers otherwise.
 class Reply {
 public:
-    /// Takes the error of the C functions over.
-    explicit Reply(const qg_reply &raw) : raw_(raw) {
+    /// Takes the error and the annotation of the C functions over.
+    explicit Reply(const qg_reply &raw, qg_annotation *annotation = nullptr) : raw_(raw) {
+        if (annotation)
+            annotation_ = Annotation(annotation);
         const detail::Owned<qg_error> error(raw.error);
         if (error)
             message_ = qg_error_message(raw.error);
         raw_.error = nullptr;
     }
+    /// As above.
+    explicit Reply(const qg_annotation_result &raw) : Reply(of(raw), raw.annotation) {}
     Status status() const noexcept { return static_cast<Status>(raw_.status); }
     /// Why it failed; empty if it did not.
     const std::string &message() const noexcept { return message_; }
@@ -591,15 +846,29 @@ public:
             return detail::failed<PromptCheck>(error());
         return detail::check(raw_.check);
     }
-    /// To all other calls.
+    /// To all other calls of a stream.
     Result<Update> update() const {
         if (!answers(0))
             return detail::failed<Update>(error());
         return detail::update(raw_.update);
     }
+    /// Of Guard::annotate_all and Queue::annotate.
+    Result<Annotation> annotation() const {
+        if (!annotation_)
+            return detail::failed<Annotation>(error());
+        return *annotation_;
+    }
 
 private:
-    bool answers(std::uint32_t is_check) const noexcept { return raw_.status == QG_OK && raw_.is_check == is_check; }
+    static qg_reply of(const qg_annotation_result &result) noexcept {
+        qg_reply raw = {};
+        raw.status = result.status;
+        raw.error = result.error;
+        return raw;
+    }
+    bool answers(std::uint32_t is_check) const noexcept {
+        return raw_.status == QG_OK && raw_.is_check == is_check && !annotation_;
+    }
     Error error() const {
         return raw_.status == QG_OK ? Error(Status::WrongState, "the call has another kind of answer")
                                     : Error(status(), message_);
@@ -607,6 +876,7 @@ private:
 
     qg_reply raw_;
     std::string message_;
+    std::optional<Annotation> annotation_;
 };
 
 /// Makes a call of each of many streams, which the model takes together, and waits for all of them. Replies are in the
@@ -626,12 +896,14 @@ inline Result<std::vector<Reply>> call_all(Span<const Call> calls) {
 struct Completion {
     /// What the call was submitted with.
     std::uint64_t tag;
-    /// Stream::get() of the stream, which is free for its next call.
+    /// Stream::get() of the stream, which is free for its next call. NULL for an annotation.
     qg_stream *stream;
     Reply reply;
 };
 
-/// Calls of streams that go on while the program does other things.
+class Guard;
+
+/// Calls of streams, and annotations, that go on while the program does other things.
 class Queue {
 public:
     /// For as long as it takes.
@@ -656,6 +928,15 @@ public:
             [&](qg_error **error) { return qg_queue_submit(get(), &raw, tag, milliseconds(timeout), error); },
             [] { return std::monostate(); });
     }
+    /// Begins to annotate a conversation, as Guard::annotate does: it comes back with Reply::annotation.
+    Result<std::monostate> annotate(const Guard &guard, Span<const Message> messages, std::uint64_t tag,
+                                    const AnnotateOptions &options = {},
+                                    std::chrono::milliseconds timeout = forever) const;
+    Result<std::monostate> annotate(const Guard &guard, std::initializer_list<Message> messages, std::uint64_t tag,
+                                    const AnnotateOptions &options = {},
+                                    std::chrono::milliseconds timeout = forever) const {
+        return annotate(guard, Span<const Message>(messages.begin(), messages.size()), tag, options, timeout);
+    }
     /// Waits for a call that is done, then takes all that are, but no more than `capacity`. None if the time passed.
     Result<std::vector<Completion>> wait(std::chrono::milliseconds timeout, std::size_t capacity = 64) const {
         std::vector<qg_completion> raw(capacity);
@@ -668,7 +949,8 @@ public:
                 std::vector<Completion> done;
                 done.reserve(count);
                 for (std::size_t index = 0; index < count; index++)
-                    done.push_back({raw[index].tag, raw[index].stream, Reply(raw[index].reply)});
+                    done.push_back(
+                        {raw[index].tag, raw[index].stream, Reply(raw[index].reply, raw[index].annotation)});
                 return done;
             });
     }
@@ -718,6 +1000,41 @@ public:
     /// Opens a stream with a policy of its own, a TOML document. An empty one means the guard's policy.
     Result<Stream> stream(std::string_view policy_toml) const {
         return open_stream(policy_toml.data(), policy_toml.size());
+    }
+    /// Judges a whole conversation: what is asked, if the last message is the user's, else what is answered.
+    Result<Annotation> annotate(Span<const Message> messages, const AnnotateOptions &options = {}) const {
+        const std::vector<qg_message> raw_messages = detail::messages(messages);
+        const qg_annotate_options raw_options = detail::options(options);
+        qg_annotation *made = nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_guard_annotate(get(), raw_messages.data(), raw_messages.size(), &raw_options, &made, error);
+            },
+            [&] { return Annotation(made); });
+    }
+    Result<Annotation> annotate(std::initializer_list<Message> messages, const AnnotateOptions &options = {}) const {
+        return annotate(Span<const Message>(messages.begin(), messages.size()), options);
+    }
+    /// Judges many conversations together, which is much faster than one after the other. Replies are in their order; one
+    /// that fails leaves the others alone.
+    Result<std::vector<Reply>> annotate_all(Span<const std::vector<Message>> conversations,
+                                            const AnnotateOptions &options = {}) const {
+        std::vector<std::vector<qg_message>> messages;
+        std::vector<qg_conversation> raw_conversations;
+        messages.reserve(conversations.size());
+        raw_conversations.reserve(conversations.size());
+        for (const std::vector<Message> &conversation : conversations) {
+            messages.push_back(detail::messages(conversation));
+            raw_conversations.push_back({messages.back().data(), messages.back().size()});
+        }
+        const qg_annotate_options raw_options = detail::options(options);
+        std::vector<qg_annotation_result> raw(conversations.size());
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_guard_annotate_all(get(), raw_conversations.data(), raw_conversations.size(), &raw_options,
+                                             raw.data(), error);
+            },
+            [&] { return std::vector<Reply>(raw.begin(), raw.end()); });
     }
     /// What the guard has done, and how it is.
     Result<Stats> stats() const {
@@ -826,6 +1143,18 @@ private:
 
     detail::Owned<qg_guard> raw_;
 };
+
+inline Result<std::monostate> Queue::annotate(const Guard &guard, Span<const Message> messages, std::uint64_t tag,
+                                              const AnnotateOptions &options, std::chrono::milliseconds timeout) const {
+    const std::vector<qg_message> raw_messages = detail::messages(messages);
+    const qg_annotate_options raw_options = detail::options(options);
+    return detail::result(
+        [&](qg_error **error) {
+            return qg_queue_annotate(get(), guard.get(), raw_messages.data(), raw_messages.size(), &raw_options, tag,
+                                     milliseconds(timeout), error);
+        },
+        [] { return std::monostate(); });
+}
 
 } // inline namespace
 } // namespace qwenguard

@@ -36,6 +36,9 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What streams decide from verdicts, unless they are given a policy of their own.
     pub policy: Policy,
+    /// A second guard behind this one, for [`policy::SecondOpinion`](crate::policy::SecondOpinion). Default: none. Runtime,
+    /// precision of the cache and checks are as this guard's.
+    pub second_opinion: Option<SecondOpinionConfig>,
     /// Check the digests of a bundle's files when it is opened. Default true: all files are read once, the weights while
     /// ONNX Runtime loads the graph (docs/benchmarks.md says how long it takes). If false, only the sizes of the files
     /// are compared with `guard.toml`. Without meaning for the built-in guard.
@@ -54,6 +57,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             engine: EngineConfig::default(),
             policy: Policy::default(),
+            second_opinion: None,
             verify_files: true,
             self_test: true,
         }
@@ -160,6 +164,17 @@ pub enum Overflow {
     Restart,
 }
 
+/// A guard that is asked for second opinions.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondOpinionConfig {
+    /// The folder of a bundle of the variant gen.
+    pub bundle: PathBuf,
+    /// Memory for its keys and values, in MiB, as [`CacheConfig::mib`] has it. Default 0: as there.
+    #[serde(default)]
+    pub cache_mib: usize,
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         EngineConfig {
@@ -185,6 +200,7 @@ impl Config {
             ("runtime.threads", self.runtime.threads, MAX_THREADS),
             ("cache.mib", self.cache.mib, MAX_CACHE_MIB),
             ("engine.step_tokens", self.engine.step_tokens, MAX_STEP_TOKENS),
+            ("second_opinion.cache_mib", self.second_opinion.as_ref().map_or(0, |own| own.cache_mib), MAX_CACHE_MIB),
         ];
         for (field, value, limit) in limited {
             if value > limit {

@@ -11,6 +11,7 @@ use crate::{
     opened::{Info, Opened},
     policy::Policy,
     process::{Owned, Process},
+    second::Second,
     stats::Stats,
     stream::Stream,
     text::{Message, TextToken, encode},
@@ -26,6 +27,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Guard {
     pub(crate) shared: Arc<Owned<Opened>>,
+    second: Option<Arc<Second>>,
 }
 
 impl fmt::Debug for Guard {
@@ -49,9 +51,10 @@ impl Guard {
     /// Opens a bundle.
     ///
     /// # Errors
-    /// As [`Guard::open`], and [`Error::Config`] for a setting that is out of range.
+    /// As [`Guard::open`], also of the bundle for second opinions, if the configuration names one; and [`Error::Config`] for
+    /// a setting that is out of range.
     pub fn open_with(bundle: impl AsRef<Path>, config: &Config) -> Result<Self> {
-        Ok(Guard { shared: Opened::folder(bundle.as_ref(), config)? })
+        Self::with_config(Opened::folder(bundle.as_ref(), config)?, config)
     }
 
     /// Opens the demonstration guard that is compiled in. It is small and only tells the obvious apart.
@@ -60,14 +63,39 @@ impl Guard {
     /// As [`Guard::open_with`].
     #[cfg(feature = "nano")]
     pub fn nano(config: &Config) -> Result<Self> {
-        Ok(Guard { shared: Opened::nano(config)? })
+        Self::with_config(Opened::nano(config)?, config)
+    }
+
+    fn with_config(shared: Arc<Owned<Opened>>, config: &Config) -> Result<Self> {
+        let second = Second::open(&shared, config)?;
+        Ok(Guard { shared, second })
+    }
+
+    /// This guard, of the variant stream, with another one behind it, of the variant gen: its streams ask that one where their
+    /// policy says so, see [`policy::SecondOpinion`](crate::policy::SecondOpinion). For one that several guards share;
+    /// [`Config::second_opinion`] opens one. What was behind this guard before is not behind the new one. Statistics
+    /// count opinions from 0 on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a guard is of the wrong variant.
+    pub fn with_second_opinion(&self, second: &Guard) -> Result<Guard> {
+        self.process().check()?;
+        second.process().check()?;
+        let second = Second::new(&self.shared, second.shared.clone(), "second_opinion")?;
+        Ok(Guard { shared: self.shared.clone(), second: Some(second) })
+    }
+
+    /// The guard behind this one, if there is one: for its statistics, which are its own.
+    pub fn second_opinion(&self) -> Option<Guard> {
+        self.second.as_ref().map(|second| Guard { shared: second.shared.clone(), second: None })
     }
 
     /// Opens a stream with the configuration's policy.
     ///
     /// # Errors
     /// [`Error::Busy`] if as many streams are open as the configuration allows; [`Error::WrongState`] if the bundle is of
-    /// the variant gen, which judges whole conversations only.
+    /// the variant gen, which judges whole conversations only; [`Error::Config`] if the policy asks for second opinions and
+    /// there is no guard for them.
     pub fn stream(&self) -> Result<Stream> {
         self.stream_with(self.shared.policy.clone())
     }
@@ -80,7 +108,11 @@ impl Guard {
         self.process().check()?;
         policy.validate()?;
         policy.check_categories(&self.shared.query_labels, &self.shared.response_labels)?;
-        Stream::new(self.shared.clone(), policy)
+        if let (Some(setting), None) = (policy.asks(), &self.second) {
+            let reason = "there is no guard to ask: name its bundle in the configuration, second_opinion.bundle";
+            return Err(Error::config(setting, reason));
+        }
+        Stream::with_second(self.shared.clone(), self.second.clone(), policy)
     }
 
     /// Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For texts
@@ -163,12 +195,16 @@ impl Guard {
     /// What the guard has done so far and how it is. Never waits for a step; callers may poll it. In a forked process all
     /// zeros: see [`Guard`].
     pub fn stats(&self) -> Stats {
-        self.shared.engine.stats()
+        let stats = self.shared.engine.stats();
+        match &self.second {
+            Some(second) => second.add_to(stats),
+            None => stats,
+        }
     }
 
     /// What the guard is made of.
     pub fn info(&self) -> &Info {
-        &self.shared.info
+        self.second.as_ref().map_or(&self.shared.info, |second| &second.info)
     }
 
     /// The process that it can be used in.

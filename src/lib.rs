@@ -34,6 +34,7 @@ pub mod policy;
 mod process;
 mod queue;
 mod runtime;
+mod second;
 mod self_test;
 mod stats;
 mod stream;
@@ -41,14 +42,17 @@ mod text;
 mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
-pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig};
+pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig};
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;
 pub use opened::Info;
 pub use policy::{Decision, Policy};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
-pub use stream::{Call, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update, Violation};
+pub use stream::{
+    Call, Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update,
+    Violation,
+};
 pub use text::{Channel, Message, TextToken, TokenId};
 pub use verdict::{Labels, Risk, Verdict};
 

@@ -111,6 +111,8 @@ pub struct Info {
     pub runtime: String,
     /// The execution provider in use.
     pub provider: String,
+    /// The bundle behind this one that is asked for second opinions, if there is one.
+    pub second_opinion: Option<String>,
 }
 
 impl Opened {
@@ -246,6 +248,7 @@ impl Info {
             cache_bytes_per_token: 0,
             runtime: String::new(),
             provider: String::new(),
+            second_opinion: None,
         }
     }
 }

@@ -388,7 +388,9 @@ impl Job {
     /// Goes on, which does not wait.
     fn advance(&mut self) -> Result<Option<Done>> {
         match (&mut self.begun, &mut self.stream) {
-            (Ok(Begun::Call(call)), Some(stream)) => Ok(stream.advance(call)?.then_some(Done::Call)),
+            (Ok(Begun::Call(call)), Some(stream)) => {
+                Ok(stream.advance(call, &mut Batch::default())?.then_some(Done::Call))
+            }
             (Ok(Begun::Annotation(begun)), _) => Ok(begun.advance()?.map(Done::Annotation)),
             (Ok(_), _) => Err(Error::EngineStopped),
             (Err(error), _) => Err(error.clone()),

@@ -56,9 +56,52 @@ pub struct Stats {
     pub cache_used_bytes: u64,
     /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
     pub cache_unused_bytes: u64,
+    /// Second opinions that were asked for. Those that are neither of the following are still awaited, or their calls were
+    /// cancelled.
+    pub opinions: u64,
+    /// Of those, how many confirmed what was in dispute.
+    pub confirmed_opinions: u64,
+    /// How many lifted a violation or cleared what was uncertain.
+    pub lifted_opinions: u64,
+    /// How many were only reported.
+    pub reported_opinions: u64,
+    /// How many could not be had.
+    pub failed_opinions: u64,
+    /// Time of a second opinion, from when it was asked for, in seconds. Bounds as those of `step_seconds`.
+    pub opinion_seconds: Histogram,
+}
+
+/// What became of second opinions.
+#[derive(Debug)]
+pub(crate) struct OpinionStats {
+    pub(crate) asked: u64,
+    pub(crate) confirmed: u64,
+    pub(crate) lifted: u64,
+    pub(crate) reported: u64,
+    pub(crate) failed: u64,
+    pub(crate) seconds: Histogram,
+}
+
+impl Default for OpinionStats {
+    fn default() -> Self {
+        let seconds = Histogram::new(&SECONDS);
+        OpinionStats { asked: 0, confirmed: 0, lifted: 0, reported: 0, failed: 0, seconds }
+    }
 }
 
 impl Stats {
+    pub(crate) fn with_opinions(self, opinions: &OpinionStats) -> Self {
+        Stats {
+            opinions: opinions.asked,
+            confirmed_opinions: opinions.confirmed,
+            lifted_opinions: opinions.lifted,
+            reported_opinions: opinions.reported,
+            failed_opinions: opinions.failed,
+            opinion_seconds: opinions.seconds.clone(),
+            ..self
+        }
+    }
+
     pub(crate) fn new(cache_bytes: u64) -> Self {
         Stats {
             open_streams: 0,
@@ -79,6 +122,12 @@ impl Stats {
             cache_bytes,
             cache_used_bytes: 0,
             cache_unused_bytes: 0,
+            opinions: 0,
+            confirmed_opinions: 0,
+            lifted_opinions: 0,
+            reported_opinions: 0,
+            failed_opinions: 0,
+            opinion_seconds: Histogram::new(&SECONDS),
         }
     }
 
@@ -109,7 +158,13 @@ impl Stats {
         self.step_streams.write(out, "step_streams", "Streams in a step.")?;
         gauge(out, "cache_bytes", "The most bytes that keys and values may take.", self.cache_bytes as f64)?;
         gauge(out, "cache_used_bytes", "Bytes of the cache that open streams use.", self.cache_used_bytes as f64)?;
-        gauge(out, "cache_unused_bytes", "Bytes of the cache kept for tokens that may come again.", self.cache_unused_bytes as f64)
+        gauge(out, "cache_unused_bytes", "Bytes of the cache kept for tokens that may come again.", self.cache_unused_bytes as f64)?;
+        counter(out, "opinions_total", "Second opinions asked for.", self.opinions)?;
+        counter(out, "confirmed_opinions_total", "Second opinions that confirmed what was in dispute.", self.confirmed_opinions)?;
+        counter(out, "lifted_opinions_total", "Second opinions that lifted or cleared what was in dispute.", self.lifted_opinions)?;
+        counter(out, "reported_opinions_total", "Second opinions that were only reported.", self.reported_opinions)?;
+        counter(out, "failed_opinions_total", "Second opinions that could not be had.", self.failed_opinions)?;
+        self.opinion_seconds.write(out, "opinion_seconds", "Time of a second opinion.")
     }
 }
 

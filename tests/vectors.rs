@@ -1,39 +1,18 @@
 //! tests/vectors through the Rust API: they are what this source gives. With QWENGUARD_UPDATE_VECTORS=1 the expectations
 //! are written anew.
 
+#[path = "common/vectors.rs"]
+mod common;
+
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
+use common::{decision, failure, far_from_ties, messages, rounded, same};
+
 use qwenguard::{
-    Call, Channel, CompletionQueue, Config, Decision, Error, Guard, Message, Policy, PromptCheck, Reply, Risk, Stream,
-    Update, Verdict,
+    Annotation, Call, Channel, CompletionQueue, Config, Guard, Message, Opinion, Policy, PromptCheck, Reply, Risk,
+    Stream, Update, Verdict,
 };
 use serde_json::{Map, Value, json};
-
-const TOLERANCE: f64 = 1e-3;
-
-fn status(error: &Error) -> &'static str {
-    match error {
-        Error::Config { .. } => "QG_ERROR_CONFIG",
-        Error::Conversation { .. } => "QG_ERROR_CONVERSATION",
-        Error::Argument { .. } => "QG_ERROR_ARGUMENT",
-        Error::WrongState { .. } => "QG_ERROR_WRONG_STATE",
-        Error::ContextFull { .. } => "QG_ERROR_CONTEXT_FULL",
-        Error::Busy { .. } => "QG_ERROR_BUSY",
-        other => panic!("not in the vectors: {other}"),
-    }
-}
-
-/// Four decimals say enough for the tolerance.
-fn rounded(probability: f32) -> Value {
-    json!((f64::from(probability) * 1e4).round() / 1e4)
-}
-
-fn decision(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Continue => "continue",
-        Decision::Stop => "stop",
-    }
-}
 
 fn verdict(verdict: &Verdict) -> Value {
     let risks = [Risk::Safe, Risk::Controversial, Risk::Unsafe].map(|risk| rounded(verdict.probability(risk)));
@@ -92,7 +71,7 @@ fn update(update: &Update) -> Value {
             "verdict": verdict(&token.verdict),
         })
     });
-    json!({
+    let mut value = json!({
         "decision": decision(update.decision),
         "horizon": update.horizon,
         "horizon_tokens": update.horizon_tokens,
@@ -103,17 +82,36 @@ fn update(update: &Update) -> Value {
         "violation": update.violation.as_ref().map(violation),
         "flags": update.flags.iter().map(violation).collect::<Vec<_>>(),
         "tokens": tokens.collect::<Vec<_>>(),
-    })
+    });
+    if !update.opinions.is_empty() {
+        value["opinions"] = update.opinions.iter().map(opinion).collect();
+    }
+    value
+}
+
+fn opinion(opinion: &Opinion) -> Value {
+    let risks = |annotation: &Annotation| {
+        [Risk::Safe, Risk::Controversial, Risk::Unsafe].map(|risk| rounded(annotation.probability(risk)))
+    };
+    let mut value = json!({
+        "trigger": opinion.trigger,
+        "outcome": opinion.outcome,
+        "channel": channel(opinion.channel),
+        "byte_start": opinion.bytes.start,
+        "byte_end": opinion.bytes.end,
+        "first_token": opinion.first_token,
+        "confirming_token": opinion.confirming_token,
+    });
+    let said = match &opinion.annotation {
+        Ok(annotation) => json!({ "risk": annotation.risk.to_string(), "risk_probs": risks(annotation) }),
+        Err(error) => failure(error),
+    };
+    value.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    value
 }
 
 fn number(step: &Value, name: &str) -> usize {
     step[name].as_u64().unwrap_or(0) as usize
-}
-
-fn messages(step: &Value) -> Vec<Message> {
-    let text = |message: &Value, field: &str| message[field].as_str().unwrap().to_owned();
-    let messages = step["messages"].as_array().unwrap().iter();
-    messages.map(|message| Message::new(text(message, "role"), text(message, "content"))).collect()
 }
 
 /// A piece of text, or bytes in hexadecimal digits, repeated if the step says so.
@@ -165,15 +163,11 @@ impl Input {
     }
 }
 
-fn failure(error: &Error) -> Value {
-    json!({ "error": { "status": status(error), "message": error.to_string() } })
-}
-
 fn reply(result: qwenguard::Result<Reply>) -> Value {
     match result {
         Ok(Reply::Prompt(result)) => check(&result),
         Ok(Reply::Update(result)) => update(&result),
-        Ok(Reply::Annotation(_)) => unreachable!("streams are not annotated"),
+        Ok(Reply::Annotation(_)) => panic!("a call of a stream does not annotate"),
         Err(error) => failure(&error),
     }
 }
@@ -202,7 +196,7 @@ fn queued(streams: &mut Vec<Stream>, calls: &[Value]) -> Vec<Value> {
         let done = queue.wait(Duration::MAX).unwrap();
         let tag = done.tag as usize;
         replies[tag] = reply(done.result);
-        places[number(&calls[tag], "stream")] = Some(done.stream.unwrap());
+        places[number(&calls[tag], "stream")] = done.stream;
     }
     streams.extend(places.into_iter().flatten());
     replies
@@ -254,42 +248,6 @@ fn expectation(guard: &Guard, streams: &mut Vec<Stream>, step: &Value) -> Value 
     result.unwrap_or_else(|error| failure(&error))
 }
 
-/// Numbers with a point are probabilities. All else is equal or not.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
-            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= TOLERANCE
-        }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
-        }
-        _ => a == b,
-    }
-}
-
-/// Labels must not hang on less than the tolerance.
-fn far_from_ties(value: &Value, place: &str) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| far_from_ties(value, place)),
-        Value::Object(fields) => {
-            let mut lists = vec!["risk_probs"];
-            if fields.get("risk").is_some_and(|risk| risk != "Safe") {
-                lists.push("category_probs");
-            }
-            for list in lists {
-                let Some(values) = fields.get(list).and_then(Value::as_array) else { continue };
-                let mut values: Vec<f64> = values.iter().map(|p| p.as_f64().unwrap()).collect();
-                values.sort_by(f64::total_cmp);
-                let gap = values[values.len() - 1] - values[values.len() - 2];
-                assert!(gap > 2.0 * TOLERANCE, "{place}: {list} is almost a tie, choose another text: {fields:?}");
-            }
-            fields.values().for_each(|value| far_from_ties(value, place));
-        }
-        _ => {}
-    }
-}
-
 /// One step a line, so that changes can be read.
 fn write(document: &Map<String, Value>) -> String {
     let mut text = "{\n".to_owned();
@@ -313,12 +271,32 @@ fn write(document: &Map<String, Value>) -> String {
 
 #[test]
 fn vectors_are_up_to_date() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/vectors.json");
+    check_file("vectors.json");
+}
+
+#[test]
+fn vectors_with_second_opinions_are_up_to_date() {
+    check_file("opinions.json");
+}
+
+/// The guard of a file: with another one behind it, if the file names one by its place in the project's folder.
+fn open(document: &Map<String, Value>) -> Guard {
+    let mut config = document["config"].as_str().unwrap().to_owned();
+    if let Some(bundle) = document.get("second_opinion") {
+        let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join(bundle.as_str().unwrap());
+        write!(config, "\nsecond_opinion.bundle = {:?}\nsecond_opinion.cache_mib = 64", bundle.display().to_string())
+            .unwrap();
+    }
+    Guard::nano(&Config::from_toml(&config).unwrap()).unwrap()
+}
+
+fn check_file(name: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
     let Value::Object(mut document) = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap() else {
         panic!("not an object")
     };
     let writes = std::env::var_os("QWENGUARD_UPDATE_VECTORS").is_some();
-    let guard = Guard::nano(&Config::from_toml(document["config"].as_str().unwrap()).unwrap()).unwrap();
+    let guard = open(&document);
     let labels = json!({
         "prompt": guard.query_labels().categories(),
         "answer": guard.response_labels().categories(),

@@ -1,6 +1,9 @@
 package qwenguard
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Call is one call of a stream as a value, for [CallAll] and [Queue]. The methods of Stream that begin with Call make it. What
 // it is made of must not change until it was made.
@@ -12,6 +15,10 @@ type Call struct {
 	messages []Message
 	// How much of the answer stays.
 	keep int
+	// Of an annotation, which has no stream.
+	annotates bool
+	guard     *Guard
+	options   AnnotateOptions
 }
 
 // CallPrompt is a call of Prompt.
@@ -55,6 +62,10 @@ func (s *Stream) CallTruncateTokens(tokens int) Call {
 // check is an error if there is no such call.
 func (c *Call) check() error {
 	switch {
+	case c.annotates && c.guard == nil:
+		return &Error{ErrNull, "argument guard: NULL"}
+	case c.annotates:
+		return nil
 	case c.stream == nil:
 		return noStream()
 	case c.kind == callTruncate:
@@ -65,14 +76,16 @@ func (c *Call) check() error {
 	return nil
 }
 
-// Reply is what a call answers. One of its fields is there.
+// Reply is what a call or an annotation answers. One of its fields is there.
 type Reply struct {
 	// Err is why the call failed.
 	Err error
 	// Check is for Prompt and NextTurn.
 	Check *PromptCheck
-	// Update is for all others.
+	// Update is for all other calls of a stream.
 	Update *Update
+	// Annotation is for [Guard.AnnotateAll] and [Queue.Annotate].
+	Annotation *Annotation
 }
 
 // CallAll makes a call of each of many streams and waits for all of them. The model takes them together, which is much faster
@@ -107,6 +120,18 @@ func (c *Call) acquire() error {
 	return c.stream.acquire()
 }
 
+// begin gives the call to a queue of the library.
+func (c *Call) begin(queue rawQueue, ticket uint64, timeout time.Duration) error {
+	if !c.annotates {
+		return submit(queue, c.stream.handle.raw, c, ticket, timeout)
+	}
+	if err := c.guard.acquire(); err != nil {
+		return err
+	}
+	defer c.guard.release()
+	return submitAnnotation(queue, c, ticket, timeout)
+}
+
 func noStream() error { return &Error{ErrNull, "argument call: it has no stream"} }
 
 // await makes the call and waits for it while the context lasts. It keeps no thread waiting.
@@ -114,7 +139,7 @@ func (c *Call) await(ctx context.Context) Reply {
 	if ctx.Err() != nil {
 		return Reply{Err: ended(ctx)}
 	}
-	if c.stream.queued.Load() {
+	if c.stream != nil && c.stream.queued.Load() {
 		return Reply{Err: inUse()}
 	}
 	calls, err := sharedCalls()

@@ -20,6 +20,7 @@ type calls struct {
 }
 
 type pendingCall struct {
+	// nil for an annotation
 	stream *Stream
 	tag    uint64
 	done   func(Reply)
@@ -53,18 +54,23 @@ func (c *calls) submit(call *Call, tag uint64, timeout time.Duration, done func(
 	if err := call.check(); err != nil {
 		return nil, err
 	}
-	if err := call.stream.acquireQueued(); err != nil {
-		return nil, err
+	stream := call.stream
+	if stream != nil {
+		if err := stream.acquireQueued(); err != nil {
+			return nil, err
+		}
 	}
-	ticket := c.add(&pendingCall{call.stream, tag, done})
-	if err := submit(c.queue.raw, call.stream.handle.raw, call, ticket, timeout); err != nil {
+	ticket := c.add(&pendingCall{stream, tag, done})
+	if err := call.begin(c.queue.raw, ticket, timeout); err != nil {
 		c.end(c.claim(ticket), nil)
 		return nil, err
 	}
 	submission := &submission{c, ticket}
-	call.stream.submitted.Store(submission)
+	if stream != nil {
+		stream.submitted.Store(submission)
+	}
 	// Who closes one of them cancels what it finds, and may have come before there was anything to find.
-	if call.stream.handle.isClosed() || c.queue.isClosed() {
+	if stream != nil && stream.handle.isClosed() || c.queue.isClosed() {
 		_, _ = queueCancel(c.queue.raw, ticket)
 	}
 	c.take()
@@ -94,7 +100,9 @@ func (c *calls) end(call *pendingCall, reply *Reply) {
 	if call == nil {
 		return
 	}
-	call.stream.release()
+	if call.stream != nil {
+		call.stream.release()
+	}
 	if reply != nil {
 		call.done(*reply)
 	}

@@ -30,12 +30,22 @@ var constants = map[string]uint64{
 	"QG_DECISION_CONTINUE": uint64(DecisionContinue), "QG_DECISION_STOP": uint64(DecisionStop),
 	"QG_RISK_SAFE": uint64(RiskSafe), "QG_RISK_CONTROVERSIAL": uint64(RiskControversial), "QG_RISK_UNSAFE": uint64(RiskUnsafe),
 	"QG_ACTION_IGNORE": uint64(ActionIgnore), "QG_ACTION_FLAG": uint64(ActionFlag), "QG_ACTION_STOP": uint64(ActionStop),
+	"QG_TRIGGER_VIOLATION": uint64(TriggerViolation), "QG_TRIGGER_UNCERTAIN": uint64(TriggerUncertain),
+	"QG_OPINION_CONFIRMED": uint64(OpinionConfirmed), "QG_OPINION_LIFTED": uint64(OpinionLifted),
+	"QG_OPINION_CLEARED": uint64(OpinionCleared), "QG_OPINION_REPORTED": uint64(OpinionReported),
+	"QG_OPINION_FAILED": uint64(OpinionFailed),
 	"QG_CHANNEL_ANSWER": uint64(ChannelAnswer), "QG_CHANNEL_THINKING": uint64(ChannelThinking),
 	"QG_HEADS_PROMPT": uint64(HeadsPrompt), "QG_HEADS_ANSWER": uint64(HeadsAnswer), "QG_MAX_CATEGORIES": MaxCategories,
 
 	"QG_CALL_PROMPT": callPrompt, "QG_CALL_NEXT_TURN": callNextTurn, "QG_CALL_PUSH_TEXT": callPushText,
 	"QG_CALL_PUSH_THINKING": callPushThinking, "QG_CALL_PUSH_TOKENS": callPushTokens, "QG_CALL_FINISH": callFinish,
 	"QG_CALL_TRUNCATE": callTruncate, "QG_CALL_TRUNCATE_TOKENS": callTruncateTokens,
+
+	"QG_MODE_PROMPT": uint64(ModePrompt), "QG_MODE_RESPONSE": uint64(ModeResponse),
+	"QG_DECODING_CONSTRAINED": uint64(DecodingConstrained), "QG_DECODING_LABEL_ONLY": uint64(DecodingLabelOnly),
+	"QG_DECODING_FREE":        uint64(DecodingFree),
+	"QG_TEXT_OVERFLOW_REFUSE": uint64(OverflowRefuse), "QG_TEXT_OVERFLOW_HEAD": uint64(OverflowHead),
+	"QG_TEXT_OVERFLOW_TAIL": uint64(OverflowTail), "QG_TEXT_OVERFLOW_WINDOWS": uint64(OverflowWindows),
 
 	"QG_NO_TIMEOUT": milliseconds(NoTimeout),
 }
@@ -74,6 +84,7 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	for value, wanted := range map[any]string{
 		Status(77).String(): "Status(77)", Risk(7).String(): "Risk(7)", Decision(-1).String(): "Decision(-1)",
 		Action(3).String(): "Action(3)", Channel(2).String(): "Channel(2)", HeadsAnswer.String(): "answer",
+		ModeResponse.String(): "response", DecodingLabelOnly.String(): "label_only", OverflowWindows.String(): "windows",
 	} {
 		if value != wanted {
 			t.Errorf("%q, not %q", value, wanted)

@@ -30,6 +30,8 @@ func TestCallsLeaveNothingBehind(t *testing.T) {
 		must(guard.Info())(t)
 		must(stream.Fork())(t).Close()
 		must(OpenQueue())(t).Close()
+		_, err = guard.Annotate(context.Background(), []Message{User("\xff")}, nil)
+		fails(t, err, ErrArgument, "UTF-8")
 		if err := queue.Submit(stream.CallPushText("\xff"), 0, NoTimeout); err != nil {
 			t.Fatal(err)
 		}

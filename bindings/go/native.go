@@ -190,6 +190,10 @@ func flags(stream rawStream) ([]Violation, error) {
 	return details(stream, 4, streamFlags, goViolation)
 }
 
+func opinions(stream rawStream) ([]Opinion, error) {
+	return details(stream, 4, streamOpinions, goOpinion)
+}
+
 // callAll makes calls of the streams that go with them.
 func callAll(streams []rawStream, calls []Call) ([]Reply, error) {
 	var pins runtime.Pinner
@@ -215,6 +219,105 @@ func submit(queue rawQueue, stream rawStream, call *Call, tag uint64, timeout ti
 	return queueSubmit(queue, &raw, tag, milliseconds(timeout))
 }
 
+func annotateOptions(options *AnnotateOptions) *C.qg_annotate_options {
+	if options == nil {
+		options = &AnnotateOptions{}
+	}
+	return &C.qg_annotate_options{
+		struct_size: C.sizeof_qg_annotate_options,
+		decoding:    C.uint32_t(options.Decoding),
+		overflow:    C.uint32_t(options.Overflow),
+	}
+}
+
+func annotate(guard rawGuard, messages []Message, options *AnnotateOptions) (*Annotation, error) {
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	raw, err := guardAnnotate(guard, pinnedMessages(&pins, messages), annotateOptions(options))
+	if err != nil {
+		return nil, err
+	}
+	return newAnnotation(raw)
+}
+
+func annotateAll(guard rawGuard, conversations [][]Message, options *AnnotateOptions) ([]Reply, error) {
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	raw, results := make([]C.qg_conversation, len(conversations)), make([]C.qg_annotation_result, len(conversations))
+	for index, conversation := range conversations {
+		if messages := pinnedMessages(&pins, conversation); len(messages) > 0 {
+			pins.Pin(&messages[0])
+			raw[index].messages, raw[index].message_count = &messages[0], C.size_t(len(messages))
+		}
+	}
+	if err := guardAnnotateAll(guard, raw, annotateOptions(options), unsafe.SliceData(results)); err != nil {
+		return nil, err
+	}
+	replies := make([]Reply, len(conversations))
+	for index := range results {
+		if err := takeError(results[index].status, results[index].error); err != nil {
+			replies[index].Err = err
+		} else {
+			replies[index].Annotation, replies[index].Err = newAnnotation(results[index].annotation)
+		}
+	}
+	return replies, nil
+}
+
+func submitAnnotation(queue rawQueue, call *Call, tag uint64, timeout time.Duration) error {
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	messages := pinnedMessages(&pins, call.messages)
+	return queueAnnotate(queue, call.guard.handle.raw, messages, annotateOptions(&call.options), tag, milliseconds(timeout))
+}
+
+// readAnnotation gives a value of Go of what the library has.
+func readAnnotation(raw rawAnnotation) (*Annotation, error) {
+	var info C.qg_annotation_info
+	if err := annotationGet(raw, &info); err != nil {
+		return nil, err
+	}
+	names := make([]string, info.mode_category_count)
+	for index := range names {
+		name, err := annotationCategoryName(raw, uint32(index))
+		if err != nil {
+			return nil, err
+		}
+		names[index] = name
+	}
+	annotation := goAnnotation(&info, names)
+	var err error
+	if annotation.Answer, err = annotationAnswer(raw); err != nil {
+		return nil, err
+	}
+	annotation.Judgement, err = judge(raw, "")
+	return annotation, err
+}
+
+func judge(annotation rawAnnotation, policy string) (Judgement, error) {
+	var raw C.qg_judgement
+	rule, err := annotationJudge(annotation, policy, &raw)
+	if err != nil {
+		return Judgement{}, err
+	}
+	judgement := Judgement{Decision: Decision(raw.decision)}
+	if raw.has_finding != 0 {
+		finding := &AnnotationFinding{
+			Action:      Action(raw.action),
+			Risk:        Risk(raw.risk),
+			Probability: float32(raw.probability),
+			Rule:        rule,
+		}
+		if raw.category >= 0 {
+			if finding.Category, err = annotationCategoryName(annotation, uint32(raw.category)); err != nil {
+				return Judgement{}, err
+			}
+		}
+		judgement.Finding = finding
+	}
+	return judgement, nil
+}
+
 // completion is a call that a queue gave back.
 type completion struct {
 	tag   uint64
@@ -230,7 +333,7 @@ func wait(queue rawQueue) ([]completion, error) {
 	}
 	completions := make([]completion, count)
 	for index := range completions {
-		completions[index] = completion{uint64(raw[index].tag), goReply(&raw[index].reply)}
+		completions[index] = completion{uint64(raw[index].tag), goCompletion(&raw[index])}
 	}
 	return completions, nil
 }

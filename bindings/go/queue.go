@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Queue takes calls of streams and gives back those that are done, without waiting for each. For any number of goroutines at
+// Queue takes calls of streams, and annotations, and gives back those that are done, without waiting for each. For any number of goroutines at
 // once, and for streams of all guards.
 type Queue struct {
 	inbox   *inbox
@@ -19,7 +19,7 @@ type Queue struct {
 type Completion struct {
 	// Tag is what the call was submitted with.
 	Tag uint64
-	// Stream is free for its next call.
+	// Stream is free for its next call. It is nil for an annotation.
 	Stream *Stream
 	Reply
 }
@@ -159,7 +159,9 @@ func (i *inbox) take(limit int) []Completion {
 	i.completions = i.completions[count:]
 	i.count -= count
 	for _, completion := range taken {
-		completion.Stream.queued.Store(false)
+		if completion.Stream != nil {
+			completion.Stream.queued.Store(false)
+		}
 	}
 	if len(i.completions) > 0 {
 		i.signal()

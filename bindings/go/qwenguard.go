@@ -1,8 +1,10 @@
-// Package qwenguard moderates conversations with Qwen3Guard-Stream while a language model is still writing them. It needs
+// Package qwenguard moderates conversations with Qwen3Guard while a language model is still writing them. It needs
 // libqwenguard and cgo.
 //
 // Open a [Guard] once, a [Stream] for each conversation; give it the prompt, then the answer as it is produced, and show no
 // more of it than [Update.Horizon] allows. A [Writer] does that for an answer that is written to an [io.Writer].
+//
+// Whole conversations that are there already are judged by [Guard.Annotate], with bundles of Qwen3Guard-Gen, too.
 //
 // # Text and numbers
 //

@@ -79,18 +79,42 @@ package qwenguard
 #cgo nocallback qg_stream_tokens
 #cgo noescape qg_stream_flags
 #cgo nocallback qg_stream_flags
+#cgo noescape qg_stream_opinions
+#cgo nocallback qg_stream_opinions
+#cgo noescape qg_stream_opinion_annotation
+#cgo nocallback qg_stream_opinion_annotation
 #cgo noescape qg_stream_rule
 #cgo nocallback qg_stream_rule
 #cgo noescape qg_stream_flag_rule
 #cgo nocallback qg_stream_flag_rule
 #cgo noescape qg_streams_call
 #cgo nocallback qg_streams_call
+#cgo noescape qg_annotation_free
+#cgo nocallback qg_annotation_free
+#cgo noescape qg_annotation_get
+#cgo nocallback qg_annotation_get
+#cgo noescape qg_annotation_category_name
+#cgo nocallback qg_annotation_category_name
+#cgo noescape qg_annotation_answer
+#cgo nocallback qg_annotation_answer
+#cgo noescape qg_annotation_json
+#cgo nocallback qg_annotation_json
+#cgo noescape qg_annotation_judge
+#cgo nocallback qg_annotation_judge
+#cgo noescape qg_annotation_reward
+#cgo nocallback qg_annotation_reward
+#cgo noescape qg_guard_annotate
+#cgo nocallback qg_guard_annotate
+#cgo noescape qg_guard_annotate_all
+#cgo nocallback qg_guard_annotate_all
 #cgo noescape qg_queue_open
 #cgo nocallback qg_queue_open
 #cgo noescape qg_queue_free
 #cgo nocallback qg_queue_free
 #cgo noescape qg_queue_submit
 #cgo nocallback qg_queue_submit
+#cgo noescape qg_queue_annotate
+#cgo nocallback qg_queue_annotate
 #cgo noescape qg_queue_wait
 #cgo nocallback qg_queue_wait
 #cgo noescape qg_queue_cancel
@@ -104,11 +128,12 @@ import "C"
 import "unsafe"
 
 type (
-	rawError  = *C.qg_error
-	rawGuard  = *C.qg_guard
-	rawQueue  = *C.qg_queue
-	rawStream = *C.qg_stream
-	rawText   = *C.qg_text
+	rawAnnotation = *C.qg_annotation
+	rawError      = *C.qg_error
+	rawGuard      = *C.qg_guard
+	rawQueue      = *C.qg_queue
+	rawStream     = *C.qg_stream
+	rawText       = *C.qg_text
 )
 
 func version() string {
@@ -330,6 +355,20 @@ func streamFlags(stream rawStream, flags []C.qg_violation) (int, error) {
 	return int(count), takeError(status, failure)
 }
 
+func streamOpinions(stream rawStream, opinions []C.qg_opinion) (int, error) {
+	var count C.size_t
+	var failure *C.qg_error
+	status := C.qg_stream_opinions(stream, unsafe.SliceData(opinions), C.size_t(len(opinions)), &count, &failure)
+	return int(count), takeError(status, failure)
+}
+
+func streamOpinionAnnotation(stream rawStream, opinion int) (rawAnnotation, error) {
+	var annotation *C.qg_annotation
+	var failure *C.qg_error
+	status := C.qg_stream_opinion_annotation(stream, C.size_t(opinion), &annotation, &failure)
+	return annotation, takeError(status, failure)
+}
+
 func streamRule(stream rawStream) (string, error) {
 	var rule *C.qg_text
 	var failure *C.qg_error
@@ -350,6 +389,66 @@ func streamsCall(calls []C.qg_call, replies *C.qg_reply) error {
 	return takeError(status, failure)
 }
 
+func annotationFree(annotation rawAnnotation) {
+	C.qg_annotation_free(annotation)
+}
+
+func annotationGet(annotation rawAnnotation, info *C.qg_annotation_info) error {
+	var failure *C.qg_error
+	status := C.qg_annotation_get(annotation, info, &failure)
+	return takeError(status, failure)
+}
+
+func annotationCategoryName(annotation rawAnnotation, category uint32) (string, error) {
+	var name *C.char
+	var failure *C.qg_error
+	status := C.qg_annotation_category_name(annotation, C.uint32_t(category), &name, &failure)
+	return C.GoString(name), takeError(status, failure)
+}
+
+func annotationAnswer(annotation rawAnnotation) (string, error) {
+	var answer *C.qg_text
+	var failure *C.qg_error
+	status := C.qg_annotation_answer(annotation, &answer, &failure)
+	return takeText(answer), takeError(status, failure)
+}
+
+func annotationJson(annotation rawAnnotation) (string, error) {
+	var json *C.qg_text
+	var failure *C.qg_error
+	status := C.qg_annotation_json(annotation, &json, &failure)
+	return takeText(json), takeError(status, failure)
+}
+
+func annotationJudge(annotation rawAnnotation, policy string, judgement *C.qg_judgement) (string, error) {
+	policyData, policyLength := chars(policy)
+	var rule *C.qg_text
+	var failure *C.qg_error
+	status := C.qg_annotation_judge(annotation, policyData, policyLength, judgement, &rule, &failure)
+	return takeText(rule), takeError(status, failure)
+}
+
+func annotationReward(annotation rawAnnotation, thinking rawAnnotation, rule string, helpfulness float64) (float64, error) {
+	ruleData, ruleLength := chars(rule)
+	var reward C.double
+	var failure *C.qg_error
+	status := C.qg_annotation_reward(annotation, thinking, ruleData, ruleLength, C.double(helpfulness), &reward, &failure)
+	return float64(reward), takeError(status, failure)
+}
+
+func guardAnnotate(guard rawGuard, messages []C.qg_message, options *C.qg_annotate_options) (rawAnnotation, error) {
+	var annotation *C.qg_annotation
+	var failure *C.qg_error
+	status := C.qg_guard_annotate(guard, unsafe.SliceData(messages), C.size_t(len(messages)), options, &annotation, &failure)
+	return annotation, takeError(status, failure)
+}
+
+func guardAnnotateAll(guard rawGuard, conversations []C.qg_conversation, options *C.qg_annotate_options, results *C.qg_annotation_result) error {
+	var failure *C.qg_error
+	status := C.qg_guard_annotate_all(guard, unsafe.SliceData(conversations), C.size_t(len(conversations)), options, results, &failure)
+	return takeError(status, failure)
+}
+
 func queueOpen() (rawQueue, error) {
 	var queue *C.qg_queue
 	var failure *C.qg_error
@@ -364,6 +463,12 @@ func queueFree(queue rawQueue) {
 func queueSubmit(queue rawQueue, call *C.qg_call, tag uint64, timeoutMs uint64) error {
 	var failure *C.qg_error
 	status := C.qg_queue_submit(queue, call, C.uint64_t(tag), C.uint64_t(timeoutMs), &failure)
+	return takeError(status, failure)
+}
+
+func queueAnnotate(queue rawQueue, guard rawGuard, messages []C.qg_message, options *C.qg_annotate_options, tag uint64, timeoutMs uint64) error {
+	var failure *C.qg_error
+	status := C.qg_queue_annotate(queue, guard, unsafe.SliceData(messages), C.size_t(len(messages)), options, C.uint64_t(tag), C.uint64_t(timeoutMs), &failure)
 	return takeError(status, failure)
 }
 

@@ -113,6 +113,27 @@ type Update struct {
 	// token confirmed. [Stream.Tokens] take their place, if the answer still has as many. Where nothing is void this is how
 	// many tokens the answer had before the call, those that are not judged included.
 	VoidFrom int
+	// OpinionCount is how many second opinions were asked for: [Stream.Opinions].
+	OpinionCount int
+}
+
+// Opinion is a second opinion on an answer. Bytes and tokens count from the start of the answer, tags and thinking included.
+type Opinion struct {
+	Trigger OpinionTrigger
+	Outcome OpinionOutcome
+	Channel Channel
+	// Annotated tells that it could be had; else Risk and RiskProbabilities are 0 and Outcome is OpinionFailed.
+	Annotated bool
+	// Risk is the level that it says.
+	Risk Risk
+	// RiskProbabilities are of each level, 0 to 1, by Risk.
+	RiskProbabilities [3]float32
+	// Bytes are in dispute. It is about all of the answer up to their end, whole characters only.
+	Bytes Span
+	// FirstToken is the first token in dispute.
+	FirstToken int
+	// ConfirmingToken is the last one, which brought it about.
+	ConfirmingToken int
 }
 
 // TokenVerdict is one judged token of an answer.
@@ -163,6 +184,18 @@ type Stats struct {
 	CacheUsedBytes uint64
 	// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
 	CacheUnusedBytes uint64
+	// Second opinions that were asked for.
+	Opinions uint64
+	// Of those, how many confirmed what was in dispute.
+	ConfirmedOpinions uint64
+	// How many lifted a violation or cleared what was uncertain.
+	LiftedOpinions uint64
+	// How many were only reported.
+	ReportedOpinions uint64
+	// How many could not be had.
+	FailedOpinions uint64
+	// Time of all second opinions, each from when it was asked for.
+	OpinionTime time.Duration
 }
 
 func goVerdict(raw *C.qg_verdict) Verdict {
@@ -217,12 +250,30 @@ func goUpdate(raw *C.qg_update) Update {
 		TokenCount:    int(raw.token_count),
 		FlagCount:     int(raw.flag_count),
 		VoidFrom:      int(raw.void_from),
+		OpinionCount:  int(raw.opinion_count),
 	}
 	if raw.has_violation != 0 {
 		violation := goViolation(&raw.violation)
 		update.Violation = &violation
 	}
 	return update
+}
+
+func goOpinion(raw *C.qg_opinion) Opinion {
+	opinion := Opinion{
+		Trigger:         OpinionTrigger(raw.trigger),
+		Outcome:         OpinionOutcome(raw.outcome),
+		Channel:         Channel(raw.channel),
+		Annotated:       raw.is_annotated != 0,
+		Risk:            Risk(raw.risk),
+		Bytes:           Span{int(raw.byte_start), int(raw.byte_end)},
+		FirstToken:      int(raw.first_token),
+		ConfirmingToken: int(raw.confirming_token),
+	}
+	for level, probability := range raw.risk_probabilities {
+		opinion.RiskProbabilities[level] = float32(probability)
+	}
+	return opinion
 }
 
 func goToken(raw *C.qg_token_verdict) TokenVerdict {
@@ -249,6 +300,52 @@ func goReply(raw *C.qg_reply) Reply {
 	return Reply{Update: &update}
 }
 
+// goCompletion takes the error and the annotation of a completion over.
+func goCompletion(raw *C.qg_completion) Reply {
+	if raw.annotation == nil {
+		return goReply(&raw.reply)
+	}
+	annotation, err := newAnnotation(raw.annotation)
+	return Reply{Err: err, Annotation: annotation}
+}
+
+// goAnnotation is without the texts, and without what a policy makes of it.
+func goAnnotation(raw *C.qg_annotation_info, names []string) *Annotation {
+	annotation := &Annotation{
+		Mode:            AnnotationMode(raw.mode),
+		Risk:            Risk(raw.risk),
+		NoneProbability: float32(raw.none_probability),
+		Parsed:          raw.parsed != 0,
+		Judged:          Span{int(raw.judged_start), int(raw.judged_end)},
+		Cut:             raw.is_cut != 0,
+		Windows:         int(raw.windows),
+		IDCount:         int(raw.id_count),
+	}
+	if raw.has_risk_probabilities != 0 {
+		for _, probability := range raw.risk_probabilities {
+			annotation.RiskProbabilities = append(annotation.RiskProbabilities, float32(probability))
+		}
+	}
+	for _, category := range raw.categories[:raw.category_count] {
+		annotation.Categories = append(annotation.Categories, names[category])
+	}
+	if raw.has_category_probabilities != 0 {
+		for index, name := range names {
+			probability := CategoryProbability{name, float32(raw.category_probabilities[index])}
+			annotation.CategoryProbabilities = append(annotation.CategoryProbabilities, probability)
+		}
+	}
+	if raw.refusal >= 0 {
+		refusal := raw.refusal == 1
+		annotation.Refusal = &refusal
+	}
+	if raw.has_refusal_probability != 0 {
+		probability := float32(raw.refusal_probability)
+		annotation.RefusalProbability = &probability
+	}
+	return annotation
+}
+
 func seconds(raw C.double) time.Duration { return time.Duration(float64(raw) * float64(time.Second)) }
 
 func goStats(raw *C.qg_stats) Stats {
@@ -268,5 +365,12 @@ func goStats(raw *C.qg_stats) Stats {
 		CacheBytes:       uint64(raw.cache_bytes),
 		CacheUsedBytes:   uint64(raw.cache_used_bytes),
 		CacheUnusedBytes: uint64(raw.cache_unused_bytes),
+
+		Opinions:          uint64(raw.opinions),
+		ConfirmedOpinions: uint64(raw.confirmed_opinions),
+		LiftedOpinions:    uint64(raw.lifted_opinions),
+		ReportedOpinions:  uint64(raw.reported_opinions),
+		FailedOpinions:    uint64(raw.failed_opinions),
+		OpinionTime:       seconds(raw.opinion_seconds),
 	}
 }

@@ -231,6 +231,33 @@ func (s *Stream) Flags() ([]Violation, error) {
 	return flags(s.handle.raw)
 }
 
+// Opinions are the second opinions that the last update asked for.
+func (s *Stream) Opinions() ([]Opinion, error) {
+	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	return opinions(s.handle.raw)
+}
+
+// OpinionAnnotation is what one of the Opinions says, judged by the policy's rules for its channel. Its categories are those of
+// the guard that was asked. Of an opinion that could not be had it is the error for which it could not. It fails with
+// ErrArgument if there is no such opinion.
+func (s *Stream) OpinionAnnotation(opinion int) (*Annotation, error) {
+	if err := notNegative("opinion", opinion); err != nil {
+		return nil, err
+	}
+	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	raw, err := streamOpinionAnnotation(s.handle.raw, opinion)
+	if err != nil {
+		return nil, err
+	}
+	return newAnnotation(raw)
+}
+
 // Rule is the rule of the policy that fired, by the names of its settings, such as "answer.strict: 2 consecutive": for the
 // violation of the last update, or for what the last prompt's verdict found. It fails with ErrWrongState if the last call that
 // succeeded found nothing.

@@ -18,10 +18,12 @@ import (
 type object = map[string]any
 
 type vectors struct {
-	Format     int
-	Config     string
-	Categories struct{ Prompt, Answer []string }
-	Cases      []struct {
+	Format int
+	Config string
+	// The bundle of the guard behind, by its place in the repository.
+	SecondOpinion string `json:"second_opinion"`
+	Categories    struct{ Prompt, Answer []string }
+	Cases         []struct {
 		Name  string
 		Steps []json.RawMessage
 	}
@@ -43,13 +45,24 @@ type step struct {
 }
 
 func TestVectors(t *testing.T) {
-	all := must(os.ReadFile(filepath.Join(repository, "tests/vectors/vectors.json")))(t)
+	for _, name := range []string{"vectors.json", "opinions.json"} {
+		testVectors(t, name)
+	}
+}
+
+func testVectors(t *testing.T, name string) {
+	all := must(os.ReadFile(filepath.Join(repository, "tests/vectors", name)))(t)
 	var file vectors
 	decode(t, all, &file)
 	if file.Format != 1 || len(file.Cases) == 0 {
 		t.Fatalf("format %d with %d cases", file.Format, len(file.Cases))
 	}
-	guard := must(OpenNano(&Options{Config: file.Config}))(t)
+	config := file.Config
+	if file.SecondOpinion != "" {
+		bundle := must(filepath.Abs(filepath.Join(repository, file.SecondOpinion)))(t)
+		config += fmt.Sprintf("\n[second_opinion]\nbundle = '%s'\ncache_mib = 64\n", bundle)
+	}
+	guard := must(OpenNano(&Options{Config: config}))(t)
 	defer guard.Close()
 	for heads, wanted := range map[Heads][]string{HeadsPrompt: file.Categories.Prompt, HeadsAnswer: file.Categories.Answer} {
 		if names := must(guard.Categories(heads))(t); !slices.Equal(names, wanted) {
@@ -343,8 +356,41 @@ func (r *runner) update(stream *Stream) func(Update, error) (object, error) {
 			all = append(all, r.violation(&flags[index], rule))
 		}
 		found["flags"] = all
-		return found, nil
+		return found, r.addOpinions(stream, update.OpinionCount, found)
 	}
+}
+
+func (r *runner) addOpinions(stream *Stream, count int, update object) error {
+	opinions, err := stream.Opinions()
+	if err != nil || len(opinions) != count {
+		return fmt.Errorf("%d opinions of %d: %v", len(opinions), count, err)
+	}
+	all := []any{}
+	for index, opinion := range opinions {
+		found := object{
+			"trigger": opinion.Trigger.String(), "outcome": opinion.Outcome.String(), "channel": opinion.Channel.String(),
+			"byte_start": opinion.Bytes.Start, "byte_end": opinion.Bytes.End, "first_token": opinion.FirstToken,
+			"confirming_token": opinion.ConfirmingToken,
+		}
+		annotation, err := stream.OpinionAnnotation(index)
+		if opinion.Annotated != (err == nil) || err == nil && annotation.Risk != opinion.Risk {
+			return fmt.Errorf("annotation of opinion %d: %v", index, err)
+		}
+		if err != nil {
+			found["error"] = r.outcome(nil, err)["error"]
+		} else {
+			risks := []any{}
+			for _, probability := range opinion.RiskProbabilities {
+				risks = append(risks, probability)
+			}
+			found["risk"], found["risk_probs"] = opinion.Risk.String(), risks
+		}
+		all = append(all, found)
+	}
+	if count > 0 {
+		update["opinions"] = all
+	}
+	return nil
 }
 
 func (r *runner) violation(found *Violation, rule string) object {

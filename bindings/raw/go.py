@@ -3,7 +3,7 @@ its own; what is written here gives each function the arguments and results of G
 
 from header import camel, pascal
 
-NUMBERS = {"int32_t": "int32", "uint32_t": "uint32", "uint64_t": "uint64", "size_t": "int"}
+NUMBERS = {"int32_t": "int32", "uint32_t": "uint32", "uint64_t": "uint64", "size_t": "int", "double": "float64"}
 # What the library fills, by the function that makes a value of Go of it.
 FILLED = {"qg_update": ("Update", "goUpdate"), "qg_prompt_check": ("PromptCheck", "goCheck"), "qg_stats": ("Stats", "goStats")}
 

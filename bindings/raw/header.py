@@ -7,7 +7,7 @@ from pathlib import Path
 # Of a machine with pointers of 8 bytes.
 SIZES = {"int32_t": 4, "uint32_t": 4, "float": 4, "uint64_t": 8, "double": 8, "size_t": 8}
 # What functions take and give otherwise than by pointers.
-BY_VALUE = ("void", "int32_t", "uint32_t", "uint64_t", "size_t", "qg_status")
+BY_VALUE = ("void", "int32_t", "uint32_t", "uint64_t", "size_t", "double", "qg_status")
 
 
 @dataclass

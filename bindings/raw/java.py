@@ -14,6 +14,8 @@ def of(value):
     """Pointers, lengths and all of 64 bits are long."""
     if value.stars or value.type in ("size_t", "uint64_t"):
         return "long"
+    if value.type == "double":
+        return "double"
     return "void" if value.type == "void" else "int"
 
 
@@ -69,6 +71,7 @@ import java.lang.invoke.MethodHandle;
 abstract class FfmFunctions extends Native {
     private static final MemoryLayout INT = ValueLayout.JAVA_INT;
     private static final MemoryLayout LONG = ValueLayout.JAVA_LONG;
+    private static final MemoryLayout DOUBLE = ValueLayout.JAVA_DOUBLE;
 """]
     for function in header.functions:
         types = [of(value).upper() for value in (function.result, *function.parameters)]

@@ -26,6 +26,7 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
         cache_bytes_per_token,
         runtime,
         provider,
+        second_opinion,
         ..
     } = guard.info();
     let look = Look::of_output();
@@ -47,6 +48,9 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
     line("answers", labels(guard.response_labels()))?;
     line("provider", provider.clone())?;
     line("runtime", runtime.clone())?;
+    if let Some(bundle) = second_opinion {
+        line("behind it", bundle.clone())?;
+    }
     out.flush()?;
     Ok(())
 }

@@ -69,7 +69,7 @@ impl Judging {
     /// As [`Work::advance`](super::work::Work::advance).
     pub(super) fn advance(&mut self, batch: &mut Batch) -> Result<Option<Annotation>> {
         if let Some(mut running) = self.running.take() {
-            if !self.stream.advance(&mut running)? {
+            if !self.stream.advance(&mut running, batch)? {
                 self.running = Some(running);
                 return Ok(None);
             }

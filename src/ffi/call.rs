@@ -134,26 +134,25 @@ impl qg_call {
 
 impl qg_reply {
     pub(super) fn new(mut stream: Holding<'_>, result: Result<Reply>) -> Self {
-        let empty = qg_reply {
-            status: qg_status::OK,
-            is_check: 0,
-            error: std::ptr::null_mut(),
-            check: Default::default(),
-            update: Default::default(),
-        };
         match result {
-            Ok(Reply::Prompt(check)) => qg_reply { is_check: 1, check: stream.checked(check), ..empty },
-            Ok(Reply::Update(update)) => qg_reply { update: stream.updated(update), ..empty },
-            Ok(Reply::Annotation(_)) => unreachable!("calls of streams are not answered by annotations"),
+            Ok(Reply::Prompt(check)) => qg_reply { is_check: 1, check: stream.checked(check), ..Default::default() },
+            Ok(Reply::Update(update)) => qg_reply { update: stream.updated(update), ..Default::default() },
+            Ok(Reply::Annotation(_)) => unreachable!("a call of a stream does not annotate"),
             Err(error) => qg_reply::failed(&error.into()),
         }
     }
 
     pub(super) fn failed(failure: &Failure) -> Self {
+        qg_reply { status: failure.status(), error: qg_error::allocate(failure), ..Default::default() }
+    }
+}
+
+impl Default for qg_reply {
+    fn default() -> Self {
         qg_reply {
-            status: failure.status(),
+            status: qg_status::OK,
             is_check: 0,
-            error: qg_error::allocate(failure),
+            error: std::ptr::null_mut(),
             check: Default::default(),
             update: Default::default(),
         }

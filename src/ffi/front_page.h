@@ -1,5 +1,5 @@
 /*
- * libqwenguard: streaming moderation with Qwen3Guard-Stream.
+ * libqwenguard: moderation with Qwen3Guard-Stream and Qwen3Guard-Gen.
  *
  * A guard model judges a conversation while a language model is still writing. Open a guard once;
  * open a stream for each conversation; give it the prompt, then the answer as it is produced; and
@@ -32,6 +32,9 @@
  *         return 0;
  *     }
  *
+ * Whole conversations that are there already are judged by qg_guard_annotate, with bundles of
+ * Qwen3Guard-Gen, too.
+ *
  * FUNCTIONS that can fail return a qg_status and take, as their last argument, a place for an error
  * object, or NULL if you do not want one. That place need not hold anything before the call;
  * afterwards it holds NULL, or an error that is yours to free with qg_error_free. Arguments come in
@@ -52,10 +55,11 @@
  * fails with QG_ERROR_EXPIRED; what only tells something goes on telling what it did.
  *
  * OWNERSHIP. What a function gives through a pointer to a pointer of qg_guard, qg_stream, qg_queue,
- * qg_text or qg_error is yours: free it with the function of its name, once. So are the errors in
- * replies. Freeing NULL does nothing. Objects can be freed in any order, a guard before its streams
- * too: each keeps what it needs. What you give is read during the call and not kept. A const pointer
- * that you are given belongs to the object that it was asked of and lives as long as that.
+ * qg_annotation, qg_text or qg_error is yours: free it with the function of its name, once. So are the
+ * errors and annotations in replies, results and completions. Freeing NULL does nothing. Objects can be
+ * freed in any order, a guard before its streams too: each keeps what it needs. What you give is read
+ * during the call and not kept. A const pointer that you are given belongs to the object that it was
+ * asked of and lives as long as that.
  *
  * TEXT is UTF-8, given as pointer and length in bytes, so it may hold NUL characters and need not
  * end with one. NULL is fine where the length is 0. Texts that the library gives do end with a NUL.
@@ -65,14 +69,15 @@
  * const must have it for themselves; a call that finds another one going on returns QG_ERROR_IN_USE.
  * Freeing needs the object for itself: nothing checks that. Calls that compute wait for it: a push
  * takes as long as the model does, together with the pushes of other threads to other streams of
- * the guard. A program that has many streams gives them together to qg_streams_call, or to a queue,
- * which does not wait. There is nothing to start or to shut down.
+ * the guard. A program that has many streams gives them together to qg_streams_call, conversations to
+ * qg_guard_annotate_all, or either to a queue, which does not wait. There is nothing to start or to shut
+ * down.
  *
  * PROCESSES. After fork() guards, streams and queues stay with the parent: in the child every function
  * of them returns QG_ERROR_ENGINE_STOPPED at once, and freeing them does nothing, so that exit() is
- * safe. Errors and texts are memory like any other. The child may open a guard of its own. fork()
- * waits while other threads open guards, 30 seconds at most; a child that was forked in the middle all
- * the same cannot open one. fork() and exec, and posix_spawn, need no care.
+ * safe. Errors, texts and annotations are memory like any other. The child may open a guard of its own.
+ * fork() waits while other threads open guards, 30 seconds at most; a child that was forked in the
+ * middle all the same cannot open one. fork() and exec, and posix_spawn, need no care.
  *
  * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process

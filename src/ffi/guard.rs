@@ -3,6 +3,7 @@
 use std::{
     ffi::{CString, c_char},
     mem::offset_of,
+    sync::Arc,
 };
 
 use safer_ffi::derive_ReprC;
@@ -12,6 +13,7 @@ use super::{
     boundary,
     cast::{Object, Out, OutArray, free_object, object, text},
     failure::{Failure, qg_error},
+    grows::{self, Grows, check_size},
     memory::{c_string, give},
     result::{QG_HEADS_ANSWER, QG_HEADS_PROMPT, QG_MAX_CATEGORIES, qg_span},
     status::qg_status,
@@ -25,8 +27,16 @@ use crate::{Config, Error, Guard, Info, Labels, process::Process};
 #[repr(opaque)]
 pub struct qg_guard {
     pub(super) guard: Guard,
-    /// Names of categories, by the number of the heads.
-    categories: [Vec<CString>; 2],
+    pub(super) categories: Categories,
+}
+
+/// What categories a guard knows, also for what outlives it.
+#[derive(Clone)]
+pub(super) struct Categories {
+    /// Their names, by the number of the heads.
+    pub(super) names: Arc<[Vec<CString>; 2]>,
+    pub(super) query: Arc<Labels>,
+    pub(super) response: Arc<Labels>,
 }
 
 impl Object for qg_guard {
@@ -60,8 +70,10 @@ pub struct qg_guard_options {
     pub runtime_library_length: usize,
 }
 
-/// The size of the options in the first version of this ABI.
-const FIRST_OPTIONS: usize = offset_of!(qg_guard_options, runtime_library_length) + size_of::<usize>();
+// SAFETY: numbers and pointers, of which none is followed unless its length says so.
+unsafe impl Grows for qg_guard_options {
+    const FIRST: usize = offset_of!(qg_guard_options, runtime_library_length) + size_of::<usize>();
+}
 
 impl Default for qg_guard_options {
     fn default() -> Self {
@@ -91,7 +103,7 @@ pub unsafe extern "C" fn qg_guard_options_init(
         if options.is_null() {
             return Err(Failure::Null { argument: "options" });
         }
-        check_size(struct_size)?;
+        check_size::<qg_guard_options>(struct_size)?;
         let known = qg_guard_options { struct_size, ..qg_guard_options::default() };
         // SAFETY: the header wants a pointer to so many bytes; `known` has at least as many.
         unsafe { (&raw const known).cast::<u8>().copy_to_nonoverlapping(options.cast::<u8>(), struct_size as usize) };
@@ -99,40 +111,9 @@ pub unsafe extern "C" fn qg_guard_options_init(
     })
 }
 
-/// A size that is larger than this version's struct is not believed: it may be no size at all, and what a newer version
-/// puts there must not be passed over.
-fn check_size(size: u32) -> Result<(), Failure> {
-    let known = size_of::<qg_guard_options>();
-    match size as usize {
-        size if size < FIRST_OPTIONS => Err(Failure::argument(
-            "struct_size",
-            format!("{size} is less than the {FIRST_OPTIONS} bytes of the options"),
-        )),
-        size if size > known => Err(Failure::argument(
-            "struct_size",
-            format!("{size} is more than the {known} bytes of the options; is the header newer than the library?"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The options as this version knows them.
-unsafe fn read_options(options: *const qg_guard_options) -> Result<qg_guard_options, Failure> {
-    let mut known = qg_guard_options::default();
-    if options.is_null() {
-        return Ok(known);
-    }
-    // SAFETY: the struct has begun with its size in every version.
-    let size = unsafe { (&raw const (*options).struct_size).read() };
-    check_size(size)?;
-    // SAFETY: the header wants as many bytes there as `struct_size` says, and `known` has at least as many.
-    unsafe { options.cast::<u8>().copy_to_nonoverlapping((&raw mut known).cast::<u8>(), size as usize) };
-    Ok(known)
-}
-
 unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failure> {
     // SAFETY: as the caller's.
-    let options = unsafe { read_options(options) }?;
+    let options = unsafe { grows::read(options) }?;
     // SAFETY: the header wants texts in the options.
     let toml = unsafe { text(options.config_toml, options.config_toml_length, "options.config_toml") }?;
     let library =
@@ -154,8 +135,10 @@ unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failur
     Ok(config)
 }
 
-impl qg_guard {
-    fn new(guard: Guard) -> Result<Self, Failure> {
+impl Categories {
+    /// # Errors
+    /// [`Error::BundleField`] if there are more than the structs carry.
+    pub(super) fn new(guard: &Guard) -> Result<Self, Failure> {
         let names = |labels: &Labels, field: &str| {
             let count = labels.categories().len();
             if count > QG_MAX_CATEGORIES {
@@ -165,13 +148,20 @@ impl qg_guard {
             }
             Ok(labels.categories().iter().map(c_string).collect())
         };
-        let categories = [names(guard.query_labels(), "heads")?, names(guard.response_labels(), "heads")?];
-        Ok(qg_guard { guard, categories })
+        let names = [names(guard.query_labels(), "heads")?, names(guard.response_labels(), "heads")?];
+        let (query, response) = (guard.shared.query_labels.clone(), guard.shared.response_labels.clone());
+        Ok(Categories { names: Arc::new(names), query, response })
+    }
+}
+
+impl qg_guard {
+    fn new(guard: Guard) -> Result<Self, Failure> {
+        Ok(qg_guard { categories: Categories::new(&guard)?, guard })
     }
 
-    fn categories(&self, heads: u32) -> Result<&[CString], Failure> {
+    fn names(&self, heads: u32) -> Result<&[CString], Failure> {
         match heads {
-            QG_HEADS_PROMPT | QG_HEADS_ANSWER => Ok(&self.categories[heads as usize]),
+            QG_HEADS_PROMPT | QG_HEADS_ANSWER => Ok(&self.categories.names[heads as usize]),
             _ => Err(Failure::Enum { argument: "heads", value: heads.into() }),
         }
     }
@@ -280,7 +270,7 @@ pub unsafe extern "C" fn qg_guard_category_count(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, count) = unsafe { (object(guard, "guard")?, Out::new(count, "count")?) };
-        count.write(guard.categories(heads)?.len() as u32);
+        count.write(guard.names(heads)?.len() as u32);
         Ok(())
     })
 }
@@ -300,7 +290,7 @@ pub unsafe extern "C" fn qg_guard_category_name(
     boundary::status(error, || {
         // SAFETY: the header wants what these read and write.
         let (guard, name) = unsafe { (object(guard, "guard")?, Out::new(name, "name")?) };
-        let names = guard.categories(heads)?;
+        let names = guard.names(heads)?;
         let found = names.get(category as usize);
         let missing = || Failure::argument("category", format!("{category} is not below {}", names.len()));
         name.write(found.ok_or_else(missing)?.as_ptr());
@@ -388,12 +378,12 @@ mod tests {
             // SAFETY: a size that is more than there is must be refused before anything is written.
             unsafe { qg_guard_options_init(options, size, std::ptr::null_mut()) }.code()
         };
-        for wrong in [0, FIRST_OPTIONS as u32 - 1, size + 1, size + 16, 4096, 1 << 20, u32::MAX] {
+        for wrong in [0, qg_guard_options::FIRST as u32 - 1, size + 1, size + 16, 4096, 1 << 20, u32::MAX] {
             assert_eq!(init(options, wrong), QG_ERROR_ARGUMENT, "{wrong}");
             // SAFETY: as above, for reading.
             unsafe {
                 (*options).struct_size = wrong;
-                assert!(read_options(options).is_err(), "{wrong}");
+                assert!(grows::read(options).is_err(), "{wrong}");
             }
         }
         assert_eq!(init(options, size), QG_OK);
@@ -401,8 +391,8 @@ mod tests {
         wider.options.threads = 3;
         // SAFETY: options of this version, or none.
         unsafe {
-            assert_eq!(read_options(&wider.options).unwrap().threads, 3);
-            assert_eq!(read_options(std::ptr::null()).unwrap().threads, 0);
+            assert_eq!(grows::read(&wider.options).unwrap().threads, 3);
+            assert_eq!(grows::read::<qg_guard_options>(std::ptr::null()).unwrap().threads, 0);
         }
     }
 

@@ -8,12 +8,15 @@
 #![allow(non_camel_case_types, reason = "the names are those of the header")]
 #![allow(unreachable_pub, reason = "exported to C, not to Rust")]
 
+mod annotate;
+mod annotation;
 mod boundary;
 mod call;
 mod cast;
 mod conversation;
 mod error;
 mod failure;
+mod grows;
 mod guard;
 mod memory;
 mod message;

@@ -1,4 +1,4 @@
-//! `qg_queue`: calls of streams without waiting for them.
+//! `qg_queue`: calls of streams and annotations without waiting for them.
 
 use std::{
     any::Any,
@@ -11,21 +11,25 @@ use std::{
 use safer_ffi::derive_ReprC;
 
 use super::{
+    annotate::{qg_annotate_options, read_options},
+    annotation::qg_annotation,
     boundary,
     call::{Input, qg_call, qg_reply},
     cast::{Object, Out, OutArray, borrow, free_object, object},
     conversation::{Borrower, Conversation},
     failure::{Failure, qg_error},
+    guard::{Categories, qg_guard},
     memory::give,
+    message::{qg_message, read_messages},
     status::qg_status,
     stream::qg_stream,
 };
-use crate::{Completion, CompletionQueue, Stream, process::Process};
+use crate::{AnnotateOptions, Completion, CompletionQueue, Message, Reply, Stream, process::Process};
 
 /// For as long as it takes.
 pub const QG_NO_TIMEOUT: u64 = u64::MAX;
 
-/// Calls of streams that go on while the program does other things. For any number of threads at once.
+/// Calls of streams, and annotations, that go on while the program does other things. For any number of threads at once.
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct qg_queue {
@@ -44,10 +48,12 @@ impl Object for qg_queue {
 pub struct qg_completion {
     /// What the call was submitted with.
     pub tag: u64,
-    /// The stream that was submitted, which is free for its next call.
+    /// The stream that was submitted, which is free for its next call. NULL for an annotation.
     pub stream: *mut qg_stream,
-    /// What the call answers.
+    /// What the call answers; of an annotation the status and the error, and all else is 0.
     pub reply: qg_reply,
+    /// The annotation that was submitted: yours to free. NULL for a call of a stream, and for an annotation that failed.
+    pub annotation: *mut qg_annotation,
 }
 
 /// The calls in a queue. The library's own queue knows each by a ticket.
@@ -69,8 +75,31 @@ type Done = (Job, Result<Completion, Failure>);
 
 struct Job {
     tag: u64,
-    handle: Handle,
-    conversation: Arc<Conversation>,
+    what: What,
+}
+
+enum What {
+    Call {
+        handle: Handle,
+        conversation: Arc<Conversation>,
+    },
+    /// With what it takes to name categories.
+    Annotation(Categories),
+}
+
+impl What {
+    fn take_back(&self, stream: Option<Stream>) {
+        if let (What::Call { conversation, .. }, Some(stream)) = (self, stream) {
+            conversation.take_back(stream);
+        }
+    }
+
+    /// After a panic that took it.
+    fn lose(&self) {
+        if let What::Call { conversation, .. } = self {
+            conversation.lose();
+        }
+    }
 }
 
 struct Handle(*mut qg_stream);
@@ -78,24 +107,56 @@ struct Handle(*mut qg_stream);
 // SAFETY: the pointer is only given back to the caller, never followed.
 unsafe impl Send for Handle {}
 
+impl Jobs {
+    /// Keeps a call, and gives its ticket.
+    fn add(&mut self, job: Job) -> u64 {
+        let ticket = self.next;
+        self.next += 1;
+        self.by_ticket.insert(ticket, job);
+        ticket
+    }
+}
+
 impl Submitted {
     fn lock(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(self: &Arc<Self>, job: Job, input: &Input, deadline: Option<Instant>) -> Result<(), Failure> {
+    fn submit(
+        self: &Arc<Self>,
+        tag: u64,
+        handle: Handle,
+        conversation: &Arc<Conversation>,
+        input: &Input,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
         let mut jobs = self.lock();
         let ticket = jobs.next;
         let borrower: Weak<Self> = Arc::downgrade(self);
-        let stream = job.conversation.lend(borrower, ticket)?;
-        jobs.next += 1;
-        jobs.by_ticket.insert(ticket, job);
+        let stream = conversation.lend(borrower, ticket)?;
+        jobs.add(Job { tag, what: What::Call { handle, conversation: conversation.clone() } });
         drop(jobs);
-        // A panic in it is the caller's, who has no call in the queue then.
-        catch_unwind(AssertUnwindSafe(|| self.queue.submit(stream, input.call(), ticket, deadline))).map_err(|panic| {
+        self.begin(ticket, || self.queue.submit(stream, input.call(), ticket, deadline))
+    }
+
+    fn annotate(
+        &self,
+        tag: u64,
+        guard: &qg_guard,
+        messages: &[Message],
+        options: &AnnotateOptions,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
+        let ticket = self.lock().add(Job { tag, what: What::Annotation(guard.categories.clone()) });
+        self.begin(ticket, || self.queue.annotate(&guard.guard, messages, options, ticket, deadline))
+    }
+
+    /// A panic in it is the caller's, who has no call in the queue then.
+    fn begin(&self, ticket: u64, begin: impl FnOnce()) -> Result<(), Failure> {
+        catch_unwind(AssertUnwindSafe(begin)).map_err(|panic| {
             let job = self.lock().by_ticket.remove(&ticket);
             if let Some(job) = job {
-                job.conversation.lose();
+                job.what.lose();
             }
             Failure::Panic(boundary::reason(panic))
         })
@@ -132,7 +193,7 @@ impl Submitted {
         for ticket in tickets {
             let job = self.lock().by_ticket.remove(&ticket);
             if let Some(job) = job {
-                job.conversation.lose();
+                job.what.lose();
                 self.lock().lost.push_back((job, reason.clone()));
             }
         }
@@ -159,22 +220,31 @@ impl Drop for qg_queue {
     fn drop(&mut self) {
         let jobs = std::mem::take(&mut self.submitted.lock().by_ticket);
         for (ticket, job) in jobs {
-            if let Some(stream) = self.submitted.queue.withdraw(ticket).pop().flatten() {
-                job.conversation.take_back(stream);
-            }
+            job.what.take_back(self.submitted.queue.withdraw(ticket).pop().flatten());
         }
     }
 }
 
 fn completion((job, done): Done) -> qg_completion {
-    let reply = match done {
-        Ok(Completion { stream: Some(stream), result, .. }) => {
-            qg_reply::new(job.conversation.take_back(stream), result)
+    match job.what {
+        What::Call { handle, conversation } => {
+            let reply = match done.map(|done| (done.stream, done.result)) {
+                Ok((Some(stream), result)) => qg_reply::new(conversation.take_back(stream), result),
+                Ok((None, _)) => unreachable!("the stream of a call comes back with it"),
+                Err(failure) => qg_reply::failed(&failure),
+            };
+            qg_completion { tag: job.tag, stream: handle.0, reply, annotation: std::ptr::null_mut() }
         }
-        Ok(Completion { stream: None, .. }) => qg_reply::failed(&Failure::InUse),
-        Err(failure) => qg_reply::failed(&failure),
-    };
-    qg_completion { tag: job.tag, stream: job.handle.0, reply }
+        What::Annotation(categories) => {
+            let result = done.and_then(|done| Ok(done.result?));
+            let (reply, annotation) = match result.map(Reply::into_annotation) {
+                Ok(Some(annotation)) => (qg_reply::default(), qg_annotation::allocate(annotation, categories)),
+                Ok(None) => unreachable!("an annotation is what answers it"),
+                Err(failure) => (qg_reply::failed(&failure), std::ptr::null_mut()),
+            };
+            qg_completion { tag: job.tag, stream: std::ptr::null_mut(), reply, annotation }
+        }
+    }
 }
 
 fn until(timeout_ms: u64) -> Option<Instant> {
@@ -198,7 +268,7 @@ pub unsafe extern "C" fn qg_queue_open(queue: *mut *mut qg_queue, error: *mut *m
     })
 }
 
-/// Frees a queue. NULL is fine. Calls in it are cancelled, and their streams can be used again. No thread may be in a
+/// Frees a queue. NULL is fine. Calls and annotations in it are cancelled, and streams can be used again. No thread may be in a
 /// function of the queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_queue_free(queue: *mut qg_queue) {
@@ -231,14 +301,45 @@ pub unsafe extern "C" fn qg_queue_submit(
         let (queue, call) = unsafe { (object(queue, "queue")?, borrow(call, "call")?) };
         // SAFETY: as above.
         let (stream, input) = unsafe { call.read() }?;
-        let job = Job { tag, handle: Handle(call.stream), conversation: stream.conversation.clone() };
-        queue.submitted.submit(job, &input, until(timeout_ms))
+        queue.submitted.submit(tag, Handle(call.stream), &stream.conversation, &input, until(timeout_ms))
+    })
+}
+
+/// Begins to judge a whole conversation, as `qg_guard_annotate` does. It is done when the queue gives it back: with
+/// `qg_completion.annotation`, or with an error of its own in the reply. `tag` and `timeout_ms` are as with
+/// `qg_queue_submit`, and so is `qg_queue_cancel`. The guard may be freed meanwhile.
+///
+/// The conversation is rendered and tokenized here, in your thread, up to what fits the model's context: about 5 ms for each
+/// 1,000 tokens. The rest of the work is not yours.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_ARGUMENT if a text is not UTF-8, or a size or `reserved` of the options is
+/// wrong; QG_ERROR_CONTEXT_FULL if there are more messages than tokens in the context or their texts have more than 16 MiB
+/// and cannot fit it; QG_ERROR_OUT_OF_MEMORY. Everything else is the error of the annotation.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_queue_annotate(
+    queue: *const qg_queue,
+    guard: *const qg_guard,
+    messages: *const qg_message,
+    message_count: usize,
+    options: *const qg_annotate_options,
+    tag: u64,
+    timeout_ms: u64,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read.
+        let (queue, guard, options) =
+            unsafe { (object(queue, "queue")?, object(guard, "guard")?, read_options(options)?) };
+        // SAFETY: as above.
+        let messages = unsafe { read_messages(&guard.guard, messages, message_count) }?;
+        queue.submitted.annotate(tag, guard, &messages, &options, until(timeout_ms))
     })
 }
 
 /// Waits up to `timeout_ms` milliseconds for a call that is done, then takes all that are, as many as `capacity` allows.
 /// `*count` becomes how many: 0 if the time passed. A timeout of 0 only looks; with QG_NO_TIMEOUT it waits even while the
-/// queue is empty, for what another thread may submit. Errors of calls are in their replies and yours to free.
+/// queue is empty, for what another thread may submit. Errors of calls are in their replies; they and annotations are yours to
+/// free.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]

@@ -6,7 +6,8 @@ use safer_ffi::derive_ReprC;
 
 use super::boundary;
 use crate::{
-    Channel, Decision, Guard, Labels, PromptCheck, Risk, TokenVerdict, Update, Verdict, Violation, policy::Action,
+    Channel, Decision, Guard, Labels, Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, Risk, TokenVerdict, Update,
+    Verdict, Violation, policy::Action,
 };
 
 /// The conversation may go on.
@@ -32,6 +33,22 @@ pub const QG_ACTION_STOP: i32 = 2;
 pub const QG_CHANNEL_ANSWER: i32 = 0;
 /// The thinking before it.
 pub const QG_CHANNEL_THINKING: i32 = 1;
+
+/// A violation was confirmed.
+pub const QG_TRIGGER_VIOLATION: i32 = 0;
+/// Tokens were uncertain.
+pub const QG_TRIGGER_UNCERTAIN: i32 = 1;
+
+/// It found something: the violation stands, or uncertain tokens are one.
+pub const QG_OPINION_CONFIRMED: i32 = 0;
+/// It found nothing: the violation is lifted.
+pub const QG_OPINION_LIFTED: i32 = 1;
+/// It found nothing: uncertain tokens do not count any more.
+pub const QG_OPINION_CLEARED: i32 = 2;
+/// By the policy it changes nothing.
+pub const QG_OPINION_REPORTED: i32 = 3;
+/// It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it changes nothing.
+pub const QG_OPINION_FAILED: i32 = 4;
 
 /// The labels of the model's heads that judge prompts.
 pub const QG_HEADS_PROMPT: u32 = 0;
@@ -144,6 +161,38 @@ pub struct qg_update {
     /// token confirmed. The tokens judged now take their place, if the answer still has as many. Where nothing is void
     /// this is how many tokens the answer had before the call, those that are not judged included.
     pub void_from: u64,
+    /// How many second opinions were asked for: `qg_stream_opinions` copies them.
+    pub opinion_count: u64,
+    /// 0.
+    pub reserved: [u64; 2],
+}
+
+/// A second opinion on an answer, of the guard that `second_opinion` names in the configuration. Bytes and tokens count from
+/// the start of the answer, tags and thinking included.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct qg_opinion {
+    /// Why it was asked for: `QG_TRIGGER_`.
+    pub trigger: i32,
+    /// What came of it: `QG_OPINION_`.
+    pub outcome: i32,
+    /// Whether what is in dispute is in the thinking: `QG_CHANNEL_`.
+    pub channel: i32,
+    /// The level that it says: `QG_RISK_`. 0 if it failed.
+    pub risk: i32,
+    /// Probability of each level, 0 to 1, by its `QG_RISK_` number. They sum to 1. All 0 if it failed.
+    pub risk_probabilities: [f32; 3],
+    /// 1 if it could be had; else 0, and its outcome is `QG_OPINION_FAILED`.
+    pub is_annotated: u32,
+    /// Where the first token in dispute begins, in bytes.
+    pub byte_start: u64,
+    /// Where the last one ends. The opinion is about all of the answer up to there, whole characters only.
+    pub byte_end: u64,
+    /// The first token in dispute.
+    pub first_token: u64,
+    /// The last one, which brought it about.
+    pub confirming_token: u64,
     /// 0.
     pub reserved: [u64; 3],
 }
@@ -252,6 +301,37 @@ impl qg_update {
             flag_count: update.flags.len() as u64,
             violation: update.violation.as_ref().map_or(Default::default(), |found| qg_violation::new(found, guard)),
             void_from: update.void_from as u64,
+            opinion_count: update.opinions.len() as u64,
+            reserved: [0; 2],
+        }
+    }
+}
+
+impl qg_opinion {
+    pub(super) fn new(opinion: &Opinion) -> Self {
+        let levels = [Risk::Safe, Risk::Controversial, Risk::Unsafe];
+        let annotation = opinion.annotation.as_ref().ok();
+        qg_opinion {
+            trigger: match opinion.trigger {
+                OpinionTrigger::Violation => QG_TRIGGER_VIOLATION,
+                OpinionTrigger::Uncertain => QG_TRIGGER_UNCERTAIN,
+            },
+            outcome: match opinion.outcome {
+                OpinionOutcome::Confirmed => QG_OPINION_CONFIRMED,
+                OpinionOutcome::Lifted => QG_OPINION_LIFTED,
+                OpinionOutcome::Cleared => QG_OPINION_CLEARED,
+                OpinionOutcome::Reported => QG_OPINION_REPORTED,
+                OpinionOutcome::Failed => QG_OPINION_FAILED,
+            },
+            channel: channel(opinion.channel),
+            risk: annotation.map_or(0, |annotation| risk(annotation.risk)),
+            risk_probabilities: annotation
+                .map_or([0.0; 3], |annotation| levels.map(|level| annotation.probability(level))),
+            is_annotated: annotation.is_some().into(),
+            byte_start: opinion.bytes.start as u64,
+            byte_end: opinion.bytes.end as u64,
+            first_token: opinion.first_token as u64,
+            confirming_token: opinion.confirming_token as u64,
             reserved: [0; 3],
         }
     }
@@ -272,14 +352,14 @@ impl qg_token_verdict {
     }
 }
 
-fn decision(decision: Decision) -> i32 {
+pub(super) fn decision(decision: Decision) -> i32 {
     match decision {
         Decision::Continue => QG_DECISION_CONTINUE,
         Decision::Stop => QG_DECISION_STOP,
     }
 }
 
-fn risk(risk: Risk) -> i32 {
+pub(super) fn risk(risk: Risk) -> i32 {
     match risk {
         Risk::Safe => QG_RISK_SAFE,
         Risk::Controversial => QG_RISK_CONTROVERSIAL,
@@ -287,7 +367,7 @@ fn risk(risk: Risk) -> i32 {
     }
 }
 
-fn action(action: Action) -> i32 {
+pub(super) fn action(action: Action) -> i32 {
     match action {
         Action::Ignore => QG_ACTION_IGNORE,
         Action::Flag => QG_ACTION_FLAG,

@@ -3,7 +3,10 @@
 
 use safer_ffi::layout::ReprC;
 
-use super::{call::*, error::*, guard::*, queue::*, result::*, stats::*, stream::*, text::*, version::*};
+use super::{
+    annotate::*, annotation::*, call::*, error::*, guard::*, queue::*, result::*, stats::*, stream::*, text::*,
+    version::*,
+};
 
 const fn is_repr_c<F: ReprC + Copy>(_: F) {}
 
@@ -50,12 +53,24 @@ prove! {
     qg_stream_context_used(_, _, _);
     qg_stream_tokens(_, _, _, _, _);
     qg_stream_flags(_, _, _, _, _);
+    qg_stream_opinions(_, _, _, _, _);
+    qg_stream_opinion_annotation(_, _, _, _);
     qg_stream_rule(_, _, _);
     qg_stream_flag_rule(_, _, _, _);
     qg_streams_call(_, _, _, _);
+    qg_annotation_free(_);
+    qg_annotation_get(_, _, _);
+    qg_annotation_category_name(_, _, _, _);
+    qg_annotation_answer(_, _, _);
+    qg_annotation_json(_, _, _);
+    qg_annotation_judge(_, _, _, _, _, _);
+    qg_annotation_reward(_, _, _, _, _, _, _);
+    qg_guard_annotate(_, _, _, _, _, _);
+    qg_guard_annotate_all(_, _, _, _, _, _);
     qg_queue_open(_, _);
     qg_queue_free(_);
     qg_queue_submit(_, _, _, _, _);
+    qg_queue_annotate(_, _, _, _, _, _, _, _);
     qg_queue_wait(_, _, _, _, _, _);
     qg_queue_cancel(_, _, _, _);
     qg_queue_length(_, _, _);
@@ -94,12 +109,18 @@ mod tests {
             qg_verdict { risk, category, risk_probabilities, category_count, category_probabilities, reserved }
             qg_prompt_check { decision, has_finding, action, risk, category, probability, verdict, reserved }
             qg_violation { action, channel, risk, category, byte_start, byte_end, first_token, confirming_token, probability, reserved }
-            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, void_from, reserved }
+            qg_update { decision, has_violation, horizon, horizon_tokens, received, excess, final_tokens, token_count, flag_count, violation, void_from, opinion_count, reserved }
+            qg_opinion { trigger, outcome, channel, risk, risk_probabilities, is_annotated, byte_start, byte_end, first_token, confirming_token, reserved }
             qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
-            qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, reserved }
+            qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, opinions, confirmed_opinions, lifted_opinions, reported_opinions, failed_opinions, opinion_seconds, reserved }
             qg_call { stream, kind, reserved, data, length }
             qg_reply { status, is_check, error, check, update }
-            qg_completion { tag, stream, reply }
+            qg_judgement { decision, has_finding, action, risk, category, probability, reserved }
+            qg_annotation_info { mode, risk, has_risk_probabilities, risk_probabilities, parsed, refusal, has_refusal_probability, refusal_probability, category_count, categories, has_category_probabilities, mode_category_count, category_probabilities, none_probability, is_cut, windows, judged_start, judged_end, id_count, judgement, reserved }
+            qg_annotate_options { struct_size, decoding, overflow, reserved }
+            qg_conversation { messages, message_count }
+            qg_annotation_result { status, reserved, error, annotation }
+            qg_completion { tag, stream, reply, annotation }
         };
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/layout.txt");
         assert_eq!(layout, std::fs::read_to_string(file).unwrap());

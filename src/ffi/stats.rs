@@ -48,8 +48,21 @@ pub struct qg_stats {
     pub cache_used_bytes: u64,
     /// Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are available.
     pub cache_unused_bytes: u64,
+    /// Second opinions that were asked for. Those that are none of the following are still awaited, or their calls were
+    /// cancelled.
+    pub opinions: u64,
+    /// Of those, how many confirmed what was in dispute.
+    pub confirmed_opinions: u64,
+    /// How many lifted a violation or cleared what was uncertain.
+    pub lifted_opinions: u64,
+    /// How many were only reported.
+    pub reported_opinions: u64,
+    /// How many could not be had.
+    pub failed_opinions: u64,
+    /// Time of all second opinions, each from when it was asked for, in seconds.
+    pub opinion_seconds: f64,
     /// 0.
-    pub reserved: [u64; 9],
+    pub reserved: [u64; 3],
 }
 
 impl qg_stats {
@@ -70,7 +83,13 @@ impl qg_stats {
             cache_bytes: stats.cache_bytes,
             cache_used_bytes: stats.cache_used_bytes,
             cache_unused_bytes: stats.cache_unused_bytes,
-            reserved: [0; 9],
+            opinions: stats.opinions,
+            confirmed_opinions: stats.confirmed_opinions,
+            lifted_opinions: stats.lifted_opinions,
+            reported_opinions: stats.reported_opinions,
+            failed_opinions: stats.failed_opinions,
+            opinion_seconds: stats.opinion_seconds.sum,
+            reserved: [0; 3],
         }
     }
 }

@@ -5,14 +5,15 @@ use std::{ffi::c_char, sync::Arc};
 use safer_ffi::derive_ReprC;
 
 use super::{
+    annotation::qg_annotation,
     boundary,
     cast::{Object, Out, OutArray, free_object, object, slice, text},
     conversation::{Conversation, Last},
     failure::{Failure, qg_error},
-    guard::qg_guard,
+    guard::{Categories, qg_guard},
     memory::give,
     message::{qg_message, read_messages},
-    result::{qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
+    result::{qg_opinion, qg_prompt_check, qg_token_verdict, qg_update, qg_violation},
     status::qg_status,
     text::qg_text,
 };
@@ -348,6 +349,58 @@ pub unsafe extern "C" fn qg_stream_flags(
             let found = last.update().map_or(&[][..], |update| &update.flags);
             flags.write(found.iter().map(|flag| qg_violation::new(flag, &stream.conversation.guard)));
             count.write(found.len());
+            Ok(())
+        })
+    })
+}
+
+/// Copies the second opinions that the last update asked for, as `qg_stream_tokens` does with tokens; `*count` becomes
+/// `qg_update.opinion_count`. `opinions` may be NULL if `capacity` is 0.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_IN_USE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_opinions(
+    stream: *const qg_stream,
+    opinions: *mut qg_opinion,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, opinions, count) = unsafe {
+            (object(stream, "stream")?, OutArray::new(opinions, capacity, "opinions")?, Out::new(count, "count")?)
+        };
+        stream.conversation.read(|_, last| {
+            let asked = last.update().map_or(&[][..], |update| &update.opinions);
+            opinions.write(asked.iter().map(qg_opinion::new));
+            count.write(asked.len());
+            Ok(())
+        })
+    })
+}
+
+/// Gives what one of the opinions of the last update says, in the order of `qg_stream_opinions`. Its categories are those of
+/// the guard that was asked, and what it is judged by are the policy's rules for the channel. It is yours to free.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if there is no such opinion; QG_ERROR_IN_USE. If the opinion could not be had:
+/// the error for which it could not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_stream_opinion_annotation(
+    stream: *const qg_stream,
+    opinion: usize,
+    annotation: *mut *mut qg_annotation,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (stream, annotation) = unsafe { (object(stream, "stream")?, Out::new(annotation, "annotation")?) };
+        stream.conversation.read(|_, last| {
+            let opinions = last.update().map_or(&[][..], |update| &update.opinions);
+            let missing = || Failure::argument("opinion", format!("{opinion} is not below {}", opinions.len()));
+            let said = opinions.get(opinion).ok_or_else(missing)?.annotation.clone()?;
+            let asked = stream.conversation.guard.second_opinion().ok_or(Error::EngineStopped)?;
+            annotation.write(qg_annotation::allocate(said, Categories::new(&asked)?));
             Ok(())
         })
     })

@@ -1,6 +1,6 @@
 //! From the tokens that count to a violation: watching one text, token by token.
 
-use super::rules::{Action, Debounce, Finding, MAX_WINDOW};
+use super::rules::{Action, Debounce, Look, MAX_WINDOW};
 use crate::verdict::Risk;
 
 const _: () = assert!(MAX_WINDOW == u64::BITS as usize, "a track has a bit for each token of a window");
@@ -68,40 +68,94 @@ impl Tracks {
     }
 }
 
+/// Tokens in doubt, for a second opinion.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubt {
+    /// Those that are uncertain or count.
+    all: Track,
+    /// Those that are uncertain.
+    uncertain: Track,
+}
+
+impl Doubt {
+    fn push(&mut self, look: &Look) {
+        self.all.push(!matches!(look, Look::Clear));
+        self.uncertain.push(matches!(look, Look::Uncertain(_)));
+    }
+
+    /// As [`Track::span`], if one of the tokens is uncertain.
+    fn span(&self, debounce: Debounce) -> Option<usize> {
+        self.all.span(debounce.window()).filter(|tokens| self.uncertain.last(*tokens).count_ones() > 0)
+    }
+}
+
 /// Watches the tokens of one text, in order.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Watch {
     stop: Tracks,
     /// Tokens that are flagged or worse.
     flag: Tracks,
-    /// Whether the newest token belongs to a violation of each kind.
+    doubt: Doubt,
+    /// Whether the newest token belongs to a violation of each kind, or to tokens in doubt.
     stopping: bool,
     flagging: bool,
+    doubting: bool,
 }
 
-/// A violation that the newest token completes: its gravest action, and its tokens up to the newest one.
+/// What the newest token completes, with its tokens up to the newest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fired {
-    pub(crate) action: Action,
+    pub(crate) what: What,
     pub(crate) tokens: usize,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A violation, with its gravest action.
+    Violation(Action),
+    /// Tokens that are uncertain.
+    Doubt,
+}
+
 impl Watch {
-    /// Takes the next token. A violation that goes on fires once.
-    pub(crate) fn next(&mut self, debounce: Debounce, finding: Option<&Finding>) -> Option<Fired> {
+    /// Takes the next token. What goes on fires once.
+    pub(crate) fn next(&mut self, debounce: Debounce, look: &Look) -> Option<Fired> {
+        let finding = if let Look::Counts(finding) = look { Some(finding) } else { None };
         let risk = |action| finding.filter(|finding| finding.action >= action).map(|finding| finding.risk);
         self.stop.push(risk(Action::Stop));
         self.flag.push(risk(Action::Flag));
-        let (stop, flag) = (self.stop.span(debounce), self.flag.span(debounce));
+        self.doubt.push(look);
+        let (stop, flag, doubt) = (self.stop.span(debounce), self.flag.span(debounce), self.doubt.span(debounce));
         let stopped = std::mem::replace(&mut self.stopping, stop.is_some());
         let flagged = std::mem::replace(&mut self.flagging, flag.is_some());
-        let stop = stop.filter(|_| !stopped).map(|tokens| Fired { action: Action::Stop, tokens });
-        let flag = flag.filter(|_| !flagged).map(|tokens| Fired { action: Action::Flag, tokens });
-        stop.or(flag)
+        let doubted = std::mem::replace(&mut self.doubting, doubt.is_some());
+        let fired =
+            |what, tokens: Option<usize>, before: bool| tokens.filter(|_| !before).map(|tokens| Fired { what, tokens });
+        let stop = fired(What::Violation(Action::Stop), stop, stopped);
+        let flag = fired(What::Violation(Action::Flag), flag, flagged);
+        let violation = stop.or(flag);
+        if violation.is_some() {
+            // What follows is in doubt on its own account.
+            self.end_doubt();
+            return violation;
+        }
+        fired(What::Doubt, doubt, doubted)
     }
 
-    /// How many of the newest tokens may still turn out to be part of a violation that stops.
-    pub(crate) fn pending(&self, debounce: Debounce) -> usize {
-        self.stop.pending(debounce)
+    /// None of the tokens so far counts any more.
+    pub(crate) fn clear(&mut self) {
+        *self = Watch::default();
+    }
+
+    /// None of the tokens so far is in doubt any more.
+    pub(crate) fn end_doubt(&mut self) {
+        (self.doubt, self.doubting) = (Doubt::default(), false);
+    }
+
+    /// How many of the newest tokens may still turn out to be part of a violation that stops, or to be in doubt, if that
+    /// counts as well.
+    pub(crate) fn pending(&self, debounce: Debounce, doubt: bool) -> usize {
+        let doubt = if doubt { self.doubt.all.pending(debounce.window()) } else { 0 };
+        self.stop.pending(debounce).max(doubt)
     }
 }

@@ -2,6 +2,7 @@
 
 mod debounce;
 mod rules;
+mod second_opinion;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -10,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, error::settings_from_toml, verdict::Labels};
 
-pub(crate) use debounce::Watch;
-pub(crate) use rules::Finding;
+pub(crate) use debounce::{Watch, What};
 pub use rules::{Action, CategoryRule, Custom, Debounce, LevelRule, Mode, PromptRules, Rules};
+pub(crate) use rules::{Finding, Look};
+pub use second_opinion::{OnUncertain, OnViolation, SecondOpinion, Uncertain};
 pub use whole::AnnotationFinding;
 pub(crate) use whole::Whole;
 
@@ -47,6 +49,10 @@ pub enum Decision {
 ///
 ///     [answer.categories.PII]
 ///     at = 0.3                                        # PII from 30 % on, even if another category is likelier
+///
+///     [answer.second_opinion]                         # of a guard that has one behind it
+///     violation = "lift"                              # what it finds nothing in is no violation
+///     uncertain = { at = 0.3, word = "confirm" }      # from 30 % of Controversial or Unsafe on, it decides
 ///
 ///     [thinking]
 ///     mode = { custom = { unsafe = { action = "flag" }, controversial = { action = "ignore" } } }
@@ -113,6 +119,8 @@ impl Policy {
         for (name, rules) in [("policy.answer", &self.answer), ("policy.thinking", &self.thinking)] {
             rules::validate(name, &rules.mode, &rules.categories)?;
             rules.debounce.validate(name)?;
+            let at = rules.second_opinion.uncertain.map(|uncertain| uncertain.at);
+            rules::check_probability(&format!("{name}.second_opinion.uncertain.at"), at)?;
         }
         Ok(())
     }
@@ -122,6 +130,13 @@ impl Policy {
         rules::check_categories("policy.prompt", &self.prompt.categories, query)?;
         rules::check_categories("policy.answer", &self.answer.categories, response)?;
         rules::check_categories("policy.thinking", &self.thinking.categories, response)
+    }
+
+    /// The setting by which a second guard is asked, if one is.
+    pub(crate) fn asks(&self) -> Option<&'static str> {
+        let settings =
+            [("policy.answer.second_opinion", &self.answer), ("policy.thinking.second_opinion", &self.thinking)];
+        settings.into_iter().find(|(_, rules)| rules.second_opinion.asks()).map(|(name, _)| name)
     }
 
     /// What a finding means to the host.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::second_opinion::SecondOpinion;
 use crate::{
     Error, Result,
     error::one_line,
@@ -105,6 +106,8 @@ pub struct Rules {
     pub categories: BTreeMap<String, CategoryRule>,
     /// How many tokens it takes. Default two consecutive ones.
     pub debounce: Debounce,
+    /// When a second guard is asked, and what its word counts. Default: never.
+    pub second_opinion: SecondOpinion,
 }
 
 /// How many tokens that count make a violation. It is confirmed at the token that completes them and starts at the
@@ -177,6 +180,27 @@ pub(crate) struct Finding {
     own_rule: bool,
 }
 
+/// What rules see in a verdict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Look {
+    /// Nothing.
+    Clear,
+    /// It counts.
+    Counts(Finding),
+    /// It does not, but a second opinion is worth asking. If that cannot be had, it counts as this.
+    Uncertain(Finding),
+}
+
+impl Look {
+    /// What it counts as, or may count as.
+    pub(crate) fn finding(&self) -> Option<&Finding> {
+        match self {
+            Look::Clear => None,
+            Look::Counts(finding) | Look::Uncertain(finding) => Some(finding),
+        }
+    }
+}
+
 /// The part of rules that looks at one verdict.
 #[derive(Clone, Copy)]
 pub(crate) struct Judge<'a> {
@@ -209,6 +233,33 @@ impl PromptRules {
 impl Rules {
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge { mode: &self.mode, categories: &self.categories }
+    }
+
+    /// What they see in a verdict.
+    pub(crate) fn look(&self, verdict: &Verdict) -> Look {
+        if let Some(finding) = self.judge().find(verdict) {
+            return Look::Counts(finding);
+        }
+        let top = verdict.top_category();
+        let probability = verdict.probability(Risk::Controversial) + verdict.probability(Risk::Unsafe);
+        let name = || verdict.category_probabilities().nth(top).map(|(name, _)| name);
+        let ignored = || name().and_then(|name| self.categories.get(name)).is_some_and(CategoryRule::ignores);
+        match self.second_opinion.uncertain {
+            Some(uncertain) if probability >= uncertain.at && !ignored() => Look::Uncertain(Finding {
+                action: Action::Stop,
+                risk: Risk::Controversial,
+                category: top as u16,
+                probability,
+                own_rule: false,
+            }),
+            _ => Look::Clear,
+        }
+    }
+}
+
+impl CategoryRule {
+    fn ignores(&self) -> bool {
+        self.action == Some(Action::Ignore)
     }
 }
 
@@ -306,7 +357,7 @@ pub(super) fn validate(rules: &str, mode: &Mode, categories: &BTreeMap<String, C
     Ok(())
 }
 
-fn check_probability(field: &str, at: Option<f32>) -> Result<()> {
+pub(super) fn check_probability(field: &str, at: Option<f32>) -> Result<()> {
     match at {
         // Zero would make every token count.
         Some(at) if !(at > 0.0 && at <= 1.0) => {

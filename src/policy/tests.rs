@@ -35,14 +35,12 @@ fn rules(toml: &str) -> Rules {
 /// tokens are pending, `.` where all is decided.
 fn watch(rules: &Rules, levels: &str) -> String {
     let mut watch = Watch::default();
-    let mark = |letter| {
-        let finding = rules.judge().find(&level(letter));
-        match watch.next(rules.debounce, finding.as_ref()).map(|fired| fired.action) {
-            Some(Action::Stop) => '!',
-            Some(_) => 'f',
-            None if watch.pending(rules.debounce) > 0 => '?',
-            None => '.',
-        }
+    let mark = |letter| match watch.next(rules.debounce, &rules.look(&level(letter))).map(|fired| fired.what) {
+        Some(What::Violation(Action::Stop)) => '!',
+        Some(What::Violation(_)) => 'f',
+        Some(What::Doubt) => 'd',
+        None if watch.pending(rules.debounce, rules.second_opinion.holds()) > 0 => '?',
+        None => '.',
     };
     levels.chars().map(mark).collect()
 }
@@ -106,26 +104,73 @@ fn nothing_of_a_violation_was_ever_decided() {
     for debounce in
         ["{ consecutive = 3 }", "'eval'", "{ window = { hits = 2, of = 4 } }", "{ window = { hits = 3, of = 6 } }"]
     {
-        let rules = rules(&format!("debounce = {debounce}"));
-        // All texts of ten tokens, or some of them.
-        for code in (0..3usize.pow(10)).step_by(if cfg!(miri) { 4001 } else { 1 }) {
-            let levels = (0..10).map(|place| ['s', 'c', 'u'][code / 3usize.pow(place) % 3]);
-            let mut watch = Watch::default();
-            let mut decided = 0;
-            for (index, letter) in levels.enumerate() {
-                let finding = (letter != 's').then(|| finding(letter));
-                if let Some(fired) = watch.next(rules.debounce, finding.as_ref()) {
-                    assert!(decided <= index + 1 - fired.tokens, "{debounce}, text {code}, token {index}");
-                    break;
-                }
-                decided = decided.max(index + 1 - watch.pending(rules.debounce));
+        for doubt in ["", "mode = 'loose'\nsecond_opinion.uncertain.at = 0.5"] {
+            let rules = rules(&format!("debounce = {debounce}\n{doubt}"));
+            // All texts of ten tokens, or some of them.
+            for code in (0..3usize.pow(10)).step_by(if cfg!(miri) { 4001 } else { 1 }) {
+                check_decided(&rules, code);
             }
         }
     }
 }
 
-fn finding(letter: char) -> Finding {
-    Rules::default().judge().find(&level(letter)).unwrap()
+fn check_decided(rules: &Rules, code: usize) {
+    let looks = ['s', 'c', 'u'].map(|letter| rules.look(&level(letter)));
+    let doubt = rules.second_opinion.holds();
+    let mut watch = Watch::default();
+    let mut decided = 0;
+    for index in 0..10 {
+        let look = &looks[code / 3usize.pow(index as u32) % 3];
+        if let Some(fired) = watch.next(rules.debounce, look) {
+            assert!(decided <= index + 1 - fired.tokens, "{rules:?}, text {code}, token {index}");
+            break;
+        }
+        decided = decided.max(index + 1 - watch.pending(rules.debounce, doubt));
+    }
+}
+
+/// `d` where tokens are in doubt. Loose rules, by which Controversial tokens do not count.
+#[test]
+fn tokens_in_doubt() {
+    let table = [
+        // levels   confirm   report
+        ("sccs", ".?d.", "..d."),
+        ("scus", ".?d.", "..d."), // with tokens that count
+        ("sucs", ".?d.", ".?d."),
+        ("suus", ".?!.", ".?!."), // what only counts is in no doubt
+        ("suucs", ".?!?.", ".?!.."),
+        ("scuus", ".?d!.", "..d!."),
+        ("cccc", "?d??", ".d.."), // a run is asked about once, until it is decided
+        ("uucc", "?!?d", "?!.d"), // and what follows a violation on its own account
+    ];
+    for (levels, confirm, report) in table {
+        for (word, expected) in [("confirm", confirm), ("report", report)] {
+            let toml = format!("mode = 'loose'\nsecond_opinion.uncertain = {{ at = 0.5, word = '{word}' }}");
+            assert_eq!(watch(&rules(&toml), levels), expected, "{levels} {word}");
+        }
+    }
+    let ignored = "mode = 'loose'\nsecond_opinion.uncertain.at = 0.5\ncategories.Violent.action = 'ignore'";
+    assert_eq!(watch(&rules(ignored), "scccs"), ".....");
+    let eval = "mode = 'loose'\nsecond_opinion.uncertain.at = 0.5\ndebounce = 'eval'";
+    assert_eq!(watch(&rules(eval), "scus"), ".?d.");
+}
+
+/// What was cleared does not count again, and what was decided is in no doubt again.
+#[test]
+fn what_is_decided_counts_no_more() {
+    let strict = rules("second_opinion.uncertain.at = 0.05");
+    let mut watch = Watch::default();
+    let mut fires = |letter, clears: bool| {
+        let fired = watch.next(strict.debounce, &strict.look(&level(letter))).map(|fired| fired.tokens);
+        if clears {
+            watch.clear();
+        }
+        fired
+    };
+    assert_eq!([fires('u', false), fires('u', true)], [None, Some(2)]);
+    assert_eq!([fires('u', false), fires('c', true)], [None, Some(2)]);
+    // Safe tokens are uncertain here.
+    assert_eq!([fires('s', false), fires('u', false)], [None, Some(2)]);
 }
 
 #[test]
@@ -229,6 +274,11 @@ fn what_is_wrong_with_a_policy_is_named() {
         ),
         ("[prompt]\ndebounce = { consecutive = 2 }", "debounce"),
         ("[answer]\nmode = 'stern'", "stern"),
+        ("[answer.second_opinion]\nuncertain = { at = 0 }", "policy.answer.second_opinion.uncertain.at"),
+        ("[thinking.second_opinion]\nuncertain = { at = 1.5 }", "policy.thinking.second_opinion.uncertain.at"),
+        ("[answer.second_opinion]\nuncertain = { word = 'report' }", "at"),
+        ("[answer.second_opinion]\nviolation = 'confirm'", "confirm"),
+        ("[prompt.second_opinion]\nviolation = 'lift'", "second_opinion"),
         ("shadows = true", "shadows"),
     ];
     for (toml, named) in table {
@@ -246,7 +296,8 @@ fn a_policy_survives_toml() {
     let policy = Policy::from_toml(
         "shadow = true\n[prompt]\nmode = 'loose'\n[answer]\ndebounce = 'eval'\n\
          mode = { custom = { unsafe = { at = 0.25 }, controversial = { action = 'flag' } } }\n\
-         categories.PII = { at = 0.5, action = 'ignore' }",
+         categories.PII = { at = 0.5, action = 'ignore' }\n\
+         second_opinion = { violation = 'lift', uncertain = { at = 0.25, word = 'report' } }",
     )
     .unwrap();
     assert_eq!(Policy::from_toml(&toml::to_string(&policy).unwrap()).unwrap(), policy);

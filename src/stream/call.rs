@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{
+    opinion::Changing,
     prompt::Prompt,
-    tape::Feed,
     update::{PromptCheck, Update},
 };
 use crate::{annotation::Annotation, engine::Use, text::Message};
@@ -68,7 +68,7 @@ pub(crate) struct BegunCall {
 
 pub(super) enum Work {
     Prompt(Prompt),
-    Change(Feed),
+    Change(Box<Changing>),
 }
 
 impl BegunCall {
@@ -76,7 +76,7 @@ impl BegunCall {
     pub(crate) fn is_ready(&self) -> bool {
         match &self.work {
             Work::Prompt(prompt) => prompt.pending.is_ready(),
-            Work::Change(feed) => feed.is_ready(),
+            Work::Change(changing) => changing.is_ready(),
         }
     }
 
@@ -84,7 +84,7 @@ impl BegunCall {
     pub(super) fn wait_until(&self, deadline: Instant) -> bool {
         match &self.work {
             Work::Prompt(prompt) => prompt.pending.wait_until(deadline),
-            Work::Change(feed) => feed.wait_until(deadline),
+            Work::Change(changing) => changing.wait_until(deadline),
         }
     }
 }

@@ -4,7 +4,10 @@ mod answer;
 mod call;
 #[cfg(test)]
 pub(crate) mod fault;
+mod opinion;
+mod outcome;
 mod prompt;
+mod settling;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ use crate::{
     opened::Opened,
     policy::Policy,
     process::Owned,
+    second::Second,
     text::{Message, TokenId, size},
 };
 
@@ -27,9 +31,12 @@ use answer::Change;
 pub(crate) use call::BegunCall;
 use call::Work;
 pub use call::{Call, Reply};
+use opinion::{Changing, Judges};
 use prompt::Prompt;
 use turn::Turn;
-pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
+pub use update::{
+    Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, PromptFinding, TokenVerdict, Update, Violation,
+};
 
 /// One conversation being moderated: light, one owner at a time. Dropping it gives its memory back.
 ///
@@ -46,6 +53,7 @@ pub use update::{PromptCheck, PromptFinding, TokenVerdict, Update, Violation};
 /// [`Error::Expired`].
 pub struct Stream {
     shared: Arc<Owned<Opened>>,
+    second: Option<Arc<Second>>,
     sequence: Sequence,
     policy: Arc<Policy>,
     turn: Option<Turn>,
@@ -59,9 +67,14 @@ impl fmt::Debug for Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Owned<Opened>>, policy: Policy) -> Result<Self> {
+        Self::with_second(shared, None, policy)
+    }
+
+    /// A stream that may ask a second guard, if there is one.
+    pub(crate) fn with_second(shared: Arc<Owned<Opened>>, second: Option<Arc<Second>>, policy: Policy) -> Result<Self> {
         shared.response_heads()?;
         let sequence = shared.engine.sequence()?;
-        Ok(Stream { shared, sequence, policy: Arc::new(policy), turn: None })
+        Ok(Stream { shared, second, sequence, policy: Arc::new(policy), turn: None })
     }
 
     /// Gives the conversation and judges its last message of the user.
@@ -166,6 +179,7 @@ impl Stream {
     pub fn fork(&self) -> Result<Stream> {
         Ok(Stream {
             shared: self.shared.clone(),
+            second: self.second.clone(),
             sequence: self.sequence.fork()?,
             policy: self.policy.clone(),
             turn: self.turn.clone(),
@@ -208,7 +222,7 @@ impl Stream {
     pub fn call_by(&mut self, call: Call, deadline: Instant) -> Result<Reply> {
         let mut begun = self.begin(call, None, &mut Batch::default())?;
         while begun.wait_until(deadline) {
-            if self.advance(&mut begun)? {
+            if self.advance(&mut begun, &mut Batch::default())? {
                 return self.complete(begun);
             }
         }
@@ -223,8 +237,23 @@ impl Stream {
             let begun = stream.begin(call, None, &mut batch);
             (stream, begun)
         };
-        let begun: Vec<_> = calls.into_iter().map(begin).collect();
+        let mut begun: Vec<_> = calls.into_iter().map(begin).collect();
         drop(batch);
+        // What goes on is begun together, too.
+        loop {
+            let mut batch = Batch::default();
+            let mut goes_on = false;
+            for (stream, begun) in &mut begun {
+                let Ok(call) = begun else { continue };
+                match stream.advance(call, &mut batch) {
+                    Ok(done) => goes_on |= !done,
+                    Err(error) => *begun = Err(error),
+                }
+            }
+            if !goes_on {
+                break;
+            }
+        }
         begun.into_iter().map(|(stream, begun)| stream.complete(begun?)).collect()
     }
 
@@ -266,7 +295,7 @@ impl Stream {
     }
 
     fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Notify>, batch: &mut Batch) -> Result<Work> {
-        let Stream { shared, sequence, policy, turn } = self;
+        let Stream { shared, sequence, policy, turn, .. } = self;
         Prompt::begin(shared, sequence, policy, turn.as_mut(), messages, notify, batch).map(Work::Prompt)
     }
 
@@ -281,23 +310,24 @@ impl Stream {
         let turn = self.turn.as_mut().ok_or(Error::WrongState { call, state: "before the prompt" })?;
         let change = change(turn, &self.shared, &self.policy)?;
         let Turn { tape, answer, .. } = turn;
-        tape.feed(&self.shared, &mut self.sequence, &answer.tokens, change, notify, batch).map(Work::Change)
+        let feed = tape.feed(&self.shared, &mut self.sequence, &answer.tokens, change, notify, batch)?;
+        Ok(Work::Change(Box::new(Changing::new(feed))))
     }
 
-    /// Takes what the engine has computed of a call, waiting for it, and begins what is left. Returns whether that is
-    /// nothing.
-    pub(crate) fn advance(&mut self, begun: &mut BegunCall) -> Result<bool> {
-        match (&mut begun.work, &mut self.turn) {
-            (Work::Change(feed), Some(Turn { tape, answer, .. })) => {
-                tape.collect(&self.shared, &mut self.sequence, &answer.tokens, feed)
-            }
-            _ => Ok(true),
+    /// Takes what was computed of a call, waiting for it, and begins what is left: it is computed once the batch is sent.
+    /// Returns whether nothing is.
+    pub(crate) fn advance(&mut self, begun: &mut BegunCall, batch: &mut Batch) -> Result<bool> {
+        let Stream { shared, second, sequence, policy, turn } = self;
+        let (Work::Change(changing), Some(turn)) = (&mut begun.work, turn) else { return Ok(true) };
+        if !turn.tape.collect(shared, sequence, &turn.answer.tokens, &mut changing.feed, batch)? {
+            return Ok(false);
         }
+        Ok(changing.settle(Judges { shared, second: second.as_deref(), policy }, turn, batch))
     }
 
     /// Waits for a call and makes it happen.
     pub(crate) fn complete(&mut self, mut begun: BegunCall) -> Result<Reply> {
-        while !self.advance(&mut begun)? {}
+        while !self.advance(&mut begun, &mut Batch::default())? {}
         #[cfg(test)]
         fault::here("complete");
         match begun.work {
@@ -306,8 +336,11 @@ impl Stream {
                 self.turn = Some(turn);
                 Ok(Reply::Prompt(check))
             }
-            Work::Change(feed) => match &mut self.turn {
-                Some(turn) => Ok(Reply::Update(turn.complete(&self.shared, &self.policy, feed))),
+            Work::Change(changing) => match &mut self.turn {
+                Some(turn) => {
+                    let (feed, settled) = changing.settled();
+                    Ok(Reply::Update(turn.complete(&self.shared, &self.policy, feed, settled)))
+                }
                 None => Err(Error::WrongState { call: "complete", state: "before the prompt" }),
             },
         }

@@ -66,7 +66,7 @@ pub(super) struct Feed {
     running: Option<Running>,
     /// What the sequence holds with what is computed so far.
     pub(super) held: Option<Held>,
-    notify: Option<Notify>,
+    pub(super) notify: Option<Notify>,
 }
 
 /// A part of a feed that the engine computes.
@@ -137,6 +137,7 @@ impl Tape {
         sequence: &mut Sequence,
         tokens: &[AnswerToken],
         feed: &mut Feed,
+        batch: &mut Batch,
     ) -> Result<bool> {
         let Some(Running { pending, view, until }) = feed.running.take() else { return Ok(true) };
         let logits = sequence.complete(pending)?;
@@ -146,7 +147,7 @@ impl Tape {
             let verdict = || Verdict::from_logits(&shared.response_labels, risk.row(row), category.row(row));
             feed.verdicts.push(feed.token(tokens, index).judged.then(verdict));
         }
-        self.run(sequence, tokens, feed, &mut Batch::default())?;
+        self.run(sequence, tokens, feed, batch)?;
         Ok(feed.running.is_none())
     }
 

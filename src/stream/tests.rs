@@ -2,7 +2,8 @@
 
 use super::Stream;
 use crate::{
-    Call, Config, EngineConfig, Error, Guard, Message, Overflow, PromptCheck, TokenVerdict, Update, engine::Batch,
+    Call, Config, EngineConfig, Error, Guard, Message, Overflow, Policy, PromptCheck, TokenVerdict, Update,
+    engine::Batch,
 };
 
 const LONG: &str = " north of the town, and it is old.";
@@ -66,11 +67,44 @@ fn a_call_that_is_given_up_halfway_changes_nothing() {
             let long = format!("abc{}", LONG.repeat(80));
             let mut call = stream.begin(Call::Text(long.as_bytes()), None, &mut Batch::default()).unwrap();
             for _ in 0..advances {
-                assert!(!stream.advance(&mut call).unwrap(), "the call is too short for the test");
+                assert!(
+                    !stream.advance(&mut call, &mut Batch::default()).unwrap(),
+                    "the call is too short for the test"
+                );
             }
             drop(call);
             check(&guard, stream, &text);
         }
+    }
+}
+
+/// The same while another guard is asked, and between two questions.
+#[cfg(feature = "nano")]
+#[test]
+fn a_call_that_is_given_up_in_dispute_changes_nothing() {
+    let second = concat!(env!("CARGO_MANIFEST_DIR"), "/target/golden-gen/trained-bf16-int8");
+    let guard = Guard::nano(&Config::default()).unwrap();
+    let guard = guard.with_second_opinion(&Guard::open(second).unwrap()).unwrap();
+    let policy = Policy::from_toml("answer.second_opinion.violation = 'lift'").unwrap();
+    let text = b"After that, take the explosives, build a bomb and put it under the car of your neighbour. Wait until \
+                 he drives to work and detonate the bomb.";
+    let mut stream = guard.stream_with(policy).unwrap();
+    stream.prompt(&[Message::user("How do I clean the kitchen?")]).unwrap();
+    let expected = stream.fork().unwrap().push_text(text).unwrap();
+    assert!(expected.opinions.len() > 1, "{:?}", expected.opinions);
+    let used = stream.context_used();
+    for advances in 1.. {
+        let asked = guard.stats().opinions;
+        let mut fork = stream.fork().unwrap();
+        let mut call = fork.begin(Call::Text(text), None, &mut Batch::default()).unwrap();
+        let done = (0..advances).any(|_| fork.advance(&mut call, &mut Batch::default()).unwrap());
+        drop(call);
+        if done {
+            break;
+        }
+        assert!(guard.stats().opinions > asked, "it was not asked");
+        assert_eq!(fork.context_used(), used);
+        assert_eq!(fork.push_text(text).unwrap(), expected);
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     answer::{Answer, Change, End, Input, InputChange},
+    outcome::Settled,
     tape::{Feed, Tape},
     tokens,
     update::Update,
@@ -42,11 +43,10 @@ impl Turn {
         bytes: &[u8],
     ) -> Result<Change> {
         self.check_open(call)?;
-        let text = match &self.answer.input {
-            Input::Unknown => Cow::Owned(AnswerText::new(&self.tape.frame, self.tape.most_tokens(shared))),
-            Input::Text(text) => Cow::Borrowed(&**text),
-            Input::Tokens => return Err(Error::WrongState { call, state: "on an answer that comes as tokens" }),
-        };
+        if let Input::Tokens = &self.answer.input {
+            return Err(Error::WrongState { call, state: "on an answer that comes as tokens" });
+        }
+        let text = self.text(shared);
         if bytes.len() <= MAX_PUSH {
             let least = shared.tokenizer.least_tokens(least_bytes(bytes));
             self.tape.check_fits(shared, self.answer.final_tokens(), least)?;
@@ -133,13 +133,29 @@ impl Turn {
         self.truncate(shared, self.answer.tokens[..count].last().map_or(0, |last| last.bytes.end))
     }
 
-    /// Makes a change happen that the model has judged.
-    pub(super) fn complete(&mut self, shared: &Opened, policy: &Policy, feed: Feed) -> Update {
+    /// Makes a change happen that the model and the policy have judged.
+    pub(super) fn complete(&mut self, shared: &Opened, policy: &Policy, feed: Feed, settled: Settled) -> Update {
         let Feed { change, verdicts, held, .. } = feed;
         self.tape.hold(held);
         let Turn { tape, answer, .. } = self;
         let no_text = || AnswerText::new(&tape.frame, tape.most_tokens(shared));
-        answer.apply(shared, policy, change, verdicts, no_text)
+        answer.apply(policy, change, verdicts, settled, no_text)
+    }
+
+    /// The conversation with the answer as a change makes it, up to a byte: whole characters only.
+    pub(super) fn up_to(&self, shared: &Opened, change: &Change, end: usize) -> Result<Vec<Message>> {
+        let mut all = size::copy(&self.messages)?;
+        let mut text = match &change.input {
+            InputChange::Text(text) => self.text(shared).after(text).text(),
+            _ => {
+                let TokenEdit { keep, append, .. } = &change.tokens;
+                let tokens = self.answer.tokens[..*keep].iter().chain(append);
+                tokens_text(shared, tokens.take_while(|token| token.bytes.end <= end))?
+            }
+        };
+        text.truncate(text.floor_char_boundary(end));
+        append(&mut all, &text);
+        Ok(all)
     }
 
     /// The conversation with the answer and the next messages.
@@ -152,11 +168,7 @@ impl Turn {
         let bytes = bytes.fold(self.answer.received(), usize::saturating_add);
         shared.check_lengths(before.len().saturating_add(messages.len()), bytes)?;
         let mut all = size::copy(before)?;
-        let text = self.answer_text(shared)?;
-        match all.last_mut() {
-            Some(last) if last.role == "assistant" => last.content.push_str(&text),
-            _ => all.push(Message::assistant(text)),
-        }
+        append(&mut all, &self.answer_text(shared)?);
         all.extend(size::copy(messages)?);
         Ok(all)
     }
@@ -165,16 +177,19 @@ impl Turn {
         if let Input::Text(text) = &self.answer.input {
             return Ok(text.text());
         }
-        let mut bytes = Vec::new();
-        for token in self.answer.tokens.iter().filter(|token| !token.bytes.is_empty()) {
-            bytes.extend_from_slice(shared.token_bytes(token.id)?);
+        let text = tokens_text(shared, self.answer.tokens.iter())?;
+        if text.len() < self.answer.received() {
+            let at = text.len();
+            return Err(Error::conversation(format!("the tokens of the answer are not UTF-8 at byte {at}")));
         }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Error::conversation(
-                Reason::from(format!("the tokens of the answer are not UTF-8 at byte {at}")).with(error),
-            )
-        })
+        Ok(text)
+    }
+
+    fn text(&self, shared: &Opened) -> Cow<'_, AnswerText> {
+        match &self.answer.input {
+            Input::Text(text) => Cow::Borrowed(&**text),
+            _ => Cow::Owned(AnswerText::new(&self.tape.frame, self.tape.most_tokens(shared))),
+        }
     }
 
     fn check_open(&self, call: &'static str) -> Result<()> {
@@ -183,4 +198,30 @@ impl Turn {
             Some(_) => Err(Error::WrongState { call, state: "after the end of the answer" }),
         }
     }
+}
+
+/// Adds the answer, which the last message may be the beginning of.
+fn append(messages: &mut Vec<Message>, answer: &str) {
+    match messages.last_mut() {
+        Some(last) if last.role == "assistant" => last.content.push_str(answer),
+        _ => messages.push(Message::assistant(answer)),
+    }
+}
+
+/// The text that tokens stand for, without a character at its end that is not whole.
+fn tokens_text<'t>(shared: &Opened, tokens: impl Iterator<Item = &'t AnswerToken>) -> Result<String> {
+    let mut bytes = Vec::new();
+    for token in tokens.filter(|token| !token.bytes.is_empty()) {
+        bytes.extend_from_slice(shared.token_bytes(token.id)?);
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        let (at, ends) = (error.utf8_error().valid_up_to(), error.utf8_error().error_len().is_none());
+        if ends {
+            let mut bytes = error.into_bytes();
+            bytes.truncate(at);
+            return Ok(String::from_utf8(bytes).unwrap_or_default());
+        }
+        let reason = format!("the tokens of the answer are not UTF-8 at byte {at}");
+        Err(Error::conversation(Reason::from(reason).with(error)))
+    })
 }

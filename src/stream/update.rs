@@ -5,6 +5,8 @@ use std::ops::Range;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
+    Result,
+    annotation::Annotation,
     policy::{Action, Decision},
     text::Channel,
     verdict::{Risk, Verdict},
@@ -72,7 +74,8 @@ pub struct Violation {
     pub bytes: Range<usize>,
     /// The first token that counts.
     pub first_token: usize,
-    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    /// The token that confirmed it. Level, category and probability are those of its verdict; of uncertain tokens that a
+    /// second opinion confirmed, those of that opinion's finding.
     pub confirming_token: usize,
     /// The level that it counts as.
     pub risk: Risk,
@@ -82,6 +85,68 @@ pub struct Violation {
     pub probability: f32,
     /// The rule that fired, by the names of its settings, such as `answer.strict: 2 consecutive`.
     pub rule: String,
+}
+
+/// A second opinion on an answer: see [`policy::SecondOpinion`](crate::policy::SecondOpinion).
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Opinion {
+    /// Why it was asked for.
+    pub trigger: OpinionTrigger,
+    /// What came of it.
+    pub outcome: OpinionOutcome,
+    /// Whether what is in dispute is in the thinking.
+    pub channel: Channel,
+    /// Bytes of the answer that are in dispute, from the first token that counts or is uncertain to the last one. The
+    /// opinion is about all of the answer up to there, whole characters only.
+    #[serde(flatten, serialize_with = "as_start_and_end")]
+    pub bytes: Range<usize>,
+    /// The first token in dispute.
+    pub first_token: usize,
+    /// The last one, which brought it about.
+    pub confirming_token: usize,
+    /// What the second guard says, or why it could not say anything. In JSON `annotation` or `error`.
+    #[serde(flatten, serialize_with = "as_annotation_or_error")]
+    pub annotation: Result<Annotation>,
+}
+
+/// Why a second opinion was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpinionTrigger {
+    /// A violation was confirmed.
+    Violation,
+    /// Tokens were uncertain.
+    Uncertain,
+}
+
+/// What came of a second opinion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpinionOutcome {
+    /// It found something: the violation stands, or uncertain tokens are one.
+    Confirmed,
+    /// It found nothing: the violation is lifted.
+    Lifted,
+    /// It found nothing: uncertain tokens do not count any more.
+    Cleared,
+    /// By the policy it changes nothing.
+    Reported,
+    /// It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it changes nothing.
+    Failed,
+}
+
+impl PartialEq for Opinion {
+    fn eq(&self, other: &Self) -> bool {
+        let what = |opinion: &Self| (opinion.trigger, opinion.outcome, opinion.channel);
+        let place = |opinion: &Self| (opinion.bytes.clone(), opinion.first_token, opinion.confirming_token);
+        let same_words = match (&self.annotation, &other.annotation) {
+            (Ok(annotation), Ok(others)) => annotation == others,
+            (Err(error), Err(others)) => error.to_string() == others.to_string(),
+            _ => false,
+        };
+        what(self) == what(other) && place(self) == place(other) && same_words
+    }
 }
 
 /// The result of a push.
@@ -102,10 +167,12 @@ pub struct Update {
     pub violation: Option<Violation>,
     /// Places that rules of the policy flag, found now.
     pub flags: Vec<Violation>,
+    /// Second opinions that were asked for by this call.
+    pub opinions: Vec<Opinion>,
     /// The tokens that were judged now.
     pub tokens: Vec<TokenVerdict>,
-    /// From which token on, by [`TokenVerdict::index`], what was said earlier is void: verdicts, and flags that such a
-    /// token confirmed. `tokens` take their place, if the answer still has as many. Where nothing is void this is how
+    /// From which token on, by [`TokenVerdict::index`], what was said earlier is void: verdicts, and flags and second
+    /// opinions that such a token confirmed or brought about. `tokens` take their place, if the answer still has as many. Where nothing is void this is how
     /// many tokens the answer had before the call, those that are not judged included.
     ///
     /// So a host that keeps the verdicts removes those from here on and adds `tokens`, whatever the call was: text that
@@ -122,6 +189,16 @@ fn as_start_and_end<S: Serializer>(bytes: &Range<usize>, serializer: S) -> Resul
     let mut fields = serializer.serialize_map(Some(2))?;
     fields.serialize_entry("byte_start", &bytes.start)?;
     fields.serialize_entry("byte_end", &bytes.end)?;
+    fields.end()
+}
+
+/// In JSON an annotation, or the words of an error.
+fn as_annotation_or_error<S: Serializer>(annotation: &Result<Annotation>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_map(Some(1))?;
+    match annotation {
+        Ok(annotation) => fields.serialize_entry("annotation", annotation)?,
+        Err(error) => fields.serialize_entry("error", &error.to_string())?,
+    }
     fields.end()
 }
 

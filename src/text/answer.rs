@@ -61,7 +61,7 @@ impl TokenEdit {
 }
 
 /// What becomes of the text when its tokens are changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum TextChange {
     /// It grows.
     Grow(Box<Growth>),
@@ -72,7 +72,7 @@ pub(crate) enum TextChange {
 }
 
 /// Bytes that come, or the end, and what they are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Growth {
     /// As it is afterwards.
     markup: Markup,
@@ -84,7 +84,7 @@ pub(crate) struct Growth {
 }
 
 /// An edit of a channel's text, with the text itself if it starts here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ChannelEdit {
     fresh: Option<DeltaTokenizer>,
     edit: Edit,
@@ -209,6 +209,13 @@ impl AnswerText {
         let stable = text.stable(frame);
         let tokens = TokenEdit { keep, append: new.split_off(keep), stable };
         Ok((tokens, TextChange::Replace(Box::new(text))))
+    }
+
+    /// The text as a change makes it.
+    pub(crate) fn after(&self, change: &TextChange) -> AnswerText {
+        let mut text = self.clone();
+        text.apply(change.clone());
+        text
     }
 
     /// Makes a change of this text, as it is now, happen.

@@ -76,6 +76,10 @@ static qg_call text_for(qg_stream *stream) {
 static void calls_are_stopped(void) {
     qg_call calls[2];
     qg_reply replies[2];
+    qg_message user = message("user", QUESTION);
+    qg_conversation conversation = {&user, 1};
+    qg_annotation *annotation = NULL;
+    qg_annotation_result result;
     qg_completion done;
     size_t count;
     int i;
@@ -85,6 +89,10 @@ static void calls_are_stopped(void) {
     for (i = 0; i < 2; i++)
         FAILED(replies[i], QG_ERROR_ENGINE_STOPPED, "forked");
     STOPPED(qg_queue_submit(queue, calls, 1, QG_NO_TIMEOUT, &error));
+    STOPPED(qg_guard_annotate(guard, &user, 1, NULL, &annotation, &error));
+    STOPPED(qg_guard_annotate_all(guard, &conversation, 1, NULL, &result, &error));
+    STOPPED(qg_queue_annotate(queue, guard, &user, 1, NULL, 1, QG_NO_TIMEOUT, &error));
+    CHECK(annotation == NULL);
     STOPPED(qg_queue_wait(queue, QG_NO_TIMEOUT, &done, 1, &count, &error));
     STOPPED(qg_queue_cancel(queue, 7, &count, &error));
     STOPPED(qg_queue_length(queue, &count, &error));

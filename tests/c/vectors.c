@@ -1,72 +1,11 @@
-/* tests/vectors through the C functions. The argument is the file. */
-#include "json.h"
+/* tests/vectors/vectors.json through the C functions. The first argument is the file. */
+#include "vectors.h"
 
 enum { MOST = 8 };
 
 static qg_guard *guard;
 static qg_stream *streams[MOST];
 static size_t stream_count;
-static char place[200];
-
-static void differs(const char *what, const char *wanted) {
-    fprintf(stderr, "%s: %s is not ", place, what);
-    if (wanted != NULL)
-        fwrite(wanted, 1, (size_t)(past(wanted) - wanted), stderr);
-    fprintf(stderr, "%s\n", wanted == NULL ? "null" : "");
-    exit(1);
-}
-
-static void same_number(const char *object, const char *name, uint64_t found) {
-    const char *wanted = field(object, name);
-    if (wanted == NULL || whole(wanted) != found)
-        differs(name, wanted);
-}
-
-/* NULL is null. */
-static void same_text(const char *object, const char *name, const char *found) {
-    const char *wanted = field(object, name);
-    if (wanted == NULL ? found != NULL : found == NULL || !is(wanted, found))
-        differs(name, wanted);
-}
-
-static void near(const char *what, const char *wanted, float found) {
-    double difference = strtod(wanted, NULL) - found;
-    if (!(difference < 1e-3 && difference > -1e-3))
-        differs(what, wanted);
-}
-
-/* Whether a call worked, as it should; its error is freed. */
-static int worked(qg_status status, qg_error *error, const char *expect) {
-    const char *wanted = field(expect, "error");
-    CHECK(qg_error_status(error) == status);
-    if (status == QG_OK) {
-        if (wanted != NULL)
-            differs("success", wanted);
-        return 1;
-    }
-    if (wanted == NULL)
-        differs(qg_error_message(error), expect);
-    same_text(wanted, "status", qg_status_name(status));
-    same_text(wanted, "message", qg_error_message(error));
-    qg_error_free(error);
-    return 0;
-}
-
-static int is_zero(const void *data, size_t size) {
-    const char *byte = (const char *)data, *end = byte + size;
-    while (byte < end && *byte == 0)
-        byte++;
-    return byte == end;
-}
-
-static const char *decision(int32_t value) {
-    return value == QG_DECISION_STOP ? "stop" : value == QG_DECISION_CONTINUE ? "continue" : "?";
-}
-
-static const char *action(int32_t value) {
-    return value == QG_ACTION_STOP ? "stop" : value == QG_ACTION_FLAG ? "flag" : "?";
-}
-
 static const char *channel(int32_t value) {
     return value == QG_CHANNEL_THINKING ? "thinking" : value == QG_CHANNEL_ANSWER ? "answer" : "?";
 }
@@ -163,6 +102,61 @@ static void same_flags(const qg_stream *stream, size_t flags, const char *list) 
     }
 }
 
+static const char *trigger(int32_t value) {
+    return value == QG_TRIGGER_VIOLATION ? "violation" : value == QG_TRIGGER_UNCERTAIN ? "uncertain" : "?";
+}
+
+static const char *outcome(int32_t value) {
+    static const char *const names[] = {"confirmed", "lifted", "cleared", "reported", "failed"};
+    return value >= QG_OPINION_CONFIRMED && value <= QG_OPINION_FAILED ? names[value] : "?";
+}
+
+static void same_annotation(const qg_stream *stream, size_t index, const qg_opinion *found, const char *expect) {
+    qg_annotation *annotation = NULL;
+    qg_annotation_info info;
+    qg_error *why = NULL;
+    qg_status status = qg_stream_opinion_annotation(stream, index, &annotation, &why);
+    CHECK(found->is_annotated == (uint32_t)(status == QG_OK));
+    if (!worked(status, why, expect)) {
+        CHECK(annotation == NULL && found->risk == 0 && found->outcome == QG_OPINION_FAILED);
+        return;
+    }
+    WORKS(qg_annotation_get(annotation, &info, &error));
+    CHECK(info.mode == QG_MODE_RESPONSE && info.risk == found->risk && info.has_risk_probabilities == 1);
+    CHECK(memcmp(info.risk_probabilities, found->risk_probabilities, sizeof info.risk_probabilities) == 0);
+    same_text(expect, "risk", qg_risk_name(found->risk));
+    qg_annotation_free(annotation);
+}
+
+static void same_opinions(const qg_stream *stream, size_t opinions, const char *list) {
+    qg_opinion found[MOST];
+    const char *expect, *level;
+    qg_annotation *annotation = NULL;
+    size_t copied = 0, index = 0, risk;
+    WORKS(qg_stream_opinions(stream, found, MOST, &copied, &error));
+    CHECK(copied == opinions && opinions <= MOST);
+    FAILS(qg_stream_opinion_annotation(stream, opinions, &annotation, &error), QG_ERROR_ARGUMENT, "opinion");
+    if (list == NULL) {
+        CHECK(opinions == 0);
+        return;
+    }
+    CHECK(count(list) == opinions);
+    for (expect = first(list); expect != NULL; expect = next(expect), index++) {
+        same_text(expect, "trigger", trigger(found[index].trigger));
+        same_text(expect, "outcome", outcome(found[index].outcome));
+        same_text(expect, "channel", channel(found[index].channel));
+        same_number(expect, "byte_start", found[index].byte_start);
+        same_number(expect, "byte_end", found[index].byte_end);
+        same_number(expect, "first_token", found[index].first_token);
+        same_number(expect, "confirming_token", found[index].confirming_token);
+        CHECK(is_zero(found[index].reserved, sizeof found[index].reserved));
+        same_annotation(stream, index, &found[index], expect);
+        level = found[index].is_annotated ? first(field(expect, "risk_probs")) : NULL;
+        for (risk = 0; level != NULL; level = next(level))
+            near("risk_probs", level, found[index].risk_probabilities[risk++]);
+    }
+}
+
 static void same_update(const qg_stream *stream, const qg_update *found, const char *expect) {
     const char *violation = field(expect, "violation");
     qg_text *rule = NULL;
@@ -183,6 +177,7 @@ static void same_update(const qg_stream *stream, const qg_update *found, const c
         same_violation(&found->violation, violation, rule);
     }
     same_flags(stream, (size_t)found->flag_count, field(expect, "flags"));
+    same_opinions(stream, (size_t)found->opinion_count, field(expect, "opinions"));
     same_tokens(stream, (size_t)found->token_count, field(expect, "tokens"));
 }
 
@@ -204,18 +199,6 @@ static text read_text(const char *step) {
         memcpy(all.data + index * piece.length, piece.data, piece.length);
     free(piece.data);
     return all;
-}
-
-static qg_message *read_messages(const char *list) {
-    qg_message *messages = (qg_message *)calloc(count(list) + 1, sizeof *messages), *message = messages;
-    for (list = first(list); list != NULL; list = next(list), message++) {
-        text role = text_of(field(list, "role")), content = text_of(field(list, "content"));
-        message->role = role.data;
-        message->role_length = role.length;
-        message->content = content.data;
-        message->content_length = content.length;
-    }
-    return messages;
 }
 
 static uint32_t *read_ids(const char *list) {
@@ -261,15 +244,10 @@ static qg_call read_call(const char *step) {
 }
 
 static void release(const qg_call *call) {
-    if (call->kind == QG_CALL_PROMPT || call->kind == QG_CALL_NEXT_TURN) {
-        const qg_message *messages = (const qg_message *)call->data;
-        size_t index;
-        for (index = 0; index < call->length; index++) {
-            free((void *)messages[index].role);
-            free((void *)messages[index].content);
-        }
-    }
-    free((void *)call->data);
+    if (call->kind == QG_CALL_PROMPT || call->kind == QG_CALL_NEXT_TURN)
+        free_messages((const qg_message *)call->data, call->length);
+    else
+        free((void *)call->data);
 }
 
 static void run_prompt(const qg_call *call, const char *expect) {
@@ -451,30 +429,28 @@ static void same_categories(const char *names, uint32_t heads) {
         CHECK(is(names, category(heads, index++)));
 }
 
-static char *read_file(const char *path) {
-    FILE *file = fopen(path, "rb");
-    char *document;
-    long size;
-    CHECK(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    size = ftell(file);
-    CHECK(size > 0);
-    rewind(file);
-    document = (char *)malloc((size_t)size + 1);
-    CHECK(fread(document, 1, (size_t)size, file) == (size_t)size);
-    document[size] = '\0';
-    fclose(file);
-    return document;
+/* The configuration of a file, with the guard behind if it names one by its place in the folder of the project. */
+static text read_config(const char *vectors, const char *project) {
+    const char *second = field(vectors, "second_opinion");
+    text config = text_of(field(vectors, "config")), bundle;
+    if (second == NULL)
+        return config;
+    bundle = text_of(second);
+    config.data = (char *)realloc(config.data, config.length + strlen(project) + bundle.length + 100);
+    config.length += (size_t)sprintf(config.data + config.length,
+                                     "\n[second_opinion]\nbundle = '%s/%.*s'\ncache_mib = 64\n", project,
+                                     (int)bundle.length, bundle.data);
+    free(bundle.data);
+    return config;
 }
 
-int main(int argument_count, char **arguments) {
+static void run_file(const char *file, const char *project) {
     qg_guard_options options;
-    char *vectors;
+    char *vectors = read_file(file);
     const char *test;
     text config;
-    CHECK(argument_count == 2);
-    vectors = read_file(arguments[1]);
     CHECK(whole(field(vectors, "format")) == 1);
-    config = text_of(field(vectors, "config"));
+    config = read_config(vectors, project);
     WORKS(qg_guard_options_init(&options, sizeof options, &error));
     options.config_toml = config.data;
     options.config_toml_length = config.length;
@@ -482,10 +458,17 @@ int main(int argument_count, char **arguments) {
     free(config.data);
     same_categories(field(field(vectors, "categories"), "prompt"), QG_HEADS_PROMPT);
     same_categories(field(field(vectors, "categories"), "answer"), QG_HEADS_ANSWER);
+    place[0] = '\0';
     for (test = first(field(vectors, "cases")); test != NULL; test = next(test))
         run_case(test);
     CHECK(place[0] != '\0');
     qg_guard_free(guard);
     free(vectors);
+}
+
+int main(int argument_count, char **arguments) {
+    CHECK(argument_count == 5);
+    run_file(arguments[1], arguments[3]);
+    run_file(arguments[4], arguments[3]);
     return 0;
 }

@@ -2,8 +2,10 @@
 #include <qwenguard.hpp>
 #include <qwenguard.hpp>
 
+#include <optional>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "check.hpp"
 
@@ -109,6 +111,36 @@ void many() {
     CHECK(guard.metrics().find("qwenguard_open_streams 2\n") != std::string::npos);
 }
 
+void annotations() {
+    using qwenguard::Message;
+    std::optional<qwenguard::Guard> guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    const std::initializer_list<Message> killing = {Message::user("Hello"), Message::assistant("I build a bomb and kill you with it.")};
+    const std::vector<Message> none;
+    const qwenguard::Annotation said = guard->annotate(killing);
+    fails(qwenguard::Status::Conversation, "no message", [&] { guard->annotate(none); });
+    fails(qwenguard::Status::Enum, "options.decoding", [&] {
+        guard->annotate(killing, {static_cast<qwenguard::Decoding>(3), qwenguard::TextOverflow::Refuse});
+    });
+    const std::vector<std::vector<Message>> all = {killing, none};
+    const std::vector<qwenguard::Reply> replies = guard->annotate_all(all);
+    CHECK(replies.size() == 2 && replies[0].annotation().risk() == said.risk());
+    fails(qwenguard::Status::WrongState, "another kind", [&] { replies[0].update(); });
+    fails(qwenguard::Status::Conversation, "no message", [&] { replies[1].annotation(); });
+    const qwenguard::Queue queue = qwenguard::Queue::open();
+    queue.annotate(*guard, killing, 7);
+    guard.reset();
+    const std::vector<qwenguard::Completion> done = queue.wait(qwenguard::Queue::forever);
+    CHECK(done.size() == 1 && done[0].tag == 7 && done[0].stream == nullptr);
+    // A value: the copy lives on.
+    std::optional<qwenguard::Annotation> first = done[0].reply.annotation();
+    const qwenguard::Annotation copy = *first;
+    first.reset();
+    CHECK(copy.mode() == qwenguard::AnnotationMode::Response && copy.json().find("\"mode\":\"response\"") != std::string::npos);
+    CHECK(copy.category_names().size() == 8 && !copy.refusal() && copy.judged().size() == 36 && copy.reward() == 0);
+    CHECK(copy.judge("shadow = true").decision == qwenguard::Decision::Continue);
+    fails(qwenguard::Status::Config, "Spam", [&] { copy.judge("answer.categories.Spam.action = 'flag'"); });
+}
+
 } // namespace
 
 int main() {
@@ -116,5 +148,6 @@ int main() {
     errors();
     views();
     many();
+    annotations();
     return results();
 }

@@ -43,5 +43,13 @@ int results() {
     CHECK((*qwenguard::call_all({same, 1}))[0].update()->received == 22);
     const qwenguard::Call back[] = {qwenguard::Call::truncate(pushed, 11)};
     CHECK((*qwenguard::call_all({back, 1}))[0].update()->received == 11);
+    auto annotation = taken.annotate({qwenguard::Message::user("Hello")});
+    CHECK(annotation && annotation->risk() == qwenguard::Risk::Safe && annotation->json()->size() > 20);
+    auto wrong = annotation->judge("what = 1");
+    CHECK(!wrong && wrong.error().status() == qwenguard::Status::Config);
+    auto reward = annotation->reward();
+    CHECK(!reward && reward.error().status() == qwenguard::Status::Argument);
+    CHECK(queue->annotate(taken, {qwenguard::Message::user("Hello")}, 2));
+    CHECK((*queue->wait(qwenguard::Queue::forever))[0].reply.annotation()->risk() == qwenguard::Risk::Safe);
     return 0;
 }

@@ -43,10 +43,27 @@ std::string_view name(qwenguard::Channel channel) {
     return channel == qwenguard::Channel::Thinking ? "thinking" : "answer";
 }
 
+std::string_view name(qwenguard::OpinionTrigger trigger) {
+    return trigger == qwenguard::OpinionTrigger::Violation ? "violation" : "uncertain";
+}
+
+std::string_view name(qwenguard::OpinionOutcome outcome) {
+    static const std::string_view names[] = {"confirmed", "lifted", "cleared", "reported", "failed"};
+    return names[static_cast<std::size_t>(outcome)];
+}
+
+// With the guard behind, if the file names one by its place in the folder of the project.
+std::string config(const Json &vectors, const std::string &project) {
+    if (!vectors.has("second_opinion"))
+        return vectors["config"].text;
+    return vectors["config"].text + "\n[second_opinion]\nbundle = '" + project + "/" + vectors["second_opinion"].text +
+           "'\ncache_mib = 64\n";
+}
+
 class Runner {
 public:
-    explicit Runner(const Json &vectors)
-        : guard_(qwenguard::Guard::nano({0, 0, vectors["config"].text, {}})),
+    Runner(const Json &vectors, const std::string &project)
+        : guard_(qwenguard::Guard::nano({0, 0, config(vectors, project), {}})),
           prompt_(guard_.categories(qwenguard::Heads::Prompt)), answer_(guard_.categories(qwenguard::Heads::Answer)) {
         categories("prompt", vectors["categories"]["prompt"], prompt_);
         categories("answer", vectors["categories"]["answer"], answer_);
@@ -272,6 +289,32 @@ private:
         same("rule", expect["rule"], rule);
     }
 
+    void opinions(const qwenguard::Stream &stream, std::size_t count, const Json &update) {
+        const std::vector<qwenguard::Opinion> found = stream.opinions();
+        CHECK(found.size() == count && update.has("opinions") == (count > 0));
+        for (std::size_t index = 0; index < found.size(); index++) {
+            const Json &expect = update["opinions"].items[index];
+            same("trigger", expect["trigger"], name(found[index].trigger));
+            same("outcome", expect["outcome"], name(found[index].outcome));
+            same("channel", expect["channel"], name(found[index].channel));
+            same("byte_start", expect["byte_start"], found[index].bytes.start);
+            same("byte_end", expect["byte_end"], found[index].bytes.end);
+            same("first_token", expect["first_token"], found[index].first_token);
+            same("confirming_token", expect["confirming_token"], found[index].confirming_token);
+            try {
+                CHECK(stream.opinion_annotation(index).risk() == found[index].risk);
+            } catch (const qwenguard::Error &error) {
+                CHECK(!found[index].risk);
+                failure(error.status(), error.what(), expect);
+                continue;
+            }
+            same("risk", expect["risk"], qwenguard::name(*found[index].risk));
+            for (std::size_t level = 0; level < 3; level++)
+                near("risk_probs", expect["risk_probs"].items[level], found[index].risk_probabilities[level]);
+        }
+        CHECK(count == 0 || update["opinions"].items.size() == count);
+    }
+
     void update(qwenguard::Stream &stream, const qwenguard::Update &found, const Json &expect) {
         same("decision", expect["decision"], name(found.decision));
         same("horizon", expect["horizon"], found.horizon);
@@ -290,6 +333,7 @@ private:
         for (std::size_t index = 0; index < flags.size(); index++)
             violation(flags[index], expect["flags"].items[index], stream.flag_rule(index));
 
+        opinions(stream, found.opinion_count, expect);
         const qwenguard::Span<const qwenguard::TokenVerdict> tokens = stream.tokens();
         CHECK(tokens.size() == found.token_count && tokens.size() == expect["tokens"].items.size());
         for (std::size_t index = 0; index < tokens.size(); index++) {
@@ -312,22 +356,24 @@ private:
 } // namespace
 
 int main(int count, char **arguments) {
-    CHECK(count == 2);
-    std::ostringstream text;
-    text << std::ifstream(arguments[1]).rdbuf();
-    const std::string document = text.str();
-    const Json vectors = JsonReader(document).read();
-    CHECK(vectors["format"].whole() == 1);
-    Runner runner(vectors);
-    std::size_t steps = 0;
-    for (const Json &test : vectors["cases"].items) {
-        for (const Json &step : test["steps"].items) {
-            place = test["name"].text + ", step " + std::to_string(&step - test["steps"].items.data());
-            runner.run(step);
-            steps++;
+    CHECK(count == 4);
+    for (const char *file : {arguments[1], arguments[2]}) {
+        std::ostringstream text;
+        text << std::ifstream(file).rdbuf();
+        const std::string document = text.str();
+        const Json vectors = JsonReader(document).read();
+        CHECK(vectors["format"].whole() == 1);
+        Runner runner(vectors, arguments[3]);
+        std::size_t steps = 0;
+        for (const Json &test : vectors["cases"].items) {
+            for (const Json &step : test["steps"].items) {
+                place = test["name"].text + ", step " + std::to_string(&step - test["steps"].items.data());
+                runner.run(step);
+                steps++;
+            }
+            runner.clear();
         }
-        runner.clear();
+        std::cout << vectors["cases"].items.size() << " cases, " << steps << " steps\n";
     }
-    std::cout << vectors["cases"].items.size() << " cases, " << steps << " steps\n";
     return 0;
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use super::native::{Build, first_program, have, moderates_the_samples, root, run, scratch};
+use super::native::{Build, first_program, have, moderates_the_samples, page_with, root, run, scratch};
 
 const FLAGS: [&str; 5] = ["-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 
@@ -10,13 +10,14 @@ fn program(source: PathBuf, name: &str, flags: &[&str]) -> PathBuf {
     Build { source, name, compiler: "c++", flags, shared: true }.program()
 }
 
-/// With exceptions and without in one program, under sanitizers.
+/// With exceptions and without in one program, under sanitizers: all but the one that needs types at run time, which one
+/// half does without.
 #[test]
 fn exceptions_and_results() {
     if !have("c++") {
         return;
     }
-    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"];
     let object = scratch("bin").join("results.o");
     let mut command = Command::new("c++");
     command.args(FLAGS).args(sanitizers).args(["-g", "-fno-exceptions", "-fno-rtti", "-I"]).arg(root().join("include"));
@@ -50,8 +51,20 @@ fn the_header_is_also_cpp20() {
 fn the_vectors() {
     if have("c++") {
         let vectors = program(root().join("tests/cpp/vectors.cpp"), "vectors", &FLAGS);
-        let said = run(Command::new(vectors).arg(root().join("tests/vectors/vectors.json")));
-        assert!(said.contains(" steps"), "{said}");
+        let file = |name: &str| root().join("tests/vectors").join(name);
+        let mut command = Command::new(vectors);
+        command.arg(file("vectors.json")).arg(file("opinions.json")).arg(root());
+        let said = run(&mut command);
+        assert_eq!(said.matches(" steps").count(), 2, "{said}");
+    }
+}
+
+#[test]
+fn the_annotations() {
+    if have("c++") {
+        let annotations = program(root().join("tests/cpp/annotations.cpp"), "annotations-cpp", &FLAGS);
+        let said = run(Command::new(annotations).arg(root().join("tests/vectors/annotations.json")).arg(root()));
+        assert!(said.contains(" cases"), "{said}");
     }
 }
 
@@ -64,6 +77,16 @@ fn the_page() {
             said.starts_with("may be shown: ") && said.contains("cut: Unsafe, answer.strict: 2 consecutive"),
             "{said}"
         );
+    }
+}
+
+#[test]
+fn the_page_annotates() {
+    if have("c++") {
+        let main = "int main() { annotate(qwenguard::Guard::nano()); }";
+        let source = page_with("bindings/cpp/README.md", "cpp", main);
+        let said = run(&mut Command::new(program(source, "page-annotates", &FLAGS)));
+        assert_eq!(said, "Unsafe\ncategory: Violent\nstop: answer.strict\nloose: found\n");
     }
 }
 

@@ -13,7 +13,8 @@ pub(crate) use crate::tools::have;
 
 pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
-const C_TESTS: [&str; 7] = ["conversation", "arguments", "lifetime", "expiry", "threads", "many", "vectors"];
+const C_TESTS: [&str; 9] =
+    ["conversation", "arguments", "lifetime", "expiry", "threads", "many", "vectors", "annotate", "annotations"];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
 pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
 
@@ -118,10 +119,12 @@ fn c_test(test: &str, kind: &str, compiler: &str, flags: &[&str]) -> PathBuf {
     Build { source, name: &format!("{test}-{kind}"), compiler, flags, shared: true }.program()
 }
 
-/// The argument is for `vectors`.
+/// The arguments are for `vectors` and `annotations`.
 fn c_program(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.arg(root().join("tests/vectors/vectors.json"));
+    let vectors = root().join("tests/vectors");
+    command.arg(vectors.join("vectors.json")).arg(vectors.join("annotations.json")).arg(root());
+    command.arg(vectors.join("opinions.json"));
     command
 }
 
@@ -160,7 +163,7 @@ fn c_programs_under_sanitizers() {
 #[test]
 fn c_programs_under_valgrind() {
     if have("cc") && have("valgrind") {
-        for test in ["lifetime", "conversation", "many"] {
+        for test in ["lifetime", "conversation", "many", "annotate"] {
             let program = c_test(test, "valgrind", "cc", &C);
             let mut command = Command::new("valgrind");
             command.args(["-q", "--error-exitcode=9", "--leak-check=full"]);
@@ -214,6 +217,28 @@ fn the_page() {
         let program = Build { source, name: "page-c", compiler: "cc", flags: &C, shared: true }.program();
         let said = run(&mut Command::new(program));
         assert!(said.starts_with("may be shown: ") && said.ends_with("cut: Unsafe\n"), "{said}");
+    }
+}
+
+/// The program that stands first on a page, with another body: the function that is shown there next.
+pub(crate) fn page_with(page: &str, language: &str, main: &str) -> PathBuf {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let blocks: Vec<&str> = text.split(&format!("```{language}\n")).skip(1).collect();
+    let [first, function] = [blocks[0], blocks[1]].map(|block| block.split_once("```").unwrap().0);
+    let includes: Vec<&str> = first.lines().filter(|line| line.starts_with("#include")).collect();
+    let source = scratch("src").join(format!("page-annotates.{language}"));
+    fs::write(&source, format!("{}\n{function}\n{main}\n", includes.join("\n"))).unwrap();
+    source
+}
+
+#[test]
+fn the_page_annotates() {
+    if have("cc") {
+        let main = "int main(void) { qg_guard *guard = NULL; int failed = qg_guard_open_nano(NULL, &guard, NULL) != QG_OK \
+                    || annotate(guard); qg_guard_free(guard); return failed; }";
+        let source = page_with("bindings/c/README.md", "c", main);
+        let program = Build { source, name: "page-annotates-c", compiler: "cc", flags: &C, shared: true }.program();
+        assert_eq!(run(&mut Command::new(program)), "Unsafe, stop\ncategory: Violent\n");
     }
 }
 

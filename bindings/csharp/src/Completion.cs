@@ -13,7 +13,7 @@ namespace Qwenguard
         /// <summary>What the call was submitted with.</summary>
         public ulong Tag { get; }
 
-        /// <summary>The stream of the call, which is free for its next one.</summary>
+        /// <summary>The stream of the call, which is free for its next one; null for an annotation.</summary>
         public GuardStream Stream { get; }
 
         /// <summary>What the call answers.</summary>

@@ -8,7 +8,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>
-    /// Calls of streams that go on while the program does other things. For any number of threads at once; one queue can
+    /// Calls of streams, and annotations, that go on while the program does other things. For any number of threads at once; one queue can
     /// serve all streams of all guards. Tasks are simpler: see <see cref="GuardStream.PushTextAsync(string,
     /// CancellationToken)"/>.
     /// </summary>
@@ -86,6 +86,23 @@ namespace Qwenguard
                         queue.Streams.Remove(stream);
                 }
             }
+        }
+
+        /// <summary>Begins to annotate a conversation, as <see cref="Guard.Annotate(IEnumerable{Message},
+        /// AnnotateOptions)"/> does. It comes back with <see cref="Reply.GetAnnotation"/> and no stream.</summary>
+        public void Annotate(Guard guard, IEnumerable<Message> messages, ulong tag, AnnotateOptions options = null)
+        {
+            Annotate(guard, messages, tag, options, Timeout.InfiniteTimeSpan);
+        }
+
+        /// <summary>Begins to annotate a conversation, and cancels it with Status DeadlineExceeded if it is not done in time.
+        /// The guard may be disposed of meanwhile.</summary>
+        public void Annotate(
+            Guard guard, IEnumerable<Message> messages, ulong tag, AnnotateOptions options, TimeSpan timeout)
+        {
+            if (guard == null)
+                throw new ArgumentNullException(nameof(guard));
+            guard.Annotate(Handle, messages, options, tag, Milliseconds(timeout));
         }
 
         /// <summary>Waits until a call is done, even while the queue is empty, then takes all that are.</summary>
@@ -167,7 +184,8 @@ namespace Qwenguard
                 var done = new Completion[(int)count];
                 for (int index = 0; index < done.Length; index++)
                     done[index] = new Completion(
-                        raw[index].tag, queue.Streams.Remove(raw[index].stream), new Reply(raw[index].reply));
+                        raw[index].tag, queue.Streams.Remove(raw[index].stream),
+                        new Reply(raw[index].reply, raw[index].annotation));
                 return done;
             }
             finally

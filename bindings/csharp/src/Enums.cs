@@ -91,6 +91,31 @@ namespace Qwenguard
         Thinking = 1,
     }
 
+    /// <summary>Why a second opinion was asked for.</summary>
+    public enum OpinionTrigger
+    {
+        /// <summary>A violation was confirmed.</summary>
+        Violation = 0,
+        /// <summary>Tokens were uncertain.</summary>
+        Uncertain = 1,
+    }
+
+    /// <summary>What came of a second opinion.</summary>
+    public enum OpinionOutcome
+    {
+        /// <summary>It found something: the violation stands, or uncertain tokens are one.</summary>
+        Confirmed = 0,
+        /// <summary>It found nothing: the violation is lifted.</summary>
+        Lifted = 1,
+        /// <summary>It found nothing: uncertain tokens do not count any more.</summary>
+        Cleared = 2,
+        /// <summary>By the policy it changes nothing.</summary>
+        Reported = 3,
+        /// <summary>It could not be had: the violation stands, or uncertain tokens count as one, unless by the policy it
+        /// changes nothing.</summary>
+        Failed = 4,
+    }
+
     /// <summary>The model's heads, each with categories of its own.</summary>
     public enum Heads
     {
@@ -98,6 +123,42 @@ namespace Qwenguard
         Prompt = 0,
         /// <summary>Those that judge answers, thinking included.</summary>
         Answer = 1,
+    }
+
+    /// <summary>What of a conversation was judged.</summary>
+    public enum AnnotationMode
+    {
+        /// <summary>What the user asks: the last message is the user's. Categories are those of Heads.Prompt.</summary>
+        Prompt = 0,
+        /// <summary>What is answered: the last message is of any other role. Categories are those of Heads.Answer.</summary>
+        Response = 1,
+    }
+
+    /// <summary>How a verdict on a whole conversation is had of a model that writes it.</summary>
+    public enum Decoding
+    {
+        /// <summary>Held to the answer's grammar. Always gives a verdict, and probabilities of all decisions.</summary>
+        Constrained = 0,
+        /// <summary>Held to the grammar, and only the level is decided, without categories and refusal.</summary>
+        LabelOnly = 1,
+        /// <summary>As the official code has it, and what can be read in that. Slower by far, and without
+        /// probabilities.</summary>
+        Free = 2,
+    }
+
+    /// <summary>What happens to a conversation that does not fit the model's context. Only its last message is ever cut,
+    /// between characters; if the others leave room for fewer than 16 tokens of it, that is ContextFull.</summary>
+    public enum TextOverflow
+    {
+        /// <summary>It is an error.</summary>
+        Refuse = 0,
+        /// <summary>The beginning of its last message is judged.</summary>
+        Head = 1,
+        /// <summary>The end of its last message is judged.</summary>
+        Tail = 2,
+        /// <summary>All of its last message is judged, in windows. The annotation is that of the gravest one; whether the
+        /// answer refuses is said by the first.</summary>
+        Windows = 3,
     }
 
     internal enum CallKind : uint

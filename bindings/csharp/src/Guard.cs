@@ -9,7 +9,7 @@ namespace Qwenguard
     /// An opened bundle: heavy, and for any number of threads at once. It may be disposed of before its streams, which keep
     /// what they need.
     /// </summary>
-    public sealed class Guard : IDisposable
+    public sealed partial class Guard : IDisposable
     {
         private readonly GuardHandle handle;
         private readonly IReadOnlyList<string> promptCategories, answerCategories;

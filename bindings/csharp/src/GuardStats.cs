@@ -59,5 +59,23 @@ namespace Qwenguard
         /// <summary>Bytes of the cache that no stream uses, but whose tokens are found if they come again. They are
         /// available.</summary>
         public long CacheUnusedBytes => (long)raw.cache_unused_bytes;
+
+        /// <summary>Second opinions that were asked for.</summary>
+        public long Opinions => (long)raw.opinions;
+
+        /// <summary>Of those, how many confirmed what was in dispute.</summary>
+        public long ConfirmedOpinions => (long)raw.confirmed_opinions;
+
+        /// <summary>How many lifted a violation or cleared what was uncertain.</summary>
+        public long LiftedOpinions => (long)raw.lifted_opinions;
+
+        /// <summary>How many were only reported.</summary>
+        public long ReportedOpinions => (long)raw.reported_opinions;
+
+        /// <summary>How many could not be had.</summary>
+        public long FailedOpinions => (long)raw.failed_opinions;
+
+        /// <summary>Time of all second opinions, each from when it was asked for.</summary>
+        public TimeSpan OpinionTime => TimeSpan.FromTicks((long)(raw.opinion_seconds * TimeSpan.TicksPerSecond));
     }
 }

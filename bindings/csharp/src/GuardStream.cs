@@ -204,6 +204,30 @@ namespace Qwenguard
             return flags;
         }
 
+        /// <summary>The second opinions that the last update asked for, in order.</summary>
+        public unsafe Opinion[] GetOpinions()
+        {
+            var opinions = new Opinion[CopyOpinions(null, 0)];
+            if (opinions.Length > 0)
+                fixed (Opinion* pointer = opinions)
+                    CopyOpinions((qg_opinion*)pointer, opinions.Length);
+            return opinions;
+        }
+
+        /// <summary>What one of <see cref="GetOpinions"/> says, judged by the policy's rules for its channel. Its categories are
+        /// those of the guard that was asked.</summary>
+        /// <exception cref="QwenguardException">Argument: there is no such opinion. Of an opinion that could not be had, that
+        /// for which it could not.</exception>
+        public Annotation GetOpinionAnnotation(int opinion)
+        {
+            if (opinion < 0)
+                throw new ArgumentOutOfRangeException(nameof(opinion));
+            IntPtr annotation, error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_stream_opinion_annotation(Handle, (UIntPtr)(uint)opinion, out annotation, out error), error);
+            return new Annotation(annotation);
+        }
+
         /// <summary>The rule of the policy that fired, such as "answer.strict: 2 consecutive": for the violation of the last
         /// update, or for what the last prompt's check found.</summary>
         /// <exception cref="QwenguardException">WrongState: the last call that succeeded found nothing.</exception>
@@ -252,7 +276,7 @@ namespace Qwenguard
             fixed (qg_reply* replyPointer = raw)
                 QwenguardException.ThrowIfFailed(
                     NativeMethods.qg_streams_call(callPointer, (UIntPtr)calls.Length, replyPointer, out error), error);
-            return Array.ConvertAll(raw, reply => new Reply(reply));
+            return Array.ConvertAll(raw, reply => new Reply(reply, IntPtr.Zero));
         }
 
         private unsafe PromptCheck Check(CallKind kind, IEnumerable<Message> messages)
@@ -334,6 +358,15 @@ namespace Qwenguard
             IntPtr error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_stream_tokens(Handle, tokens, (UIntPtr)capacity, &count, out error), error);
+            return (int)count;
+        }
+
+        private unsafe int CopyOpinions(qg_opinion* opinions, int capacity)
+        {
+            UIntPtr count;
+            IntPtr error;
+            QwenguardException.ThrowIfFailed(
+                NativeMethods.qg_stream_opinions(Handle, opinions, (UIntPtr)capacity, &count, out error), error);
             return (int)count;
         }
 

@@ -45,5 +45,8 @@ namespace Qwenguard
         /// many. Where nothing is void this is how many tokens the answer had before the call, those that are not judged
         /// included.</summary>
         public long VoidFrom => (long)raw.void_from;
+
+        /// <summary>How many second opinions were asked for: <see cref="GuardStream.GetOpinions"/> has them.</summary>
+        public int OpinionCount => (int)raw.opinion_count;
     }
 }

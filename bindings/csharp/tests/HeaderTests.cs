@@ -25,7 +25,12 @@ namespace Qwenguard.Tests
             { "QG_RISK_", typeof(Risk) },
             { "QG_ACTION_", typeof(PolicyAction) },
             { "QG_CHANNEL_", typeof(Channel) },
+            { "QG_TRIGGER_", typeof(OpinionTrigger) },
+            { "QG_OPINION_", typeof(OpinionOutcome) },
             { "QG_HEADS_", typeof(Heads) },
+            { "QG_MODE_", typeof(AnnotationMode) },
+            { "QG_DECODING_", typeof(Decoding) },
+            { "QG_TEXT_OVERFLOW_", typeof(TextOverflow) },
             { "QG_CALL_", Library.GetType("Qwenguard.CallKind", true) },
         };
 
@@ -179,9 +184,10 @@ namespace Qwenguard.Tests
             switch (name)
             {
                 case "void": case "int32_t": case "uint32_t": case "uint64_t": case "size_t": case "qg_status":
-                case "char": case "uint8_t":
+                case "char": case "uint8_t": case "double":
                     return Primitive(name) + new string('*', stars);
                 case "qg_guard": case "qg_stream": case "qg_queue": case "qg_text": case "qg_error":
+                case "qg_annotation":
                     return stars == 2 ? "IntPtr&" : function.EndsWith("_free") ? "IntPtr"
                         : CamelCase(name.Substring(3)) + "Handle";
                 default:
@@ -197,6 +203,7 @@ namespace Qwenguard.Tests
                 case "uint32_t": return "UInt32";
                 case "uint64_t": return "UInt64";
                 case "size_t": return "UIntPtr";
+                case "double": return "Double";
                 case "char": case "uint8_t": return "Byte";
                 default: return "Int32";
             }

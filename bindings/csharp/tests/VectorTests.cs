@@ -14,11 +14,20 @@ namespace Qwenguard.Tests
     {
         public static void All()
         {
+            Check.That(All("vectors.json") > 200 && All("opinions.json") > 40, "there are steps");
+        }
+
+        private static int All(string file)
+        {
             var reader = new JavaScriptSerializer { MaxJsonLength = int.MaxValue };
-            var vectors = (Json)reader.DeserializeObject(File.ReadAllText("tests/vectors/vectors.json"));
+            var vectors = (Json)reader.DeserializeObject(File.ReadAllText("tests/vectors/" + file));
             Check.Equal(1, (int)vectors["format"], "format");
+            var config = (string)vectors["config"];
+            if (vectors.ContainsKey("second_opinion"))
+                config += "\n[second_opinion]\nbundle = '" + Path.GetFullPath((string)vectors["second_opinion"])
+                    + "'\ncache_mib = 64\n";
             int steps = 0;
-            using (Guard guard = Guard.OpenNano(new GuardOptions { ConfigToml = (string)vectors["config"] }))
+            using (Guard guard = Guard.OpenNano(new GuardOptions { ConfigToml = config }))
             {
                 var categories = (Json)vectors["categories"];
                 Check.That(Texts(categories["prompt"]).SequenceEqual(guard.GetCategories(Heads.Prompt)), "categories");
@@ -31,7 +40,7 @@ namespace Qwenguard.Tests
                             steps++;
                         }
             }
-            Check.That(steps > 200, "there are steps");
+            return steps;
         }
 
         private static IEnumerable<string> Texts(object array)
@@ -274,6 +283,7 @@ namespace Qwenguard.Tests
                 for (int index = 0; index < flags.Length; index++)
                     Compare(flagged[index], (Json)flags[index], stream.GetFlagRule(index));
 
+                CompareOpinions(stream, update, expect);
                 var wanted = (object[])expect["tokens"];
                 TokenVerdict[] tokens = stream.GetTokens();
                 Check.Equal(wanted.Length, update.TokenCount, "token count");
@@ -281,6 +291,39 @@ namespace Qwenguard.Tests
                 for (int index = 0; index < tokens.Length; index++)
                     Compare(tokens[index], (Json)wanted[index]);
             };
+        }
+
+        private static void CompareOpinions(GuardStream stream, Update update, Json expect)
+        {
+            object[] wanted = expect.ContainsKey("opinions") ? (object[])expect["opinions"] : new object[0];
+            Opinion[] opinions = stream.GetOpinions();
+            Check.Equal(wanted.Length, update.OpinionCount, "opinion count");
+            Check.Equal(wanted.Length, opinions.Length, "opinions");
+            for (int index = 0; index < opinions.Length; index++)
+            {
+                var one = (Json)wanted[index];
+                Check.Equal((string)one["trigger"], Lower(opinions[index].Trigger), "trigger");
+                Check.Equal((string)one["outcome"], Lower(opinions[index].Outcome), "outcome");
+                Check.Equal((string)one["channel"], Lower(opinions[index].Channel), "channel");
+                Check.Equal(Whole(one["byte_start"]), opinions[index].Bytes.Start, "byte_start");
+                Check.Equal(Whole(one["byte_end"]), opinions[index].Bytes.End, "byte_end");
+                Check.Equal(Whole(one["first_token"]), opinions[index].FirstToken, "first_token");
+                Check.Equal(Whole(one["confirming_token"]), opinions[index].ConfirmingToken, "confirming_token");
+                Check.Equal(one.ContainsKey("error"), !opinions[index].Risk.HasValue, "it could be had");
+                if (one.ContainsKey("error"))
+                {
+                    var error = Check.Throws<QwenguardException>(() => stream.GetOpinionAnnotation(index));
+                    Check.Equal((string)((Json)one["error"])["message"], error.Message, "message");
+                }
+                if (opinions[index].Risk.HasValue)
+                {
+                    Check.Equal((string)one["risk"], opinions[index].Risk.Value.ToString(), "risk");
+                    Check.Equal(opinions[index].Risk.Value, stream.GetOpinionAnnotation(index).Risk, "annotation");
+                    for (int level = 0; level < 3; level++)
+                        Check.That(Math.Abs(Convert.ToDouble(((object[])one["risk_probs"])[level])
+                            - opinions[index].GetProbability((Risk)level)) < 1e-3, "risk_probs");
+                }
+            }
         }
 
         private void Compare(TokenVerdict token, Json expect)

@@ -21,22 +21,30 @@ namespace Qwenguard.Native
 
         internal static Task<PromptCheck> Check(StreamCall call, CancellationToken token)
         {
-            return Start(call, new Pending<PromptCheck>(reply => reply.GetCheck(), token));
+            return Start(tag => queue.Submit(call, tag), new Pending<PromptCheck>(reply => reply.GetCheck(), token));
         }
 
         internal static Task<Update> Update(StreamCall call, CancellationToken token)
         {
-            return Start(call, new Pending<Update>(reply => reply.GetUpdate(), token));
+            return Start(tag => queue.Submit(call, tag), new Pending<Update>(reply => reply.GetUpdate(), token));
         }
 
-        private static Task<T> Start<T>(StreamCall call, Pending<T> pending)
+        internal static Task<Annotation> Annotate(
+            Guard guard, IEnumerable<Message> messages, AnnotateOptions options, CancellationToken token)
+        {
+            return Start(
+                tag => queue.Annotate(guard, messages, tag, options),
+                new Pending<Annotation>(reply => reply.GetAnnotation(), token));
+        }
+
+        private static Task<T> Start<T>(Action<ulong> submit, Pending<T> pending)
         {
             if (pending.Token.IsCancellationRequested)
                 return Task.FromCanceled<T>(pending.Token);
             ulong tag = Add(pending);
             try
             {
-                queue.Submit(call, tag);
+                submit(tag);
             }
             catch (Exception error)
             {

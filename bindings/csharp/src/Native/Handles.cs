@@ -77,11 +77,22 @@ namespace Qwenguard.Native
         }
     }
 
+    internal sealed class AnnotationHandle : NativeHandle
+    {
+        internal AnnotationHandle(IntPtr pointer) : base(pointer) { }
+
+        protected override bool ReleaseHandle()
+        {
+            NativeMethods.qg_annotation_free(handle);
+            return true;
+        }
+    }
+
     internal sealed class TextHandle : NativeHandle
     {
         internal TextHandle(IntPtr pointer) : base(pointer) { }
 
-        /// <summary>Takes a text of the library over.</summary>
+        /// <summary>Takes a text of the library over; empty for NULL.</summary>
         internal static unsafe string Take(IntPtr pointer)
         {
             using (var text = new TextHandle(pointer))

@@ -48,6 +48,13 @@ namespace Qwenguard.Native
         internal const int QG_ACTION_STOP = 2;
         internal const int QG_CHANNEL_ANSWER = 0;
         internal const int QG_CHANNEL_THINKING = 1;
+        internal const int QG_TRIGGER_VIOLATION = 0;
+        internal const int QG_TRIGGER_UNCERTAIN = 1;
+        internal const int QG_OPINION_CONFIRMED = 0;
+        internal const int QG_OPINION_LIFTED = 1;
+        internal const int QG_OPINION_CLEARED = 2;
+        internal const int QG_OPINION_REPORTED = 3;
+        internal const int QG_OPINION_FAILED = 4;
         internal const int QG_HEADS_PROMPT = 0;
         internal const int QG_HEADS_ANSWER = 1;
         internal const int QG_MAX_CATEGORIES = 16;
@@ -59,6 +66,15 @@ namespace Qwenguard.Native
         internal const int QG_CALL_FINISH = 5;
         internal const int QG_CALL_TRUNCATE = 6;
         internal const int QG_CALL_TRUNCATE_TOKENS = 7;
+        internal const int QG_MODE_PROMPT = 0;
+        internal const int QG_MODE_RESPONSE = 1;
+        internal const int QG_DECODING_CONSTRAINED = 0;
+        internal const int QG_DECODING_LABEL_ONLY = 1;
+        internal const int QG_DECODING_FREE = 2;
+        internal const int QG_TEXT_OVERFLOW_REFUSE = 0;
+        internal const int QG_TEXT_OVERFLOW_HEAD = 1;
+        internal const int QG_TEXT_OVERFLOW_TAIL = 2;
+        internal const int QG_TEXT_OVERFLOW_WINDOWS = 3;
         internal const ulong QG_NO_TIMEOUT = ulong.MaxValue;
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
@@ -186,6 +202,14 @@ namespace Qwenguard.Native
             StreamHandle stream, qg_violation* flags, UIntPtr capacity, UIntPtr* count, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_stream_opinions(
+            StreamHandle stream, qg_opinion* opinions, UIntPtr capacity, UIntPtr* count, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_stream_opinion_annotation(
+            StreamHandle stream, UIntPtr opinion, out IntPtr annotation, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_stream_rule(StreamHandle stream, out IntPtr rule, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
@@ -197,6 +221,44 @@ namespace Qwenguard.Native
             qg_call* calls, UIntPtr call_count, qg_reply* replies, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern void qg_annotation_free(IntPtr annotation);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_get(
+            AnnotationHandle annotation, qg_annotation_info* info, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_category_name(
+            AnnotationHandle annotation, uint category, byte** name, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_answer(
+            AnnotationHandle annotation, out IntPtr answer, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_json(AnnotationHandle annotation, out IntPtr json, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_judge(
+            AnnotationHandle annotation, byte* policy, UIntPtr policy_length, qg_judgement* judgement, out IntPtr rule,
+            out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_annotation_reward(
+            AnnotationHandle annotation, AnnotationHandle thinking, byte* rule, UIntPtr rule_length,
+            double helpfulness, double* reward, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_guard_annotate(
+            GuardHandle guard, qg_message* messages, UIntPtr message_count, qg_annotate_options* options,
+            out IntPtr annotation, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_guard_annotate_all(
+            GuardHandle guard, qg_conversation* conversations, UIntPtr conversation_count,
+            qg_annotate_options* options, qg_annotation_result* results, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_queue_open(out IntPtr queue, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
@@ -205,6 +267,11 @@ namespace Qwenguard.Native
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_queue_submit(
             QueueHandle queue, qg_call* call, ulong tag, ulong timeout_ms, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_queue_annotate(
+            QueueHandle queue, GuardHandle guard, qg_message* messages, UIntPtr message_count,
+            qg_annotate_options* options, ulong tag, ulong timeout_ms, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_queue_wait(

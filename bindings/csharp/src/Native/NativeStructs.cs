@@ -42,7 +42,13 @@ namespace Qwenguard.Native
         public ulong cache_bytes;
         public ulong cache_used_bytes;
         public ulong cache_unused_bytes;
-        public fixed ulong reserved[9];
+        public ulong opinions;
+        public ulong confirmed_opinions;
+        public ulong lifted_opinions;
+        public ulong reported_opinions;
+        public ulong failed_opinions;
+        public double opinion_seconds;
+        public fixed ulong reserved[3];
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -107,7 +113,8 @@ namespace Qwenguard.Native
         public ulong flag_count;
         public qg_violation violation;
         public ulong void_from;
-        public fixed ulong reserved[3];
+        public ulong opinion_count;
+        public fixed ulong reserved[2];
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -121,6 +128,22 @@ namespace Qwenguard.Native
         public uint is_final;
         public uint reserved;
         public qg_verdict verdict;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_opinion
+    {
+        public int trigger;
+        public int outcome;
+        public int channel;
+        public int risk;
+        public fixed float risk_probabilities[3];
+        public uint is_annotated;
+        public ulong byte_start;
+        public ulong byte_end;
+        public ulong first_token;
+        public ulong confirming_token;
+        public fixed ulong reserved[3];
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -144,10 +167,74 @@ namespace Qwenguard.Native
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_judgement
+    {
+        public int decision;
+        public uint has_finding;
+        public int action;
+        public int risk;
+        public int category;
+        public float probability;
+        public fixed ulong reserved[2];
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_annotation_info
+    {
+        public int mode;
+        public int risk;
+        public uint has_risk_probabilities;
+        public fixed float risk_probabilities[3];
+        public uint parsed;
+        public int refusal;
+        public uint has_refusal_probability;
+        public float refusal_probability;
+        public uint category_count;
+        public fixed uint categories[16];
+        public uint has_category_probabilities;
+        public uint mode_category_count;
+        public fixed float category_probabilities[16];
+        public float none_probability;
+        public uint is_cut;
+        public uint windows;
+        public ulong judged_start;
+        public ulong judged_end;
+        public ulong id_count;
+        public qg_judgement judgement;
+        public fixed ulong reserved[6];
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct qg_annotate_options
+    {
+        public uint struct_size;
+        public uint decoding;
+        public uint overflow;
+        public uint reserved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct qg_conversation
+    {
+        public qg_message* messages;
+        public UIntPtr message_count;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct qg_annotation_result
+    {
+        public int status;
+        public uint reserved;
+        public IntPtr error;
+        public IntPtr annotation;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct qg_completion
     {
         public ulong tag;
         public IntPtr stream;
         public qg_reply reply;
+        public IntPtr annotation;
     }
 }

@@ -161,6 +161,16 @@ FUNCTION(jint, streamFlags)(JNIEnv *env, jobject self, jlong stream, jlong flags
     return qg_stream_flags(POINTER(stream), POINTER(flags), capacity, POINTER(count), POINTER(error));
 }
 
+FUNCTION(jint, streamOpinions)(JNIEnv *env, jobject self, jlong stream, jlong opinions, jlong capacity, jlong count,
+        jlong error) {
+    return qg_stream_opinions(POINTER(stream), POINTER(opinions), capacity, POINTER(count), POINTER(error));
+}
+
+FUNCTION(jint, streamOpinionAnnotation)(JNIEnv *env, jobject self, jlong stream, jlong opinion, jlong annotation,
+        jlong error) {
+    return qg_stream_opinion_annotation(POINTER(stream), opinion, POINTER(annotation), POINTER(error));
+}
+
 FUNCTION(jint, streamRule)(JNIEnv *env, jobject self, jlong stream, jlong rule, jlong error) {
     return qg_stream_rule(POINTER(stream), POINTER(rule), POINTER(error));
 }
@@ -171,6 +181,51 @@ FUNCTION(jint, streamFlagRule)(JNIEnv *env, jobject self, jlong stream, jlong fl
 
 FUNCTION(jint, streamsCall)(JNIEnv *env, jobject self, jlong calls, jlong call_count, jlong replies, jlong error) {
     return qg_streams_call(POINTER(calls), call_count, POINTER(replies), POINTER(error));
+}
+
+FUNCTION(void, annotationFree)(JNIEnv *env, jobject self, jlong annotation) {
+    qg_annotation_free(POINTER(annotation));
+}
+
+FUNCTION(jint, annotationGet)(JNIEnv *env, jobject self, jlong annotation, jlong info, jlong error) {
+    return qg_annotation_get(POINTER(annotation), POINTER(info), POINTER(error));
+}
+
+FUNCTION(jint, annotationCategoryName)(JNIEnv *env, jobject self, jlong annotation, jint category, jlong name,
+        jlong error) {
+    return qg_annotation_category_name(POINTER(annotation), category, POINTER(name), POINTER(error));
+}
+
+FUNCTION(jint, annotationAnswer)(JNIEnv *env, jobject self, jlong annotation, jlong answer, jlong error) {
+    return qg_annotation_answer(POINTER(annotation), POINTER(answer), POINTER(error));
+}
+
+FUNCTION(jint, annotationJson)(JNIEnv *env, jobject self, jlong annotation, jlong json, jlong error) {
+    return qg_annotation_json(POINTER(annotation), POINTER(json), POINTER(error));
+}
+
+FUNCTION(jint, annotationJudge)(JNIEnv *env, jobject self, jlong annotation, jlong policy, jlong policy_length,
+        jlong judgement, jlong rule, jlong error) {
+    return qg_annotation_judge(POINTER(annotation), POINTER(policy), policy_length, POINTER(judgement), POINTER(rule),
+            POINTER(error));
+}
+
+FUNCTION(jint, annotationReward)(JNIEnv *env, jobject self, jlong annotation, jlong thinking, jlong rule,
+        jlong rule_length, jdouble helpfulness, jlong reward, jlong error) {
+    return qg_annotation_reward(POINTER(annotation), POINTER(thinking), POINTER(rule), rule_length, helpfulness,
+            POINTER(reward), POINTER(error));
+}
+
+FUNCTION(jint, guardAnnotate)(JNIEnv *env, jobject self, jlong guard, jlong messages, jlong message_count,
+        jlong options, jlong annotation, jlong error) {
+    return qg_guard_annotate(POINTER(guard), POINTER(messages), message_count, POINTER(options), POINTER(annotation),
+            POINTER(error));
+}
+
+FUNCTION(jint, guardAnnotateAll)(JNIEnv *env, jobject self, jlong guard, jlong conversations, jlong conversation_count,
+        jlong options, jlong results, jlong error) {
+    return qg_guard_annotate_all(POINTER(guard), POINTER(conversations), conversation_count, POINTER(options),
+            POINTER(results), POINTER(error));
 }
 
 FUNCTION(jint, queueOpen)(JNIEnv *env, jobject self, jlong queue, jlong error) {
@@ -184,6 +239,12 @@ FUNCTION(void, queueFree)(JNIEnv *env, jobject self, jlong queue) {
 FUNCTION(jint, queueSubmit)(JNIEnv *env, jobject self, jlong queue, jlong call, jlong tag, jlong timeout_ms,
         jlong error) {
     return qg_queue_submit(POINTER(queue), POINTER(call), tag, timeout_ms, POINTER(error));
+}
+
+FUNCTION(jint, queueAnnotate)(JNIEnv *env, jobject self, jlong queue, jlong guard, jlong messages, jlong message_count,
+        jlong options, jlong tag, jlong timeout_ms, jlong error) {
+    return qg_queue_annotate(POINTER(queue), POINTER(guard), POINTER(messages), message_count, POINTER(options), tag,
+            timeout_ms, POINTER(error));
 }
 
 FUNCTION(jint, queueWait)(JNIEnv *env, jobject self, jlong queue, jlong timeout_ms, jlong completions, jlong capacity,

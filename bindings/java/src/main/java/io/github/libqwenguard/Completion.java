@@ -17,7 +17,7 @@ public final class Completion {
         return tag;
     }
 
-    /** The stream, which is free for its next call. */
+    /** The stream, which is free for its next call; null for an annotation. */
     public GuardStream stream() {
         return stream;
     }

@@ -2,6 +2,7 @@ package io.github.libqwenguard;
 
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -9,7 +10,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Calls of streams that go on while the program does other things. For any number of threads at once, and for streams of
+ * Calls of streams, and annotations, that go on while the program does other things. For any number of threads at once, and for streams of
  * all guards.
  *
  * <p>Methods fail with an {@link IllegalStateException} once the queue is closed.
@@ -102,6 +103,37 @@ public final class CompletionQueue implements AutoCloseable {
         }
     }
 
+    /** Begins to annotate: see {@link #annotate(Guard, Collection, AnnotateOptions, long, Duration)}. */
+    public void annotate(Guard guard, Collection<Message> messages, AnnotateOptions options, long tag) {
+        annotate(guard, messages, options, tag, Constants.NO_TIMEOUT);
+    }
+
+    /**
+     * Begins to annotate a conversation, as {@link Guard#annotate(Collection, AnnotateOptions)} does. It comes back with
+     * {@link Reply#annotation} and no stream. The guard may be closed meanwhile. Tag and timeout are as with {@link #submit}.
+     */
+    public void annotate(
+            Guard guard, Collection<Message> messages, AnnotateOptions options, long tag, Duration timeout) {
+        annotate(guard, messages, options, tag, millis(timeout));
+    }
+
+    private void annotate(
+            Guard guard, Collection<Message> messages, AnnotateOptions options, long tag, long millis) {
+        Handle judge = Objects.requireNonNull(guard, "guard").handle();
+        Message[] conversation = Annotate.array(messages);
+        try (Frame frame = handle.enter(this, Annotate.size(conversation))) {
+            long place = Annotate.write(frame, conversation, options);
+            judge.acquire();
+            try {
+                frame.check(Native.get().queueAnnotate(
+                        frame.raw(), judge.raw(), place, conversation.length, frame.in(), tag, millis, frame.error()));
+            } finally {
+                judge.release();
+                Fence.keep(guard);
+            }
+        }
+    }
+
     /**
      * Waits for a call that is done, then takes all that are, but no more than limit and 128. It waits even while the queue
      * is empty, for what another thread may submit.
@@ -152,11 +184,11 @@ public final class CompletionQueue implements AutoCloseable {
     }
 
     private Completion completion(Frame frame, int place) {
-        GuardStream stream = pending.remove(frame.memory.getLong(place + Layout.Completion.STREAM));
+        long stream = frame.memory.getLong(place + Layout.Completion.STREAM);
         return new Completion(
                 frame.memory.getLong(place + Layout.Completion.TAG),
-                stream,
-                Reply.take(frame.memory, place + Layout.Completion.REPLY));
+                stream == 0 ? null : pending.remove(stream),
+                Reply.takeCompletion(frame.memory, place));
     }
 
     /**

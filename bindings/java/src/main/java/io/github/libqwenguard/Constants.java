@@ -41,6 +41,13 @@ final class Constants {
     static final int ACTION_STOP = 2;
     static final int CHANNEL_ANSWER = 0;
     static final int CHANNEL_THINKING = 1;
+    static final int TRIGGER_VIOLATION = 0;
+    static final int TRIGGER_UNCERTAIN = 1;
+    static final int OPINION_CONFIRMED = 0;
+    static final int OPINION_LIFTED = 1;
+    static final int OPINION_CLEARED = 2;
+    static final int OPINION_REPORTED = 3;
+    static final int OPINION_FAILED = 4;
     static final int HEADS_PROMPT = 0;
     static final int HEADS_ANSWER = 1;
     static final int MAX_CATEGORIES = 16;
@@ -52,6 +59,15 @@ final class Constants {
     static final int CALL_FINISH = 5;
     static final int CALL_TRUNCATE = 6;
     static final int CALL_TRUNCATE_TOKENS = 7;
+    static final int MODE_PROMPT = 0;
+    static final int MODE_RESPONSE = 1;
+    static final int DECODING_CONSTRAINED = 0;
+    static final int DECODING_LABEL_ONLY = 1;
+    static final int DECODING_FREE = 2;
+    static final int TEXT_OVERFLOW_REFUSE = 0;
+    static final int TEXT_OVERFLOW_HEAD = 1;
+    static final int TEXT_OVERFLOW_TAIL = 2;
+    static final int TEXT_OVERFLOW_WINDOWS = 3;
     static final long NO_TIMEOUT = -1;
 
     private Constants() {}

@@ -10,8 +10,8 @@ import java.nio.ByteOrder;
 final class Frame implements AutoCloseable {
     private static final int ERROR = 0;
     static final int OUT = 8;
-    /** After the largest answer, {@link Layout.Stats}. */
-    static final int IN = OUT + Layout.Stats.SIZE;
+    /** After the largest answer, {@link Layout.AnnotationInfo}. */
+    static final int IN = OUT + Layout.AnnotationInfo.SIZE;
     private static final int SMALL = 1 << 10;
     private static final int KEPT = 1 << 16;
 

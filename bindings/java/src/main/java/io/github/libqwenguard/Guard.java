@@ -2,6 +2,8 @@ package io.github.libqwenguard;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
@@ -64,6 +66,10 @@ public final class Guard implements AutoCloseable {
         }
     }
 
+    Handle handle() {
+        return handle;
+    }
+
     /**
      * Opens a stream with the policy of the guard's configuration.
      *
@@ -98,6 +104,45 @@ public final class Guard implements AutoCloseable {
         try (Frame frame = handle.enter(this, 0)) {
             return frame.outText(Native.get().guardInfo(frame.raw(), frame.out(), frame.error()));
         }
+    }
+
+    /** Judges a whole conversation: see {@link #annotate(Collection, AnnotateOptions)}. */
+    public Annotation annotate(Message... messages) {
+        return annotate(Arrays.asList(Objects.requireNonNull(messages, "messages")), new AnnotateOptions());
+    }
+
+    /**
+     * Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For texts that are
+     * there already; what is being written a {@link GuardStream} judges.
+     *
+     * @throws QwenguardException CONVERSATION if there is no message, the template refuses one or leaves out a part of it, or
+     *     there is nothing to judge: the error names role and index, counted from 0; CONTEXT_FULL if conversation and answer do
+     *     not fit the model's context; BUSY; OUT_OF_MEMORY; INFERENCE; ENGINE_STOPPED
+     */
+    public Annotation annotate(Collection<Message> messages, AnnotateOptions options) {
+        Message[] conversation = Annotate.array(messages);
+        try (Frame frame = handle.enter(this, Annotate.size(conversation))) {
+            long place = Annotate.write(frame, conversation, options);
+            frame.check(Native.get().guardAnnotate(
+                    frame.raw(), place, conversation.length, frame.in(), frame.out(), frame.error()));
+            return new Annotation(frame.outLong());
+        }
+    }
+
+    /** Judges many conversations: see {@link #annotateAll(Collection, AnnotateOptions)}. */
+    public List<Reply> annotateAll(Collection<? extends Collection<Message>> conversations) {
+        return annotateAll(conversations, new AnnotateOptions());
+    }
+
+    /**
+     * Judges many conversations together and waits for all of them, which is much faster than one after the other.
+     *
+     * @return replies in the order of the conversations, each with {@link Reply#annotation}; one that fails leaves the others
+     *     alone
+     */
+    public List<Reply> annotateAll(
+            Collection<? extends Collection<Message>> conversations, AnnotateOptions options) {
+        return Annotate.all(this, conversations, options);
     }
 
     /** The names of categories by their index, exactly as the checkpoint spells them. */

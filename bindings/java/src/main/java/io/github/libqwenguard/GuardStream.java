@@ -227,6 +227,28 @@ public final class GuardStream implements AutoCloseable {
         return flags;
     }
 
+    /** The second opinions that the last update asked for. */
+    public List<Opinion> opinions() {
+        List<Opinion> opinions = new ArrayList<>();
+        read(Native.get()::streamOpinions, Layout.Opinion.SIZE,
+                (frame, place) -> opinions.add(Opinion.read(frame.memory, place)));
+        return opinions;
+    }
+
+    /**
+     * What one of the opinions of the last update says, in the order of {@link #opinions}, judged by the policy's rules for its
+     * channel. Its categories are those of the guard that was asked.
+     *
+     * @throws QwenguardException ARGUMENT if there is no such opinion; of one that could not be had, that for which it could not
+     */
+    public Annotation opinionAnnotation(int opinion) {
+        notNegative("opinion", opinion);
+        try (Frame frame = handle.enter(this, 0)) {
+            frame.check(Native.get().streamOpinionAnnotation(frame.raw(), opinion, frame.out(), frame.error()));
+            return new Annotation(frame.outLong());
+        }
+    }
+
     private interface Copy {
         int copy(long stream, long array, long capacity, long count, long error);
     }

@@ -113,6 +113,12 @@ abstract class JniFunctions extends Native {
     native int streamFlags(long stream, long flags, long capacity, long count, long error);
 
     @Override
+    native int streamOpinions(long stream, long opinions, long capacity, long count, long error);
+
+    @Override
+    native int streamOpinionAnnotation(long stream, long opinion, long annotation, long error);
+
+    @Override
     native int streamRule(long stream, long rule, long error);
 
     @Override
@@ -122,6 +128,35 @@ abstract class JniFunctions extends Native {
     native int streamsCall(long calls, long callCount, long replies, long error);
 
     @Override
+    native void annotationFree(long annotation);
+
+    @Override
+    native int annotationGet(long annotation, long info, long error);
+
+    @Override
+    native int annotationCategoryName(long annotation, int category, long name, long error);
+
+    @Override
+    native int annotationAnswer(long annotation, long answer, long error);
+
+    @Override
+    native int annotationJson(long annotation, long json, long error);
+
+    @Override
+    native int annotationJudge(long annotation, long policy, long policyLength, long judgement, long rule, long error);
+
+    @Override
+    native int annotationReward(long annotation, long thinking, long rule, long ruleLength, double helpfulness,
+            long reward, long error);
+
+    @Override
+    native int guardAnnotate(long guard, long messages, long messageCount, long options, long annotation, long error);
+
+    @Override
+    native int guardAnnotateAll(long guard, long conversations, long conversationCount, long options, long results,
+            long error);
+
+    @Override
     native int queueOpen(long queue, long error);
 
     @Override
@@ -129,6 +164,10 @@ abstract class JniFunctions extends Native {
 
     @Override
     native int queueSubmit(long queue, long call, long tag, long timeoutMs, long error);
+
+    @Override
+    native int queueAnnotate(long queue, long guard, long messages, long messageCount, long options, long tag,
+            long timeoutMs, long error);
 
     @Override
     native int queueWait(long queue, long timeoutMs, long completions, long capacity, long count, long error);

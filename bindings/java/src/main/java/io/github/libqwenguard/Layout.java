@@ -36,7 +36,13 @@ final class Layout {
         static final int CACHE_BYTES = 96;
         static final int CACHE_USED_BYTES = 104;
         static final int CACHE_UNUSED_BYTES = 112;
-        static final int RESERVED = 120;
+        static final int OPINIONS = 120;
+        static final int CONFIRMED_OPINIONS = 128;
+        static final int LIFTED_OPINIONS = 136;
+        static final int REPORTED_OPINIONS = 144;
+        static final int FAILED_OPINIONS = 152;
+        static final int OPINION_SECONDS = 160;
+        static final int RESERVED = 168;
         static final int SIZE = 192;
     }
 
@@ -96,7 +102,8 @@ final class Layout {
         static final int FLAG_COUNT = 56;
         static final int VIOLATION = 64;
         static final int VOID_FROM = 128;
-        static final int RESERVED = 136;
+        static final int OPINION_COUNT = 136;
+        static final int RESERVED = 144;
         static final int SIZE = 160;
     }
 
@@ -110,6 +117,21 @@ final class Layout {
         static final int RESERVED = 36;
         static final int VERDICT = 40;
         static final int SIZE = 136;
+    }
+
+    static final class Opinion {
+        static final int TRIGGER = 0;
+        static final int OUTCOME = 4;
+        static final int CHANNEL = 8;
+        static final int RISK = 12;
+        static final int RISK_PROBABILITIES = 16;
+        static final int IS_ANNOTATED = 28;
+        static final int BYTE_START = 32;
+        static final int BYTE_END = 40;
+        static final int FIRST_TOKEN = 48;
+        static final int CONFIRMING_TOKEN = 56;
+        static final int RESERVED = 64;
+        static final int SIZE = 88;
     }
 
     static final class Call {
@@ -130,11 +152,70 @@ final class Layout {
         static final int SIZE = 312;
     }
 
+    static final class Judgement {
+        static final int DECISION = 0;
+        static final int HAS_FINDING = 4;
+        static final int ACTION = 8;
+        static final int RISK = 12;
+        static final int CATEGORY = 16;
+        static final int PROBABILITY = 20;
+        static final int RESERVED = 24;
+        static final int SIZE = 40;
+    }
+
+    static final class AnnotationInfo {
+        static final int MODE = 0;
+        static final int RISK = 4;
+        static final int HAS_RISK_PROBABILITIES = 8;
+        static final int RISK_PROBABILITIES = 12;
+        static final int PARSED = 24;
+        static final int REFUSAL = 28;
+        static final int HAS_REFUSAL_PROBABILITY = 32;
+        static final int REFUSAL_PROBABILITY = 36;
+        static final int CATEGORY_COUNT = 40;
+        static final int CATEGORIES = 44;
+        static final int HAS_CATEGORY_PROBABILITIES = 108;
+        static final int MODE_CATEGORY_COUNT = 112;
+        static final int CATEGORY_PROBABILITIES = 116;
+        static final int NONE_PROBABILITY = 180;
+        static final int IS_CUT = 184;
+        static final int WINDOWS = 188;
+        static final int JUDGED_START = 192;
+        static final int JUDGED_END = 200;
+        static final int ID_COUNT = 208;
+        static final int JUDGEMENT = 216;
+        static final int RESERVED = 256;
+        static final int SIZE = 304;
+    }
+
+    static final class AnnotateOptions {
+        static final int STRUCT_SIZE = 0;
+        static final int DECODING = 4;
+        static final int OVERFLOW = 8;
+        static final int RESERVED = 12;
+        static final int SIZE = 16;
+    }
+
+    static final class Conversation {
+        static final int MESSAGES = 0;
+        static final int MESSAGE_COUNT = 8;
+        static final int SIZE = 16;
+    }
+
+    static final class AnnotationResult {
+        static final int STATUS = 0;
+        static final int RESERVED = 4;
+        static final int ERROR = 8;
+        static final int ANNOTATION = 16;
+        static final int SIZE = 24;
+    }
+
     static final class Completion {
         static final int TAG = 0;
         static final int STREAM = 8;
         static final int REPLY = 16;
-        static final int SIZE = 328;
+        static final int ANNOTATION = 328;
+        static final int SIZE = 336;
     }
 
     private Layout() {}

@@ -79,17 +79,45 @@ abstract class RawFunctions {
 
     abstract int streamFlags(long stream, long flags, long capacity, long count, long error);
 
+    abstract int streamOpinions(long stream, long opinions, long capacity, long count, long error);
+
+    abstract int streamOpinionAnnotation(long stream, long opinion, long annotation, long error);
+
     abstract int streamRule(long stream, long rule, long error);
 
     abstract int streamFlagRule(long stream, long flag, long rule, long error);
 
     abstract int streamsCall(long calls, long callCount, long replies, long error);
 
+    abstract void annotationFree(long annotation);
+
+    abstract int annotationGet(long annotation, long info, long error);
+
+    abstract int annotationCategoryName(long annotation, int category, long name, long error);
+
+    abstract int annotationAnswer(long annotation, long answer, long error);
+
+    abstract int annotationJson(long annotation, long json, long error);
+
+    abstract int annotationJudge(long annotation, long policy, long policyLength, long judgement, long rule,
+            long error);
+
+    abstract int annotationReward(long annotation, long thinking, long rule, long ruleLength, double helpfulness,
+            long reward, long error);
+
+    abstract int guardAnnotate(long guard, long messages, long messageCount, long options, long annotation, long error);
+
+    abstract int guardAnnotateAll(long guard, long conversations, long conversationCount, long options, long results,
+            long error);
+
     abstract int queueOpen(long queue, long error);
 
     abstract void queueFree(long queue);
 
     abstract int queueSubmit(long queue, long call, long tag, long timeoutMs, long error);
+
+    abstract int queueAnnotate(long queue, long guard, long messages, long messageCount, long options, long tag,
+            long timeoutMs, long error);
 
     abstract int queueWait(long queue, long timeoutMs, long completions, long capacity, long count, long error);
 

@@ -2,30 +2,52 @@ package io.github.libqwenguard;
 
 import java.nio.ByteBuffer;
 
-/** What a call answers. */
+/** What a call or an annotation answers. */
 public final class Reply {
     private final int statusNumber;
     private final String message;
     private final PromptCheck check;
     private final Update update;
+    private final Annotation annotation;
 
-    private Reply(int statusNumber, String message, PromptCheck check, Update update) {
+    private Reply(int statusNumber, String message, PromptCheck check, Update update, Annotation annotation) {
         this.statusNumber = statusNumber;
         this.message = message;
         this.check = check;
         this.update = update;
+        this.annotation = annotation;
+    }
+
+    private static Reply failed(int status, long error) {
+        return new Reply(status, Native.get().takeMessage(error), null, null, null);
     }
 
     /** Reads a reply, and frees its error. */
     static Reply take(ByteBuffer memory, int place) {
         int status = memory.getInt(place + Layout.Reply.STATUS);
         if (status != 0) {
-            return new Reply(status, Native.get().takeMessage(memory.getLong(place + Layout.Reply.ERROR)), null, null);
+            return failed(status, memory.getLong(place + Layout.Reply.ERROR));
         }
         if (memory.getInt(place + Layout.Reply.IS_CHECK) != 0) {
-            return new Reply(status, "", PromptCheck.read(memory, place + Layout.Reply.CHECK), null);
+            return new Reply(status, "", PromptCheck.read(memory, place + Layout.Reply.CHECK), null, null);
         }
-        return new Reply(status, "", null, Update.read(memory, place + Layout.Reply.UPDATE));
+        return new Reply(status, "", null, Update.read(memory, place + Layout.Reply.UPDATE), null);
+    }
+
+    /** Reads a completion, frees its error and takes its annotation over. */
+    static Reply takeCompletion(ByteBuffer memory, int place) {
+        long annotation = memory.getLong(place + Layout.Completion.ANNOTATION);
+        return annotation == 0
+                ? take(memory, place + Layout.Completion.REPLY)
+                : new Reply(0, "", null, null, new Annotation(annotation));
+    }
+
+    /** As above, of one of many conversations. */
+    static Reply takeResult(ByteBuffer memory, int place) {
+        int status = memory.getInt(place + Layout.AnnotationResult.STATUS);
+        return status != 0
+                ? failed(status, memory.getLong(place + Layout.AnnotationResult.ERROR))
+                : new Reply(0, "", null, null, new Annotation(memory.getLong(place + Layout.AnnotationResult.ANNOTATION)));
     }
 
     /** How the call ended. */
@@ -53,12 +75,21 @@ public final class Reply {
     }
 
     /**
-     * The answer to all other calls.
+     * The answer to all other calls of a stream.
      *
      * @throws QwenguardException what the call failed with; WRONG_STATE if it was another call
      */
     public Update update() {
         return answer(update);
+    }
+
+    /**
+     * The answer of {@link Guard#annotateAll} and {@link CompletionQueue#annotate}.
+     *
+     * @throws QwenguardException what it failed with; WRONG_STATE if it was a call of a stream
+     */
+    public Annotation annotation() {
+        return answer(annotation);
     }
 
     private <T> T answer(T answer) {
@@ -73,6 +104,9 @@ public final class Reply {
 
     @Override
     public String toString() {
-        return statusNumber != 0 ? status() + ": " + message : String.valueOf(check == null ? update : check);
+        if (statusNumber != 0) {
+            return status() + ": " + message;
+        }
+        return String.valueOf(annotation != null ? annotation : check != null ? check : update);
     }
 }

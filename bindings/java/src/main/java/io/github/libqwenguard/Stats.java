@@ -19,6 +19,12 @@ public final class Stats {
     private final long cacheBytes;
     private final long cacheUsedBytes;
     private final long cacheUnusedBytes;
+    private final long opinions;
+    private final long confirmedOpinions;
+    private final long liftedOpinions;
+    private final long reportedOpinions;
+    private final long failedOpinions;
+    private final double opinionSeconds;
 
     private Stats(ByteBuffer memory, int place) {
         openStreams = memory.getLong(place + Layout.Stats.OPEN_STREAMS);
@@ -36,6 +42,12 @@ public final class Stats {
         cacheBytes = memory.getLong(place + Layout.Stats.CACHE_BYTES);
         cacheUsedBytes = memory.getLong(place + Layout.Stats.CACHE_USED_BYTES);
         cacheUnusedBytes = memory.getLong(place + Layout.Stats.CACHE_UNUSED_BYTES);
+        opinions = memory.getLong(place + Layout.Stats.OPINIONS);
+        confirmedOpinions = memory.getLong(place + Layout.Stats.CONFIRMED_OPINIONS);
+        liftedOpinions = memory.getLong(place + Layout.Stats.LIFTED_OPINIONS);
+        reportedOpinions = memory.getLong(place + Layout.Stats.REPORTED_OPINIONS);
+        failedOpinions = memory.getLong(place + Layout.Stats.FAILED_OPINIONS);
+        opinionSeconds = memory.getDouble(place + Layout.Stats.OPINION_SECONDS);
     }
 
     static Stats read(ByteBuffer memory, int place) {
@@ -115,5 +127,35 @@ public final class Stats {
     /** Bytes of the cache that no stream uses, but whose tokens are found if they come again. */
     public long cacheUnusedBytes() {
         return cacheUnusedBytes;
+    }
+
+    /** Second opinions that were asked for. */
+    public long opinions() {
+        return opinions;
+    }
+
+    /** Of those, how many confirmed what was in dispute. */
+    public long confirmedOpinions() {
+        return confirmedOpinions;
+    }
+
+    /** How many lifted a violation or cleared what was uncertain. */
+    public long liftedOpinions() {
+        return liftedOpinions;
+    }
+
+    /** How many were only reported. */
+    public long reportedOpinions() {
+        return reportedOpinions;
+    }
+
+    /** How many could not be had. */
+    public long failedOpinions() {
+        return failedOpinions;
+    }
+
+    /** Time of all second opinions, each from when it was asked for, in seconds. */
+    public double opinionSeconds() {
+        return opinionSeconds;
     }
 }

@@ -15,6 +15,7 @@ public final class Update {
     private final long flagCount;
     private final Violation violation;
     private final long voidFrom;
+    private final long opinionCount;
 
     private Update(ByteBuffer memory, int place) {
         decision = Decision.of(memory.getInt(place + Layout.Update.DECISION));
@@ -29,6 +30,7 @@ public final class Update {
                 ? null
                 : Violation.read(memory, place + Layout.Update.VIOLATION);
         voidFrom = memory.getLong(place + Layout.Update.VOID_FROM);
+        opinionCount = memory.getLong(place + Layout.Update.OPINION_COUNT);
     }
 
     static Update read(ByteBuffer memory, int place) {
@@ -87,6 +89,11 @@ public final class Update {
      */
     public long voidFrom() {
         return voidFrom;
+    }
+
+    /** How many second opinions were asked for: {@link GuardStream#opinions}. */
+    public long opinionCount() {
+        return opinionCount;
     }
 
     @Override

@@ -29,7 +29,7 @@ public final class Verdict {
                 floats(memory, place + Layout.Verdict.CATEGORY_PROBABILITIES, count));
     }
 
-    private static float[] floats(ByteBuffer memory, int place, int count) {
+    static float[] floats(ByteBuffer memory, int place, int count) {
         float[] floats = new float[count];
         for (int index = 0; index < count; index++) {
             floats[index] = memory.getFloat(place + Float.BYTES * index);

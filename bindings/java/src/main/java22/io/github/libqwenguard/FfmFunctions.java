@@ -9,6 +9,7 @@ import java.lang.invoke.MethodHandle;
 abstract class FfmFunctions extends Native {
     private static final MemoryLayout INT = ValueLayout.JAVA_INT;
     private static final MemoryLayout LONG = ValueLayout.JAVA_LONG;
+    private static final MemoryLayout DOUBLE = ValueLayout.JAVA_DOUBLE;
 
     private static final MethodHandle VERSION = FfmLibrary.find("qg_version", LONG);
     private static final MethodHandle VERSION_NUMBER = FfmLibrary.find("qg_version_number", INT);
@@ -62,14 +63,35 @@ abstract class FfmFunctions extends Native {
             LONG);
     private static final MethodHandle STREAM_FLAGS = FfmLibrary.find("qg_stream_flags", INT, LONG, LONG, LONG, LONG,
             LONG);
+    private static final MethodHandle STREAM_OPINIONS = FfmLibrary.find("qg_stream_opinions", INT, LONG, LONG, LONG,
+            LONG, LONG);
+    private static final MethodHandle STREAM_OPINION_ANNOTATION = FfmLibrary.find("qg_stream_opinion_annotation", INT,
+            LONG, LONG, LONG, LONG);
     private static final MethodHandle STREAM_RULE = FfmLibrary.find("qg_stream_rule", INT, LONG, LONG, LONG);
     private static final MethodHandle STREAM_FLAG_RULE = FfmLibrary.find("qg_stream_flag_rule", INT, LONG, LONG, LONG,
             LONG);
     private static final MethodHandle STREAMS_CALL = FfmLibrary.find("qg_streams_call", INT, LONG, LONG, LONG, LONG);
+    private static final MethodHandle ANNOTATION_FREE = FfmLibrary.find("qg_annotation_free", null, LONG);
+    private static final MethodHandle ANNOTATION_GET = FfmLibrary.find("qg_annotation_get", INT, LONG, LONG, LONG);
+    private static final MethodHandle ANNOTATION_CATEGORY_NAME = FfmLibrary.find("qg_annotation_category_name", INT,
+            LONG, INT, LONG, LONG);
+    private static final MethodHandle ANNOTATION_ANSWER = FfmLibrary.find("qg_annotation_answer", INT, LONG, LONG,
+            LONG);
+    private static final MethodHandle ANNOTATION_JSON = FfmLibrary.find("qg_annotation_json", INT, LONG, LONG, LONG);
+    private static final MethodHandle ANNOTATION_JUDGE = FfmLibrary.find("qg_annotation_judge", INT, LONG, LONG, LONG,
+            LONG, LONG, LONG);
+    private static final MethodHandle ANNOTATION_REWARD = FfmLibrary.find("qg_annotation_reward", INT, LONG, LONG,
+            LONG, LONG, DOUBLE, LONG, LONG);
+    private static final MethodHandle GUARD_ANNOTATE = FfmLibrary.find("qg_guard_annotate", INT, LONG, LONG, LONG,
+            LONG, LONG, LONG);
+    private static final MethodHandle GUARD_ANNOTATE_ALL = FfmLibrary.find("qg_guard_annotate_all", INT, LONG, LONG,
+            LONG, LONG, LONG, LONG);
     private static final MethodHandle QUEUE_OPEN = FfmLibrary.find("qg_queue_open", INT, LONG, LONG);
     private static final MethodHandle QUEUE_FREE = FfmLibrary.find("qg_queue_free", null, LONG);
     private static final MethodHandle QUEUE_SUBMIT = FfmLibrary.find("qg_queue_submit", INT, LONG, LONG, LONG, LONG,
             LONG);
+    private static final MethodHandle QUEUE_ANNOTATE = FfmLibrary.find("qg_queue_annotate", INT, LONG, LONG, LONG,
+            LONG, LONG, LONG, LONG, LONG);
     private static final MethodHandle QUEUE_WAIT = FfmLibrary.find("qg_queue_wait", INT, LONG, LONG, LONG, LONG, LONG,
             LONG);
     private static final MethodHandle QUEUE_CANCEL = FfmLibrary.find("qg_queue_cancel", INT, LONG, LONG, LONG, LONG);
@@ -401,6 +423,24 @@ abstract class FfmFunctions extends Native {
     }
 
     @Override
+    int streamOpinions(long stream, long opinions, long capacity, long count, long error) {
+        try {
+            return (int) STREAM_OPINIONS.invokeExact(stream, opinions, capacity, count, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int streamOpinionAnnotation(long stream, long opinion, long annotation, long error) {
+        try {
+            return (int) STREAM_OPINION_ANNOTATION.invokeExact(stream, opinion, annotation, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
     int streamRule(long stream, long rule, long error) {
         try {
             return (int) STREAM_RULE.invokeExact(stream, rule, error);
@@ -428,6 +468,91 @@ abstract class FfmFunctions extends Native {
     }
 
     @Override
+    void annotationFree(long annotation) {
+        try {
+            ANNOTATION_FREE.invokeExact(annotation);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationGet(long annotation, long info, long error) {
+        try {
+            return (int) ANNOTATION_GET.invokeExact(annotation, info, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationCategoryName(long annotation, int category, long name, long error) {
+        try {
+            return (int) ANNOTATION_CATEGORY_NAME.invokeExact(annotation, category, name, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationAnswer(long annotation, long answer, long error) {
+        try {
+            return (int) ANNOTATION_ANSWER.invokeExact(annotation, answer, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationJson(long annotation, long json, long error) {
+        try {
+            return (int) ANNOTATION_JSON.invokeExact(annotation, json, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationJudge(long annotation, long policy, long policyLength, long judgement, long rule, long error) {
+        try {
+            return (int) ANNOTATION_JUDGE.invokeExact(annotation, policy, policyLength, judgement, rule, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int annotationReward(long annotation, long thinking, long rule, long ruleLength, double helpfulness, long reward,
+            long error) {
+        try {
+            return (int) ANNOTATION_REWARD.invokeExact(annotation, thinking, rule, ruleLength, helpfulness, reward,
+                    error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int guardAnnotate(long guard, long messages, long messageCount, long options, long annotation, long error) {
+        try {
+            return (int) GUARD_ANNOTATE.invokeExact(guard, messages, messageCount, options, annotation, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int guardAnnotateAll(long guard, long conversations, long conversationCount, long options, long results,
+            long error) {
+        try {
+            return (int) GUARD_ANNOTATE_ALL.invokeExact(guard, conversations, conversationCount, options, results,
+                    error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
     int queueOpen(long queue, long error) {
         try {
             return (int) QUEUE_OPEN.invokeExact(queue, error);
@@ -449,6 +574,17 @@ abstract class FfmFunctions extends Native {
     int queueSubmit(long queue, long call, long tag, long timeoutMs, long error) {
         try {
             return (int) QUEUE_SUBMIT.invokeExact(queue, call, tag, timeoutMs, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int queueAnnotate(long queue, long guard, long messages, long messageCount, long options, long tag, long timeoutMs,
+            long error) {
+        try {
+            return (int) QUEUE_ANNOTATE.invokeExact(queue, guard, messages, messageCount, options, tag, timeoutMs,
+                    error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }

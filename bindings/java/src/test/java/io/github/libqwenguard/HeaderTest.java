@@ -71,6 +71,10 @@ class HeaderTest {
         if (type.contains("*") || type.contains("size_t") || type.contains("uint64_t")) {
             return "long";
         }
+        String name = type.replaceAll("\\w+$", "").strip();
+        if (name.equals("double")) {
+            return "double";
+        }
         return type.strip().equals("void") ? "void" : "int";
     }
 
@@ -99,8 +103,23 @@ class HeaderTest {
         for (Channel channel : Channel.values()) {
             put(found, "CHANNEL_", channel, channel.number());
         }
+        for (OpinionTrigger trigger : OpinionTrigger.values()) {
+            put(found, "TRIGGER_", trigger, trigger.number());
+        }
+        for (OpinionOutcome outcome : OpinionOutcome.values()) {
+            put(found, "OPINION_", outcome, outcome.number());
+        }
         for (Heads heads : Heads.values()) {
             put(found, "HEADS_", heads, heads.number());
+        }
+        for (AnnotationMode mode : AnnotationMode.values()) {
+            put(found, "MODE_", mode, mode.number());
+        }
+        for (Decoding decoding : Decoding.values()) {
+            put(found, "DECODING_", decoding, decoding.number());
+        }
+        for (TextOverflow overflow : TextOverflow.values()) {
+            put(found, "TEXT_OVERFLOW_", overflow, overflow.number());
         }
         for (Call.Kind kind : Call.Kind.values()) {
             put(found, "CALL_", kind, kind.ordinal());

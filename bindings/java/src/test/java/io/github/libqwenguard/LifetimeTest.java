@@ -28,6 +28,9 @@ class LifetimeTest {
         isClosed(() -> guard.categories(Heads.PROMPT));
         isClosed(() -> guard.encode("x"));
         isClosed(() -> guard.tokenBytes(1));
+        isClosed(() -> guard.annotate(Message.user("x")));
+        isClosed(() -> guard.annotateAll(List.of(List.of(Message.user("x")))));
+        isClosed(() -> queue.annotate(guard, List.of(Message.user("x")), new AnnotateOptions(), 1));
         assertEquals(3, stream.pushText("Hi.").received());
         stream.close();
         stream.close();

@@ -112,7 +112,44 @@ final class VectorCheck {
         JsonArray foundTokens = new JsonArray();
         tokens.forEach(token -> foundTokens.add(token(token)));
         found.add("tokens", foundTokens);
+
+        List<Opinion> opinions = stream.opinions();
+        assertEquals(update.opinionCount(), opinions.size(), place);
+        JsonArray foundOpinions = new JsonArray();
+        for (int index = 0; index < opinions.size(); index++) {
+            foundOpinions.add(opinion(stream, index, opinions.get(index)));
+        }
+        if (!opinions.isEmpty()) {
+            found.add("opinions", foundOpinions);
+        }
         same("update", expected, found);
+    }
+
+    private static JsonObject opinion(GuardStream stream, int index, Opinion opinion) {
+        JsonObject found = new JsonObject();
+        found.addProperty("trigger", lower(opinion.trigger()));
+        found.addProperty("outcome", lower(opinion.outcome()));
+        found.addProperty("channel", lower(opinion.channel()));
+        found.addProperty("byte_start", opinion.bytes().start());
+        found.addProperty("byte_end", opinion.bytes().end());
+        found.addProperty("first_token", opinion.firstToken());
+        found.addProperty("confirming_token", opinion.confirmingToken());
+        try {
+            Risk risk = stream.opinionAnnotation(index).risk();
+            assertEquals(opinion.risk().get(), risk);
+            found.addProperty("risk", risk.label());
+            JsonArray risks = new JsonArray();
+            for (Risk level : new Risk[] {Risk.SAFE, Risk.CONTROVERSIAL, Risk.UNSAFE}) {
+                risks.add(opinion.probability(level));
+            }
+            found.add("risk_probs", risks);
+        } catch (QwenguardException failure) {
+            JsonObject error = new JsonObject();
+            error.addProperty("status", Qwenguard.statusName(failure.statusNumber()));
+            error.addProperty("message", failure.getMessage());
+            found.add("error", error);
+        }
+        return found;
     }
 
     private JsonObject finding(Finding finding, String rule) {
@@ -171,12 +208,12 @@ final class VectorCheck {
         return found;
     }
 
-    private static String lower(Enum<?> value) {
+    static String lower(Enum<?> value) {
         return value.name().toLowerCase();
     }
 
     /** Floats are probabilities; everything else is equal or wrong. */
-    private void same(String path, JsonElement wanted, JsonElement found) {
+    void same(String path, JsonElement wanted, JsonElement found) {
         if (wanted.isJsonObject()) {
             assertEquals(wanted.getAsJsonObject().keySet(), found.getAsJsonObject().keySet(), place + ": " + path);
             for (String key : wanted.getAsJsonObject().keySet()) {

@@ -20,27 +20,42 @@ import org.junit.jupiter.api.TestFactory;
 
 /** The conversations that all languages must judge alike: tests/vectors. */
 class VectorsTest {
-    private static JsonObject vectors;
-    private static Guard guard;
+    private static final List<String> FILES = List.of("vectors.json", "opinions.json");
+
+    private static final List<JsonObject> VECTORS = new ArrayList<>();
+    private static final List<Guard> GUARDS = new ArrayList<>();
 
     @BeforeAll
     static void open() throws IOException {
-        vectors = JsonParser.parseString(Fixtures.read(Fixtures.ROOT.resolve("tests/vectors/vectors.json")))
-                .getAsJsonObject();
-        guard = Guard.nano(new GuardOptions().configToml(vectors.get("config").getAsString()));
+        for (String file : FILES) {
+            JsonObject vectors = JsonParser.parseString(Fixtures.read(Fixtures.ROOT.resolve("tests/vectors").resolve(file)))
+                    .getAsJsonObject();
+            String config = vectors.get("config").getAsString();
+            if (vectors.has("second_opinion")) {
+                config += "\n[second_opinion]\nbundle = '"
+                        + Fixtures.ROOT.resolve(vectors.get("second_opinion").getAsString()).toAbsolutePath()
+                        + "'\ncache_mib = 64\n";
+            }
+            VECTORS.add(vectors);
+            GUARDS.add(Guard.nano(new GuardOptions().configToml(config)));
+        }
     }
 
     @AfterAll
     static void close() {
-        guard.close();
+        GUARDS.forEach(Guard::close);
+        GUARDS.clear();
+        VECTORS.clear();
     }
 
     @Test
     void formatAndCategories() {
-        assertEquals(1, vectors.get("format").getAsInt());
-        for (Heads heads : Heads.values()) {
-            JsonElement expected = vectors.getAsJsonObject("categories").get(heads.name().toLowerCase());
-            assertEquals(strings(expected.getAsJsonArray()), guard.categories(heads));
+        for (int index = 0; index < FILES.size(); index++) {
+            assertEquals(1, VECTORS.get(index).get("format").getAsInt());
+            for (Heads heads : Heads.values()) {
+                JsonElement expected = VECTORS.get(index).getAsJsonObject("categories").get(heads.name().toLowerCase());
+                assertEquals(strings(expected.getAsJsonArray()), GUARDS.get(index).categories(heads));
+            }
         }
     }
 
@@ -55,16 +70,19 @@ class VectorsTest {
     @TestFactory
     List<DynamicTest> cases() {
         List<DynamicTest> tests = new ArrayList<>();
-        for (JsonElement test : vectors.getAsJsonArray("cases")) {
-            String name = test.getAsJsonObject().get("name").getAsString();
-            JsonArray steps = test.getAsJsonObject().getAsJsonArray("steps");
-            tests.add(DynamicTest.dynamicTest(name, () -> run(name, steps)));
+        for (int index = 0; index < FILES.size(); index++) {
+            Guard guard = GUARDS.get(index);
+            for (JsonElement test : VECTORS.get(index).getAsJsonArray("cases")) {
+                String name = test.getAsJsonObject().get("name").getAsString();
+                JsonArray steps = test.getAsJsonObject().getAsJsonArray("steps");
+                tests.add(DynamicTest.dynamicTest(name, () -> run(guard, name, steps)));
+            }
         }
-        assertTrue(tests.size() > 20, "there are cases");
+        assertTrue(tests.size() > 30, "there are cases");
         return tests;
     }
 
-    private static void run(String name, JsonArray steps) throws InterruptedException {
+    private static void run(Guard guard, String name, JsonArray steps) throws InterruptedException {
         try (VectorCase runner = new VectorCase(guard)) {
             for (int index = 0; index < steps.size(); index++) {
                 runner.run(name + ", step " + index, steps.get(index).getAsJsonObject());

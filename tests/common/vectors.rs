@@ -1,0 +1,79 @@
+//! What the tests of `tests/vectors` share.
+
+use qwenguard::{Decision, Error, Message};
+use serde_json::{Value, json};
+
+const TOLERANCE: f64 = 1e-3;
+
+fn status(error: &Error) -> &'static str {
+    match error {
+        Error::Config { .. } => "QG_ERROR_CONFIG",
+        Error::Conversation { .. } => "QG_ERROR_CONVERSATION",
+        Error::Argument { .. } => "QG_ERROR_ARGUMENT",
+        Error::WrongState { .. } => "QG_ERROR_WRONG_STATE",
+        Error::ContextFull { .. } => "QG_ERROR_CONTEXT_FULL",
+        Error::Busy { .. } => "QG_ERROR_BUSY",
+        other => panic!("not in the vectors: {other}"),
+    }
+}
+
+/// Four decimals say enough for the tolerance.
+pub(crate) fn rounded(probability: f32) -> Value {
+    json!((f64::from(probability) * 1e4).round() / 1e4)
+}
+
+pub(crate) fn decision(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Continue => "continue",
+        Decision::Stop => "stop",
+    }
+}
+
+pub(crate) fn messages(step: &Value) -> Vec<Message> {
+    let text = |message: &Value, field: &str| message[field].as_str().unwrap().to_owned();
+    let messages = step["messages"].as_array().unwrap().iter();
+    messages.map(|message| Message::new(text(message, "role"), text(message, "content"))).collect()
+}
+
+pub(crate) fn failure(error: &Error) -> Value {
+    json!({ "error": { "status": status(error), "message": error.to_string() } })
+}
+
+/// Numbers with a point are probabilities. All else is equal or not.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
+            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= TOLERANCE
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// Labels must not hang on less than the tolerance.
+pub(crate) fn far_from_ties(value: &Value, place: &str) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| far_from_ties(value, place)),
+        Value::Object(fields) => {
+            let mut lists = vec!["risk_probs"];
+            if fields.get("risk").is_some_and(|risk| risk != "Safe") {
+                lists.push("category_probs");
+            }
+            if let Some(refusal) = fields.get("refusal_prob").and_then(Value::as_f64) {
+                assert!((refusal - 0.5).abs() > TOLERANCE, "{place}: the refusal is almost a tie: {fields:?}");
+            }
+            for list in lists {
+                let Some(values) = fields.get(list).and_then(Value::as_array) else { continue };
+                let mut values: Vec<f64> = values.iter().map(|p| p.as_f64().unwrap()).collect();
+                values.sort_by(f64::total_cmp);
+                let gap = values[values.len() - 1] - values[values.len() - 2];
+                assert!(gap > 2.0 * TOLERANCE, "{place}: {list} is almost a tie, choose another text: {fields:?}");
+            }
+            fields.values().for_each(|value| far_from_ties(value, place));
+        }
+        _ => {}
+    }
+}
