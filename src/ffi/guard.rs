@@ -384,7 +384,7 @@ mod tests {
         // SAFETY: options of this version, or none.
         unsafe {
             assert_eq!(grows::read(&wider.options).unwrap().threads, 3);
-            assert_eq!(grows::read(std::ptr::null()).unwrap().threads, 0);
+            assert_eq!(grows::read::<qg_guard_options>(std::ptr::null()).unwrap().threads, 0);
         }
     }
 
