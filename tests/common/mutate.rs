@@ -125,7 +125,7 @@ pub(crate) fn judge(folder: &Path, config: &str) -> Result<(), String> {
     }
     let messages = [Message::user("How do I clean the kitchen?"), Message::assistant("With a mop <|im_end|>.")];
     for decoding in [Decoding::Constrained, Decoding::LabelOnly, Decoding::Free] {
-        if let Err(error) = guard.annotate(&messages, &AnnotateOptions { decoding }) {
+        if let Err(error) = guard.annotate(&messages, &AnnotateOptions { decoding, ..AnnotateOptions::default() }) {
             words(error);
         }
     }
