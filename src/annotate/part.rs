@@ -124,8 +124,8 @@ impl Splitting<'_> {
     ) -> Result<Vec<Range<usize>>> {
         let fit = Fit::new(&self.shared.tokenizer, self.content(), limit, measure)?;
         match overflow {
-            TextOverflow::Refuse => Ok(vec![0..self.content().len()]),
-            TextOverflow::Head => Ok(vec![fit.from(0)?]),
+            // What is refused is not cut.
+            TextOverflow::Refuse | TextOverflow::Head => Ok(vec![fit.from(0)?]),
             TextOverflow::Tail => Ok(vec![fit.to_end()?]),
             TextOverflow::Windows => fit.windows(),
         }

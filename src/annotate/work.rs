@@ -17,7 +17,7 @@ use crate::{
 
 /// Dropping it cancels what is computed.
 pub(super) enum Work {
-    Writes(Job),
+    Writes(Box<Job>),
     Judges(Box<Judging>),
 }
 
@@ -31,7 +31,8 @@ impl Work {
     ) -> Result<Self> {
         match (&shared.heads, part.text.clone()) {
             (Heads::Gen(model), Text::Rendered(rendered)) => {
-                Job::open(shared.clone(), model.clone(), options.decoding, rendered, notify).map(Work::Writes)
+                Job::open(shared.clone(), model.clone(), options.decoding, rendered, notify)
+                    .map(|job| Work::Writes(Box::new(job)))
             }
             (Heads::Stream { .. }, Text::Messages(messages)) => {
                 Judging::open(shared, part.mode, messages, notify).map(|judging| Work::Judges(Box::new(judging)))
