@@ -90,7 +90,8 @@ runtimes := 1.23.0 1.32.0
 test-runtimes: test-data $(foreach v,$(runtimes),target/onnxruntime-$(v)/$(library))
 	for version in $(runtimes); do \
 		ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$$version ORT_DISABLE_TELEMETRY=1 \
-			cargo test --locked --workspace --features qwenguard/capi --test golden --test moderate --test vectors || exit 1; \
+			cargo test --locked --workspace --features qwenguard/capi --test golden --test moderate --test vectors \
+			--test annotation_vectors || exit 1; \
 	done
 
 target/onnxruntime-%/$(library):
@@ -101,14 +102,14 @@ target/onnxruntime-%/$(library):
 	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
 
-test-go: dist
+test-go: dist $(bundles)
 	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \
 		&& GOEXPERIMENT=cgocheck2 GODEBUG=cgocheck=1 go test -race ./...
 
-test-java: dist
+test-java: dist $(bundles)
 	@$(call need,mvn); $(call need,javac); $(call need,cc); $(java) verify
 
-test-csharp: dist
+test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
 
 test-data: $(runtime) $(bundles) $(qwen3) target/golden/qwen3-tiny

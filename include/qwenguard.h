@@ -1085,8 +1085,8 @@ qg_status qg_annotation_answer(const struct qg_annotation *annotation,
                                struct qg_text **answer,
                                struct qg_error **error);
 
-/// Gives an annotation as a JSON object: the line that `qwenguard annotate` writes, without an `id`. The text is yours to
-/// free.
+/// Gives an annotation as a JSON object: the line that `qwenguard annotate` writes without a policy, and without an `id`. The
+/// text is yours to free.
 ///
 /// Errors: QG_ERROR_NULL.
 qg_status qg_annotation_json(const struct qg_annotation *annotation,

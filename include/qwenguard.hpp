@@ -11,8 +11,8 @@
  *     qwenguard::Annotation said = guard.annotate({qwenguard::Message::user("How do I clean the kitchen?")});
  *
  * Guard, Stream and Queue own what they hold, can be moved and not copied, and may be destroyed in any order. One that was
- * moved from fails with Status::Null. An Annotation is a value. A Guard or a Queue is for any number of threads at once, a Stream for one at a time:
- * member functions that are const follow the rule of qwenguard.h for pointers to const.
+ * moved from fails with Status::Null. An Annotation is a value. A Guard or a Queue is for any number of threads at once, a
+ * Stream for one at a time: member functions that are const follow the rule of qwenguard.h for pointers to const.
  *
  * Errors are exceptions of type qwenguard::Error. Where QWENGUARD_NO_EXCEPTIONS is defined, which needs no support for
  * exceptions, they are results instead: what is said here to return T returns a Result<T>, which is true if it holds a T:

@@ -76,3 +76,25 @@ func ExampleWriter() {
 	// Start with the counters and wipe them with warm water. Clean the oven while it is still a little warm, and mop the floor at the end. After that, take the explos
 	// [Unsafe, answer.strict: 2 consecutive]
 }
+
+func ExampleGuard_Annotate() {
+	guard, err := qwenguard.OpenNano(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer guard.Close()
+	messages := []qwenguard.Message{qwenguard.User("How do I clean the kitchen?"), qwenguard.Assistant(answer)}
+	annotation, err := guard.Annotate(context.Background(), messages, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(annotation.Mode, annotation.Risk, annotation.Categories, annotation.Decision, annotation.Finding.Rule)
+	judgement, err := annotation.Judge("shadow = true")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(judgement.Decision, judgement.Finding.Action)
+	// Output:
+	// response Unsafe [Violent] stop answer.strict
+	// continue stop
+}

@@ -145,9 +145,9 @@ impl qg_annotation {
         for (level, probability) in &annotation.risk_probabilities {
             info.risk_probabilities[risk(*level) as usize] = *probability;
         }
-        for (place, name) in info.categories.iter_mut().zip(&annotation.categories) {
-            // An annotation names categories of its mode only.
-            *place = self.category(name).unwrap_or(0) as u32;
+        let named = annotation.categories.iter().filter_map(|name| self.category(name));
+        for (place, category) in info.categories.iter_mut().zip(named) {
+            *place = category as u32;
             info.category_count += 1;
         }
         for (name, probability) in annotation.category_probabilities.iter().flatten() {
@@ -261,8 +261,8 @@ pub unsafe extern "C" fn qg_annotation_answer(
     })
 }
 
-/// Gives an annotation as a JSON object: the line that `qwenguard annotate` writes, without an `id`. The text is yours to
-/// free.
+/// Gives an annotation as a JSON object: the line that `qwenguard annotate` writes without a policy, and without an `id`. The
+/// text is yours to free.
 ///
 /// Errors: QG_ERROR_NULL.
 #[unsafe(no_mangle)]

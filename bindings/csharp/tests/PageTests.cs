@@ -19,6 +19,21 @@ namespace Qwenguard.Tests
             Check.Contains("cut: Unsafe, answer.strict: 2 consecutive", output);
         }
 
+        public static void TheAnnotationOfThePageRuns()
+        {
+            string page = File.ReadAllText("bindings/csharp/README.md");
+            string lines = Regex.Match(page, "```cs\n(string bad.*?)```", RegexOptions.Singleline).Groups[1].Value;
+            Check.Contains("guard.Annotate(", lines);
+            File.WriteAllText(
+                Tool.Output + "/annotates.cs",
+                "using System; using Qwenguard; public static class Program { public static void Main() {"
+                + " using (Guard guard = Guard.OpenNano()) {\n" + lines + "\nConsole.WriteLine(loose.Decision); } } }");
+            Tool.Run("mcs", "-warnaserror -r:" + Tool.Output + "/Qwenguard.dll -out:" + Tool.Output + "/annotates.exe "
+                + Tool.Output + "/annotates.cs");
+            string output = Tool.Run("mono", Tool.Output + "/annotates.exe");
+            Check.Equal("Unsafe: Violent\nstop: answer.strict\nStop\n", output, "output");
+        }
+
         public static void TheExampleModeratesTheSamples()
         {
             string output = Tool.Run("mono", Tool.Output + "/ModerateAnswers.exe");

@@ -19,17 +19,25 @@ public final class Annotation {
     /** Takes an annotation of the library over. */
     Annotation(long raw) {
         handle = new Handle(this, "annotation", raw, Native.get()::annotationFree);
-        try (Frame frame = handle.enter(this, 0)) {
-            frame.check(Native.get().annotationGet(frame.raw(), frame.out(), frame.error()));
+        try (Frame frame = frame(0)) {
+            frame.check(Native.get().annotationGet(raw, frame.out(), frame.error()));
             info = new AnnotationInfo(frame.memory, Frame.OUT);
             names = new ArrayList<>(info.modeCategories);
             for (int category = 0; category < info.modeCategories; category++) {
-                frame.check(Native.get().annotationCategoryName(frame.raw(), category, frame.out(), frame.error()));
+                frame.check(Native.get().annotationCategoryName(raw, category, frame.out(), frame.error()));
                 names.add(Native.get().string(frame.outLong()));
             }
-            answer = frame.outText(Native.get().annotationAnswer(frame.raw(), frame.out(), frame.error()));
+            answer = frame.outText(Native.get().annotationAnswer(raw, frame.out(), frame.error()));
+            judgement = judge(frame, 0);
         }
-        judgement = judge("");
+    }
+
+    /** There may be many annotations, so none keeps memory for calls. */
+    private Frame frame(long inputs) {
+        SafetyNet.sweep();
+        Frame frame = Frame.allocate(null, inputs);
+        frame.owner = this;
+        return frame;
     }
 
     /** What was judged. */
@@ -135,8 +143,8 @@ public final class Annotation {
 
     /** The line that {@code qwenguard annotate} writes, without an id. */
     public String json() {
-        try (Frame frame = handle.enter(this, 0)) {
-            return frame.outText(Native.get().annotationJson(frame.raw(), frame.out(), frame.error()));
+        try (Frame frame = frame(0)) {
+            return frame.outText(Native.get().annotationJson(handle.raw(), frame.out(), frame.error()));
         }
     }
 
@@ -148,13 +156,17 @@ public final class Annotation {
      */
     public Judgement judge(String policyToml) {
         byte[] policy = Utf8.encode("policyToml", policyToml);
-        try (Frame frame = handle.enter(this, policy.length)) {
+        try (Frame frame = frame(policy.length)) {
             frame.put(Frame.IN, policy);
-            int rule = Frame.OUT + Layout.Judgement.SIZE;
-            frame.check(Native.get().annotationJudge(
-                    frame.raw(), frame.in(), policy.length, frame.out(), frame.at(rule), frame.error()));
-            return judgement(frame, frame.memory.getLong(rule));
+            return judge(frame, policy.length);
         }
+    }
+
+    private Judgement judge(Frame frame, long policyLength) {
+        int rule = Frame.OUT + Layout.Judgement.SIZE;
+        frame.check(Native.get().annotationJudge(
+                handle.raw(), frame.in(), policyLength, frame.out(), frame.at(rule), frame.error()));
+        return judgement(frame, frame.memory.getLong(rule));
     }
 
     private Judgement judgement(Frame frame, long rule) {
@@ -194,10 +206,10 @@ public final class Annotation {
      */
     public double reward(String ruleToml, double helpfulness, Annotation thinking) {
         byte[] rule = Utf8.encode("ruleToml", ruleToml);
-        try (Frame frame = handle.enter(this, rule.length)) {
+        try (Frame frame = frame(rule.length)) {
             frame.put(Frame.IN, rule);
             frame.check(Native.get().annotationReward(
-                    frame.raw(), thinking == null ? 0 : thinking.handle.raw(), frame.in(), rule.length, helpfulness,
+                    handle.raw(), thinking == null ? 0 : thinking.handle.raw(), frame.in(), rule.length, helpfulness,
                     frame.out(), frame.error()));
             return frame.memory.getDouble(Frame.OUT);
         } finally {

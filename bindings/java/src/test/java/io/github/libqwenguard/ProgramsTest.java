@@ -45,6 +45,20 @@ class ProgramsTest {
     }
 
     @Test
+    void readmeAnnotates() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        Matcher code = Pattern.compile("(?s)```java\n(String bad.*?)```").matcher(page);
+        assertTrue(code.find(), "the page annotates");
+        String program = "import io.github.libqwenguard.*; public class Annotates { public static void main(String[] arguments) {"
+                + " try (Guard guard = Guard.nano()) {\n" + code.group(1)
+                + "System.out.println(loose.decision()); } } }\n";
+        String output = Program.of("Annotates", program).run(0, Program.JAR, Program.NATIVES);
+        hasLine(output, "UNSAFE \\[Violent\\]");
+        hasLine(output, "STOP: answer\\.strict");
+        hasLine(output, "STOP");
+    }
+
+    @Test
     void withoutTheNatives() throws Exception {
         String output = Program.of("Version", VERSION).run(1, Program.JAR);
         assertTrue(output.contains("cannot load libqwenguard: there is no libqwenguard.so"), output);
