@@ -33,7 +33,6 @@ pub enum Call<'a> {
 
 /// What a call answers.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a reply is moved a few times, whatever it is")]
 pub enum Reply {
     /// To a prompt or a next turn.
     Prompt(PromptCheck),
@@ -67,7 +66,7 @@ pub(crate) struct BegunCall {
 }
 
 pub(super) enum Work {
-    Prompt(Prompt),
+    Prompt(Box<Prompt>),
     Change(Box<Changing>),
 }
 

@@ -296,7 +296,8 @@ impl Stream {
 
     fn begin_prompt(&mut self, messages: Vec<Message>, notify: Option<Notify>, batch: &mut Batch) -> Result<Work> {
         let Stream { shared, sequence, policy, turn, .. } = self;
-        Prompt::begin(shared, sequence, policy, turn.as_mut(), messages, notify, batch).map(Work::Prompt)
+        Prompt::begin(shared, sequence, policy, turn.as_mut(), messages, notify, batch)
+            .map(|prompt| Work::Prompt(Box::new(prompt)))
     }
 
     /// Begins a change of the answer.
