@@ -97,7 +97,7 @@ impl Guard {
     /// As [`Guard::open_with`].
     #[cfg(feature = "nano")]
     pub fn nano_gen(config: &Config) -> Result<Self> {
-        Ok(Guard { shared: Opened::nano_gen(config)? })
+        Self::with_config(Opened::nano_gen(config)?, config)
     }
 
     /// Opens a stream with the configuration's policy.

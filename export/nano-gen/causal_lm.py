@@ -89,10 +89,3 @@ def save(model: GenModel, end_token: int, folder: Path) -> None:
     save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     (folder / "config.json").write_text(json.dumps(model.c.to_json(end_token), indent=2) + "\n")
-
-
-def load(folder: Path) -> GenModel:
-    saved = json.loads((folder / "config.json").read_text())
-    model = GenModel(GenConfig(**{k: v for k, v in saved.items() if k in GenConfig.__dataclass_fields__}))
-    model.load_state_dict({k: v.float() for k, v in load_file(str(folder / "model.safetensors")).items()})
-    return model.eval()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# From the data folder to the bundle:  ./make.sh DATA WORK   (about an hour of one core)
+# From the data folder to the bundle:  ./make.sh DATA WORK   (half an hour on one busy core)
 # DATA holds moderation-eval-1180.jsonl.gz and harmless-dialogues-2312.jsonl.gz; everything else is fetched or made into WORK.
 # QWENGUARD names the program that `make demo` builds; without it the scores are left out.
 set -eu

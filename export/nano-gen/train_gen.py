@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from train import augment, keep_freed_memory, learning_rate, rows_of
 
-from causal_lm import GenConfig, GenModel, load, save
+from causal_lm import GenConfig, GenModel, save
 from examples import CHECKPOINT, MODES, Encoded, Encoder, Example, Row, cut, of_answer, of_prompt
 
 # Rows that are taken at a time, to be sorted by length; longer texts, in tokens, are left out.
@@ -83,8 +83,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where prepare.py wrote train.jsonl")
     parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--stop", type=int, help="end after so many steps, with the rate as it is: a run with --continued goes on")
-    parser.add_argument("--continued", action="store_true", help="go on from the checkpoint, instead of the nano guard's")
     parser.add_argument("--batch-tokens", type=int, default=1280)
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--threads", type=int, default=1)
@@ -96,14 +94,14 @@ def main() -> None:
     encoder = Encoder()
     rows = rows_of(args.work / "train.jsonl")
     model = GenModel(GenConfig(vocab_size=encoder.tokenizer.get_vocab_size()))
-    model.load_state_dict(load(CHECKPOINT).state_dict()) if args.continued else model.start_from(shared.NANO / "checkpoint")
+    model.start_from(shared.NANO / "checkpoint")
     model.train()
     prefix = {mode: torch.tensor(ids) for mode, ids in encoder.prefix.items()}
     groups = [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05}, {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98), fused=True)
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(rows):,} conversations", flush=True)
     started, seen, mean = time.time(), 0, {mode: 0.0 for mode in MODES}
-    for step, batch in zip(range(1, (args.stop or args.steps) + 1), endless(args.seed, rows, encoder, args.batch_tokens)):
+    for step, batch in zip(range(1, args.steps + 1), endless(args.seed, rows, encoder, args.batch_tokens)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.rate)
         mode = batch[0].example.mode
@@ -116,7 +114,7 @@ def main() -> None:
         seen += len(batch)
         if step % 50 == 0:
             print(f"step {step}/{args.steps}  loss {' '.join(f'{mode} {value:.3f}' for mode, value in mean.items())}  {seen:,} texts  {time.time() - started:.0f} s", flush=True)
-        if step % 100 == 0 or step == (args.stop or args.steps):
+        if step % 100 == 0 or step == args.steps:
             save(model, encoder.end, CHECKPOINT)
 
 
