@@ -1,4 +1,4 @@
-# `make demo` moderates sample conversations with the built-in demonstration guard; `make test` runs all tests.
+# `make demo` judges sample conversations with the built-in demonstration guards; `make test` runs all tests.
 
 PYTHON ?= python3
 # The newest version that reports nothing about its use: see docs/runtime.md.
@@ -67,6 +67,7 @@ demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
+	target/release/qwenguard annotate export/nano/demo.jsonl; test $$? -eq 3
 
 # The format, clippy, and the documentation of the library.
 lint:

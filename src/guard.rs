@@ -63,6 +63,16 @@ impl Guard {
         Ok(Guard { shared: Opened::nano(config)? })
     }
 
+    /// Opens the demonstration guard of the variant gen that is compiled in: it judges whole conversations and writes its
+    /// verdict, as Qwen3Guard-Gen does. It is as small as the other, and only tells the obvious apart.
+    ///
+    /// # Errors
+    /// As [`Guard::open_with`].
+    #[cfg(feature = "nano")]
+    pub fn nano_gen(config: &Config) -> Result<Self> {
+        Ok(Guard { shared: Opened::nano_gen(config)? })
+    }
+
     /// Opens a stream with the configuration's policy.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! A guard may be used from any number of threads; their streams are computed together. A stream has one owner at a
 //! time. Every handle keeps what it needs alive, so the order of dropping does not matter.
 //!
-//! Features: `nano` embeds a small demonstration guard (`Guard::nano`); `capi` exports the C ABI.
+//! Features: `nano` embeds two small demonstration guards (`Guard::nano`, `Guard::nano_gen`); `capi` exports the C ABI.
 
 // Of tests that tell a whole story, length is not asked.
 #![cfg_attr(not(test), warn(clippy::too_many_lines))]

@@ -128,6 +128,13 @@ impl Opened {
         Self::start(&Bundle::embedded(crate::bundle::NANO)?, config)
     }
 
+    /// Opens the demonstration guard of the variant gen, which is compiled in too.
+    #[cfg(feature = "nano")]
+    pub(crate) fn nano_gen(config: &Config) -> Result<Arc<Owned<Self>>> {
+        config.validate()?;
+        Self::start(&Bundle::embedded(crate::bundle::NANO_GEN)?, config)
+    }
+
     fn start(bundle: &Bundle, config: &Config) -> Result<Arc<Owned<Self>>> {
         let span = tracing::info_span!("open", bundle = bundle.name());
         let _entered = span.enter();

@@ -192,7 +192,7 @@ mod tests {
         let golden = ["target/golden", "target/golden-gen"].map(folder).into_iter().flatten();
         let mut bundles: Vec<PathBuf> =
             golden.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
-        bundles.push(root.join("export/nano/bundle"));
+        bundles.extend(["export/nano/bundle", "export/nano-gen/bundle"].map(|bundle| root.join(bundle)));
         // More, such as one of the true size.
         bundles.extend(
             std::env::var("QWENGUARD_SELF_TEST_BUNDLES").iter().flat_map(|list| list.split(':')).map(PathBuf::from),

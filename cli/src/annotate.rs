@@ -26,7 +26,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The bundle's folder; without it the built-in demonstration guard.
+    /// The bundle's folder; without it the built-in demonstration guard that writes its verdicts.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) bundle: Option<PathBuf>,
     /// Write one JSON object per conversation.

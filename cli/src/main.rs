@@ -184,6 +184,10 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Some(bundle) => Guard::open_with(bundle, config),
         None => Guard::nano(config),
     };
+    let open_gen = |bundle: Option<&Path>, config: &Config| match bundle {
+        Some(bundle) => Guard::open_with(bundle, config),
+        None => Guard::nano_gen(config),
+    };
     match &arguments.command {
         Command::Moderate(arguments) => {
             let config = arguments.config(config);
@@ -194,7 +198,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Command::Annotate(arguments) => {
             let input = moderate::open_input(&arguments.file)?;
             let config = arguments.config(config)?;
-            return annotate::run(&open(arguments.bundle.as_deref(), &config)?, input, arguments);
+            return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, input, arguments);
         }
         Command::Inspect { bundle } => inspect::run(&open(bundle.as_deref(), &config)?)?,
         Command::Completions { shell } => print(&generate::completions(Arguments::command(), *shell))?,

@@ -254,6 +254,16 @@ pub(crate) const NANO: &[(&str, &[u8])] = &[
     ("chat_template.jinja", include_bytes!("../../export/nano/bundle/chat_template.jinja")),
 ];
 
+/// The demonstration guard of the variant gen. Its tokenizer is that of the other, and is there once.
+#[cfg(feature = "nano")]
+pub(crate) const NANO_GEN: &[(&str, &[u8])] = &[
+    ("guard.toml", include_bytes!("../../export/nano-gen/bundle/guard.toml")),
+    ("paged.onnx", include_bytes!("../../export/nano-gen/bundle/paged.onnx")),
+    ("weights.bin", include_bytes!("../../export/nano-gen/bundle/weights.bin")),
+    ("tokenizer.json", include_bytes!("../../export/nano/bundle/tokenizer.json")),
+    ("chat_template.jinja", include_bytes!("../../export/nano-gen/bundle/chat_template.jinja")),
+];
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -304,6 +314,25 @@ mod tests {
         fs::remove_file(folder.path().join("weights.bin")).unwrap();
         let error = bundle.checked(true, || Ok(())).unwrap_err().to_string();
         assert!(error.contains("weights.bin"), "{error}");
+    }
+
+    /// What is compiled in is what is in the folders, all of it.
+    #[cfg(feature = "nano")]
+    #[test]
+    fn embedded_bundles_are_those_of_their_folders() {
+        for (folder, embedded) in [("export/nano/bundle", NANO), ("export/nano-gen/bundle", NANO_GEN)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            let mut found: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+            let mut names: Vec<_> = embedded.iter().map(|(name, _)| std::ffi::OsString::from(name)).collect();
+            found.sort();
+            names.sort();
+            assert_eq!(names, found, "{}", folder.display());
+            for (name, bytes) in embedded {
+                assert!(fs::read(folder.join(name)).unwrap() == *bytes, "{}: {name}", folder.display());
+            }
+            // Embedded files are not hashed when they are opened.
+            Bundle::open(&folder).unwrap().checked(true, || Ok(())).unwrap();
+        }
     }
 
     #[test]

@@ -122,10 +122,25 @@ fn people_get_a_line_each() {
     assert!(text.contains("reply-refusal: response: ") && text.contains("refuse"), "{text}");
 }
 
-/// The built-in guard judges token by token, and annotates all the same.
+/// The sample conversations of `make demo`: a fine answer, one that turns, and one that refuses.
 #[test]
 fn the_demonstration_guard_annotates() {
     let output = run(qwenguard(&["annotate", "--json", "export/nano/demo.jsonl"]), "");
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let events = events(&output);
+    assert_eq!(events[0]["safety"]["label"], "Safe");
+    assert_eq!(events[1]["safety"]["label"], "Unsafe");
+    assert_eq!(events[1]["categories"], json!(["Violent"]));
+    assert_eq!(events[2]["safety"]["label"], "Safe");
+    let refusals: Vec<&Value> = events.iter().map(|event| &event["refusal"]).collect();
+    assert_eq!(refusals, [&json!(false), &json!(false), &json!(true)]);
+}
+
+/// A guard that judges token by token annotates all the same.
+#[test]
+fn a_stream_bundle_annotates() {
+    let output =
+        run(qwenguard(&["annotate", "--json", "--bundle", "export/nano/bundle", "export/nano/demo.jsonl"]), "");
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     let events = events(&output);
     assert_eq!(events[0]["safety"]["label"], "Safe");
