@@ -61,7 +61,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing clean
+	bench-load bench-crossing bench-annotate clean
 
 demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
@@ -235,7 +235,7 @@ miri:
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
 bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing
+	bench-load bench-crossing bench-annotate
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
@@ -265,6 +265,10 @@ bench-prefill: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench prefill -- target/bench/0.6B-int8
 	cargo bench --locked --bench prefill -- export/nano/bundle
 
+# Whole verdicts beside llama.cpp. `cases` are some of those in benches/peers/annotate.py, with commas between.
+bench-annotate: $(runtime) target/bench/gen-0.6B-int8 $(peers)
+	target/bench/venv/bin/python benches/peers/annotate.py $(if $(cases),--cases "$(cases)")
+
 # One push in every language. Without a JDK of 22 or newer there is no java-ffm.
 bench-crossing: dist
 	mkdir -p target/crossing
@@ -291,11 +295,11 @@ target/bench/0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
 	$(exporter) --random 0.6B $@ $(kind) --tokenizer target/test-data/qwen3 --no-parity
 
-# The same shape as a Gen model, with the golden template.
+# The same shape as a Gen model, with the golden template and an answer that takes all decisions.
 target/bench/gen-0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench target/test-data/qwen3-gen
 	cp $(qwen3) tests/golden/gen/chat_template.jinja target/test-data/qwen3-gen/
-	$(exporter) --random gen-0.6B $@ $(kind) --tokenizer target/test-data/qwen3-gen --no-parity
+	$(exporter) --random gen-0.6B $@ $(kind) --tokenizer target/test-data/qwen3-gen --answer benches/peers/answer.toml --no-parity
 
 target/bench/nano-%: | $(venv)
 	mkdir -p target/bench

@@ -16,7 +16,7 @@ from engine import SHAPE, serve
 VOCABULARY = 1024
 
 
-def write_model(path, kind):
+def write_model(path, kind, vocabulary):
     hidden, ffn, dim = SHAPE["hidden"], SHAPE["ffn"], SHAPE["head_dim"]
     writer = gguf.GGUFWriter(path + ".partial", "qwen3")
     writer.add_block_count(SHAPE["layers"])
@@ -29,7 +29,7 @@ def write_model(path, kind):
     writer.add_value_length(dim)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(1e6)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(vocabulary)
     writer.add_tokenizer_model("none")
     quantized = gguf.GGMLQuantizationType[kind.upper()]
     writer.add_file_type(getattr(gguf.LlamaFileType, "MOSTLY_" + kind.upper()))
@@ -42,7 +42,7 @@ def write_model(path, kind):
     def norm(name, size):
         writer.add_tensor(name, np.ones(size, np.float32))
 
-    matrix("token_embd.weight", VOCABULARY, hidden)
+    matrix("token_embd.weight", vocabulary, hidden)
     norm("output_norm.weight", hidden)
     for layer in range(SHAPE["layers"]):
         block = f"blk.{layer}."
@@ -64,20 +64,24 @@ def write_model(path, kind):
     os.replace(path + ".partial", path)
 
 
+@llama.llama_log_callback
 def log_errors(level, text, _):
     if level == 4:  # GGML_LOG_LEVEL_ERROR
         sys.stderr.write(text.decode())
 
 
+def load_model(path, plain=False):
+    llama.llama_log_set(log_errors, ctypes.c_void_p(0))
+    llama.llama_backend_init()
+    params = llama.llama_model_default_params()
+    params.use_extra_bufts = not plain
+    return llama.llama_model_load_from_file(path.encode(), params)
+
+
 class Engine:
     def __init__(self, path, plain, flash):
         self.flash = flash
-        self.log = llama.llama_log_callback(log_errors)
-        llama.llama_log_set(self.log, ctypes.c_void_p(0))
-        llama.llama_backend_init()
-        params = llama.llama_model_default_params()
-        params.use_extra_bufts = not plain
-        self.model = llama.llama_model_load_from_file(path.encode(), params)
+        self.model = load_model(path, plain)
         self.random = np.random.default_rng(2)
         self.context = None
         self.length = 0
@@ -122,16 +126,18 @@ class Engine:
         for stream in range(streams):
             llama.llama_memory_seq_rm(self.memory, stream, self.length, -1)
 
-    def info(self):
-        return {"version": llama.__version__, "system": llama.llama_print_system_info().decode()}
+
+def info():
+    return {"version": llama.__version__, "system": llama.llama_print_system_info().decode()}
 
 
 def main():
     path, kind, *options = sys.argv[1:]
     if not os.path.exists(path):
-        write_model(path, kind)
+        write_model(path, kind, VOCABULARY)
     engine = Engine(path, "plain" in options, "no-flash" not in options)
-    serve(engine.info, engine.prepare, engine.step, engine.roll_back)
+    serve(info, engine.prepare, engine.step, engine.roll_back)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -55,8 +55,8 @@ class Engine:
         self.process.wait()
 
 
-def ours(bundle, *options):
-    return ["cargo", "bench", "-q", "--locked", "--bench", "steps", "--", str(bundle), *options]
+def ours(bundle, *options, bench="steps"):
+    return ["cargo", "bench", "-q", "--locked", "--bench", bench, "--", str(bundle), *options]
 
 
 def commands(peers_python):
@@ -239,4 +239,5 @@ def main():
     plot(table, OUT / f"{arguments.name}.png")
 
 
-main()
+if __name__ == "__main__":
+    main()
