@@ -182,7 +182,7 @@ fn a_truncation_goes_through_the_queue() {
         for (tag, deadline) in [(0, None), (1, Some(Instant::now())), (2, None)] {
             queue.submit(stream.fork().unwrap(), call, tag, deadline);
             let cancelled = if tag == 2 { queue.cancel(tag) } else { 0 };
-            let mut done = queue.wait(LONG).expect("nothing hangs");
+            let done = queue.wait(LONG).expect("nothing hangs");
             assert_eq!(done.tag, tag);
             match (&wanted, done.result) {
                 (_, Err(Error::Cancelled)) => assert_eq!(cancelled, 1),
@@ -243,7 +243,7 @@ fn what_is_refused_comes_back() {
     queue.submit(guard.stream().unwrap(), Call::Prompt(&left_out), 1, None);
     queue.submit(guard.stream().unwrap(), Call::Prompt(&long), 2, None);
     for _ in 0..2 {
-        let mut done = queue.wait(LONG).expect("nothing hangs");
+        let done = queue.wait(LONG).expect("nothing hangs");
         let error = done.result.unwrap_err();
         match done.tag {
             1 => assert!(error.to_string().contains("message 1 (counted from 0) of role \"model\""), "{error}"),
