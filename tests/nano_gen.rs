@@ -73,7 +73,7 @@ fn instructions_are_short() {
     let guard = open();
     let tokens = |messages: &[Message]| judge(&guard, messages).prompt_ids.len();
     let (question, answer) = (Message::user("How do I bake bread?"), Message::assistant("With flour."));
-    assert!(tokens(&[question.clone()]) < 140);
+    assert!(tokens(std::slice::from_ref(&question)) < 140);
     assert!(tokens(&[question, answer]) < 160);
 }
 
