@@ -117,7 +117,9 @@ impl Bench {
     }
 
     fn annotate(&self, texts: &[Vec<Message>], decoding: Decoding) -> Vec<Annotation> {
-        let found = self.guard.annotate_all(texts.iter().map(Vec::as_slice), &AnnotateOptions { decoding });
+        let found = self
+            .guard
+            .annotate_all(texts.iter().map(Vec::as_slice), &AnnotateOptions { decoding, ..AnnotateOptions::default() });
         found.into_iter().map(Result::unwrap).collect()
     }
 
