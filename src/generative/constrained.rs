@@ -60,7 +60,8 @@ pub(super) fn decide(
     rows: &Rows,
 ) -> Result<Annotation, Needed> {
     let lines = mode.lines(answer);
-    let refusal = answer.refusal.as_ref().filter(|_| lines.has_refusal());
+    // Of a level alone nothing is drafted but the level.
+    let refusal = answer.refusal.as_ref().filter(|_| decoding == Decoding::Constrained && lines.has_refusal());
     let annotation = Annotation::new(mode, Risk::Unsafe);
     let mut said = Said { answer, lines, refusal, rows, ids: Vec::new(), annotation };
     said.safety()?;
@@ -258,6 +259,10 @@ mod tests {
         // Where levels begin alike, they part at a row of its own, whatever is likelier before.
         assert_eq!(needed(Prompt, &[(&[1], &[(5, 9.0)])]), (vec![1, 2], vec![]));
         assert_eq!(needed(Response, &[(&[1], &[])]).1, [3, 10, 11, 12, 20, 21]);
+        // Nobody reads what follows the level if that is all that is decided.
+        let answer = toml::from_str(ANSWER).unwrap();
+        let level = decide(&answer, Response, Decoding::LabelOnly, &super::tests::rows(&[])).unwrap_err();
+        assert_eq!(level, Needed { ids: vec![1], draft: vec![2] });
         let grave: &[Favoured] = &[(&[1], &[(5, 9.0)]), (&[1, 2], &[])];
         assert_eq!(needed(Prompt, grave), (vec![1, 5, 10, 11], vec![]));
         let named = [grave, &[(&[1, 5, 10, 11], &[(15, 9.0)])]].concat();
