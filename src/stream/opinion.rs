@@ -74,9 +74,9 @@ impl Changing {
                 count(second, settling.rule(&scene, annotation), running.since);
                 *asked = None;
             }
-            let Some(end) = settling.next_dispute(&scene) else { return true };
+            let Some(disputed) = settling.next_dispute(&scene) else { return true };
             let since = Instant::now();
-            match Asked::ask(judges, turn, &scene, end, notify.clone(), batch) {
+            match Asked::ask(judges, turn, &scene, disputed, notify.clone(), batch) {
                 Ok(begun) => {
                     *asked = Some(begun);
                     return false;
@@ -93,22 +93,26 @@ impl Changing {
 }
 
 impl Asked {
-    /// Asks for a second opinion on the answer up to a byte.
+    /// Asks for a second opinion on the answer up to the end of what is in dispute, which has to be judged as a whole.
     fn ask(
         Judges { shared, second, .. }: Judges,
         turn: &Turn,
         scene: &Scene,
-        end: usize,
+        disputed: Range<usize>,
         notify: Option<Notify>,
         batch: &mut Batch,
     ) -> Result<Self> {
         let since = Instant::now();
         let second = second.ok_or(Error::EngineStopped)?;
         second.asked();
-        let messages = turn.up_to(shared, scene.change, end)?;
+        let messages = turn.up_to(shared, scene.change, disputed.end)?;
         let whole = messages.last().map_or(0, |last| last.content.len());
         let (rendered, judged) = second.render(&messages)?;
         let is_cut = judged.len() < whole;
+        if is_cut && judged.len() < disputed.len() {
+            let Opened { info, .. } = &**second.shared;
+            return Err(Error::ContextFull { used: info.context, wanted: 1, limit: info.context });
+        }
         let mut job = Job::open(second.shared.clone(), second.model.clone(), Decoding::Constrained, rendered, notify)?;
         // The first step has to be computed.
         job.advance(batch)?;

@@ -85,16 +85,17 @@ impl Settling {
         self.settled
     }
 
-    /// Goes on, up to what a second opinion is needed about: all of the answer up to this byte. None if all is settled.
-    pub(super) fn next_dispute(&mut self, scene: &Scene) -> Option<usize> {
+    /// Goes on, up to what a second opinion is needed about: these bytes, and all of the answer before them. None if all is
+    /// settled.
+    pub(super) fn next_dispute(&mut self, scene: &Scene) -> Option<Range<usize>> {
         while self.settled.outcome.seen < self.from + self.settled.looks.len() {
             let index = self.settled.outcome.seen;
             self.settled.outcome.seen += 1;
             if scene.token(index).judged {
                 self.dispute = self.watch(scene, index);
             }
-            if self.dispute.is_some() {
-                return Some(scene.token(index).bytes.end);
+            if let Some(dispute) = &self.dispute {
+                return Some(scene.bytes(dispute.first_token, index));
             }
         }
         None
