@@ -26,6 +26,12 @@ type pendingCall struct {
 	done   func(Reply)
 }
 
+func (p *pendingCall) release() {
+	if p.stream != nil {
+		p.stream.release()
+	}
+}
+
 // submission is a call in the queue. The library knows it by its ticket.
 type submission struct {
 	calls  *calls
@@ -60,7 +66,12 @@ func (c *calls) submit(call *Call, tag uint64, timeout time.Duration, done func(
 			return nil, err
 		}
 	}
-	ticket := c.add(&pendingCall{stream, tag, done})
+	pending := &pendingCall{stream, tag, done}
+	ticket, ok := c.add(pending)
+	if !ok {
+		pending.release()
+		return nil, closed("queue")
+	}
 	if err := call.begin(c.queue.raw, ticket, timeout); err != nil {
 		c.end(c.claim(ticket), nil)
 		return nil, err
@@ -77,13 +88,17 @@ func (c *calls) submit(call *Call, tag uint64, timeout time.Duration, done func(
 	return submission, nil
 }
 
-func (c *calls) add(call *pendingCall) uint64 {
+// add keeps a call and gives its ticket, unless the queue was closed meanwhile: who closes it waits for all that were added.
+func (c *calls) add(call *pendingCall) (ticket uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.queue.isClosed() {
+		return 0, false
+	}
 	c.next++
 	c.count++
 	c.pending[c.next] = call
-	return c.next
+	return c.next, true
 }
 
 // claim makes a call the caller's to end. It is nil if it was somebody else's.
@@ -100,9 +115,7 @@ func (c *calls) end(call *pendingCall, reply *Reply) {
 	if call == nil {
 		return
 	}
-	if call.stream != nil {
-		call.stream.release()
-	}
+	call.release()
 	if reply != nil {
 		call.done(*reply)
 	}
@@ -192,7 +205,7 @@ func (c *calls) close() bool {
 		return false
 	}
 	defer c.queue.release()
-	if !c.queue.close() {
+	if !c.refuse() {
 		return false
 	}
 	for _, ticket := range c.tickets(func(*pendingCall) bool { return true }) {
@@ -204,6 +217,13 @@ func (c *calls) close() bool {
 		c.empty.Wait()
 	}
 	return true
+}
+
+// refuse lets no more calls in. It tells whether it was the first to do so.
+func (c *calls) refuse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.close()
 }
 
 func (s *submission) cancel() {
