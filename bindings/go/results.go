@@ -138,7 +138,7 @@ type Opinion struct {
 
 // TokenVerdict is one judged token of an answer.
 type TokenVerdict struct {
-	// Index is which token of the answer, from 0. Those around a think block count but are not judged.
+	// Index is which token of the answer, from 0. Those around thinking count but are not judged.
 	Index int
 	// Bytes are those of the answer that it stands for.
 	Bytes Span

@@ -1,6 +1,6 @@
 //! The events of `moderate --json`, one JSON object a line. What the library says is written as the library does.
 
-use qwenguard::{Decision, PromptCheck, TokenVerdict, Violation};
+use qwenguard::{Decision, Opinion, PromptCheck, TokenVerdict, Violation};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,6 +23,11 @@ pub(crate) fn token(id: &Value, token: &TokenVerdict, text: &str) -> Value {
 /// A place that the policy flags.
 pub(crate) fn flag(id: &Value, found: &Violation) -> Value {
     event(id, "flag", &json!({ "violation": found }))
+}
+
+/// A second opinion on an answer.
+pub(crate) fn opinion(id: &Value, opinion: &Opinion) -> Value {
+    event(id, "opinion", opinion)
 }
 
 /// The end of a conversation. `rest` is what of its answer comes after the last token: tags, if anything.

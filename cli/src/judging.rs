@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use qwenguard::{Call, Decision, PromptCheck, Reply, TokenVerdict, Update, Violation};
+use qwenguard::{Call, Decision, Opinion, PromptCheck, Reply, TokenVerdict, Update, Violation};
 use serde_json::Value;
 
 use crate::{conversation::Conversation, events, joined::Joined, look::Look, report::Report, summary::Counts};
@@ -151,6 +151,9 @@ impl Judging {
             output.token(&self.conversation.id, self.manner.look, &token, answer.text.as_bytes())?;
             self.shown += 1;
         }
+        for opinion in update.opinions.iter().filter(|opinion| opinion.confirming_token < end) {
+            output.opinion(&self.conversation.id, self.manner.look, opinion)?;
+        }
         for flag in update.flags.iter().filter(|flag| flag.confirming_token < end) {
             self.counts.flag(flag);
             output.flag(&self.conversation.id, self.manner.look, flag)?;
@@ -213,6 +216,16 @@ impl Output {
                 writeln!(out, "{}", look.json(&events::token(id, token, &text)))
             }
             Output::People(report) => report.token(token, answer),
+        }
+    }
+
+    fn opinion(&mut self, id: &Value, look: Look, opinion: &Opinion) -> Result<()> {
+        match self {
+            Output::Json(out, _) => writeln!(out, "{}", look.json(&events::opinion(id, opinion))),
+            Output::People(report) => {
+                report.opinion(opinion);
+                Ok(())
+            }
         }
     }
 

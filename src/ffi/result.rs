@@ -202,7 +202,7 @@ pub struct qg_opinion {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct qg_token_verdict {
-    /// Which token of the answer, from 0. Those around a think block count but are not judged. See
+    /// Which token of the answer, from 0. Those around thinking count but are not judged. See
     /// `qg_update.void_from` for which earlier ones it takes the place of.
     pub index: u64,
     /// Where the bytes of the answer begin that it stands for.
