@@ -24,9 +24,10 @@ const UNSURE: &str = "answer.mode = 'loose'\nthinking.mode = 'loose'\n\
                       answer.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }\n\
                       thinking.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }";
 
-/// Nearly every token of an answer counts, but nearly no whole answer.
-const ANYTHING: &str = "answer.mode = { custom = { unsafe = { at = 1.0 }, controversial = { at = 0.0001 } } }\n\
-                        thinking.mode = 'loose'";
+/// Asks about nearly every token, at a distance.
+fn about_all(interval: usize) -> String {
+    format!("answer.second_opinion = {{ violation = 'lift', uncertain.at = 0.00001, interval_tokens = {interval} }}")
+}
 
 /// The built-in guard, for answers that are longer than its context.
 fn restarting() -> Guard {
@@ -412,8 +413,7 @@ fn of_a_long_answer_it_gets_the_end() {
     let guard = restarting().with_second_opinion(&second).unwrap();
     let answer = "Clean the oven while it is still a little warm, and mop the floor. ".repeat(150) + TURNS;
     assert!(guard.encode(&answer).unwrap().len() > second.info().context);
-    let toml = format!("{ANYTHING}\nanswer.second_opinion = {{ violation = 'lift', interval_tokens = 200 }}");
-    let told = judged(&mut stream(&guard, &toml), &answer, 1000);
+    let told = judged(&mut stream(&guard, &about_all(200)), &answer, 1000);
     let tail = AnnotateOptions { overflow: TextOverflow::Tail, ..AnnotateOptions::default() };
     let cut = told.opinions.iter().filter(|opinion| said(opinion).is_cut);
     assert!(cut.clone().count() > 1, "{:?}", outcomes(&told.opinions));
@@ -424,9 +424,10 @@ fn of_a_long_answer_it_gets_the_end() {
         let own =
             second.annotate(&[Message::user(ASK), Message::assistant(&answer[..opinion.bytes.end])], &tail).unwrap();
         assert_eq!((&said.prompt_ids, &said.risk_probabilities), (&own.prompt_ids, &own.risk_probabilities));
-        let (_, found) = own.judge(&policy(ANYTHING));
-        let expected = if found.is_none() { OpinionOutcome::Lifted } else { OpinionOutcome::Confirmed };
-        assert_eq!(opinion.outcome, expected);
+        match own.risk {
+            Risk::Safe => assert!(matches!(opinion.outcome, OpinionOutcome::Cleared | OpinionOutcome::Lifted)),
+            _ => assert_eq!(opinion.outcome, OpinionOutcome::Confirmed),
+        }
     }
 }
 
@@ -445,8 +446,7 @@ fn it_gets_all_of_an_answer_that_the_first_guard_sees_in_part() {
     };
     let long = sentence.repeat(60) + TURNS;
     assert!(guard.encode(&long).unwrap().len() > 400);
-    for opinions in ["{ violation = 'lift', interval_tokens = 9 }", "{ violation = 'lift' }"] {
-        let toml = &format!("{ANYTHING}\nanswer.second_opinion = {opinions}");
+    for toml in [&about_all(9), &about_all(32)] {
         let whole = judged(&mut open(toml), &long, usize::MAX);
         assert!(!whole.opinions.is_empty(), "{toml}");
         for opinion in &whole.opinions {
@@ -461,19 +461,19 @@ fn it_gets_all_of_an_answer_that_the_first_guard_sees_in_part() {
         }
     }
     // What waits is asked about at the end, also where the model started anew meanwhile.
-    let late = format!("{ANYTHING}\nanswer.second_opinion = {{ violation = 'lift', interval_tokens = 100000 }}");
+    let late = about_all(100_000);
     let answer = sentence.repeat(60);
     let mut stream = open(&late);
     let pushed = stream.push_text(&answer).unwrap();
     let [lifted] = &pushed.opinions[..] else { panic!("{:?}", outcomes(&pushed.opinions)) };
-    assert_eq!((lifted.outcome, pushed.decision), (OpinionOutcome::Lifted, Decision::Continue));
+    assert_eq!((lifted.outcome, pushed.decision), (OpinionOutcome::Cleared, Decision::Continue));
     let open_from = pushed.horizon;
     assert!(open_from >= lifted.bytes.end && open_from < answer.len() / 2, "{open_from}");
     let ended = stream.finish().unwrap();
     let [last] = &ended.opinions[..] else { panic!("{:?}", outcomes(&ended.opinions)) };
     assert_eq!((last.bytes.start, last.bytes.end), (open_from, answer.len()));
     match last.outcome {
-        OpinionOutcome::Lifted => assert_eq!(ended.horizon, answer.len()),
+        OpinionOutcome::Cleared => assert_eq!(ended.horizon, answer.len()),
         _ => assert_eq!((ended.decision, ended.horizon), (Decision::Stop, open_from)),
     }
 }
