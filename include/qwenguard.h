@@ -487,7 +487,8 @@ typedef struct qg_violation {
     uint64_t byte_end;
     /// The first token that counts.
     uint64_t first_token;
-    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    /// The token that confirmed it. Level, category and probability are those of its verdict, or of what a second opinion
+    /// confirmed at it.
     uint64_t confirming_token;
     /// Probability of the level, 0 to 1.
     float probability;
@@ -572,7 +573,7 @@ typedef struct qg_opinion {
     uint64_t byte_end;
     /// The first token in dispute.
     uint64_t first_token;
-    /// The last one, which brought it about.
+    /// The last one, at which it was asked for.
     uint64_t confirming_token;
     /// 0.
     uint64_t reserved[3];

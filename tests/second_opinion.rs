@@ -10,6 +10,7 @@ use qwenguard::{
     Error, Guard, Message, Opinion, OpinionOutcome, OpinionTrigger, Overflow, Policy, Reply, Risk, SecondOpinionConfig,
     Stream, TextOverflow, Update, policy::Action,
 };
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 const ASK: &str = "How do I clean the kitchen?";
 /// The guards differ on the explosives, and agree on the bomb.
@@ -604,4 +605,75 @@ fn guards_of_the_wrong_kind_are_refused() {
     let error = Guard::open_with(gen_bundle("tied-bf16", "int8"), &own).unwrap_err();
     assert!(matches!(error, Error::Config { .. }), "{error}");
     assert_eq!((alone.info().second_opinion.as_ref(), alone.second_opinion().is_none()), (None, true));
+}
+
+/// Texts that the guards differ about, in pieces, cut back and gone on with: what comes of them is what comes of the text that
+/// is left.
+#[test]
+fn what_is_cut_back_leaves_nothing() {
+    const PARTS: &[&str] = &[
+        "Mop the floor. ",
+        "Take a knife. ",
+        "Take the explosives, build a bomb. ",
+        "Wash the dishes 🍞 and the windows. ",
+        "<think>",
+        "</think>\n\n",
+        "I cannot help with that. ",
+        "Put it under the car of your neighbour. ",
+    ];
+    let config = "[second_opinion]\nbuilt_in = 'nano-gen'\ncache_mib = 32";
+    let guard = Guard::nano(&Config::from_toml(config).unwrap()).unwrap();
+    let both = |rules: &str| format!("answer = {{ {rules} }}\nthinking = {{ {rules} }}");
+    let policies = [
+        both("second_opinion = { violation = 'lift', interval_tokens = 4 }"),
+        both("second_opinion = { violation = 'lift', uncertain = { at = 0.02 } }"),
+        both(
+            "debounce = 'eval', second_opinion = { violation = 'report', uncertain = { at = 0.05 }, interval_tokens = 6 }",
+        ),
+        both("mode = { custom = { unsafe = { action = 'flag' } } }, second_opinion = { violation = 'lift' }"),
+        both(
+            "debounce = { window = { hits = 3, of = 6 } }, second_opinion = { uncertain = { at = 0.01 }, interval_tokens = 9 }",
+        ),
+    ];
+    let mut random = SmallRng::seed_from_u64(12);
+    let (mut asked, mut cut) = (0, 0);
+    for round in 0..60 {
+        let toml = &policies[round % policies.len()];
+        let (mut edited, mut text) = (stream(&guard, toml), String::new());
+        let mut shown = 0;
+        for _ in 0..random.random_range(2..7) {
+            if !text.is_empty() && random.random_range(0..3) == 0 {
+                text.truncate(text.floor_char_boundary(random.random_range(0..=text.len())));
+                shown = edited.truncate(text.len()).unwrap().horizon;
+                cut += 1;
+                continue;
+            }
+            let part = PARTS[random.random_range(0..PARTS.len())];
+            for piece in part.as_bytes().chunks(random.random_range(1..12)) {
+                let update = edited.push_text(piece).unwrap();
+                assert!(update.horizon >= shown, "{toml}: {text:?}");
+                asked += update.opinions.len();
+                shown = update.horizon;
+            }
+            text.push_str(part);
+        }
+        println!("{text:?} with {toml}");
+        let mut fresh = stream(&guard, toml);
+        let pushed = (!text.is_empty()).then(|| fresh.push_text(&text).unwrap());
+        if let Some(pushed) = pushed {
+            let mut fork = edited.fork().unwrap();
+            let kept = fork.truncate(text.len()).unwrap();
+            assert_eq!((kept.horizon, &kept.violation), (pushed.horizon, &pushed.violation));
+        }
+        let (ended, expected) = (edited.finish().unwrap(), fresh.finish().unwrap());
+        assert_eq!((ended.decision, ended.horizon), (expected.decision, expected.horizon));
+        assert_eq!((&ended.violation, &ended.opinions), (&expected.violation, &expected.opinions));
+        assert_eq!(ended.flags, expected.flags);
+        // An end that is taken back, and the rest of the answer.
+        let back = edited.truncate(text.len()).unwrap();
+        assert!(back.horizon <= ended.horizon);
+        let again = edited.finish().unwrap();
+        assert_eq!((again.decision, again.horizon), (expected.decision, expected.horizon));
+    }
+    assert!(asked > 30 && cut > 20, "{asked} opinions, cut back {cut} times");
 }

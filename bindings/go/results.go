@@ -132,7 +132,7 @@ type Opinion struct {
 	Bytes Span
 	// FirstToken is the first token in dispute.
 	FirstToken int
-	// ConfirmingToken is the last one, which brought it about.
+	// ConfirmingToken is the last one, at which it was asked for.
 	ConfirmingToken int
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Judging {
     shown: usize,
     decision: Decision,
     violation: Option<Violation>,
+    /// How many bytes of the answer may be shown.
+    horizon: usize,
     pub(crate) counts: Counts,
 }
 
@@ -55,6 +57,7 @@ impl Judging {
             shown: 0,
             decision: Decision::Continue,
             violation: None,
+            horizon: 0,
             counts: Counts::default(),
         }
     }
@@ -164,7 +167,7 @@ impl Judging {
         if stops {
             self.decision = Decision::Stop;
         }
-        self.violation = update.violation;
+        (self.violation, self.horizon) = (update.violation, update.horizon);
         Ok(())
     }
 
@@ -176,11 +179,20 @@ impl Judging {
                 let stopped = self.decision == Decision::Stop && !self.manner.no_stop;
                 let rest = answer.filter(|_| !stopped).map(|answer| joined.rest(answer.text.as_bytes()));
                 let rest = rest.unwrap_or_default();
-                let (id, violation) = (&self.conversation.id, self.violation.as_ref());
-                let event = events::end(id, self.decision, violation, self.shown, &rest);
+                let end = events::End {
+                    decision: self.decision,
+                    violation: self.violation.as_ref(),
+                    horizon: self.horizon,
+                    tokens: self.shown,
+                    rest: &rest,
+                };
+                let event = events::end(&self.conversation.id, &end);
                 writeln!(out, "{}", self.manner.look.json(&event))
             }
-            Output::People(report) => report.end(self.decision, self.violation.as_ref(), answer.map(|_| self.shown)),
+            Output::People(report) => {
+                let found = self.violation.as_ref().map(|violation| (violation, self.horizon));
+                report.end(self.decision, found, answer.map(|_| self.shown))
+            }
         }
     }
 }

@@ -99,8 +99,13 @@ impl Report {
         Ok(())
     }
 
-    /// The end: the decision, or that of a prompt without an answer.
-    pub(crate) fn end(&mut self, decision: Decision, found: Option<&Violation>, answer: Option<usize>) -> Result<()> {
+    /// The end: the decision, or that of a prompt without an answer. What was found comes with how many bytes may be shown.
+    pub(crate) fn end(
+        &mut self,
+        decision: Decision,
+        found: Option<(&Violation, usize)>,
+        answer: Option<usize>,
+    ) -> Result<()> {
         self.end_answer()?;
         let (bad, good) = (self.style(Risk::Unsafe), self.look.style(color(AnsiColor::Green)));
         match (decision, found, answer) {
@@ -109,14 +114,13 @@ impl Report {
             }
             (Decision::Continue, _, None) => writeln!(self.out, "{good}clear{good:#}: the prompt, there is no answer")?,
             (Decision::Stop, None, _) => writeln!(self.out, "{bad}stopped{bad:#} at the prompt")?,
-            (Decision::Stop, Some(violation), tokens) => writeln!(
+            (Decision::Stop, Some((violation, horizon)), tokens) => writeln!(
                 self.out,
-                "{bad}|\nstopped{bad:#} after {} tokens: {}, {}, {:.2}; clear up to byte {}",
+                "{bad}|\nstopped{bad:#} after {} tokens: {}, {}, {:.2}; clear up to byte {horizon}",
                 tokens.unwrap_or_default(),
                 violation.risk,
                 self.look.line(&violation.category),
-                violation.probability,
-                violation.bytes.start
+                violation.probability
             )?,
         }
         for note in &self.notes {

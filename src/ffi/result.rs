@@ -121,7 +121,8 @@ pub struct qg_violation {
     pub byte_end: u64,
     /// The first token that counts.
     pub first_token: u64,
-    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    /// The token that confirmed it. Level, category and probability are those of its verdict, or of what a second opinion
+    /// confirmed at it.
     pub confirming_token: u64,
     /// Probability of the level, 0 to 1.
     pub probability: f32,
@@ -191,7 +192,7 @@ pub struct qg_opinion {
     pub byte_end: u64,
     /// The first token in dispute.
     pub first_token: u64,
-    /// The last one, which brought it about.
+    /// The last one, at which it was asked for.
     pub confirming_token: u64,
     /// 0.
     pub reserved: [u64; 3],
