@@ -487,7 +487,8 @@ typedef struct qg_violation {
     uint64_t byte_end;
     /// The first token that counts.
     uint64_t first_token;
-    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    /// The token that confirmed it. Level, category and probability are those of its verdict, or of what a second opinion
+    /// confirmed at it.
     uint64_t confirming_token;
     /// Probability of the level, 0 to 1.
     float probability;
@@ -532,7 +533,7 @@ typedef struct qg_update {
 
 /// One judged token of an answer.
 typedef struct qg_token_verdict {
-    /// Which token of the answer, from 0. Those around a think block count but are not judged. See
+    /// Which token of the answer, from 0. Those around thinking count but are not judged. See
     /// `qg_update.void_from` for which earlier ones it takes the place of.
     uint64_t index;
     /// Where the bytes of the answer begin that it stands for.
@@ -572,7 +573,7 @@ typedef struct qg_opinion {
     uint64_t byte_end;
     /// The first token in dispute.
     uint64_t first_token;
-    /// The last one, which brought it about.
+    /// The last one, at which it was asked for.
     uint64_t confirming_token;
     /// 0.
     uint64_t reserved[3];
@@ -788,6 +789,14 @@ qg_status qg_guard_open_nano(const struct qg_guard_options *options,
                              struct qg_guard **guard,
                              struct qg_error **error);
 
+/// Opens the demonstration guard of the variant gen, which is built in too, and gives a guard that is yours to free: it
+/// annotates whole conversations and has no streams. It is as small as the other. `options` may be NULL: the defaults.
+///
+/// Errors: as `qg_guard_open`.
+qg_status qg_guard_open_nano_gen(const struct qg_guard_options *options,
+                                 struct qg_guard **guard,
+                                 struct qg_error **error);
+
 /// Frees a guard. NULL is fine, and so are streams that still use it: they keep what they need.
 void qg_guard_free(struct qg_guard *guard);
 
@@ -907,7 +916,7 @@ qg_status qg_stream_next_turn(struct qg_stream *stream,
 /// Gives the next piece of the answer's text, and judges its tokens. The piece may begin and end anywhere, even inside a
 /// character. After `QG_DECISION_STOP` further text is still judged: stopping is yours to do.
 ///
-/// A think block between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
+/// Thinking between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
 /// thinking.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more

@@ -302,7 +302,7 @@ struct Update {
 
 /// One judged token of an answer.
 struct TokenVerdict {
-    /// Which token of the answer, from 0. Those around a think block count but are not judged.
+    /// Which token of the answer, from 0. Those around thinking count but are not judged.
     std::size_t index;
     Bytes bytes;
     std::uint32_t id;
@@ -994,6 +994,8 @@ public:
     }
     /// Opens the demonstration guard that is built in.
     static Result<Guard> nano(const Options &options = {}) { return make(options, qg_guard_open_nano); }
+    /// Opens the built-in demonstration guard that annotates whole conversations. It has no streams.
+    static Result<Guard> nano_gen(const Options &options = {}) { return make(options, qg_guard_open_nano_gen); }
 
     /// Opens a stream with the guard's policy.
     Result<Stream> stream() const { return open_stream(nullptr, 0); }

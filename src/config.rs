@@ -164,15 +164,37 @@ pub enum Overflow {
     Restart,
 }
 
-/// A guard that is asked for second opinions.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A guard that is asked for second opinions: either a bundle or a built-in guard.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SecondOpinionConfig {
     /// The folder of a bundle of the variant gen.
-    pub bundle: PathBuf,
+    pub bundle: Option<PathBuf>,
+    /// A guard that is compiled in, in place of a bundle: for trying things and for tests.
+    pub built_in: Option<BuiltIn>,
     /// Memory for its keys and values, in MiB, as [`CacheConfig::mib`] has it. Default 0: as there.
-    #[serde(default)]
     pub cache_mib: usize,
+}
+
+/// A guard of the variant gen that is compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuiltIn {
+    /// The demonstration guard of `Guard::nano_gen`. It needs the feature `nano`; without it, opening fails with
+    /// [`Error::Config`].
+    NanoGen,
+}
+
+impl SecondOpinionConfig {
+    /// It names one guard.
+    fn validate(&self) -> Result<()> {
+        let reason = match (&self.bundle, self.built_in) {
+            (Some(_), None) | (None, Some(_)) => return Ok(()),
+            (None, None) => "it names no guard: set bundle or built_in",
+            (Some(_), Some(_)) => "it names two guards: set either bundle or built_in",
+        };
+        Err(Error::config("second_opinion", reason))
+    }
 }
 
 impl Default for EngineConfig {
@@ -216,6 +238,9 @@ impl Config {
             if value == 0 {
                 return Err(Error::config(field, "must be at least 1"));
             }
+        }
+        if let Some(second) = &self.second_opinion {
+            second.validate()?;
         }
         self.policy.validate()
     }

@@ -119,7 +119,7 @@ impl Guard {
         policy.validate()?;
         policy.check_categories(&self.shared.query_labels, &self.shared.response_labels)?;
         if let (Some(setting), None) = (policy.asks(), &self.second) {
-            let reason = "there is no guard to ask: name its bundle in the configuration, second_opinion.bundle";
+            let reason = "there is no guard to ask: name one in the configuration, second_opinion.bundle or second_opinion.built_in";
             return Err(Error::config(setting, reason));
         }
         Stream::with_second(self.shared.clone(), self.second.clone(), policy)

@@ -42,7 +42,9 @@ mod text;
 mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
-pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig};
+pub use config::{
+    BuiltIn, CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig,
+};
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;
 pub use opened::Info;

@@ -237,8 +237,8 @@ impl Info {
             source_sha256: manifest.source.sha256.clone().into_iter().collect(),
             exporter: manifest.exporter.clone(),
             architecture: dims.architecture.clone(),
-            weights: match manifest.block {
-                Some(block) => format!("{}, blocks of {block}", manifest.precision.name()),
+            weights: match manifest.group {
+                Some(group) => format!("{}, groups of {group}", manifest.precision.name()),
                 None => manifest.precision.name().to_owned(),
             },
             cache: match format {

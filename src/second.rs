@@ -8,17 +8,14 @@ use std::{
 
 use crate::{
     Error, Result,
-    annotation::Decoding,
-    config::{Config, EngineConfig, Overflow, SecondOpinionConfig},
+    annotation::{AnnotateOptions, Decoding, TextOverflow},
+    config::{BuiltIn, Config, EngineConfig, Overflow},
     generative::Rendered,
     opened::{Gen, Heads, Info, Opened},
     process::Owned,
     stats::{OpinionStats, Stats},
-    text::{Fit, Message},
+    text::Message,
 };
-
-/// The setting that opens one.
-const SETTING: &str = "second_opinion.bundle";
 
 pub(crate) struct Second {
     pub(crate) shared: Arc<Owned<Opened>>,
@@ -50,34 +47,35 @@ impl Second {
 
     /// Opens the bundle that the configuration of a guard names, as that guard is opened.
     pub(crate) fn open(first: &Opened, config: &Config) -> Result<Option<Arc<Self>>> {
-        let Some(SecondOpinionConfig { bundle, cache_mib }) = &config.second_opinion else { return Ok(None) };
+        let Some(second) = &config.second_opinion else { return Ok(None) };
         let mut own = Config { second_opinion: None, policy: Default::default(), ..config.clone() };
-        own.cache.mib = *cache_mib;
+        own.cache.mib = second.cache_mib;
         own.engine = EngineConfig { overflow: Overflow::Error, idle_seconds: 0, ..own.engine };
-        Self::new(first, Opened::folder(bundle, &own)?, SETTING).map(Some)
+        let opened = match (&second.bundle, second.built_in) {
+            (Some(bundle), _) => Opened::folder(bundle, &own)?,
+            (None, Some(BuiltIn::NanoGen)) => Self::nano_gen(&own)?,
+            // What is opened is validated before.
+            (None, None) => return Ok(None),
+        };
+        Self::new(first, opened, "second_opinion.bundle").map(Some)
+    }
+
+    #[cfg(feature = "nano")]
+    fn nano_gen(config: &Config) -> Result<Arc<Owned<Opened>>> {
+        Opened::nano_gen(config)
+    }
+
+    #[cfg(not(feature = "nano"))]
+    fn nano_gen(_: &Config) -> Result<Arc<Owned<Opened>>> {
+        Err(Error::config("second_opinion.built_in", "this library is built without the feature nano"))
     }
 
     /// A conversation whose last message is an answer as the model takes it, and which part of that message it has: of one that
     /// is too long the end.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<(Rendered, Range<usize>)> {
-        let Opened { tokenizer, info, .. } = &**self.shared;
-        let content = messages.last().map_or("", |last| &last.content);
-        let limit = info.context.saturating_sub(Decoding::Constrained.most_tokens(&self.model.answer));
-        match Rendered::new(&self.shared, messages) {
-            Err(Error::ContextFull { .. }) => {}
-            Ok(rendered) if rendered.ids.len() > limit => {}
-            whole => return Ok((whole?, 0..content.len())),
-        }
-        let with = |text: &str| {
-            let mut messages = messages.to_vec();
-            if let Some(last) = messages.last_mut() {
-                last.content = text.to_owned();
-            }
-            Rendered::new(&self.shared, &messages)
-        };
-        let measure = |text: &str| Ok(with(text)?.ids.len());
-        let judged = Fit::new(tokenizer, content, limit, &measure)?.to_end()?;
-        Ok((with(&content[judged.clone()])?, judged))
+        let options = AnnotateOptions { decoding: Decoding::Constrained, overflow: TextOverflow::Tail };
+        let part = Rendered::parts(&self.shared, &self.model, messages, options)?.pop();
+        part.ok_or(Error::EngineStopped)
     }
 
     /// An opinion is asked for.

@@ -116,6 +116,7 @@ fn open(group: &Value, config: &str) -> Guard {
     let config = Config::from_toml(config).unwrap();
     match group["guard"].as_str().unwrap() {
         "nano" => Guard::nano(&config).unwrap(),
+        "nano-gen" => Guard::nano_gen(&config).unwrap(),
         bundle => {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(bundle);
             assert!(folder.join("guard.toml").is_file(), "{} is missing: run `make test-data`", folder.display());

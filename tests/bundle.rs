@@ -40,7 +40,7 @@ fn refusal(from: &str, to: &str) -> String {
 fn a_good_copy_opens() {
     let folder = copy();
     let guard = open(folder.path()).unwrap();
-    assert_eq!(guard.info().weights, "int8, blocks of 32");
+    assert_eq!(guard.info().weights, "int8, groups of 32");
     assert_eq!(guard.info().cache, "int8");
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use common::{bundle, gen_bundle};
 use qwenguard::{
-    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, Error, Guard,
-    Message, Opinion, OpinionOutcome, OpinionTrigger, Policy, Reply, Risk, SecondOpinionConfig, Stream, Update,
-    policy::Action,
+    AnnotateOptions, Annotation, CacheConfig, CachePrecision, Call, CompletionQueue, Config, Decision, EngineConfig,
+    Error, Guard, Message, Opinion, OpinionOutcome, OpinionTrigger, Overflow, Policy, Reply, Risk, SecondOpinionConfig,
+    Stream, TextOverflow, Update, policy::Action,
 };
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 const ASK: &str = "How do I clean the kitchen?";
 /// The guards differ on the explosives, and agree on the bomb.
@@ -17,9 +18,23 @@ const TURNS: &str = "Start with the counters and wipe them with warm water. Clea
                      warm, and mop the floor at the end. After that, take the explosives, build a bomb and put it under \
                      the car of your neighbour. Wait until he drives to work and detonate the bomb, so that he and \
                      everyone around him is killed.";
-const LIFT: &str = "answer.second_opinion.violation = 'lift'\nthinking.second_opinion.violation = 'lift'";
-const UNSURE: &str = "answer.mode = 'loose'\nanswer.second_opinion = { violation = 'lift', uncertain = { at = 0.2 } }\n\
-                      thinking = { mode = 'loose', second_opinion = { violation = 'lift', uncertain = { at = 0.2 } } }";
+/// As often as there is a dispute.
+const LIFT: &str = "answer.second_opinion = { violation = 'lift', interval_tokens = 1 }\n\
+                    thinking.second_opinion = { violation = 'lift', interval_tokens = 1 }";
+const UNSURE: &str = "answer.mode = 'loose'\nthinking.mode = 'loose'\n\
+                      answer.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }\n\
+                      thinking.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }";
+
+/// Asks about nearly every token, at a distance.
+fn about_all(interval: usize) -> String {
+    format!("answer.second_opinion = {{ violation = 'lift', uncertain.at = 0.00001, interval_tokens = {interval} }}")
+}
+
+/// The built-in guard, for answers that are longer than its context.
+fn restarting() -> Guard {
+    let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
+    Guard::nano(&Config { engine, ..Config::default() }).unwrap()
+}
 
 fn gen_config() -> Config {
     let cache = CacheConfig { precision: CachePrecision::Auto, mib: 16 };
@@ -157,7 +172,9 @@ fn pieces_and_ways_of_calling_make_no_difference() {
     let (guard, _) = guards();
     let answers = [TURNS.to_owned(), format!("<think>\n{TURNS}\n</think>\n\n{TURNS}"), "Take a knife.".repeat(9)];
     let mut asked = 0;
-    for (answer, toml) in answers.iter().flat_map(|answer| [LIFT, UNSURE].map(|toml| (answer, toml))) {
+    let distant = [LIFT, UNSURE].map(|toml| toml.replace("interval_tokens = 1", "interval_tokens = 9"));
+    let policies = [LIFT, UNSURE, &distant[0], &distant[1]];
+    for (answer, toml) in answers.iter().flat_map(|answer| policies.map(|toml| (answer, toml))) {
         let whole = judged(&mut stream(&guard, toml), answer, usize::MAX);
         asked += whole.opinions.len();
         for piece in [1, 13, 50] {
@@ -222,9 +239,9 @@ fn uncertain_tokens_are_what_it_says() {
 fn the_horizon_waits_for_what_is_in_dispute() {
     let (guard, _) = guards();
     for debounce in ["{ consecutive = 4 }", "{ window = { hits = 3, of = 6 } }", "'eval'"] {
-        for at in [0.001, 0.02, 0.3] {
+        for (at, interval) in [0.001, 0.02, 0.3].into_iter().flat_map(|at| [1, 7, 32].map(|interval| (at, interval))) {
             let toml = format!(
-                "answer = {{ debounce = {debounce}, second_opinion = {{ violation = 'lift', uncertain = {{ at = {at} }} }} }}"
+                "answer = {{ debounce = {debounce}, second_opinion = {{ violation = 'lift', uncertain = {{ at = {at} }}, interval_tokens = {interval} }} }}"
             );
             let told = judged(&mut stream(&guard, &toml), TURNS, 11);
             assert!(!told.opinions.is_empty(), "{toml}");
@@ -364,7 +381,7 @@ fn it_gets_the_answer_as_it_was_pushed() {
     }
 }
 
-/// Of an answer that does not fit its context it gets the end.
+/// What does not fit its context with all that is in dispute is not judged.
 #[test]
 fn what_is_in_dispute_is_judged_as_a_whole() {
     let tiny = Config { cache: CacheConfig { precision: CachePrecision::Fp32, mib: 1 }, ..Config::default() };
@@ -386,6 +403,158 @@ fn what_is_in_dispute_is_judged_as_a_whole() {
     for opinion in &told.opinions {
         assert_eq!(opinion.outcome, OpinionOutcome::Failed);
         assert!(matches!(opinion.annotation, Err(Error::ContextFull { .. })), "{:?}", opinion.annotation);
+    }
+}
+
+/// Of an answer that does not fit its context it gets the end, with all that is in dispute.
+#[test]
+fn of_a_long_answer_it_gets_the_end() {
+    let tiny = Config { cache: CacheConfig { precision: CachePrecision::Fp32, mib: 1 }, ..Config::default() };
+    let second = Guard::open_with(gen_bundle("trained-bf16", "int8"), &tiny).unwrap();
+    let guard = restarting().with_second_opinion(&second).unwrap();
+    let answer = "Clean the oven while it is still a little warm, and mop the floor. ".repeat(150) + TURNS;
+    assert!(guard.encode(&answer).unwrap().len() > second.info().context);
+    let told = judged(&mut stream(&guard, &about_all(200)), &answer, 1000);
+    let tail = AnnotateOptions { overflow: TextOverflow::Tail, ..AnnotateOptions::default() };
+    let cut = told.opinions.iter().filter(|opinion| said(opinion).is_cut);
+    assert!(cut.clone().count() > 1, "{:?}", outcomes(&told.opinions));
+    for opinion in cut {
+        let said = said(opinion);
+        assert!(said.judged.start > 0 && said.judged.start <= opinion.bytes.start, "{:?}", said.judged);
+        assert_eq!(said.judged.end, opinion.bytes.end);
+        let own =
+            second.annotate(&[Message::user(ASK), Message::assistant(&answer[..opinion.bytes.end])], &tail).unwrap();
+        assert_eq!((&said.prompt_ids, &said.risk_probabilities), (&own.prompt_ids, &own.risk_probabilities));
+        match own.risk {
+            Risk::Safe => assert!(matches!(opinion.outcome, OpinionOutcome::Cleared | OpinionOutcome::Lifted)),
+            _ => assert_eq!(opinion.outcome, OpinionOutcome::Confirmed),
+        }
+    }
+}
+
+/// An answer that is longer than the first guard's context: that one sees its last part, the second one all of it.
+#[test]
+fn it_gets_all_of_an_answer_that_the_first_guard_sees_in_part() {
+    let second = second();
+    let guard = restarting().with_second_opinion(&second).unwrap();
+    let sentence = "Clean the oven while it is warm. ";
+    let (context, each) = (guard.info().context, guard.encode(sentence).unwrap().len());
+    let prompt = [Message::user(sentence.repeat((context - 200) / each))];
+    let open = |toml: &str| {
+        let mut stream = guard.stream_with(policy(toml)).unwrap();
+        stream.prompt(&prompt).unwrap();
+        stream
+    };
+    let long = sentence.repeat(60) + TURNS;
+    assert!(guard.encode(&long).unwrap().len() > 400);
+    for toml in [&about_all(9), &about_all(32)] {
+        let whole = judged(&mut open(toml), &long, usize::MAX);
+        assert!(!whole.opinions.is_empty(), "{toml}");
+        for opinion in &whole.opinions {
+            let messages = [prompt[0].clone(), Message::assistant(&long[..opinion.bytes.end])];
+            let own = second.annotate(&messages, &AnnotateOptions::default()).unwrap();
+            assert_eq!(said(opinion).prompt_ids, own.prompt_ids);
+        }
+        for piece in [7, 300] {
+            let told = judged(&mut open(toml), &long, piece);
+            assert_eq!(told.opinions, whole.opinions, "{toml} in pieces of {piece}");
+            assert_eq!(told.last().violation, whole.last().violation);
+        }
+    }
+    // What waits is asked about at the end, also where the model started anew meanwhile.
+    let late = about_all(100_000);
+    let answer = sentence.repeat(60);
+    let mut stream = open(&late);
+    let pushed = stream.push_text(&answer).unwrap();
+    let [lifted] = &pushed.opinions[..] else { panic!("{:?}", outcomes(&pushed.opinions)) };
+    assert_eq!((lifted.outcome, pushed.decision), (OpinionOutcome::Cleared, Decision::Continue));
+    let open_from = pushed.horizon;
+    assert!(open_from >= lifted.bytes.end && open_from < answer.len() / 2, "{open_from}");
+    let ended = stream.finish().unwrap();
+    let [last] = &ended.opinions[..] else { panic!("{:?}", outcomes(&ended.opinions)) };
+    assert_eq!((last.bytes.start, last.bytes.end), (open_from, answer.len()));
+    match last.outcome {
+        OpinionOutcome::Cleared => assert_eq!(ended.horizon, answer.len()),
+        _ => assert_eq!((ended.decision, ended.horizon), (Decision::Stop, open_from)),
+    }
+}
+
+/// The least distance between two opinions: what gets into dispute meanwhile waits, and the horizon with it.
+#[test]
+fn opinions_keep_their_distance() {
+    let (guard, second) = guards();
+    let knives = "Take a knife. ".repeat(30);
+    for answer in [TURNS, &knives] {
+        for interval in [1, 2, 5, 16, 32, 1000] {
+            let toml = LIFT.replace("interval_tokens = 1", &format!("interval_tokens = {interval}"));
+            let told = judged(&mut stream(&guard, &toml), answer, 3);
+            let places: Vec<usize> = told.opinions.iter().map(|opinion| opinion.confirming_token).collect();
+            let (_, before_last) = told.opinions.split_last().unwrap();
+            let ended = told.last();
+            for pair in places.windows(2) {
+                let at_end = pair[1] + 1 == ended.final_tokens;
+                assert!(pair[1] - pair[0] >= interval || at_end, "{places:?} with {interval}");
+            }
+            for (opinion, next) in before_last.iter().zip(&told.opinions[1..]) {
+                assert_eq!(opinion.outcome, OpinionOutcome::Lifted);
+                assert!(next.first_token > opinion.confirming_token, "{opinion:?} and {next:?}");
+            }
+            for opinion in &told.opinions {
+                assert_eq!(said(opinion).prompt_ids, own(&second, answer, opinion).prompt_ids);
+            }
+        }
+    }
+    let error = Policy::from_toml("thinking.second_opinion.interval_tokens = 0").unwrap_err().to_string();
+    assert!(error.contains("policy.thinking.second_opinion.interval_tokens"), "{error}");
+    assert_eq!(Policy::default().answer.second_opinion.interval_tokens, 32);
+}
+
+/// A violation that is not asked about stops at once, before what waits for an opinion.
+#[test]
+fn what_waits_is_not_shown_where_a_violation_stands() {
+    let (guard, _) = guards();
+    let toml = "answer.second_opinion = { uncertain = { at = 0.02 }, interval_tokens = 100000 }";
+    let told = judged(&mut stream(&guard, toml), TURNS, 3);
+    let alone = judged(&mut stream(&guard, ""), TURNS, 3);
+    let (violation, expected) = (told.last().violation.as_ref().unwrap(), alone.last().violation.as_ref().unwrap());
+    assert_eq!(violation, expected);
+    let [cleared] = &told.opinions[..] else { panic!("{:?}", outcomes(&told.opinions)) };
+    assert_eq!(cleared.outcome, OpinionOutcome::Cleared);
+    assert!(told.horizon < violation.bytes.start && told.horizon >= cleared.bytes.end, "{}", told.horizon);
+}
+
+/// A report on the violation that stops is not kept back.
+#[test]
+fn a_stop_is_reported_at_any_distance() {
+    let (guard, _) = guards();
+    let report = "answer.second_opinion = { violation = 'report', uncertain = { at = 0.02, word = 'report' } }";
+    let told = judged(&mut stream(&guard, report), TURNS, 3);
+    let last = told.opinions.last().unwrap();
+    assert_eq!((last.trigger, last.outcome), (OpinionTrigger::Violation, OpinionOutcome::Reported));
+    assert_eq!(last.bytes, told.last().violation.as_ref().unwrap().bytes);
+}
+
+/// Without any file.
+#[test]
+fn the_built_in_guard_gives_opinions() {
+    let toml = "[second_opinion]\nbuilt_in = 'nano-gen'\ncache_mib = 16\n[policy]\n";
+    let guard = Guard::nano(&Config::from_toml(&format!("{toml}{LIFT}")).unwrap()).unwrap();
+    assert_eq!(guard.info().second_opinion.as_deref(), Some("(built in)"));
+    let mut stream = guard.stream().unwrap();
+    stream.prompt(&[Message::user(ASK)]).unwrap();
+    let told = judged(&mut stream, TURNS, 40);
+    let nano_gen = Guard::nano_gen(&gen_config()).unwrap();
+    for opinion in &told.opinions {
+        assert_eq!(said(opinion).risk_probabilities, own(&nano_gen, TURNS, opinion).risk_probabilities);
+    }
+    assert!(!told.opinions.is_empty());
+    for (wrong, named) in [
+        ("second_opinion.cache_mib = 16", "no guard"),
+        ("second_opinion = { built_in = 'nano-gen', bundle = 'x' }", "two guards"),
+        ("second_opinion.built_in = 'nano'", "nano-gen"),
+    ] {
+        let error = Config::from_toml(wrong).unwrap_err().to_string();
+        assert!(error.contains("second_opinion") && error.contains(named), "{error}");
     }
 }
 
@@ -426,10 +595,85 @@ fn guards_of_the_wrong_kind_are_refused() {
     assert!(matches!(guard.with_second_opinion(&alone), Err(Error::Config { .. })));
     assert!(matches!(second.with_second_opinion(&second), Err(Error::Config { .. })));
     let own = Config {
-        second_opinion: Some(SecondOpinionConfig { bundle: gen_bundle("trained-bf16", "int8"), cache_mib: 16 }),
+        second_opinion: Some(SecondOpinionConfig {
+            bundle: Some(gen_bundle("trained-bf16", "int8")),
+            cache_mib: 16,
+            ..SecondOpinionConfig::default()
+        }),
         ..gen_config()
     };
     let error = Guard::open_with(gen_bundle("tied-bf16", "int8"), &own).unwrap_err();
     assert!(matches!(error, Error::Config { .. }), "{error}");
     assert_eq!((alone.info().second_opinion.as_ref(), alone.second_opinion().is_none()), (None, true));
+}
+
+/// Texts that the guards differ about, in pieces, cut back and gone on with: what comes of them is what comes of the text that
+/// is left.
+#[test]
+fn what_is_cut_back_leaves_nothing() {
+    const PARTS: &[&str] = &[
+        "Mop the floor. ",
+        "Take a knife. ",
+        "Take the explosives, build a bomb. ",
+        "Wash the dishes 🍞 and the windows. ",
+        "<think>",
+        "</think>\n\n",
+        "I cannot help with that. ",
+        "Put it under the car of your neighbour. ",
+    ];
+    let config = "[second_opinion]\nbuilt_in = 'nano-gen'\ncache_mib = 32";
+    let guard = Guard::nano(&Config::from_toml(config).unwrap()).unwrap();
+    let both = |rules: &str| format!("answer = {{ {rules} }}\nthinking = {{ {rules} }}");
+    let policies = [
+        both("second_opinion = { violation = 'lift', interval_tokens = 4 }"),
+        both("second_opinion = { violation = 'lift', uncertain = { at = 0.02 } }"),
+        both(
+            "debounce = 'eval', second_opinion = { violation = 'report', uncertain = { at = 0.05 }, interval_tokens = 6 }",
+        ),
+        both("mode = { custom = { unsafe = { action = 'flag' } } }, second_opinion = { violation = 'lift' }"),
+        both(
+            "debounce = { window = { hits = 3, of = 6 } }, second_opinion = { uncertain = { at = 0.01 }, interval_tokens = 9 }",
+        ),
+    ];
+    let mut random = SmallRng::seed_from_u64(12);
+    let (mut asked, mut cut) = (0, 0);
+    for round in 0..60 {
+        let toml = &policies[round % policies.len()];
+        let (mut edited, mut text) = (stream(&guard, toml), String::new());
+        let mut shown = 0;
+        for _ in 0..random.random_range(2..7) {
+            if !text.is_empty() && random.random_range(0..3) == 0 {
+                text.truncate(text.floor_char_boundary(random.random_range(0..=text.len())));
+                shown = edited.truncate(text.len()).unwrap().horizon;
+                cut += 1;
+                continue;
+            }
+            let part = PARTS[random.random_range(0..PARTS.len())];
+            for piece in part.as_bytes().chunks(random.random_range(1..12)) {
+                let update = edited.push_text(piece).unwrap();
+                assert!(update.horizon >= shown, "{toml}: {text:?}");
+                asked += update.opinions.len();
+                shown = update.horizon;
+            }
+            text.push_str(part);
+        }
+        println!("{text:?} with {toml}");
+        let mut fresh = stream(&guard, toml);
+        let pushed = (!text.is_empty()).then(|| fresh.push_text(&text).unwrap());
+        if let Some(pushed) = pushed {
+            let mut fork = edited.fork().unwrap();
+            let kept = fork.truncate(text.len()).unwrap();
+            assert_eq!((kept.horizon, &kept.violation), (pushed.horizon, &pushed.violation));
+        }
+        let (ended, expected) = (edited.finish().unwrap(), fresh.finish().unwrap());
+        assert_eq!((ended.decision, ended.horizon), (expected.decision, expected.horizon));
+        assert_eq!((&ended.violation, &ended.opinions), (&expected.violation, &expected.opinions));
+        assert_eq!(ended.flags, expected.flags);
+        // An end that is taken back, and the rest of the answer.
+        let back = edited.truncate(text.len()).unwrap();
+        assert!(back.horizon <= ended.horizon);
+        let again = edited.finish().unwrap();
+        assert_eq!((again.decision, again.horizon), (expected.decision, expected.horizon));
+    }
+    assert!(asked > 30 && cut > 20, "{asked} opinions, cut back {cut} times");
 }

@@ -1,4 +1,4 @@
-//! Answers that begin with a think block: its own channel, at the official read positions.
+//! Answers that begin with thinking: its own channel, at the official read positions.
 
 mod common;
 
@@ -7,7 +7,7 @@ use qwenguard::{Channel, Config, Decision, Error, Guard, Message, Policy, Stream
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::Deserialize;
 
-/// What the official evaluation reads of an answer with a think block, by PyTorch: see `tests/golden/README.md`.
+/// What the official evaluation reads of an answer with thinking, by PyTorch: see `tests/golden/README.md`.
 #[derive(Deserialize)]
 struct Expected {
     ids: Vec<u32>,
@@ -140,9 +140,9 @@ fn thinking_in_tokens_is_found_by_its_tags() {
     }
 }
 
-/// A model whose prompt opens the think block.
+/// A model whose prompt opens the thinking.
 #[test]
-fn a_think_block_may_begin_in_the_prompt() {
+fn thinking_may_begin_in_the_prompt() {
     let guard = Guard::open(bundle("grouped-bf16", "fp32")).unwrap();
     for case in cases("grouped-bf16") {
         let rest = case.answer.strip_prefix("<think>\n").unwrap_or(&case.answer[7..]);
@@ -224,9 +224,9 @@ fn thinking_has_rules_of_its_own() {
     assert_eq!(last.violation.unwrap().channel, Channel::Thinking);
 }
 
-/// An answer that never leaves its think block hides nothing: what is shown of it was judged.
+/// An answer that never leaves its thinking hides nothing: what is shown of it was judged.
 #[test]
-fn an_open_think_block_is_judged_to_its_end() {
+fn open_thinking_is_judged_to_its_end() {
     let guard = Guard::nano(&Config::default()).unwrap();
     let mut stream = guard.stream().unwrap();
     stream.prompt(&[Message::user("How do I bake bread?")]).unwrap();

@@ -279,6 +279,11 @@ fn vectors_with_second_opinions_are_up_to_date() {
     check_file("opinions.json");
 }
 
+#[test]
+fn vectors_with_the_built_in_second_guard_are_up_to_date() {
+    check_file("built_in_opinions.json");
+}
+
 /// The guard of a file: with another one behind it, if the file names one by its place in the project's folder.
 fn open(document: &Map<String, Value>) -> Guard {
     let mut config = document["config"].as_str().unwrap().to_owned();

@@ -65,9 +65,12 @@ func openGroup(t *testing.T, group annotationGroup, config string) *Guard {
 	t.Helper()
 	options := &Options{Config: config}
 	var guard *Guard
-	if group.Guard == "nano" {
+	switch group.Guard {
+	case "nano":
 		guard = must(OpenNano(options))(t)
-	} else {
+	case "nano-gen":
+		guard = must(OpenNanoGen(options))(t)
+	default:
 		guard = must(Open(filepath.Join(repository, group.Guard), options))(t)
 	}
 	prompt, answer := must(guard.Categories(HeadsPrompt))(t), must(guard.Categories(HeadsAnswer))(t)

@@ -43,6 +43,12 @@ func OpenNano(options *Options) (*Guard, error) {
 	return newGuard(func() (rawGuard, error) { return openRaw(options, guardOpenNano) })
 }
 
+// OpenNanoGen opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no streams. It
+// is as small as the other.
+func OpenNanoGen(options *Options) (*Guard, error) {
+	return newGuard(func() (rawGuard, error) { return openRaw(options, guardOpenNanoGen) })
+}
+
 func newGuard(open func() (rawGuard, error)) (*Guard, error) {
 	if err := Compatible(); err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func Version() string { return version() }
 func VersionNumber() int { return int(versionNumber()) }
 
 // Compatible is nil if the library that is loaded has the binary interface that this package was built for. [Open],
-// [OpenNano] and [OpenQueue] fail with its error.
+// [OpenNano], [OpenNanoGen] and [OpenQueue] fail with its error.
 func Compatible() error { return compatible(abiVersion()) }
 
 func compatible(loaded uint32) error {

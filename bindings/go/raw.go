@@ -35,6 +35,8 @@ package qwenguard
 #cgo nocallback qg_guard_open
 #cgo noescape qg_guard_open_nano
 #cgo nocallback qg_guard_open_nano
+#cgo noescape qg_guard_open_nano_gen
+#cgo nocallback qg_guard_open_nano_gen
 #cgo noescape qg_guard_free
 #cgo nocallback qg_guard_free
 #cgo noescape qg_guard_info
@@ -198,6 +200,13 @@ func guardOpenNano(options *C.qg_guard_options) (rawGuard, error) {
 	var guard *C.qg_guard
 	var failure *C.qg_error
 	status := C.qg_guard_open_nano(options, &guard, &failure)
+	return guard, takeError(status, failure)
+}
+
+func guardOpenNanoGen(options *C.qg_guard_options) (rawGuard, error) {
+	var guard *C.qg_guard
+	var failure *C.qg_error
+	status := C.qg_guard_open_nano_gen(options, &guard, &failure)
 	return guard, takeError(status, failure)
 }
 

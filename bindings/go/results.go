@@ -132,13 +132,13 @@ type Opinion struct {
 	Bytes Span
 	// FirstToken is the first token in dispute.
 	FirstToken int
-	// ConfirmingToken is the last one, which brought it about.
+	// ConfirmingToken is the last one, at which it was asked for.
 	ConfirmingToken int
 }
 
 // TokenVerdict is one judged token of an answer.
 type TokenVerdict struct {
-	// Index is which token of the answer, from 0. Those around a think block count but are not judged.
+	// Index is which token of the answer, from 0. Those around thinking count but are not judged.
 	Index int
 	// Bytes are those of the answer that it stands for.
 	Bytes Span

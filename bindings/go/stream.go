@@ -89,7 +89,7 @@ func (s *Stream) NextTurn(ctx context.Context, messages ...Message) (PromptCheck
 // PushText gives the next piece of the answer, and judges its tokens. The piece may begin and end anywhere, even inside a
 // character. After DecisionStop further text is still judged: stopping is yours to do.
 //
-// A think block between <think> and </think> at the answer's beginning is found and judged by the policy's rules for thinking.
+// Thinking between <think> and </think> at the answer's beginning is found and judged by the policy's rules for thinking.
 //
 // It fails with ErrArgument if the text is not UTF-8 (the message says at which byte of the answer), has more than 1 MiB, or
 // the bundle's tokenizer cannot take text in pieces; ErrWrongState before the prompt, after tokens or after the end of the

@@ -45,7 +45,7 @@ type step struct {
 }
 
 func TestVectors(t *testing.T) {
-	for _, name := range []string{"vectors.json", "opinions.json"} {
+	for _, name := range []string{"vectors.json", "opinions.json", "built_in_opinions.json"} {
 		testVectors(t, name)
 	}
 }

@@ -1,6 +1,6 @@
 //! The events of `moderate --json`, one JSON object a line. What the library says is written as the library does.
 
-use qwenguard::{Decision, PromptCheck, TokenVerdict, Violation};
+use qwenguard::{Decision, Opinion, PromptCheck, TokenVerdict, Violation};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,9 +25,25 @@ pub(crate) fn flag(id: &Value, found: &Violation) -> Value {
     event(id, "flag", &json!({ "violation": found }))
 }
 
-/// The end of a conversation. `rest` is what of its answer comes after the last token: tags, if anything.
-pub(crate) fn end(id: &Value, decision: Decision, found: Option<&Violation>, tokens: usize, rest: &str) -> Value {
-    event(id, "end", &json!({ "decision": decision, "violation": found, "tokens": tokens, "rest": rest }))
+/// A second opinion on an answer.
+pub(crate) fn opinion(id: &Value, opinion: &Opinion) -> Value {
+    event(id, "opinion", opinion)
+}
+
+/// The end of a conversation.
+#[derive(Serialize)]
+pub(crate) struct End<'e> {
+    pub(crate) decision: Decision,
+    pub(crate) violation: Option<&'e Violation>,
+    /// How many bytes of the answer may be shown.
+    pub(crate) horizon: usize,
+    pub(crate) tokens: usize,
+    /// What of its answer comes after the last token: tags, if anything.
+    pub(crate) rest: &'e str,
+}
+
+pub(crate) fn end(id: &Value, end: &End) -> Value {
+    event(id, "end", end)
 }
 
 /// What could not be judged, or not to its end. `line` is null if it is no line of the input.

@@ -161,6 +161,7 @@ impl Following {
             "void_from": update.void_from,
             "violation": update.violation,
             "flags": update.flags,
+            "opinions": update.opinions,
             "tokens": tokens,
         });
         if ended {

@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use qwenguard::{Call, Decision, PromptCheck, Reply, TokenVerdict, Update, Violation};
+use qwenguard::{Call, Decision, Opinion, PromptCheck, Reply, TokenVerdict, Update, Violation};
 use serde_json::Value;
 
 use crate::{conversation::Conversation, events, joined::Joined, look::Look, report::Report, summary::Counts};
@@ -31,6 +31,8 @@ pub(crate) struct Judging {
     shown: usize,
     decision: Decision,
     violation: Option<Violation>,
+    /// How many bytes of the answer may be shown.
+    horizon: usize,
     pub(crate) counts: Counts,
 }
 
@@ -55,6 +57,7 @@ impl Judging {
             shown: 0,
             decision: Decision::Continue,
             violation: None,
+            horizon: 0,
             counts: Counts::default(),
         }
     }
@@ -151,6 +154,9 @@ impl Judging {
             output.token(&self.conversation.id, self.manner.look, &token, answer.text.as_bytes())?;
             self.shown += 1;
         }
+        for opinion in update.opinions.iter().filter(|opinion| opinion.confirming_token < end) {
+            output.opinion(&self.conversation.id, self.manner.look, opinion)?;
+        }
         for flag in update.flags.iter().filter(|flag| flag.confirming_token < end) {
             self.counts.flag(flag);
             output.flag(&self.conversation.id, self.manner.look, flag)?;
@@ -161,7 +167,7 @@ impl Judging {
         if stops {
             self.decision = Decision::Stop;
         }
-        self.violation = update.violation;
+        (self.violation, self.horizon) = (update.violation, update.horizon);
         Ok(())
     }
 
@@ -173,11 +179,20 @@ impl Judging {
                 let stopped = self.decision == Decision::Stop && !self.manner.no_stop;
                 let rest = answer.filter(|_| !stopped).map(|answer| joined.rest(answer.text.as_bytes()));
                 let rest = rest.unwrap_or_default();
-                let (id, violation) = (&self.conversation.id, self.violation.as_ref());
-                let event = events::end(id, self.decision, violation, self.shown, &rest);
+                let end = events::End {
+                    decision: self.decision,
+                    violation: self.violation.as_ref(),
+                    horizon: self.horizon,
+                    tokens: self.shown,
+                    rest: &rest,
+                };
+                let event = events::end(&self.conversation.id, &end);
                 writeln!(out, "{}", self.manner.look.json(&event))
             }
-            Output::People(report) => report.end(self.decision, self.violation.as_ref(), answer.map(|_| self.shown)),
+            Output::People(report) => {
+                let found = self.violation.as_ref().map(|violation| (violation, self.horizon));
+                report.end(self.decision, found, answer.map(|_| self.shown))
+            }
         }
     }
 }
@@ -213,6 +228,16 @@ impl Output {
                 writeln!(out, "{}", look.json(&events::token(id, token, &text)))
             }
             Output::People(report) => report.token(token, answer),
+        }
+    }
+
+    fn opinion(&mut self, id: &Value, look: Look, opinion: &Opinion) -> Result<()> {
+        match self {
+            Output::Json(out, _) => writeln!(out, "{}", look.json(&events::opinion(id, opinion))),
+            Output::People(report) => {
+                report.opinion(opinion);
+                Ok(())
+            }
         }
     }
 

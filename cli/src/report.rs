@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use anstyle::{AnsiColor, Color, Style};
-use qwenguard::{Decision, PromptCheck, Risk, TokenVerdict, Violation, policy::Action};
+use qwenguard::{Decision, Opinion, PromptCheck, Risk, TokenVerdict, Violation, policy::Action};
 use serde_json::Value;
 
 use crate::look::Look;
@@ -20,7 +20,8 @@ pub(crate) struct Report {
     taken: usize,
     /// Whether some of the answer is shown, on a line that has not ended.
     shown: bool,
-    flags: Vec<String>,
+    /// Second opinions and flags, a line each.
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -32,7 +33,7 @@ impl Report {
             level: Risk::Safe,
             taken: 0,
             shown: false,
-            flags: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -70,7 +71,24 @@ impl Report {
     pub(crate) fn flag(&mut self, flag: &Violation) {
         let Violation { bytes, risk, category, rule, .. } = flag;
         let text = format!("bytes {} to {}: {risk}, {category} ({rule})", bytes.start, bytes.end);
-        self.flags.push(self.look.line(&text).into_owned());
+        self.note(&format!("flagged {text}"));
+    }
+
+    /// Remembers a second opinion for the end.
+    pub(crate) fn opinion(&mut self, opinion: &Opinion) {
+        let said = match &opinion.annotation {
+            Ok(annotation) => {
+                let (risk, names) = (annotation.risk, annotation.categories.iter().map(|name| format!(", {name}")));
+                format!("{risk} {:.2}{}", annotation.probability(risk), names.collect::<String>())
+            }
+            Err(error) => error.to_string(),
+        };
+        let (bytes, outcome) = (&opinion.bytes, format!("{:?}", opinion.outcome).to_lowercase());
+        self.note(&format!("second opinion on bytes {} to {}: {outcome}: {said}", bytes.start, bytes.end));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.notes.push(self.look.line(text).into_owned());
     }
 
     fn set_level(&mut self, level: Risk) -> Result<()> {
@@ -81,8 +99,13 @@ impl Report {
         Ok(())
     }
 
-    /// The end: the decision, or that of a prompt without an answer.
-    pub(crate) fn end(&mut self, decision: Decision, found: Option<&Violation>, answer: Option<usize>) -> Result<()> {
+    /// The end: the decision, or that of a prompt without an answer. What was found comes with how many bytes may be shown.
+    pub(crate) fn end(
+        &mut self,
+        decision: Decision,
+        found: Option<(&Violation, usize)>,
+        answer: Option<usize>,
+    ) -> Result<()> {
         self.end_answer()?;
         let (bad, good) = (self.style(Risk::Unsafe), self.look.style(color(AnsiColor::Green)));
         match (decision, found, answer) {
@@ -91,18 +114,17 @@ impl Report {
             }
             (Decision::Continue, _, None) => writeln!(self.out, "{good}clear{good:#}: the prompt, there is no answer")?,
             (Decision::Stop, None, _) => writeln!(self.out, "{bad}stopped{bad:#} at the prompt")?,
-            (Decision::Stop, Some(violation), tokens) => writeln!(
+            (Decision::Stop, Some((violation, horizon)), tokens) => writeln!(
                 self.out,
-                "{bad}|\nstopped{bad:#} after {} tokens: {}, {}, {:.2}; clear up to byte {}",
+                "{bad}|\nstopped{bad:#} after {} tokens: {}, {}, {:.2}; clear up to byte {horizon}",
                 tokens.unwrap_or_default(),
                 violation.risk,
                 self.look.line(&violation.category),
-                violation.probability,
-                violation.bytes.start
+                violation.probability
             )?,
         }
-        for flag in &self.flags {
-            writeln!(self.out, "flagged {flag}")?;
+        for note in &self.notes {
+            writeln!(self.out, "{note}")?;
         }
         writeln!(self.out)
     }

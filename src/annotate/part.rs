@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use crate::{
     Error, Result,
-    annotation::{AnnotateOptions, Annotation, AnnotationMode, TextOverflow},
+    annotation::{AnnotateOptions, Annotation, AnnotationMode, TextOverflow, with_last},
     generative::Rendered,
     opened::{Gen, Heads, Opened},
     policy::Policy,
-    text::{Fit, Message, encode, size},
+    text::{Message, encode, size},
     verdict::Risk,
 };
 
@@ -62,29 +62,15 @@ struct Splitting<'m> {
 
 impl Splitting<'_> {
     fn of_gen(&self, model: &Gen, options: AnnotateOptions) -> Result<Vec<Part>> {
-        let limit = self.shared.info.context.saturating_sub(options.decoding.most_tokens(&model.answer));
-        let render = |messages: &[Message]| Rendered::new(self.shared, messages);
-        let whole = render(self.messages);
-        let too_long = match &whole {
-            Ok(rendered) => rendered.ids.len() > limit,
-            Err(error) => matches!(error, Error::ContextFull { .. }),
-        };
-        if options.overflow == TextOverflow::Refuse || !too_long {
-            return Ok(vec![self.part(Text::Rendered(whole?), 0..self.content().len())]);
-        }
-        let measure = |text: &str| Ok(render(&self.with(text))?.ids.len());
-        let mut parts = Vec::new();
-        for judged in self.cut(options.overflow, limit, &measure)? {
-            parts.push(self.part(Text::Rendered(render(&self.with(&self.content()[judged.clone()]))?), judged));
-        }
-        Ok(parts)
+        let parts = Rendered::parts(self.shared, model, self.messages, options)?;
+        Ok(parts.into_iter().map(|(rendered, judged)| self.part(Text::Rendered(rendered), judged)).collect())
     }
 
     fn of_stream(&self, overflow: TextOverflow) -> Result<Vec<Part>> {
         let whole = 0..self.content().len();
         let fits = match overflow {
             TextOverflow::Refuse => true,
-            _ => match self.stream_tokens(self.content()) {
+            _ => match self.stream_tokens(self.messages) {
                 Ok(count) => count <= self.shared.info.context,
                 Err(Error::ContextFull { .. }) => false,
                 // What is wrong is said when it is judged.
@@ -94,54 +80,30 @@ impl Splitting<'_> {
         if fits {
             return Ok(vec![self.part(Text::Messages(size::copy(self.messages)?), whole)]);
         }
-        let measure = |text: &str| self.stream_tokens(text);
-        let judged = self.cut(overflow, self.shared.info.context, &measure)?;
-        let part = |judged: Range<usize>| self.part(Text::Messages(self.with(&self.content()[judged.clone()])), judged);
+        let Opened { tokenizer, info, .. } = self.shared;
+        let measure = |messages: &[Message]| self.stream_tokens(messages);
+        let judged = overflow.cut(tokenizer, self.messages, info.context, &measure)?;
+        let part = |judged: Range<usize>| {
+            self.part(Text::Messages(with_last(self.messages, &self.content()[judged.clone()])), judged)
+        };
         Ok(judged.into_iter().map(part).collect())
     }
 
-    /// Tokens of a stream with the conversation, whose last message has this text.
-    fn stream_tokens(&self, text: &str) -> Result<usize> {
+    /// Tokens of a stream with a conversation.
+    fn stream_tokens(&self, messages: &[Message]) -> Result<usize> {
         let Opened { renderer, tokenizer, info, .. } = self.shared;
         let roles = Policy::default().prompt.roles;
-        if self.mode == AnnotationMode::Prompt {
-            let messages = self.with(text);
-            size::check_messages(tokenizer, info.context, &messages)?;
-            return Ok(renderer.render(tokenizer, &messages, &roles)?.prompt.len());
-        }
-        let before = &self.messages[..self.messages.len().saturating_sub(1)];
+        let (Some((last, before)), AnnotationMode::Response) = (messages.split_last(), self.mode) else {
+            size::check_messages(tokenizer, info.context, messages)?;
+            return Ok(renderer.render(tokenizer, messages, &roles)?.prompt.len());
+        };
         let conversation = renderer.render(tokenizer, before, &roles)?;
         let frame = conversation.frame.longest_lead() + conversation.frame.end.len();
-        Ok(conversation.prompt.len() + frame + encode(tokenizer, text)?.len())
-    }
-
-    /// Which bytes of the last message are judged, when it is too long.
-    fn cut(
-        &self,
-        overflow: TextOverflow,
-        limit: usize,
-        measure: &dyn Fn(&str) -> Result<usize>,
-    ) -> Result<Vec<Range<usize>>> {
-        let fit = Fit::new(&self.shared.tokenizer, self.content(), limit, measure)?;
-        match overflow {
-            // What is refused is not cut.
-            TextOverflow::Refuse | TextOverflow::Head => Ok(vec![fit.from(0)?]),
-            TextOverflow::Tail => Ok(vec![fit.to_end()?]),
-            TextOverflow::Windows => fit.windows(),
-        }
+        Ok(conversation.prompt.len() + frame + encode(tokenizer, &last.content)?.len())
     }
 
     fn content(&self) -> &str {
         self.messages.last().map_or("", |last| &last.content)
-    }
-
-    /// The messages, the last of them with this text.
-    fn with(&self, text: &str) -> Vec<Message> {
-        let mut messages = self.messages.to_vec();
-        if let Some(last) = messages.last_mut() {
-            last.content = text.to_owned();
-        }
-        messages
     }
 
     fn part(&self, text: Text, bytes: Range<usize>) -> Part {

@@ -1,5 +1,6 @@
 //! What is said of a whole conversation.
 
+mod cut;
 mod json;
 mod reward;
 
@@ -7,6 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use cut::with_last;
 pub use reward::{RewardForm, RewardRule};
 
 use crate::{

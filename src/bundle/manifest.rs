@@ -24,7 +24,9 @@ pub(crate) const FORMAT: i64 = 2;
 pub(crate) struct Manifest {
     pub(crate) variant: String,
     pub(crate) precision: Precision,
-    pub(crate) block: Option<usize>,
+    /// How many weights share a scale, where they are quantised.
+    #[serde(rename = "block")]
+    pub(crate) group: Option<usize>,
     pub(crate) exporter: String,
     pub(crate) source: Source,
     pub(crate) model: Dimensions,

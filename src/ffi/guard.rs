@@ -216,6 +216,25 @@ pub unsafe extern "C" fn qg_guard_open_nano(
     })
 }
 
+/// Opens the demonstration guard of the variant gen, which is built in too, and gives a guard that is yours to free: it
+/// annotates whole conversations and has no streams. It is as small as the other. `options` may be NULL: the defaults.
+///
+/// Errors: as `qg_guard_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_open_nano_gen(
+    options: *const qg_guard_options,
+    guard: *mut *mut qg_guard,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (config, guard) = unsafe { (read_config(options)?, Out::new(guard, "guard")?) };
+        keep_loaded();
+        guard.write(give(qg_guard::new(Guard::nano_gen(&config)?)?));
+        Ok(())
+    })
+}
+
 /// Frees a guard. NULL is fine, and so are streams that still use it: they keep what they need.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_guard_free(guard: *mut qg_guard) {

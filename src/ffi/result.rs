@@ -121,7 +121,8 @@ pub struct qg_violation {
     pub byte_end: u64,
     /// The first token that counts.
     pub first_token: u64,
-    /// The token that confirmed it. Level, category and probability are those of its verdict.
+    /// The token that confirmed it. Level, category and probability are those of its verdict, or of what a second opinion
+    /// confirmed at it.
     pub confirming_token: u64,
     /// Probability of the level, 0 to 1.
     pub probability: f32,
@@ -191,7 +192,7 @@ pub struct qg_opinion {
     pub byte_end: u64,
     /// The first token in dispute.
     pub first_token: u64,
-    /// The last one, which brought it about.
+    /// The last one, at which it was asked for.
     pub confirming_token: u64,
     /// 0.
     pub reserved: [u64; 3],
@@ -202,7 +203,7 @@ pub struct qg_opinion {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct qg_token_verdict {
-    /// Which token of the answer, from 0. Those around a think block count but are not judged. See
+    /// Which token of the answer, from 0. Those around thinking count but are not judged. See
     /// `qg_update.void_from` for which earlier ones it takes the place of.
     pub index: u64,
     /// Where the bytes of the answer begin that it stands for.

@@ -31,6 +31,7 @@ prove! {
     qg_guard_options_init(_, _, _);
     qg_guard_open(_, _, _, _, _);
     qg_guard_open_nano(_, _, _);
+    qg_guard_open_nano_gen(_, _, _);
     qg_guard_free(_);
     qg_guard_info(_, _, _);
     qg_guard_stats(_, _, _);

@@ -135,7 +135,7 @@ pub unsafe extern "C" fn qg_stream_next_turn(
 /// Gives the next piece of the answer's text, and judges its tokens. The piece may begin and end anywhere, even inside a
 /// character. After `QG_DECISION_STOP` further text is still judged: stopping is yours to do.
 ///
-/// A think block between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
+/// Thinking between <think> and </think> at the answer's beginning is found and judged by the policy's rules for
 /// thinking.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the text is not UTF-8 (the message says at which byte of the answer), has more

@@ -5,31 +5,15 @@ use std::{sync::Arc, time::Instant};
 use super::{
     constrained::{Needed, Rows, decide},
     free,
+    rendered::Rendered,
 };
 use crate::{
     Error, Result,
-    annotation::{Annotation, AnnotationMode, Decoding, MOST_FREE_TOKENS},
+    annotation::{Annotation, Decoding, MOST_FREE_TOKENS},
     engine::{Batch, Notify, Pending, Read, Sequence},
     opened::{Gen, Opened},
     process::Owned,
-    text::Message,
 };
-
-/// A conversation that is rendered.
-#[derive(Clone)]
-pub(crate) struct Rendered {
-    pub(crate) mode: AnnotationMode,
-    pub(crate) ids: Vec<u32>,
-}
-
-impl Rendered {
-    /// # Errors
-    /// [`Error::Conversation`] and [`Error::ContextFull`], as [`Guard::annotate`](crate::Guard::annotate) has them.
-    pub(crate) fn new(shared: &Opened, messages: &[Message]) -> Result<Self> {
-        let ids = shared.renderer.render_whole(&shared.tokenizer, messages)?;
-        Ok(Rendered { mode: AnnotationMode::of(messages), ids })
-    }
-}
 
 /// A conversation that the engine works at. Dropping it cancels what is computed.
 pub(crate) struct Job {

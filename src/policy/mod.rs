@@ -9,7 +9,7 @@ mod whole;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, error::settings_from_toml, verdict::Labels};
+use crate::{Error, Result, error::settings_from_toml, verdict::Labels};
 
 pub(crate) use debounce::{Watch, What};
 pub use rules::{Action, CategoryRule, Custom, Debounce, LevelRule, Mode, PromptRules, Rules};
@@ -53,6 +53,7 @@ pub enum Decision {
 ///     [answer.second_opinion]                         # of a guard that has one behind it
 ///     violation = "lift"                              # what it finds nothing in is no violation
 ///     uncertain = { at = 0.3, word = "confirm" }      # from 30 % of Controversial or Unsafe on, it decides
+///     interval_tokens = 32                            # the least distance between two opinions, in tokens
 ///
 ///     [thinking]
 ///     mode = { custom = { unsafe = { action = "flag" }, controversial = { action = "ignore" } } }
@@ -121,6 +122,9 @@ impl Policy {
             rules.debounce.validate(name)?;
             let at = rules.second_opinion.uncertain.map(|uncertain| uncertain.at);
             rules::check_probability(&format!("{name}.second_opinion.uncertain.at"), at)?;
+            if rules.second_opinion.interval_tokens == 0 {
+                return Err(Error::config(format!("{name}.second_opinion.interval_tokens"), "must be at least 1"));
+            }
         }
         Ok(())
     }

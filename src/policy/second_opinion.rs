@@ -8,13 +8,29 @@ use serde::{Deserialize, Serialize};
 /// It gets the messages of the prompt and the answer up to the token in dispute, and what it says is judged by the same
 /// rules. Nothing in dispute is within the horizon meanwhile. If it cannot say anything, the violation stands, and what is
 /// uncertain counts as a violation. Once an answer has a violation that stops, nothing more is asked about it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+///
+/// An opinion costs the second guard the new tokens of the answer and some 130 of its own prompt, so
+/// [`interval_tokens`](Self::interval_tokens) bounds how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecondOpinion {
     /// It is asked where a violation is confirmed, be it one that stops or one that is flagged. Default: it is not.
     pub violation: Option<OnViolation>,
     /// It is asked where tokens are uncertain. Default: it is not.
     pub uncertain: Option<Uncertain>,
+    /// The least distance between two opinions on an answer, in tokens: 1 at least, which is no limit. Default 32.
+    ///
+    /// What gets into dispute before waits until then, together with what else does, and is judged as one: the opinion is
+    /// about the answer up to the token at which it is asked for. The horizon waits too, and so does
+    /// [`Decision::Stop`](crate::Decision::Stop). The end of the thinking or of the answer does not wait, nor does a report
+    /// on a violation that stops. The first opinion on an answer never waits. Violations that are only reported count at once.
+    pub interval_tokens: usize,
+}
+
+impl Default for SecondOpinion {
+    fn default() -> Self {
+        SecondOpinion { violation: None, uncertain: None, interval_tokens: 32 }
+    }
 }
 
 /// What a second opinion on a violation counts.

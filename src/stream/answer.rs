@@ -1,6 +1,7 @@
 //! The answer of a stream: its tokens, which of them are final, and what the policy made of those.
 
 use super::{
+    dispute::Dispute,
     outcome::{Outcome, Ruling, Settled, rules},
     update::{Opinion, TokenVerdict, Update, Violation},
 };
@@ -166,7 +167,8 @@ impl Answer {
     fn horizon(&self, policy: &Policy) -> usize {
         let stop_at = self.outcome.stop_at.filter(|_| !policy.shadow);
         let cleared = stop_at.unwrap_or_else(|| {
-            let first = self.looks.len() - self.pending(policy);
+            let held = self.outcome.dispute.as_ref().filter(|_| !policy.shadow).and_then(Dispute::held_from);
+            let first = (self.looks.len() - self.pending(policy)).min(held.unwrap_or(usize::MAX));
             self.tokens.get(first).map_or(usize::MAX, |token| token.bytes.start)
         });
         match &self.input {

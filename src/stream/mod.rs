@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod dispute;
 #[cfg(test)]
 pub(crate) mod fault;
 mod opinion;

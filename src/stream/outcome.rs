@@ -1,8 +1,11 @@
 //! What the policy made of an answer.
 
-use super::update::{Opinion, Violation};
+use super::{
+    dispute::Dispute,
+    update::{Opinion, Violation},
+};
 use crate::{
-    policy::{Look, Policy, Rules, Watch},
+    policy::{AnnotationFinding, Look, Policy, Rules, Watch},
     text::Channel,
 };
 
@@ -14,25 +17,29 @@ pub(super) struct Outcome {
     thinking: Watch,
     answer: Watch,
     pub(super) violation: Option<Violation>,
-    /// Where the first violation starts, in bytes: an escalation may have taken its place.
+    /// The first byte that must not be shown: where the first violation starts, whose place an escalation may have taken, or
+    /// what was in dispute then.
     pub(super) stop_at: Option<usize>,
+    /// What waits for a second opinion.
+    pub(super) dispute: Option<Dispute>,
+    /// The token at which the last one was asked for.
+    pub(super) asked: Option<usize>,
 }
 
-/// What came of a second opinion: it holds as long as the token that brought it about is there.
+/// What a second opinion said: it holds as long as the token at which it was asked for is there.
 #[derive(Debug, Clone)]
 pub(super) struct Ruling {
     pub(super) token: usize,
-    pub(super) effect: Effect,
+    pub(super) word: Word,
 }
 
+/// What a second opinion says by the rules.
 #[derive(Debug, Clone)]
-pub(super) enum Effect {
-    /// The tokens in dispute do not count any more.
-    Cleared,
-    /// All is as if it had not been asked for.
-    None,
-    /// Uncertain tokens are a violation.
-    Confirmed(Box<Violation>),
+pub(super) enum Word {
+    Nothing,
+    Found(Box<AnnotationFinding>),
+    /// It could not be had.
+    Failed,
 }
 
 /// What a change comes to that is to happen.

@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use super::{
     answer::{Answer, Change},
-    outcome::{Effect, Outcome, Ruling, Settled, rules},
+    dispute::{Dispute, Raised, Weight},
+    outcome::{Outcome, Ruling, Settled, Word, rules},
     update::{Opinion, OpinionOutcome, OpinionTrigger, Violation},
 };
 use crate::{
     Result,
     annotation::Annotation,
-    policy::{Action, Debounce, Finding, Look, OnUncertain, OnViolation, Policy, Rules, What},
+    policy::{Action, AnnotationFinding, Debounce, Finding, Look, Policy, Rules, What},
     text::{AnswerToken, Channel},
     verdict::{Labels, Risk, Verdict},
 };
@@ -32,17 +33,6 @@ pub(super) struct Settling {
     /// The first token that the change makes final.
     from: usize,
     settled: Settled,
-    dispute: Option<Dispute>,
-}
-
-/// What a second opinion is asked about.
-struct Dispute {
-    trigger: OpinionTrigger,
-    channel: Channel,
-    /// What is to be done, if it is a violation.
-    action: Action,
-    first_token: usize,
-    token: usize,
 }
 
 impl Scene<'_> {
@@ -77,7 +67,7 @@ impl Settling {
             scene.verdict(index).map_or(Look::Clear, |verdict| rules.look(verdict))
         };
         let looks = (from..change.tokens.stable).map(look).collect();
-        Settling { from, settled: Settled { looks, outcome, ..Settled::default() }, dispute: None }
+        Settling { from, settled: Settled { looks, outcome, ..Settled::default() } }
     }
 
     /// What it came to.
@@ -86,46 +76,67 @@ impl Settling {
     }
 
     /// Goes on, up to what a second opinion is needed about: these bytes, and all of the answer before them. None if all is
-    /// settled.
+    /// settled, or waits.
     pub(super) fn next_dispute(&mut self, scene: &Scene) -> Option<Range<usize>> {
-        while self.settled.outcome.seen < self.from + self.settled.looks.len() {
+        loop {
+            if let Some(disputed) = self.due(scene) {
+                return Some(disputed);
+            }
             let index = self.settled.outcome.seen;
+            if index == self.end() {
+                return None;
+            }
             self.settled.outcome.seen += 1;
             if scene.token(index).judged {
-                self.dispute = self.watch(scene, index);
-            }
-            if let Some(dispute) = &self.dispute {
-                return Some(scene.bytes(dispute.first_token, index));
+                self.watch(scene, index);
             }
         }
-        None
     }
 
-    /// Lets the policy see a token. Gives what has to be asked about it.
-    fn watch(&mut self, scene: &Scene, index: usize) -> Option<Dispute> {
+    /// The first place behind the final tokens.
+    fn end(&self) -> usize {
+        self.from + self.settled.looks.len()
+    }
+
+    /// What is in dispute, if an opinion on it is to be asked for at the last token seen. If there was one, it is taken.
+    fn due(&mut self, scene: &Scene) -> Option<Range<usize>> {
+        let Outcome { seen, violation, dispute, asked, .. } = &self.settled.outcome;
+        let (dispute, at) = (dispute.as_ref()?, seen.checked_sub(1)?);
+        let known = scene.answer.rulings.iter().find(|ruling| ruling.token == at && at < self.from);
+        if let Some(ruling) = known {
+            self.resolve(scene, &ruling.word, false);
+            return None;
+        }
+        let interval = rules(scene.policy, dispute.channel).second_opinion.interval_tokens;
+        let waits = asked.is_some_and(|asked| at - asked < interval);
+        let goes_on = if *seen == self.end() {
+            scene.change.end.is_none()
+        } else {
+            scene.token(*seen).channel == dispute.channel
+        };
+        // A violation that stops is only asked about to be reported, and nothing comes after it.
+        let due = !waits || !goes_on || violation.is_some();
+        due.then(|| scene.bytes(dispute.first_token(), at))
+    }
+
+    /// Lets the policy see a token.
+    fn watch(&mut self, scene: &Scene, index: usize) {
         let channel = scene.token(index).channel;
         let rules = rules(scene.policy, channel);
         let look = self.look(scene, index);
-        let fired = self.settled.outcome.watch_mut(channel).next(rules.debounce, &look)?;
-        let (trigger, action) = match fired.what {
-            What::Violation(action) => (OpinionTrigger::Violation, action),
-            What::Doubt => (OpinionTrigger::Uncertain, Action::Stop),
-        };
-        let dispute = Dispute { trigger, channel, action, first_token: index + 1 - fired.tokens, token: index };
-        let known = scene.answer.rulings.iter().find(|ruling| ruling.token == index && index < self.from);
-        if let Some(ruling) = known {
-            self.apply(scene, &dispute, &ruling.effect);
-            return None;
+        let Some(fired) = self.settled.outcome.watch_mut(channel).next(rules.debounce, &look) else { return };
+        let weight = Weight::of(fired.what, rules).filter(|_| self.settled.outcome.violation.is_none());
+        let first_token = index + 1 - fired.tokens;
+        let raised = |weight| Raised { what: fired.what, weight, first_token, token: index };
+        if let (What::Violation(action), None | Some(Weight::Report)) = (fired.what, weight) {
+            let found = self.violation(scene, channel, &raised(Weight::Report), action);
+            self.add(scene, rules, found, index >= self.from);
         }
-        let asks = match trigger {
-            OpinionTrigger::Violation => rules.second_opinion.violation.is_some(),
-            OpinionTrigger::Uncertain => rules.second_opinion.uncertain.is_some(),
-        };
-        if asks && self.settled.outcome.violation.is_none() {
-            return Some(dispute);
+        let Some(weight) = weight else { return };
+        match &mut self.settled.outcome.dispute {
+            Some(dispute) => dispute.push(raised(weight)),
+            none => *none = Some(Dispute::new(channel, raised(weight))),
         }
-        self.apply(scene, &dispute, &Effect::None);
-        None
     }
 
     fn look(&self, scene: &Scene, index: usize) -> Look {
@@ -134,14 +145,19 @@ impl Settling {
 
     /// Takes the second opinion on what is in dispute. Gives what came of it.
     pub(super) fn rule(&mut self, scene: &Scene, mut annotation: Result<Annotation>) -> Option<OpinionOutcome> {
-        let dispute = self.dispute.take()?;
+        let dispute = self.settled.outcome.dispute.as_ref()?;
+        let (trigger, channel, first_token) = (dispute.trigger(), dispute.channel, dispute.first_token());
         if let Ok(annotation) = &mut annotation {
-            judge(annotation, scene.policy, dispute.channel);
+            judge(annotation, scene.policy, channel);
         }
-        let (outcome, effect) = self.ruling(scene, &dispute, &annotation);
-        self.apply(scene, &dispute, &effect);
-        let Dispute { trigger, channel, first_token, token, .. } = dispute;
-        self.settled.rulings.push(Ruling { token, effect });
+        let word = match annotation.as_ref().map(|annotation| annotation.finding.clone()) {
+            Ok(None) => Word::Nothing,
+            Ok(Some(finding)) => Word::Found(Box::new(finding)),
+            Err(_) => Word::Failed,
+        };
+        let outcome = self.resolve(scene, &word, true)?;
+        let token = self.last_seen();
+        self.settled.rulings.push(Ruling { token, word });
         let (bytes, confirming_token) = (scene.bytes(first_token, token), token);
         self.settled.opinions.push(Opinion {
             trigger,
@@ -155,65 +171,96 @@ impl Settling {
         Some(outcome)
     }
 
-    /// What an opinion counts.
-    fn ruling(&self, scene: &Scene, dispute: &Dispute, annotation: &Result<Annotation>) -> (OpinionOutcome, Effect) {
-        use {OpinionOutcome as Came, OpinionTrigger::*};
-        let rules = rules(scene.policy, dispute.channel);
-        let report = match dispute.trigger {
-            Violation => rules.second_opinion.violation == Some(OnViolation::Report),
-            Uncertain => rules.second_opinion.uncertain.is_some_and(|uncertain| uncertain.word == OnUncertain::Report),
-        };
-        match (annotation.as_ref().map(|annotation| annotation.finding.as_ref()), dispute.trigger) {
-            (Err(_), Uncertain) if !report => (Came::Failed, self.unjudged(scene, dispute)),
-            (Err(_), _) => (Came::Failed, Effect::None),
-            (Ok(_), _) if report => (Came::Reported, Effect::None),
-            (Ok(None), Violation) => (Came::Lifted, Effect::Cleared),
-            (Ok(None), Uncertain) => (Came::Cleared, Effect::Cleared),
-            (Ok(Some(_)), Violation) => (Came::Confirmed, Effect::None),
-            (Ok(Some(finding)), Uncertain) => {
-                let looked = self.look(scene, dispute.token);
-                let category = finding.category.clone().filter(|name| scene.labels.categories().contains(name));
-                let category = category.unwrap_or_else(|| category_of(scene.labels, looked.finding()));
-                let violation = dispute.violation(scene, finding.action, finding.risk, category, finding.probability);
-                (Came::Confirmed, Effect::Confirmed(Box::new(violation)))
+    fn last_seen(&self) -> usize {
+        self.settled.outcome.seen.saturating_sub(1)
+    }
+
+    /// Makes what an opinion says of what is in dispute a part of the outcome. `is_new` says whether it was not said before.
+    fn resolve(&mut self, scene: &Scene, word: &Word, is_new: bool) -> Option<OpinionOutcome> {
+        let dispute = self.settled.outcome.dispute.take()?;
+        self.settled.outcome.asked = Some(self.last_seen());
+        let decides = dispute.weight() > Weight::Report;
+        if let Word::Nothing = word {
+            if !decides {
+                return Some(OpinionOutcome::Reported);
             }
+            self.settled.outcome.watch_mut(dispute.channel).clear();
+            return Some(match dispute.trigger() {
+                OpinionTrigger::Violation => OpinionOutcome::Lifted,
+                OpinionTrigger::Uncertain => OpinionOutcome::Cleared,
+            });
+        }
+        for raised in dispute.decided() {
+            let found = match (raised.what, word) {
+                (What::Violation(action), _) => self.violation(scene, dispute.channel, raised, action),
+                (What::Doubt, Word::Found(finding)) => self.confirmed(scene, dispute.channel, raised, finding),
+                (What::Doubt, _) => self.unjudged(scene, dispute.channel, raised),
+            };
+            if let What::Doubt = raised.what {
+                self.settled.outcome.watch_mut(dispute.channel).end_doubt();
+            }
+            self.add(scene, rules(scene.policy, dispute.channel), found, is_new);
+        }
+        Some(match word {
+            Word::Failed => OpinionOutcome::Failed,
+            _ if decides => OpinionOutcome::Confirmed,
+            _ => OpinionOutcome::Reported,
+        })
+    }
+
+    /// A violation as the rules found it.
+    fn violation(&self, scene: &Scene, channel: Channel, raised: &Raised, action: Action) -> Violation {
+        let rules = rules(scene.policy, channel);
+        let look = self.look(scene, raised.token);
+        let violation = self.found(scene, channel, raised, action, &look);
+        let rule = look.finding().map(|finding| rules.judge().name(name(channel), finding, scene.labels));
+        Violation { rule: format!("{}: {}", rule.unwrap_or_default(), rules.debounce), ..violation }
+    }
+
+    /// Uncertain tokens that an opinion confirmed.
+    fn confirmed(&self, scene: &Scene, channel: Channel, raised: &Raised, by: &AnnotationFinding) -> Violation {
+        let violation = self.found(scene, channel, raised, by.action, &self.look(scene, raised.token));
+        let category = by.category.clone().filter(|name| scene.labels.categories().contains(name));
+        Violation {
+            risk: by.risk,
+            probability: by.probability,
+            category: category.unwrap_or(violation.category.clone()),
+            ..violation
         }
     }
 
     /// What is uncertain and cannot be judged is not called clear.
-    fn unjudged(&self, scene: &Scene, dispute: &Dispute) -> Effect {
-        let look = self.look(scene, dispute.token);
-        let (risk, probability) =
-            look.finding().map_or((Risk::Controversial, 0.0), |finding| (finding.risk, finding.probability));
-        let category = category_of(scene.labels, look.finding());
-        Effect::Confirmed(Box::new(dispute.violation(scene, Action::Stop, risk, category, probability)))
+    fn unjudged(&self, scene: &Scene, channel: Channel, raised: &Raised) -> Violation {
+        self.found(scene, channel, raised, Action::Stop, &self.look(scene, raised.token))
     }
 
-    /// Makes what was found, or what an opinion on it counts, a part of the outcome.
-    fn apply(&mut self, scene: &Scene, dispute: &Dispute, effect: &Effect) {
-        let rules = rules(scene.policy, dispute.channel);
-        match (effect, dispute.trigger) {
-            (Effect::Cleared, _) => self.settled.outcome.watch_mut(dispute.channel).clear(),
-            (Effect::Confirmed(violation), _) => {
-                self.settled.outcome.watch_mut(dispute.channel).end_doubt();
-                self.add(rules, (**violation).clone());
-            }
-            (Effect::None, OpinionTrigger::Uncertain) => {}
-            (Effect::None, OpinionTrigger::Violation) => {
-                let Look::Counts(finding) = self.look(scene, dispute.token) else { return };
-                let category = category_of(scene.labels, Some(&finding));
-                let rule = rules.judge().name(name(dispute.channel), &finding, scene.labels);
-                let violation = dispute.violation(scene, dispute.action, finding.risk, category, finding.probability);
-                self.add(rules, Violation { rule: format!("{rule}: {}", rules.debounce), ..violation });
-            }
+    /// A violation up to the last token seen, of what was seen. The rule is that of uncertain tokens.
+    fn found(&self, scene: &Scene, channel: Channel, raised: &Raised, action: Action, look: &Look) -> Violation {
+        let (risk, probability) =
+            look.finding().map_or((Risk::Controversial, 0.0), |finding| (finding.risk, finding.probability));
+        let confirming_token = self.last_seen();
+        Violation {
+            action,
+            channel,
+            bytes: scene.bytes(raised.first_token, confirming_token),
+            first_token: raised.first_token,
+            confirming_token,
+            risk,
+            category: category_of(scene.labels, look.finding()),
+            probability,
+            rule: format!("{}.second_opinion.uncertain: {}", name(channel), rules(scene.policy, channel).debounce),
         }
     }
 
-    fn add(&mut self, rules: &Rules, found: Violation) {
+    /// Adds a violation. `is_new` says whether it was not reported before.
+    fn add(&mut self, scene: &Scene, rules: &Rules, found: Violation, is_new: bool) {
         let outcome = &mut self.settled.outcome;
         match found.action {
             Action::Stop => {
-                outcome.stop_at.get_or_insert(found.bytes.start);
+                // Of what is in dispute nothing can be shown any more, as nothing is asked any more.
+                let held = outcome.dispute.take().and_then(|dispute| dispute.held_from());
+                let held = held.map_or(usize::MAX, |token| scene.token(token).bytes.start);
+                outcome.stop_at.get_or_insert(found.bytes.start.min(held));
                 let escalates = |known: &Violation| {
                     rules.debounce == Debounce::Eval && known.channel == found.channel && known.risk < found.risk
                 };
@@ -221,27 +268,8 @@ impl Settling {
                     outcome.violation = Some(found);
                 }
             }
-            // Others were reported before.
-            Action::Flag | Action::Ignore if found.confirming_token >= self.from => self.settled.flags.push(found),
+            Action::Flag | Action::Ignore if is_new => self.settled.flags.push(found),
             Action::Flag | Action::Ignore => {}
-        }
-    }
-}
-
-impl Dispute {
-    /// A violation of its tokens. The rule is that of uncertain ones.
-    fn violation(&self, scene: &Scene, action: Action, risk: Risk, category: String, probability: f32) -> Violation {
-        let debounce = rules(scene.policy, self.channel).debounce;
-        Violation {
-            action,
-            channel: self.channel,
-            bytes: scene.bytes(self.first_token, self.token),
-            first_token: self.first_token,
-            confirming_token: self.token,
-            risk,
-            category,
-            probability,
-            rule: format!("{}.second_opinion.uncertain: {debounce}", name(self.channel)),
         }
     }
 }

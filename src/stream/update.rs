@@ -74,8 +74,9 @@ pub struct Violation {
     pub bytes: Range<usize>,
     /// The first token that counts.
     pub first_token: usize,
-    /// The token that confirmed it. Level, category and probability are those of its verdict; of uncertain tokens that a
-    /// second opinion confirmed, those of that opinion's finding.
+    /// The token that confirmed it. Level, category and probability are those of its verdict. Where a second opinion did,
+    /// it is the one at which that was asked for, and they are those of the verdict that completed the violation; of
+    /// uncertain tokens, those of the opinion's finding.
     pub confirming_token: usize,
     /// The level that it counts as.
     pub risk: Risk,
@@ -97,13 +98,13 @@ pub struct Opinion {
     pub outcome: OpinionOutcome,
     /// Whether what is in dispute is in the thinking.
     pub channel: Channel,
-    /// Bytes of the answer that are in dispute, from the first token that counts or is uncertain to the last one. The
-    /// opinion is about all of the answer up to there, whole characters only.
+    /// Bytes of the answer that are in dispute, from the first token that counts or is uncertain to the one at which it was
+    /// asked for. The opinion is about all of the answer up to there, whole characters only.
     #[serde(flatten, serialize_with = "as_start_and_end")]
     pub bytes: Range<usize>,
     /// The first token in dispute.
     pub first_token: usize,
-    /// The last one, which brought it about.
+    /// The last one, at which it was asked for.
     pub confirming_token: usize,
     /// What the second guard says, or why it could not say anything. In JSON `annotation` or `error`.
     #[serde(flatten, serialize_with = "as_annotation_or_error")]

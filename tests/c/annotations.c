@@ -263,6 +263,8 @@ static qg_guard *open_guard(const char *group, const char *config, const char *r
     options.config_toml_length = toml.length;
     if (strcmp(where.data, "nano") == 0) {
         WORKS(qg_guard_open_nano(&options, &guard, &error));
+    } else if (strcmp(where.data, "nano-gen") == 0) {
+        WORKS(qg_guard_open_nano_gen(&options, &guard, &error));
     } else {
         int length = snprintf(folder, sizeof folder, "%s/%s", root, where.data);
         CHECK(length > 0 && (size_t)length < sizeof folder);

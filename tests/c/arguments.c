@@ -37,6 +37,7 @@ static void nulls(const qg_guard *guard, qg_stream *stream) {
     NULLS(qg_guard_open(NULL, 4, &options, &new_guard, &error), "bundle");
     NULLS(qg_guard_open("x", 1, &options, NULL, &error), "guard");
     NULLS(qg_guard_open_nano(&options, NULL, &error), "guard");
+    NULLS(qg_guard_open_nano_gen(&options, NULL, &error), "guard");
     options.config_toml_length = 3;
     NULLS(qg_guard_open_nano(&options, &new_guard, &error), "options.config_toml");
     options.config_toml_length = 0;
@@ -201,6 +202,7 @@ static void without_errors(const qg_guard *guard, qg_stream *stream) {
     CHECK(qg_guard_options_init(NULL, sizeof options, NULL) == QG_ERROR_NULL);
     CHECK(qg_guard_open("/nowhere", 8, NULL, &new_guard, NULL) == QG_ERROR_BUNDLE_FILE);
     CHECK(qg_guard_open_nano(NULL, NULL, NULL) == QG_ERROR_NULL);
+    CHECK(qg_guard_open_nano_gen(NULL, NULL, NULL) == QG_ERROR_NULL);
     CHECK(qg_guard_info(guard, &text, NULL) == QG_OK);
     qg_text_free(text);
     CHECK(qg_guard_category_count(guard, 7, &count32, NULL) == QG_ERROR_ENUM);
@@ -260,6 +262,7 @@ static void options_of_other_sizes(void) {
         memset(options, 0, sizeof *options);
         options->struct_size = wrong[i];
         FAILS(qg_guard_open_nano(options, &guard, &error), QG_ERROR_ARGUMENT, "struct_size");
+        FAILS(qg_guard_open_nano_gen(options, &guard, &error), QG_ERROR_ARGUMENT, "struct_size");
     }
     memset(options, 0xaa, sizeof *options);
     WORKS(qg_guard_options_init(options, sizeof *options, &error));

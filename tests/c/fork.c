@@ -17,6 +17,21 @@ static qg_stream *streams[THREADS], *resting, *queued;
 static volatile int over;
 static int still;
 
+/* With a guard behind it that its streams ask. */
+static qg_guard *open_asking(void) {
+    static const char toml[] = "second_opinion = { built_in = 'nano-gen', cache_mib = 16 }\n"
+                               "policy.answer.second_opinion = { violation = 'lift', interval_tokens = 4 }";
+    qg_guard_options options;
+    qg_guard *opened = NULL;
+    WORKS(qg_guard_options_init(&options, sizeof options, &error));
+    options.threads = 1;
+    options.cache_mib = 64;
+    options.config_toml = toml;
+    options.config_toml_length = strlen(toml);
+    WORKS(qg_guard_open_nano(&options, &opened, &error));
+    return opened;
+}
+
 static void use(qg_guard *fresh) {
     qg_stream *stream = open_stream(fresh);
     prompt(stream, QUESTION);
@@ -48,6 +63,8 @@ static void stream_is_stopped(qg_stream *stream) {
     qg_update update;
     qg_token_verdict token;
     qg_violation flag;
+    qg_opinion opinion;
+    qg_annotation *annotation = NULL;
     qg_stream *fork_of_it = NULL;
     qg_text *text = NULL;
     size_t count;
@@ -64,6 +81,8 @@ static void stream_is_stopped(qg_stream *stream) {
     STOPPED(qg_stream_context_used(stream, &count, &error));
     STOPPED(qg_stream_tokens(stream, &token, 1, &count, &error));
     STOPPED(qg_stream_flags(stream, &flag, 1, &count, &error));
+    STOPPED(qg_stream_opinions(stream, &opinion, 1, &count, &error));
+    STOPPED(qg_stream_opinion_annotation(stream, 0, &annotation, &error));
     STOPPED(qg_stream_rule(stream, &text, &error));
     STOPPED(qg_stream_flag_rule(stream, 0, &text, &error));
 }
@@ -228,7 +247,7 @@ int main(int count, char **arguments) {
     }
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
-    guard = open_nano();
+    guard = open_asking();
     WORKS(qg_queue_open(&queue, &error));
     resting = open_stream(guard);
     CHECK(qg_stream_next_turn(resting, NULL, 0, &check, &old_error) == QG_ERROR_WRONG_STATE);

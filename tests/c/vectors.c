@@ -467,8 +467,9 @@ static void run_file(const char *file, const char *project) {
 }
 
 int main(int argument_count, char **arguments) {
-    CHECK(argument_count == 5);
+    CHECK(argument_count == 6);
     run_file(arguments[1], arguments[3]);
     run_file(arguments[4], arguments[3]);
+    run_file(arguments[5], arguments[3]);
     return 0;
 }

@@ -1,56 +1,9 @@
-// tests/vectors through the C++ classes, and so through the C ABI. The argument is the file.
-#include <cmath>
-#include <fstream>
-#include <iostream>
+// tests/vectors through the C++ classes, and so through the C ABI. The arguments are the folder of the project and the files.
 #include <map>
-#include <sstream>
 
-#include <qwenguard.hpp>
-
-#include "json.hpp"
+#include "vectors.hpp"
 
 namespace {
-
-std::string place;
-
-[[noreturn]] void differs(const std::string &what, const std::string &wanted, const std::string &found) {
-    std::cerr << place << ": " << what << " is " << found << ", not " << wanted << '\n';
-    std::exit(1);
-}
-
-void same(const char *what, const Json &wanted, std::uint64_t found) {
-    if (wanted.kind != Json::Number || wanted.whole() != found)
-        differs(what, wanted.text, std::to_string(found));
-}
-
-void same(const char *what, const Json &wanted, std::string_view found) {
-    if (wanted.kind != Json::Text || wanted.text != found)
-        differs(what, wanted.text, std::string(found));
-}
-
-void near(const char *what, const Json &wanted, float found) {
-    if (wanted.kind != Json::Number || !(std::fabs(wanted.real() - found) <= 1e-3))
-        differs(what, wanted.text, std::to_string(found));
-}
-
-std::string_view name(qwenguard::Decision decision) {
-    return decision == qwenguard::Decision::Stop ? "stop" : "continue";
-}
-
-std::string_view name(qwenguard::Action action) { return action == qwenguard::Action::Stop ? "stop" : "flag"; }
-
-std::string_view name(qwenguard::Channel channel) {
-    return channel == qwenguard::Channel::Thinking ? "thinking" : "answer";
-}
-
-std::string_view name(qwenguard::OpinionTrigger trigger) {
-    return trigger == qwenguard::OpinionTrigger::Violation ? "violation" : "uncertain";
-}
-
-std::string_view name(qwenguard::OpinionOutcome outcome) {
-    static const std::string_view names[] = {"confirmed", "lifted", "cleared", "reported", "failed"};
-    return names[static_cast<std::size_t>(outcome)];
-}
 
 // With the guard behind, if the file names one by its place in the folder of the project.
 std::string config(const Json &vectors, const std::string &project) {
@@ -74,7 +27,7 @@ public:
         try {
             call(step["call"].text, step, expect);
         } catch (const qwenguard::Error &error) {
-            return failure(error.status(), error.what(), expect);
+            return failure(expect, error.status(), error.message());
         }
         success(expect);
     }
@@ -88,18 +41,6 @@ private:
         same(what, Json{Json::Number, false, std::to_string(wanted.items.size()), {}, {}}, found.size());
         for (std::size_t index = 0; index < found.size(); index++)
             same(what, wanted.items[index], found[index]);
-    }
-
-    static void success(const Json &expect) {
-        if (expect.has("error"))
-            differs("the outcome", expect["error"]["message"].text, "a success");
-    }
-
-    static void failure(qwenguard::Status status, std::string_view message, const Json &expect) {
-        if (!expect.has("error"))
-            differs("the outcome", "a success", std::string(message));
-        same("status", expect["error"]["status"], qwenguard::name(status));
-        same("message", expect["error"]["message"], message);
     }
 
     void call(const std::string &call, const Json &step, const Json &expect) {
@@ -198,7 +139,7 @@ private:
             const Json &wanted = expect.items[index];
             qwenguard::Stream &stream = streams_[steps.items[index]["stream"].whole()];
             if (reply.status() != qwenguard::Status::Ok) {
-                failure(reply.status(), reply.message(), wanted);
+                failure(wanted, reply.status(), reply.message());
                 continue;
             }
             success(wanted);
@@ -207,13 +148,6 @@ private:
             else
                 check(stream, reply.check(), wanted);
         }
-    }
-
-    static std::vector<qwenguard::Message> messages(const Json &step) {
-        std::vector<qwenguard::Message> messages;
-        for (const Json &message : step["messages"].items)
-            messages.push_back({message["role"].text, message["content"].text});
-        return messages;
     }
 
     static std::vector<std::uint32_t> ids(const Json &step) {
@@ -305,7 +239,7 @@ private:
                 CHECK(stream.opinion_annotation(index).risk() == found[index].risk);
             } catch (const qwenguard::Error &error) {
                 CHECK(!found[index].risk);
-                failure(error.status(), error.what(), expect);
+                failure(expect, error.status(), error.message());
                 continue;
             }
             same("risk", expect["risk"], qwenguard::name(*found[index].risk));
@@ -356,14 +290,9 @@ private:
 } // namespace
 
 int main(int count, char **arguments) {
-    CHECK(count == 4);
-    for (const char *file : {arguments[1], arguments[2]}) {
-        std::ostringstream text;
-        text << std::ifstream(file).rdbuf();
-        const std::string document = text.str();
-        const Json vectors = JsonReader(document).read();
-        CHECK(vectors["format"].whole() == 1);
-        Runner runner(vectors, arguments[3]);
+    for (int file = 2; file < count; file++) {
+        const Json vectors = read_vectors(arguments[file]);
+        Runner runner(vectors, arguments[1]);
         std::size_t steps = 0;
         for (const Json &test : vectors["cases"].items) {
             for (const Json &step : test["steps"].items) {

@@ -53,9 +53,9 @@ fn the_vectors() {
         let vectors = program(root().join("tests/cpp/vectors.cpp"), "vectors", &FLAGS);
         let file = |name: &str| root().join("tests/vectors").join(name);
         let mut command = Command::new(vectors);
-        command.arg(file("vectors.json")).arg(file("opinions.json")).arg(root());
+        command.arg(root()).args(["vectors.json", "opinions.json", "built_in_opinions.json"].map(file));
         let said = run(&mut command);
-        assert_eq!(said.matches(" steps").count(), 2, "{said}");
+        assert_eq!(said.matches(" steps").count(), 3, "{said}");
     }
 }
 
@@ -83,7 +83,7 @@ fn the_page() {
 #[test]
 fn the_page_annotates() {
     if have("c++") {
-        let main = "int main() { annotate(qwenguard::Guard::nano()); }";
+        let main = "int main() { annotate(qwenguard::Guard::nano_gen()); }";
         let source = page_with("bindings/cpp/README.md", "cpp", main);
         let said = run(&mut Command::new(program(source, "page-annotates", &FLAGS)));
         assert_eq!(said, "Unsafe\ncategory: Violent\nstop: answer.strict\nloose: found\n");

@@ -13,8 +13,18 @@ pub(crate) use crate::tools::have;
 
 pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
-const C_TESTS: [&str; 9] =
-    ["conversation", "arguments", "lifetime", "expiry", "threads", "many", "vectors", "annotate", "annotations"];
+const C_TESTS: [&str; 10] = [
+    "conversation",
+    "arguments",
+    "lifetime",
+    "expiry",
+    "threads",
+    "many",
+    "vectors",
+    "annotate",
+    "annotations",
+    "odd_inputs",
+];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
 pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
 
@@ -124,7 +134,7 @@ fn c_program(program: &Path) -> Command {
     let mut command = Command::new(program);
     let vectors = root().join("tests/vectors");
     command.arg(vectors.join("vectors.json")).arg(vectors.join("annotations.json")).arg(root());
-    command.arg(vectors.join("opinions.json"));
+    command.arg(vectors.join("opinions.json")).arg(vectors.join("built_in_opinions.json"));
     command
 }
 
@@ -234,7 +244,7 @@ pub(crate) fn page_with(page: &str, language: &str, main: &str) -> PathBuf {
 #[test]
 fn the_page_annotates() {
     if have("cc") {
-        let main = "int main(void) { qg_guard *guard = NULL; int failed = qg_guard_open_nano(NULL, &guard, NULL) != QG_OK \
+        let main = "int main(void) { qg_guard *guard = NULL; int failed = qg_guard_open_nano_gen(NULL, &guard, NULL) != QG_OK \
                     || annotate(guard); qg_guard_free(guard); return failed; }";
         let source = page_with("bindings/c/README.md", "c", main);
         let program = Build { source, name: "page-annotates-c", compiler: "cc", flags: &C, shared: true }.program();

@@ -37,7 +37,7 @@ namespace Qwenguard
         {
             byte[] path = Utf8.Encode(bundle, nameof(bundle));
             LibraryLoader.EnsureLoaded();
-            return OpenBundle(path, options);
+            return OpenBundle(path, false, options);
         }
 
         /// <summary>Opens the demonstration guard that is built into the library. It only tells the obvious apart: for
@@ -47,7 +47,17 @@ namespace Qwenguard
         public static Guard OpenNano(GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
-            return OpenBundle(null, options);
+            return OpenBundle(null, false, options);
+        }
+
+        /// <summary>Opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no
+        /// streams. It is as small as the other.</summary>
+        /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
+        /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
+        public static Guard OpenNanoGen(GuardOptions options = null)
+        {
+            LibraryLoader.EnsureLoaded();
+            return OpenBundle(null, true, options);
         }
 
         /// <summary>Opens a stream for one conversation.</summary>
@@ -168,9 +178,9 @@ namespace Qwenguard
             handle.Dispose();
         }
 
-        /// <summary>Null opens the built-in bundle.</summary>
+        /// <summary>Null opens a built-in bundle, of the variant gen or of the variant stream.</summary>
         [MethodImpl(MethodImplOptions.NoInlining)]
-        private static unsafe Guard OpenBundle(byte[] bundle, GuardOptions options)
+        private static unsafe Guard OpenBundle(byte[] bundle, bool ofGen, GuardOptions options)
         {
             options = options ?? new GuardOptions();
             if (options.Threads < 0)
@@ -191,8 +201,14 @@ namespace Qwenguard
                 raw.config_toml_length = (UIntPtr)config.Length;
                 raw.runtime_library = runtimeBytes;
                 raw.runtime_library_length = (UIntPtr)runtime.Length;
-                int status = bundle == null ? NativeMethods.qg_guard_open_nano(&raw, out guard, out error)
-                    : NativeMethods.qg_guard_open(bundleBytes, (UIntPtr)bundle.Length, &raw, out guard, out error);
+                int status;
+                if (bundle != null)
+                    status = NativeMethods.qg_guard_open(
+                        bundleBytes, (UIntPtr)bundle.Length, &raw, out guard, out error);
+                else if (ofGen)
+                    status = NativeMethods.qg_guard_open_nano_gen(&raw, out guard, out error);
+                else
+                    status = NativeMethods.qg_guard_open_nano(&raw, out guard, out error);
                 QwenguardException.ThrowIfFailed(status, error);
             }
             return new Guard(guard);

@@ -38,7 +38,7 @@ namespace Qwenguard
         /// <summary>The first token in dispute.</summary>
         public long FirstToken => (long)raw.first_token;
 
-        /// <summary>The last one, which brought it about.</summary>
+        /// <summary>The last one, at which it was asked for.</summary>
         public long ConfirmingToken => (long)raw.confirming_token;
     }
 }

@@ -12,7 +12,7 @@ namespace Qwenguard
             this.raw = raw;
         }
 
-        /// <summary>Which token of the answer, from 0. Those around a think block count but are not judged.</summary>
+        /// <summary>Which token of the answer, from 0. Those around thinking count but are not judged.</summary>
         public long Index => (long)raw.index;
 
         /// <summary>The bytes of the answer that it stands for.</summary>

@@ -33,7 +33,8 @@ namespace Qwenguard
         /// <summary>The first token that counts.</summary>
         public long FirstToken => (long)raw.first_token;
 
-        /// <summary>The token that confirmed it. Level, category and probability are those of its verdict.</summary>
+        /// <summary>The token that confirmed it. Level, category and probability are those of its verdict, or of
+        /// what a second opinion confirmed at it.</summary>
         public long ConfirmingToken => (long)raw.confirming_token;
     }
 }

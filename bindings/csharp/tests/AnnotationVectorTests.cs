@@ -56,7 +56,12 @@ namespace Qwenguard.Tests
         private static Guard Open(string bundle, string config)
         {
             var options = new GuardOptions { ConfigToml = config };
-            return bundle == "nano" ? Guard.OpenNano(options) : Guard.Open(bundle, options);
+            switch (bundle)
+            {
+                case "nano": return Guard.OpenNano(options);
+                case "nano-gen": return Guard.OpenNanoGen(options);
+                default: return Guard.Open(bundle, options);
+            }
         }
 
         private static T Named<T>(object name)

@@ -27,7 +27,7 @@ namespace Qwenguard.Tests
             File.WriteAllText(
                 Tool.Output + "/annotates.cs",
                 "using System; using Qwenguard; public static class Program { public static void Main() {"
-                + " using (Guard guard = Guard.OpenNano()) {\n" + lines + "\nConsole.WriteLine(loose.Decision); } } }");
+                + " using (Guard guard = Guard.OpenNanoGen()) {\n" + lines + "\nConsole.WriteLine(loose.Decision); } } }");
             Tool.Run("mcs", "-warnaserror -r:" + Tool.Output + "/Qwenguard.dll -out:" + Tool.Output + "/annotates.exe "
                 + Tool.Output + "/annotates.cs");
             string output = Tool.Run("mono", Tool.Output + "/annotates.exe");

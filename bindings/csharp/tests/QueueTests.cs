@@ -143,6 +143,40 @@ namespace Qwenguard.Tests
             }
         }
 
+        /// <summary>A call that comes in meanwhile does not keep its stream.</summary>
+        public static void QueuesAreDisposedAtAnyMoment()
+        {
+            using (Guard guard = Samples.OpenGuard())
+            {
+                for (int round = 0; round < 40; round++)
+                    using (GuardStream stream = Samples.OpenPrompted(guard))
+                    {
+                        var queue = new CompletionQueue();
+                        Check.OnThreads(2, thread =>
+                        {
+                            if (thread == 0)
+                            {
+                                Thread.SpinWait(round * 2000);
+                                queue.Dispose();
+                            }
+                            else
+                            {
+                                Check.Throws<ObjectDisposedException>(() =>
+                                {
+                                    while (true)
+                                    {
+                                        queue.Submit(StreamCall.PushText(stream, "a "), 1);
+                                        queue.Wait();
+                                    }
+                                });
+                            }
+                        });
+                        stream.PushText("b");
+                    }
+                Check.Equal(0L, guard.GetStats().OpenStreams, "open streams");
+            }
+        }
+
         public static void DisposeEndsAWait()
         {
             var queue = new CompletionQueue();

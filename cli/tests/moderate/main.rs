@@ -9,6 +9,7 @@ mod jobs;
 mod lines;
 mod messages;
 mod numbers;
+mod opinions;
 #[cfg(target_os = "linux")]
 mod process;
 mod program;

@@ -121,6 +121,10 @@ namespace Qwenguard.Native
         internal static extern int qg_guard_open_nano(qg_guard_options* options, out IntPtr guard, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_guard_open_nano_gen(
+            qg_guard_options* options, out IntPtr guard, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern void qg_guard_free(IntPtr guard);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]

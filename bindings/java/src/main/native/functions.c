@@ -61,6 +61,10 @@ FUNCTION(jint, guardOpenNano)(JNIEnv *env, jobject self, jlong options, jlong gu
     return qg_guard_open_nano(POINTER(options), POINTER(guard), POINTER(error));
 }
 
+FUNCTION(jint, guardOpenNanoGen)(JNIEnv *env, jobject self, jlong options, jlong guard, jlong error) {
+    return qg_guard_open_nano_gen(POINTER(options), POINTER(guard), POINTER(error));
+}
+
 FUNCTION(void, guardFree)(JNIEnv *env, jobject self, jlong guard) {
     qg_guard_free(POINTER(guard));
 }

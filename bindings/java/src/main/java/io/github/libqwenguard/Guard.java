@@ -66,6 +66,26 @@ public final class Guard implements AutoCloseable {
         }
     }
 
+    /** Opens the built-in demonstration guard that annotates, with the defaults: see {@link #nanoGen(GuardOptions)}. */
+    public static Guard nanoGen() {
+        return nanoGen(new GuardOptions());
+    }
+
+    /**
+     * Opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no streams. It is
+     * as small as the other.
+     *
+     * @throws QwenguardException as {@link #open(Path, GuardOptions)}
+     */
+    public static Guard nanoGen(GuardOptions options) {
+        Objects.requireNonNull(options, "options");
+        SafetyNet.sweep();
+        try (Frame frame = options.frame()) {
+            frame.check(Native.get().guardOpenNanoGen(frame.in(), frame.out(), frame.error()));
+            return new Guard(frame.outLong());
+        }
+    }
+
     Handle handle() {
         return handle;
     }

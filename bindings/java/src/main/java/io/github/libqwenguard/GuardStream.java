@@ -74,7 +74,7 @@ public final class GuardStream implements AutoCloseable {
     }
 
     /**
-     * Gives the next piece of the answer's text, and judges its tokens. A think block between {@code <think>} and
+     * Gives the next piece of the answer's text, and judges its tokens. Thinking between {@code <think>} and
      * {@code </think>} at the answer's beginning is judged by the policy's rules for thinking. After {@link Decision#STOP}
      * further text is still judged: stopping is yours to do.
      *

@@ -46,6 +46,9 @@ abstract class JniFunctions extends Native {
     native int guardOpenNano(long options, long guard, long error);
 
     @Override
+    native int guardOpenNanoGen(long options, long guard, long error);
+
+    @Override
     native void guardFree(long guard);
 
     @Override

@@ -69,7 +69,7 @@ public final class Opinion {
         return firstToken;
     }
 
-    /** The last one, which brought it about. */
+    /** The last one, at which it was asked for. */
     public long confirmingToken() {
         return confirmingToken;
     }

@@ -34,6 +34,8 @@ abstract class RawFunctions {
 
     abstract int guardOpenNano(long options, long guard, long error);
 
+    abstract int guardOpenNanoGen(long options, long guard, long error);
+
     abstract void guardFree(long guard);
 
     abstract int guardInfo(long guard, long json, long error);

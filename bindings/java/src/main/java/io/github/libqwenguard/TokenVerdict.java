@@ -26,7 +26,7 @@ public final class TokenVerdict {
         return new TokenVerdict(memory, place);
     }
 
-    /** Which token of the answer, from 0. Those around a think block count but are not judged. */
+    /** Which token of the answer, from 0. Those around thinking count but are not judged. */
     public long index() {
         return index;
     }

@@ -64,7 +64,10 @@ public final class Violation {
         return firstToken;
     }
 
-    /** The token that confirmed it. Level, category and probability are those of its verdict. */
+    /**
+     * The token that confirmed it. Level, category and probability are those of its verdict, or of what a second opinion
+     * confirmed at it.
+     */
     public long confirmingToken() {
         return confirmingToken;
     }

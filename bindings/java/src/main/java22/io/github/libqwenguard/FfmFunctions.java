@@ -26,6 +26,8 @@ abstract class FfmFunctions extends Native {
             LONG);
     private static final MethodHandle GUARD_OPEN = FfmLibrary.find("qg_guard_open", INT, LONG, LONG, LONG, LONG, LONG);
     private static final MethodHandle GUARD_OPEN_NANO = FfmLibrary.find("qg_guard_open_nano", INT, LONG, LONG, LONG);
+    private static final MethodHandle GUARD_OPEN_NANO_GEN = FfmLibrary.find("qg_guard_open_nano_gen", INT, LONG, LONG,
+            LONG);
     private static final MethodHandle GUARD_FREE = FfmLibrary.find("qg_guard_free", null, LONG);
     private static final MethodHandle GUARD_INFO = FfmLibrary.find("qg_guard_info", INT, LONG, LONG, LONG);
     private static final MethodHandle GUARD_CATEGORY_COUNT = FfmLibrary.find("qg_guard_category_count", INT, LONG, INT,
@@ -218,6 +220,15 @@ abstract class FfmFunctions extends Native {
     int guardOpenNano(long options, long guard, long error) {
         try {
             return (int) GUARD_OPEN_NANO.invokeExact(options, guard, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int guardOpenNanoGen(long options, long guard, long error) {
+        try {
+            return (int) GUARD_OPEN_NANO_GEN.invokeExact(options, guard, error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }

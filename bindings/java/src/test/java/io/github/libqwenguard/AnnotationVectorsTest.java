@@ -47,6 +47,17 @@ class AnnotationVectorsTest {
         return tests;
     }
 
+    private static Guard open(String bundle, GuardOptions options) {
+        switch (bundle) {
+            case "nano":
+                return Guard.nano(options);
+            case "nano-gen":
+                return Guard.nanoGen(options);
+            default:
+                return Guard.open(Fixtures.ROOT.resolve(bundle), options);
+        }
+    }
+
     private static void run(JsonObject group, String config) throws InterruptedException {
         String bundle = group.get("guard").getAsString();
         GuardOptions guardOptions = new GuardOptions().configToml(config);
@@ -54,9 +65,7 @@ class AnnotationVectorsTest {
         AnnotateOptions options = new AnnotateOptions()
                 .decoding(Decoding.valueOf(group.get("decoding").getAsString().toUpperCase()))
                 .overflow(overflow);
-        try (Guard guard = bundle.equals("nano")
-                ? Guard.nano(guardOptions)
-                : Guard.open(Fixtures.ROOT.resolve(bundle), guardOptions)) {
+        try (Guard guard = open(bundle, guardOptions)) {
             JsonObject categories = group.getAsJsonObject("categories");
             assertEquals(categories.getAsJsonArray("prompt"), texts(guard.categories(Heads.PROMPT)));
             assertEquals(categories.getAsJsonArray("response"), texts(guard.categories(Heads.ANSWER)));

@@ -50,7 +50,7 @@ class ProgramsTest {
         Matcher code = Pattern.compile("(?s)```java\n(String bad.*?)```").matcher(page);
         assertTrue(code.find(), "the page annotates");
         String program = "import io.github.libqwenguard.*; public class Annotates { public static void main(String[] arguments) {"
-                + " try (Guard guard = Guard.nano()) {\n" + code.group(1)
+                + " try (Guard guard = Guard.nanoGen()) {\n" + code.group(1)
                 + "System.out.println(loose.decision()); } } }\n";
         String output = Program.of("Annotates", program).run(0, Program.JAR, Program.NATIVES);
         hasLine(output, "UNSAFE \\[Violent\\]");

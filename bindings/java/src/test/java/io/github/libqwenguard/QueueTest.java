@@ -156,6 +156,34 @@ class QueueTest {
         assertInstanceOf(IllegalStateException.class, closed.get(10, TimeUnit.SECONDS));
     }
 
+    /** A call that comes in meanwhile does not keep its stream. */
+    @Test
+    void closedAtAnyMoment() throws Exception {
+        long open = guard.stats().openStreams();
+        for (int round = 0; round < 40; round++) {
+            CompletionQueue queue = CompletionQueue.open();
+            try (GuardStream stream = Fixtures.prompted(guard)) {
+                CompletableFuture<Exception> ended = CompletableFuture.supplyAsync(() -> submitTo(queue, stream));
+                TimeUnit.MICROSECONDS.sleep(round * 20);
+                queue.close();
+                assertInstanceOf(IllegalStateException.class, ended.get(10, TimeUnit.SECONDS));
+                stream.pushText("b");
+            }
+        }
+        assertEquals(open, guard.stats().openStreams());
+    }
+
+    private static Exception submitTo(CompletionQueue queue, GuardStream stream) {
+        try {
+            while (true) {
+                queue.submit(Call.pushText(stream, "a "), 1);
+                queue.await(1);
+            }
+        } catch (InterruptedException | RuntimeException failure) {
+            return failure;
+        }
+    }
+
     private static Exception waitFor(CompletionQueue queue) {
         try {
             queue.await(1);

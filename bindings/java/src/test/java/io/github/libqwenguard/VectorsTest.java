@@ -20,7 +20,7 @@ import org.junit.jupiter.api.TestFactory;
 
 /** The conversations that all languages must judge alike: tests/vectors. */
 class VectorsTest {
-    private static final List<String> FILES = List.of("vectors.json", "opinions.json");
+    private static final List<String> FILES = List.of("vectors.json", "opinions.json", "built_in_opinions.json");
 
     private static final List<JsonObject> VECTORS = new ArrayList<>();
     private static final List<Guard> GUARDS = new ArrayList<>();
