@@ -61,7 +61,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate clean
+	bench-load bench-crossing bench-annotate bench-profile bench-check clean
 
 demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
@@ -235,7 +235,7 @@ miri:
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
 bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate
+	bench-load bench-crossing bench-annotate bench-profile
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
@@ -260,6 +260,14 @@ bench-open: $(runtime) target/bench/0.6B-int8
 
 bench-step-tokens: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench step_tokens -- target/bench/0.6B-int8
+
+# Fails if steps are slower than those of the commit `base` by more than 5 %. `cases` are some of the table's, with commas between.
+bench-check: $(runtime) target/bench/0.6B-int8
+	$(PYTHON) benches/check.py --base $(base) $(if $(cases),--cases "$(cases)")
+
+# Where the time of a step goes, by operator. `work` is such as "16x1@1000".
+bench-profile: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --features _internals --bench profile -- target/bench/0.6B-int8 $(work)
 
 bench-prefill: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench prefill -- target/bench/0.6B-int8

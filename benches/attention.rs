@@ -10,8 +10,17 @@ use qwenguard::internals::PagedStreams;
 const HEADS: (usize, usize, usize) = (16, 8, 128);
 
 /// Streams, new tokens of each, and tokens that the last one sees.
-const CASES: [(usize, usize, usize); 8] =
-    [(1, 1, 128), (1, 1, 1000), (1, 1, 7000), (16, 1, 128), (16, 1, 1000), (1, 16, 128), (1, 16, 1000), (1, 128, 128)];
+const CASES: [(usize, usize, usize); 9] = [
+    (1, 1, 128),
+    (1, 1, 1000),
+    (1, 1, 7000),
+    (16, 1, 128),
+    (16, 1, 1000),
+    (1, 16, 128),
+    (1, 16, 1000),
+    (1, 64, 1000),
+    (1, 128, 128),
+];
 
 /// Cache of all layers together: more than a processor's own caches hold.
 const BYTES: usize = 1 << 30;

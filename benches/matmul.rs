@@ -1,5 +1,5 @@
 //! Multiplication by 8-bit weights, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
-//! (elements) per second.
+//! (elements) per second. `peak` is what the processor can do at most: the kernel's dot products and nothing else, on registers.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use qwenguard::internals::Int8Matrix;
@@ -25,5 +25,128 @@ fn matmul(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, matmul);
+/// Dot products on registers, eight sums at a time, in the form that the kernel of an instruction set has them.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+mod peak {
+    use std::arch::asm;
+
+    const LOOPS: usize = 1000;
+
+    /// What runs the loops of a kernel, and how many multiplications they are. The processor must have its instructions.
+    pub(super) fn of(kernel: &str) -> Option<(unsafe fn(), usize)> {
+        match kernel {
+            "avx2" => Some((avx2, 8 * 16 * LOOPS)),
+            // A level has two terms.
+            "avx-vnni" => Some((avx_vnni, 8 * 32 / 2 * LOOPS)),
+            "avx512-vnni" => Some((avx512_vnni, 8 * 64 / 2 * LOOPS)),
+            _ => None,
+        }
+    }
+
+    /// Words: a product and a sum for 16 multiplications.
+    #[target_feature(enable = "avx2")]
+    fn avx2() {
+        // SAFETY: it changes nothing but registers, and declares them.
+        unsafe {
+            asm!(
+                "2:",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm0, ymm0, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm1, ymm1, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm2, ymm2, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm3, ymm3, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm4, ymm4, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm5, ymm5, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm6, ymm6, ymm10",
+                "vpmaddwd ymm10, ymm8, ymm9",
+                "vpaddd ymm7, ymm7, ymm10",
+                "dec {count}",
+                "jnz 2b",
+                count = inout(reg) LOOPS => _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _,
+                options(nomem, nostack),
+            )
+        }
+    }
+
+    /// Bytes, 32 in one instruction.
+    #[target_feature(enable = "avx2,avxvnni")]
+    fn avx_vnni() {
+        // SAFETY: it changes nothing but registers, and declares them.
+        unsafe {
+            asm!(
+                "2:",
+                "{{vex}} vpdpbusd ymm0, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm1, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm2, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm3, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm4, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm5, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm6, ymm8, ymm9",
+                "{{vex}} vpdpbusd ymm7, ymm8, ymm9",
+                "dec {count}",
+                "jnz 2b",
+                count = inout(reg) LOOPS => _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _,
+                options(nomem, nostack),
+            )
+        }
+    }
+
+    /// Bytes, 64 in one instruction.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn avx512_vnni() {
+        // SAFETY: it changes nothing but registers, and declares them.
+        unsafe {
+            asm!(
+                "2:",
+                "vpdpbusd zmm0, zmm8, zmm9",
+                "vpdpbusd zmm1, zmm8, zmm9",
+                "vpdpbusd zmm2, zmm8, zmm9",
+                "vpdpbusd zmm3, zmm8, zmm9",
+                "vpdpbusd zmm4, zmm8, zmm9",
+                "vpdpbusd zmm5, zmm8, zmm9",
+                "vpdpbusd zmm6, zmm8, zmm9",
+                "vpdpbusd zmm7, zmm8, zmm9",
+                "dec {count}",
+                "jnz 2b",
+                count = inout(reg) LOOPS => _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _,
+                options(nomem, nostack),
+            )
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(criterion: &mut Criterion) {
+    let kernel = Int8Matrix::arbitrary(32, 32, BLOCK).kernel();
+    if let Some((run, multiplications)) = peak::of(kernel) {
+        let mut group = criterion.benchmark_group(format!("peak {kernel}"));
+        group.throughput(Throughput::Elements(multiplications as u64));
+        group.bench_function("registers", |bencher| {
+            // SAFETY: the library found the instruction set.
+            bencher.iter(|| unsafe { run() })
+        });
+        group.finish();
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn registers(_: &mut Criterion) {}
+
+criterion_group!(benches, registers, matmul);
 criterion_main!(benches);

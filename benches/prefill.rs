@@ -1,4 +1,4 @@
-//! How fast long texts are read: `cargo bench --bench prefill -- BUNDLE [TOKENS]`. The same number of new tokens comes as a
+//! How fast long texts are read: `cargo bench --bench prefill -- BUNDLE [TOKENS [ROUNDS]]`. The same number of new tokens comes as a
 //! prompt, of which one token is judged, and as one push of an answer, of which all are. No two texts share a prefix.
 //! Tokens are those that the engine computed; the time of a prompt has its rendering and tokenizing.
 
@@ -63,7 +63,8 @@ fn main() {
     let tokens = RandomTokens::new(&guard);
     let mut bench = Bench { guard, random: SmallRng::seed_from_u64(2), tokens, count };
     let (mut prompts, mut answers) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    let rounds = arguments.get(2).map_or(ROUNDS, |count| count.parse().expect("a number of rounds"));
+    for _ in 0..rounds {
         let text = bench.text();
         let stream = bench.guard.stream().unwrap();
         prompts.push(bench.measure(stream, |stream| drop(stream.prompt(&[Message::user(text)]).unwrap())));

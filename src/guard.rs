@@ -125,8 +125,8 @@ impl Guard {
         Stream::with_second(self.shared.clone(), self.second.clone(), policy)
     }
 
-    /// Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For texts
-    /// that are there already; what is being written a [`Stream`] judges.
+    /// Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For finished
+    /// texts; an answer that is being written is a [`Stream`]'s.
     ///
     /// A bundle of the variant gen writes its verdict. The conversation is rendered by the checkpoint's own template, as it
     /// is, and encoded as a whole. All callers' conversations are computed together, and what they begin with in common,
@@ -134,14 +134,15 @@ impl Guard {
     /// runtime multiplies (fp32, int4), its probabilities may differ in their last digits.
     ///
     /// A bundle of the variant stream judges the last message of the user, or every token of the answer: the annotation is
-    /// the worst that two tokens in a row agree on, with its probabilities. Refusals are not known then, and
-    /// [`AnnotateOptions`] say nothing.
+    /// the worst that two tokens in a row agree on, with its probabilities. Refusals are not known then, and of the
+    /// options only [`AnnotateOptions::overflow`] matters.
     ///
     /// # Errors
     /// [`Error::Conversation`] if there is no message, or the template refuses one or leaves out a part of it: the error
     /// names its role and its index, counted from 0; of a bundle of the variant stream also if the answer is empty, the
     /// last message is neither the user's nor the assistant's, or the message before an answer is an answer, too.
-    /// [`Error::ContextFull`] if conversation and answer do not fit the model's context: nothing is ever cut.
+    /// [`Error::ContextFull`] if conversation and answer do not fit the model's context, unless
+    /// [`AnnotateOptions::overflow`] says which part of the last message is judged then.
     /// [`Error::Busy`] if others use all of the engine.
     pub fn annotate(&self, messages: &[Message], options: &AnnotateOptions) -> Result<Annotation> {
         self.annotate_all([messages], options).pop().unwrap_or(Err(Error::EngineStopped))

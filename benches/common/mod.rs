@@ -1,5 +1,8 @@
 //! What the benches share.
 
+#[allow(dead_code, reason = "not every bench uses it")]
+pub(crate) mod steps;
+
 use qwenguard::{Call, Guard, Message, Stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 

@@ -8,3 +8,5 @@ mod text;
 pub use attention::PagedStreams;
 pub use matmul::Int8Matrix;
 pub use text::{CheckedTexts, TextDeltas};
+
+pub use crate::runtime::profile_sessions;

@@ -1,6 +1,8 @@
 //! ONNX Runtime: finding the library, the one environment of the process, and sessions.
 
 mod library;
+#[cfg(feature = "_internals")]
+mod profile;
 mod threads;
 
 use std::{
@@ -23,6 +25,8 @@ use crate::{
     config::RuntimeConfig,
     error::{Reason, one_line},
 };
+#[cfg(feature = "_internals")]
+pub use profile::profile_sessions;
 use threads::Threads;
 
 /// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
@@ -114,7 +118,10 @@ impl Runtime {
     }
 
     pub(crate) fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
-        Ok(Session::builder(&self.environment)?
+        let builder = Session::builder(&self.environment)?;
+        #[cfg(feature = "_internals")]
+        let builder = profile::profiled(builder)?;
+        Ok(builder
             // Without it ONNX Runtime may choose another device by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
             // The graph is already made of fused operators; higher levels only cost load time.

@@ -27,7 +27,8 @@ struct Avx2;
 impl Dots for Avx2 {
     type Vector = __m256i;
     const LANES: usize = 8;
-    const ROWS: usize = 2;
+    const ROWS: usize = 4;
+    const ONE_SUM: bool = true;
 
     #[inline(always)]
     unsafe fn zero() -> __m256i {
@@ -106,6 +107,7 @@ impl Dots for AvxVnni {
     type Vector = __m256i;
     const LANES: usize = 8;
     const ROWS: usize = 2;
+    const ONE_SUM: bool = false;
 
     #[inline(always)]
     unsafe fn zero() -> __m256i {

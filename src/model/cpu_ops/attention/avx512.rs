@@ -22,6 +22,7 @@ impl Dots for Avx512 {
     type Vector = __m512i;
     const LANES: usize = 16;
     const ROWS: usize = 6;
+    const ONE_SUM: bool = false;
 
     #[inline(always)]
     unsafe fn zero() -> __m512i {

@@ -39,6 +39,9 @@ pub(super) trait Dots {
     const LANES: usize;
     /// Most rows of a strip: so many that their sums stay in registers.
     const ROWS: usize;
+    /// Whether the sums of both parts count the same, so that one register can take both. For more than two rows it does;
+    /// fewer are faster with sums that do not wait for each other.
+    const ONE_SUM: bool;
 
     unsafe fn zero() -> Self::Vector;
     /// The lane at `from`, in all lanes.
@@ -242,8 +245,9 @@ unsafe fn dots<D: Dots, const KEYS: bool, const ROWS: usize, const PIECES: usize
                 for part in 0..2 {
                     let levels = D::splat(levels.add(row * stride + part * quads + quad));
                     for index in 0..PIECES {
-                        let (sum, lanes) = (sums[row][index][part], lanes[index][part]);
-                        sums[row][index][part] =
+                        let of = if D::ONE_SUM && ROWS > 2 { 0 } else { part };
+                        let (sum, lanes) = (sums[row][index][of], lanes[index][part]);
+                        sums[row][index][of] =
                             if KEYS { D::add_keys(sum, lanes, levels) } else { D::add_values(sum, lanes, levels) };
                     }
                 }
