@@ -327,7 +327,7 @@ static void run(const char *group, const char *config, const char *root) {
 int main(int argument_count, char **arguments) {
     char *document;
     const char *group;
-    CHECK(argument_count == 5);
+    CHECK(argument_count == 6);
     document = read_file(arguments[2]);
     CHECK(whole(field(document, "format")) == 1);
     for (group = first(field(document, "groups")); group != NULL; group = next(group))
