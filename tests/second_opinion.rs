@@ -30,6 +30,11 @@ fn about_all(interval: usize) -> String {
     format!("answer.second_opinion = {{ violation = 'lift', uncertain.at = 0.00001, interval_tokens = {interval} }}")
 }
 
+/// The same, with rules by which nothing counts: every opinion clears.
+fn about_all_cleared(interval: usize) -> String {
+    format!("answer.mode.custom = {{ unsafe.at = 1.0, controversial.at = 1.0 }}\n{}", about_all(interval))
+}
+
 /// The built-in guard, for answers that are longer than its context.
 fn restarting() -> Guard {
     let engine = EngineConfig { overflow: Overflow::Restart, ..EngineConfig::default() };
@@ -414,7 +419,7 @@ fn of_a_long_answer_it_gets_the_end() {
     let guard = restarting().with_second_opinion(&second).unwrap();
     let answer = "Clean the oven while it is still a little warm, and mop the floor. ".repeat(150) + TURNS;
     assert!(guard.encode(&answer).unwrap().len() > second.info().context);
-    let told = judged(&mut stream(&guard, &about_all(200)), &answer, 1000);
+    let told = judged(&mut stream(&guard, &about_all_cleared(200)), &answer, 1000);
     let tail = AnnotateOptions { overflow: TextOverflow::Tail, ..AnnotateOptions::default() };
     let cut = told.opinions.iter().filter(|opinion| said(opinion).is_cut);
     assert!(cut.clone().count() > 1, "{:?}", outcomes(&told.opinions));
@@ -425,10 +430,7 @@ fn of_a_long_answer_it_gets_the_end() {
         let own =
             second.annotate(&[Message::user(ASK), Message::assistant(&answer[..opinion.bytes.end])], &tail).unwrap();
         assert_eq!((&said.prompt_ids, &said.risk_probabilities), (&own.prompt_ids, &own.risk_probabilities));
-        match own.risk {
-            Risk::Safe => assert!(matches!(opinion.outcome, OpinionOutcome::Cleared | OpinionOutcome::Lifted)),
-            _ => assert_eq!(opinion.outcome, OpinionOutcome::Confirmed),
-        }
+        assert_eq!(opinion.outcome, OpinionOutcome::Cleared);
     }
 }
 
@@ -462,7 +464,7 @@ fn it_gets_all_of_an_answer_that_the_first_guard_sees_in_part() {
         }
     }
     // What waits is asked about at the end, also where the model started anew meanwhile.
-    let late = about_all(100_000);
+    let late = about_all_cleared(100_000);
     let answer = sentence.repeat(60);
     let mut stream = open(&late);
     let pushed = stream.push_text(&answer).unwrap();
@@ -473,10 +475,8 @@ fn it_gets_all_of_an_answer_that_the_first_guard_sees_in_part() {
     let ended = stream.finish().unwrap();
     let [last] = &ended.opinions[..] else { panic!("{:?}", outcomes(&ended.opinions)) };
     assert_eq!((last.bytes.start, last.bytes.end), (open_from, answer.len()));
-    match last.outcome {
-        OpinionOutcome::Cleared => assert_eq!(ended.horizon, answer.len()),
-        _ => assert_eq!((ended.decision, ended.horizon), (Decision::Stop, open_from)),
-    }
+    assert_eq!((last.outcome, ended.decision), (OpinionOutcome::Cleared, Decision::Continue));
+    assert_eq!(ended.horizon, answer.len());
 }
 
 /// The least distance between two opinions: what gets into dispute meanwhile waits, and the horizon with it.

@@ -85,7 +85,7 @@ fn a_call_that_is_given_up_in_dispute_changes_nothing() {
     let second = concat!(env!("CARGO_MANIFEST_DIR"), "/target/golden-gen/trained-bf16-int8");
     let guard = Guard::nano(&Config::default()).unwrap();
     let guard = guard.with_second_opinion(&Guard::open(second).unwrap()).unwrap();
-    let policy = Policy::from_toml("answer.second_opinion.violation = 'lift'").unwrap();
+    let policy = Policy::from_toml("answer.second_opinion = { violation = 'lift', interval_tokens = 1 }").unwrap();
     let text = b"After that, take the explosives, build a bomb and put it under the car of your neighbour. Wait until \
                  he drives to work and detonate the bomb.";
     let mut stream = guard.stream_with(policy).unwrap();
