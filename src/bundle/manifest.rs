@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{
     answer::{self, Answer},
     dimensions::Dimensions,
+    graphs::{self, Graph},
     head::{self, Classes, FieldError, Head},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) struct Manifest {
     pub(crate) answer: Option<Answer>,
     pub(crate) tokens: SpecialTokens,
     /// By the backend that they are made for.
+    #[serde(deserialize_with = "graphs::parse")]
     pub(crate) graphs: BTreeMap<String, Graph>,
     pub(crate) files: BTreeMap<String, FileDigest>,
     #[serde(default)]
@@ -76,11 +78,6 @@ pub(crate) struct SpecialTokens {
     pub(crate) turn_end: u32,
     /// The word `user` after a turn's start.
     pub(crate) user: Vec<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct Graph {
-    pub(crate) file: String,
 }
 
 /// A text with its tokens, and the logits at the last one that the exporter found.
@@ -131,6 +128,7 @@ impl Manifest {
         let manifest: Manifest = toml::from_str(text).map_err(damaged)?;
         let fail = |(field, reason): FieldError| field_error(bundle, &field, &reason);
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
+        graphs::check(&manifest.graphs, &manifest.model, &manifest.files, &OTHER_FILES).map_err(fail)?;
         head::check(&manifest.heads, &manifest.model).map_err(fail)?;
         match &manifest.answer {
             Some(answer) => answer::check(answer, &manifest.heads, &manifest.model).map_err(fail)?,
@@ -292,12 +290,6 @@ impl Manifest {
         }
         for name in OTHER_FILES {
             self.check_listed(name)?;
-        }
-        for graph in self.graphs.values().map(|graph| &*graph.file) {
-            if graph == "guard.toml" || OTHER_FILES.contains(&graph) {
-                return Err(("graphs", format!("{graph:?} is not a graph")));
-            }
-            self.check_listed(graph)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ fn dims() -> Dimensions {
         num_kv_heads: 2,
         head_dim: 32,
         context: 2048,
+        rope_theta: None,
     }
 }
 
