@@ -5,8 +5,8 @@
 //! is worked out here: a row for each token, or for each that is wanted of a head, of so many floats. Weights lie in the graph or in `weights.bin`, and
 //! nowhere else.
 
-mod node;
-mod tensors;
+pub(super) mod node;
+pub(super) mod tensors;
 
 use std::collections::HashMap;
 
@@ -17,11 +17,11 @@ use super::{
     onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
 };
 use crate::{
-    bundle::{Dimensions, Head},
+    bundle::{Dimensions, Head, WEIGHTS},
     limits,
 };
 use node::{Attributes, inputs_of};
-use tensors::{Tensors, is_input};
+use tensors::{External, Tensors, is_input};
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
 const OPSETS: [(&str, i64); 3] = [("", 21), ("com.microsoft", 1), ("ai.qwenguard", 1)];
@@ -41,7 +41,7 @@ pub(super) struct Expected<'a> {
 
 /// Checks a graph and writes anew what was checked.
 pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, String> {
-    let mut model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
+    let model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
     check_opsets(&model)?;
     let graph = model.graph.as_ref().ok_or("it has no graph")?;
     let nodes = LAYER_NODES * (expected.dims.num_layers + 2);
@@ -51,7 +51,7 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
         return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
     }
     let rows = row_inputs(expected.heads);
-    let tensors = Tensors::new(&graph.initializer, expected.weights, &rows)?;
+    let tensors = Tensors::new(&graph.initializer, External { name: WEIGHTS, bytes: expected.weights }, &rows)?;
     check_inputs(graph, expected.dims, &rows)?;
     let mut check = Check { dims: expected.dims, rows, tensors, values: HashMap::new(), hidden: None, layers: 0 };
     for node in &graph.node {
@@ -60,11 +60,16 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
     }
     check.outputs(graph, expected)?;
     drop(check);
+    Ok(relocated(model, expected.location))
+}
+
+/// A checked model with the runtime's name of its weights.
+pub(super) fn relocated(mut model: ModelProto, location: &str) -> Vec<u8> {
     let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
     for entry in tensors.flat_map(|tensor| &mut tensor.external_data).filter(|entry| entry.key() == "location") {
-        entry.value = Some(expected.location.to_owned());
+        entry.value = Some(location.to_owned());
     }
-    Ok(model.encode_to_vec())
+    model.encode_to_vec()
 }
 
 fn check_opsets(model: &ModelProto) -> Result<(), String> {

@@ -45,7 +45,7 @@ pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Resul
     let format = cache_size::format(config, bundle.manifest.precision);
     let options = PagedOptions {
         format,
-        cache_bytes: cache_size::bytes(config, dims, (backend.block)(dims, format))?,
+        cache_bytes: cache_size::bytes(config, dims.context, (backend.block)(dims, format))?,
         threads: match config.runtime.threads {
             0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
             threads => threads,

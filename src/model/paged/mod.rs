@@ -12,7 +12,7 @@ use ort::{
 use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph, pool::Pool};
 use crate::{
     Error, Result,
-    bundle::{self, Bundle, Dimensions, WEIGHTS},
+    bundle::{Bundle, Dimensions, WEIGHTS},
     limits,
 };
 
@@ -69,11 +69,10 @@ impl Graph {
     /// Checks the graph of this name in guard.toml.
     fn checked(bundle: &Bundle, name: &str) -> Result<Self> {
         let manifest = &bundle.manifest;
-        let Some(bundle::Graph::Paged(graph)) = manifest.graphs.get(name) else {
-            return Err(bundle.field_error("graphs", format!("{name} is missing or not a paged graph")));
-        };
-        let file = graph.file.clone();
-        let (folder, location) = bundle.place.weights()?;
+        let graph = manifest.graphs.get(name);
+        let file = graph.and_then(|graph| graph.file.clone());
+        let file = file.ok_or_else(|| bundle.field_error("graphs", format!("{name} is missing")))?;
+        let (folder, location) = bundle.place.weights(WEIGHTS)?;
         let weights = bundle.place.len(WEIGHTS)?;
         let expected = graph::Expected { dims: &manifest.model, heads: &manifest.heads, weights, location: &location };
         let bytes = bundle.place.read(&file, limits::GRAPH_BYTES)?;
