@@ -8,11 +8,13 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ExportError, Interrupted, forget_interrupts, interrupt
+from .targets import GPU_WEIGHTS, PRECISIONS, parse_contexts, parse_slots, parse_targets
 
 if TYPE_CHECKING:
     from .export import Options
@@ -112,6 +114,7 @@ def _parse(arguments: list[str] | None) -> Options:
     values = parser.parse_args(arguments)
     _check(parser, values)
     from .export import Options
+    from .targets import TargetOptions
 
     *checkpoint, out = values.paths
     return Options(
@@ -122,6 +125,13 @@ def _parse(arguments: list[str] | None) -> Options:
         parity=values.parity,
         force=values.force,
         answer=values.answer,
+        made_for=TargetOptions(
+            values.target,
+            values.gpu_weights or 16,
+            values.portable_precision or "fp16",
+            values.portable_context or (1024, 4096),
+            values.portable_slots or (1,),
+        ),
     )
 
 
@@ -141,6 +151,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
     parser.add_argument("--precision", choices=["fp32", "int8", "int4"], default="int8", help="default: int8")
     parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (default: 32)")
+    parser.add_argument(
+        "--target",
+        type=_list_of(parse_targets),
+        default=("cpu",),
+        metavar="LIST",
+        help="what graphs are for, some of cpu,webgpu,cuda,portable; gpu is webgpu,cuda (default: cpu)",
+    )
+    parser.add_argument("--gpu-weights", type=int, choices=GPU_WEIGHTS, help="bits of the GPU graphs' weights (16)")
+    parser.add_argument("--portable-precision", choices=PRECISIONS, help="of the portable graphs (fp16)")
+    parser.add_argument(
+        "--portable-context", type=_list_of(parse_contexts), metavar="LIST", help="their contexts (1024,4096)"
+    )
+    parser.add_argument(
+        "--portable-slots", type=_list_of(parse_slots), metavar="LIST", help="how many streams a run takes (1)"
+    )
     parser.add_argument(
         "--no-parity", dest="parity", action="store_false", help="do not compare the result with the checkpoint"
     )
@@ -163,6 +188,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _list_of(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[str], tuple[Any, ...]]:
+    def checked(text: str) -> tuple[Any, ...]:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
+
+
 def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
     if len(values.paths) != (1 if values.random else 2):
         parser.error("expected OUT" if values.random else "expected CHECKPOINT and OUT")
@@ -172,5 +207,21 @@ def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
         parser.error("--tokenizer and --seed go with --random")
     if values.seed is not None and values.seed < 0:
         parser.error("--seed must not be negative")
-    if values.precision == "fp32" and values.block:
-        parser.error("--block has no meaning with --precision fp32")
+    _check_targets(parser, values)
+
+
+def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
+    """Options that would change nothing are mistakes."""
+    is_quantized = "cpu" in values.target and values.precision != "fp32"
+    if not {"webgpu", "cuda"} & set(values.target):
+        if values.gpu_weights:
+            parser.error("--gpu-weights goes with the targets webgpu and cuda")
+    else:
+        is_quantized |= (values.gpu_weights or 16) != 16
+    if values.block and not is_quantized:
+        parser.error("--block has no meaning with --precision fp32" if "cpu" in values.target else
+                     "--block has no meaning where no weights are quantised")
+    if "portable" not in values.target:
+        for option in ("portable_precision", "portable_context", "portable_slots"):
+            if getattr(values, option):
+                parser.error(f"--{option.replace('_', '-')} goes with the target portable")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,16 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from . import exported, gen_parity, parity, self_test
-from .bundle import (
-    GRAPH_FILE,
-    MANIFEST,
-    WEIGHTS_FILE,
-    FileRecord,
-    manifest,
-    sha256_file,
-    staging,
-    write_file,
-)
+from .build import Builder, Built
+from .bundle import MANIFEST, FileRecord, manifest, sha256_file, staging, write_file
 from .config import GEN
 from .files import printable
-from .graph import build_model, heads
+from .graph import heads_of
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
-from .store import BITS, WeightStore
+from .store import BITS
+from .targets import CPU, TargetOptions
 from .text import TEMPLATE_FILE, TOKENIZER_FILE
-from .weights import WeightWriter
 
 
 @dataclass(frozen=True)
@@ -41,6 +33,7 @@ class Options:
     force: bool = False
     # A file with the texts of a Gen model's answer.
     answer: Path | None = None
+    made_for: TargetOptions = TargetOptions()
 
 
 @dataclass(frozen=True)
@@ -67,19 +60,21 @@ def export(options: Options) -> Report:
     source = open_source(options.source, options.answer)
     with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
-        model = _build(source, options, folder, files)
+        built = _build(source, options, folder, files)
         build_peak = peak_bytes()
+        model = next(iter(built[0].graphs.values()))
         result = _measure(source, options, folder, model) if options.parity else None
         tests = _self_test(source, folder, model)
         document = manifest(
             config=source.config,
-            heads=heads(source.config, _candidates(source)),
+            heads=heads_of(source.config, _candidates(source)),
             answer=_answer(source),
             precision=options.precision,
             block=options.block if options.precision in BITS else None,
             source_name=source.name,
             source_sha256=_hash_sources(source),
             tokens=source.text.tokens,
+            graphs={one.key: one.table for one in built},
             files=files,
             parity=result,
             self_test=tests,
@@ -102,18 +97,13 @@ def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
     }
 
 
-def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> ModelProto:
-    total = sum(info.nbytes for info in source.checkpoint.tensors.values())
-    with (
-        WeightWriter(folder / WEIGHTS_FILE) as writer,
-        tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar,
-    ):
-        store = WeightStore(source.checkpoint, writer, options.precision, options.block, bar.update)
-        model = build_model(source.config, store, _candidates(source))
-        files[WEIGHTS_FILE] = FileRecord(*writer.finish())
-    model.graph.initializer.extend(writer.tensors)
-    files[GRAPH_FILE] = write_file(folder / GRAPH_FILE, model.SerializeToString(deterministic=True))
-    return model
+def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> list[Built]:
+    builder = Builder(
+        source, _candidates(source), folder, files, options.precision, options.block, options.made_for
+    )
+    total = sum(info.nbytes for info in source.checkpoint.tensors.values()) * len(builder.weight_files())
+    with tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        return replace(builder, progress=bar.update).build()
 
 
 def _candidates(source: Source) -> tuple[int, ...]:
@@ -148,7 +138,7 @@ def _measure_gen(source: Source, options: Options, folder: Path, model: ModelPro
 
 def _self_test(source: Source, folder: Path, model: ModelProto) -> list[dict[str, Any]]:
     with tqdm(desc="self-test", total=exported.count_parts(model), disable=None, leave=False) as bar:
-        named = heads(source.config, _candidates(source))
+        named = heads_of(source.config, _candidates(source))
         return self_test.record(model, folder, source.text.tokenizer, named, source.config.context, bar.update)
 
 
