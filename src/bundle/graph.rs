@@ -46,9 +46,18 @@ impl Float {
     }
 }
 
+impl Float {
+    /// Bytes of a number.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Float::Fp32 => 4,
+            Float::Fp16 | Float::Bf16 => 2,
+        }
+    }
+}
+
 /// Rows `[vocab, hidden]` in a file of weights.
-#[derive(Debug, Clone, Deserialize)]
-#[expect(dead_code, reason = "read by the portable backend")]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Embedding {
     pub(crate) offset: u64,
     #[serde(rename = "type")]
@@ -57,13 +66,22 @@ pub(crate) struct Embedding {
 
 /// A graph of static shapes.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(dead_code, reason = "read by the portable backend")]
 pub(crate) struct Variant {
     pub(crate) file: String,
     pub(crate) append: Append,
+    /// The new tokens of a stream that it takes at a time.
     pub(crate) new_tokens: usize,
+    /// The tokens that a stream's cache holds.
     pub(crate) context: usize,
+    /// The streams that it takes at a time.
     pub(crate) slots: usize,
+}
+
+impl Variant {
+    /// What it differs in from others of the same graph.
+    pub(crate) fn shape(&self) -> (Append, usize, usize, usize) {
+        (self.append, self.new_tokens, self.context, self.slots)
+    }
 }
 
 /// How new keys and values come into the cache.
@@ -78,7 +96,6 @@ pub(crate) enum Append {
 
 /// A head that is a graph of its own.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(dead_code, reason = "read by the portable backend")]
 pub(crate) struct HeadGraph {
     pub(crate) name: String,
     pub(crate) file: String,

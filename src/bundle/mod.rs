@@ -8,6 +8,7 @@ mod graph;
 mod head;
 mod identity;
 mod manifest;
+mod portable;
 
 use std::{
     borrow::Cow,
@@ -25,7 +26,7 @@ use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
-pub(crate) use graph::{Float, Graph};
+pub(crate) use graph::{Append, Embedding, Float, Graph, Variant};
 pub(crate) use head::{Classes, Head};
 use identity::Identity;
 pub(crate) use manifest::{Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
@@ -44,6 +45,27 @@ pub(crate) enum Place {
     /// Compiled in: file names and contents.
     #[cfg_attr(not(feature = "nano"), expect(dead_code, reason = "only the demonstration guard is compiled in"))]
     Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// A file of a bundle that is read in pieces.
+#[derive(Debug)]
+pub(crate) enum Pieces {
+    File(File),
+    Memory(&'static [u8]),
+}
+
+impl Pieces {
+    /// Reads what lies at an offset.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Pieces::File(file) => file::read_at(file, offset, buffer),
+            Pieces::Memory(bytes) => {
+                let piece = usize::try_from(offset).ok().and_then(|from| bytes.get(from..)?.get(..buffer.len()));
+                buffer.copy_from_slice(piece.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A bundle whose manifest is understood and whose files are there.
@@ -147,6 +169,12 @@ impl Bundle {
         Err(self.file_error(name, "it changed while the bundle was opened: open it again when it is complete"))
     }
 
+    /// What tells later whether files are still those that they were when the bundle was opened.
+    pub(crate) fn pinned(&self, names: &[&str]) -> Pinned {
+        let identity = |name: &&str| Some(((*name).to_owned(), self.identities.get(*name)?.clone()));
+        Pinned { place: self.place.clone(), files: names.iter().filter_map(identity).collect() }
+    }
+
     /// The bundle's folder, or its name if it is compiled in.
     pub(crate) fn name(&self) -> String {
         self.place.name()
@@ -168,6 +196,26 @@ impl Bundle {
     }
 }
 
+/// Files of a bundle as they were when it was opened.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    place: Place,
+    files: Vec<(String, Identity)>,
+}
+
+impl Pinned {
+    /// Fails if one of them was replaced or written to meanwhile.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Place::Folder(folder) = &self.place else { return Ok(()) };
+        for (name, identity) in &self.files {
+            if self.place.identity(&self.place.open(folder, name)?, name)? != *identity {
+                return Err(self.place.file_error(name, "it changed since the bundle was opened: open it again"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Place {
     fn name(&self) -> String {
         match self {
@@ -176,7 +224,7 @@ impl Place {
         }
     }
 
-    fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
+    pub(crate) fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
         Error::bundle_file(self.name(), file, reason)
     }
 
@@ -197,6 +245,14 @@ impl Place {
                 Ok(bytes.map_err(|reason| self.file_error(file, reason))?.into())
             }
             Place::Embedded(files) => Ok(self.embedded(files, file)?.into()),
+        }
+    }
+
+    /// A file that is to be read in pieces.
+    pub(crate) fn pieces(&self, file: &str) -> Result<Pieces> {
+        match self {
+            Place::Folder(folder) => Ok(Pieces::File(self.open(folder, file)?)),
+            Place::Embedded(files) => Ok(Pieces::Memory(self.embedded(files, file)?)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{CacheFormat, Layout};
 use crate::{
     Error, Result,
-    bundle::{Dimensions, Precision},
+    bundle::Precision,
     config::{CachePrecision, Config, Overflow},
     limits,
 };
@@ -21,7 +21,6 @@ const FALLBACK: usize = 1 << 30;
 pub(crate) enum Memory {
     Host,
     /// A device's own, of which it is not known how much there is.
-    #[expect(dead_code, reason = "no backend has any yet")]
     Device,
 }
 
@@ -59,9 +58,10 @@ pub(super) fn format(config: &Config, weights: Precision) -> CacheFormat {
     }
 }
 
-/// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams can fill.
-pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block, memory: Memory) -> Result<usize> {
-    let context = block.bytes_of(model.context);
+/// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams of so many
+/// tokens can fill.
+pub(super) fn bytes(config: &Config, tokens: usize, block: Block, memory: Memory) -> Result<usize> {
+    let context = block.bytes_of(tokens);
     let bytes = match config.cache.mib {
         0 => {
             let most = context.saturating_mul(config.engine.max_streams);
@@ -77,7 +77,7 @@ pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block, memory: M
             "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
              least as many",
             bytes >> 20,
-            model.context,
+            tokens,
             context.div_ceil(1 << 20)
         );
         return Err(Error::config("cache.mib", reason));

@@ -8,6 +8,7 @@ mod onnx;
 pub(crate) mod open;
 pub(crate) mod paged;
 mod pool;
+pub(crate) mod portable;
 
 use std::ops::Range;
 
@@ -188,11 +189,17 @@ pub(crate) trait Model: Send {
     /// How its KV cache is divided.
     fn layout(&self) -> Layout;
 
+    /// The most tokens of a stream: all blocks, unless a stream cannot have several.
+    fn context(&self) -> usize {
+        let Layout { blocks, block_tokens, .. } = self.layout();
+        blocks.saturating_mul(block_tokens)
+    }
+
     /// How many heads it has.
     fn heads(&self) -> usize;
 
-    /// Runs something with an empty f32 cache of so many blocks in place of its own, which comes back as it was. A model
-    /// that has no other cache runs it with its own.
+    /// Runs something with an empty cache of so many blocks in place of its own, which comes back as it was. It is of f32,
+    /// or of what the graph has if that has a type of its own.
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()>;
 
     /// Runs one step and gives the logits that the batch wants. After an error the cache holds nothing new for any
