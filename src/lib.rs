@@ -32,6 +32,7 @@ mod model;
 mod opened;
 pub mod policy;
 mod process;
+mod providers;
 mod queue;
 mod runtime;
 mod second;
@@ -42,11 +43,15 @@ mod text;
 mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
-pub use config::{CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig};
+pub use config::{
+    CacheConfig, CachePrecision, ComputeUnits, Config, CoreMlConfig, CudaConfig, DirectMlConfig, EngineConfig,
+    Overflow, Provider, RuntimeConfig, SecondOpinionConfig, WebGpuConfig,
+};
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;
 pub use opened::Info;
 pub use policy::{Decision, Policy};
+pub use providers::{ProviderDevice, ProviderStatus, providers};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
 pub use stream::{

@@ -38,6 +38,12 @@ class Built:
         """Its name in guard.toml."""
         return PORTABLE if self.target == PORTABLE else f"paged_{self.target}"
 
+    @property
+    def precision(self) -> str:
+        """What the layers' weights are, of a target other than the CPU."""
+        bits = self.table.get("weight_bits", 16)
+        return self.table["cache"] if bits == 16 else f"int{bits}"
+
 
 @dataclass(frozen=True)
 class Builder:

@@ -14,9 +14,7 @@ from . import __version__, limits
 from .config import GEN, ModelConfig
 from .errors import ExportError, naming
 from .files import create, open_regular
-from .gen_parity import GenParity
 from .graph import Head
-from .parity import Parity
 from .publish import MANIFEST as MANIFEST
 from .publish import staging as staging
 from .text import TEMPLATE_FILE, TOKENIZER_FILE
@@ -71,7 +69,7 @@ def manifest(
     tokens: dict[str, int | list[int]],
     graphs: dict[str, dict[str, Any]],
     files: dict[str, FileRecord],
-    parity: Parity | GenParity | None,
+    parity: dict[str, Any],
     self_test: list[dict[str, Any]],
 ) -> bytes:
     """The text of guard.toml."""
@@ -87,8 +85,8 @@ def manifest(
     document["tokens"] = tokens
     document["graphs"] = graphs
     document["files"] = {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in files.items()}
-    if parity is not None:
-        document["parity"] = parity.table()
+    if parity:
+        document["parity"] = parity
     document["self_test"] = self_test
     return tomli_w.dumps(document).encode()
 

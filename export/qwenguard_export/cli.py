@@ -219,8 +219,11 @@ def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) 
     else:
         is_quantized |= (values.gpu_weights or 16) != 16
     if values.block and not is_quantized:
-        parser.error("--block has no meaning with --precision fp32" if "cpu" in values.target else
-                     "--block has no meaning where no weights are quantised")
+        parser.error(
+            "--block has no meaning with --precision fp32"
+            if "cpu" in values.target
+            else "--block has no meaning where no weights are quantised"
+        )
     if "portable" not in values.target:
         for option in ("portable_precision", "portable_context", "portable_slots"):
             if getattr(values, option):

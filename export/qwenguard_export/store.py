@@ -85,9 +85,7 @@ class WeightStore:
 
     def table_rows(self, name: str, source: str, dtype: np.dtype = _FLOAT32, inline: bool = True) -> TensorProto:
         """Copies a table of rows. It is in the file, however small, if not `inline`."""
-        return self._writer.add(
-            name, dtype, self._checkpoint.tensors[source].shape, self._rows(source, dtype), inline
-        )
+        return self._writer.add(name, dtype, self._checkpoint.tensors[source].shape, self._rows(source, dtype), inline)
 
     def columns(self, name: str, source: str, rows: tuple[int, ...]) -> None:
         """Stores some rows of a matrix as the columns of a float32 one, as MatMul wants it."""

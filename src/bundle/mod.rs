@@ -26,7 +26,7 @@ use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
-pub(crate) use graph::{Append, Embedding, Float, Variant};
+pub(crate) use graph::{Append, Embedding, Float, Graph, Variant};
 pub(crate) use head::{Classes, Head};
 use identity::Identity;
 pub(crate) use manifest::{Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
@@ -113,24 +113,28 @@ impl Bundle {
 
     /// Gives what `open` makes of the bundle's files, if these have the digests of guard.toml (unless `digests` is
     /// false) and nobody changed them meanwhile. The weights are read beside `open`, the others before it: what parses
-    /// them need not see what is damaged.
-    pub(crate) fn checked<T>(&self, digests: bool, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// them need not see what is damaged. Files of other graphs than the one that is opened are not read.
+    pub(crate) fn checked<T>(&self, digests: bool, graph: &str, open: impl FnOnce() -> Result<T>) -> Result<T> {
         if !digests {
             let opened = open();
             self.check_unchanged()?;
             return opened;
         }
-        for name in self.manifest.files.keys().filter(|name| *name != WEIGHTS) {
-            self.check_digest(name)?;
+        let graphs = &self.manifest.graphs;
+        let weights = graphs.get(graph).map_or(WEIGHTS, |graph| &*graph.weights);
+        for name in self.manifest.files.keys() {
+            if *name != weights && !self.manifest.is_of_another(name, graph) {
+                self.check_digest(name)?;
+            }
         }
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("qwenguard-hash".into());
-            let weights = thread.spawn_scoped(scope, || self.check_digest(WEIGHTS));
+            let digest = thread.spawn_scoped(scope, || self.check_digest(weights));
             let opened = open();
             // Where there is no thread to be had it takes longer.
-            match weights {
-                Ok(thread) => thread.join().map_err(|_| self.file_error(WEIGHTS, "its digest was not computed"))??,
-                Err(_) => self.check_digest(WEIGHTS)?,
+            match digest {
+                Ok(thread) => thread.join().map_err(|_| self.file_error(weights, "its digest was not computed"))??,
+                Err(_) => self.check_digest(weights)?,
             }
             // What is wrong with the files says more than what came of it.
             self.check_unchanged()?;
@@ -350,7 +354,7 @@ mod tests {
                     fs::rename(folder.path().join("new"), &path).unwrap();
                     Ok(())
                 };
-                let error = bundle.checked(digests, replace).unwrap_err().to_string();
+                let error = bundle.checked(digests, "paged_cpu", replace).unwrap_err().to_string();
                 assert!(error.contains(&format!("{name}: it changed while")), "{error}");
             }
         }
@@ -367,10 +371,10 @@ mod tests {
             Err::<(), _>(Error::EngineStopped)
         };
         // It says more than what came of it.
-        let error = bundle.checked(false, write).unwrap_err().to_string();
+        let error = bundle.checked(false, "paged_cpu", write).unwrap_err().to_string();
         assert!(error.contains("weights.bin: it changed while"), "{error}");
         fs::remove_file(folder.path().join("weights.bin")).unwrap();
-        let error = bundle.checked(true, || Ok(())).unwrap_err().to_string();
+        let error = bundle.checked(true, "paged_cpu", || Ok(())).unwrap_err().to_string();
         assert!(error.contains("weights.bin"), "{error}");
     }
 
@@ -389,7 +393,7 @@ mod tests {
                 assert!(fs::read(folder.join(name)).unwrap() == *bytes, "{}: {name}", folder.display());
             }
             // Embedded files are not hashed when they are opened.
-            Bundle::open(&folder).unwrap().checked(true, || Ok(())).unwrap();
+            Bundle::open(&folder).unwrap().checked(true, "paged_cpu", || Ok(())).unwrap();
         }
     }
 

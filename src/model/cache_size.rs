@@ -16,6 +16,15 @@ use crate::{
 /// The cache's share where it is not known how much memory there is.
 const FALLBACK: usize = 1 << 30;
 
+/// Whose memory a cache is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Host,
+    /// A device's own, of which it is not known how much there is.
+    #[expect(dead_code, reason = "no backend has any yet")]
+    Device,
+}
+
 /// A block of a backend's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block {
@@ -52,13 +61,14 @@ pub(super) fn format(config: &Config, weights: Precision) -> CacheFormat {
 
 /// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams of so many
 /// tokens can fill.
-pub(super) fn bytes(config: &Config, tokens: usize, block: Block) -> Result<usize> {
+pub(super) fn bytes(config: &Config, tokens: usize, block: Block, memory: Memory) -> Result<usize> {
     let context = block.bytes_of(tokens);
     let bytes = match config.cache.mib {
         0 => {
             let most = context.saturating_mul(config.engine.max_streams);
             let blocks = limits::CACHE_BLOCKS.saturating_mul(block.bytes);
-            share(limit(), context).min(most).min(blocks)
+            let memory = if memory == Memory::Host { limit() } else { None };
+            share(memory, context).min(most).min(blocks)
         }
         mib => mib.saturating_mul(1 << 20),
     };

@@ -35,7 +35,7 @@ void moves() {
     qwenguard::Stream stream = other.stream();
     {
         const qwenguard::Guard gone = std::move(other);
-        CHECK(gone.info().find("\"provider\":\"CPU\"") != std::string::npos);
+        CHECK(gone.info().find("\"provider\":\"cpu\"") != std::string::npos);
     }
     qwenguard::Stream moved = std::move(stream);
     fails(qwenguard::Status::Null, "stream", [&] { stream.push_text("x"); });

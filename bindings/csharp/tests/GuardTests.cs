@@ -10,7 +10,7 @@ namespace Qwenguard.Tests
         {
             using (Guard guard = Samples.OpenGuard())
             {
-                Check.Contains("\"provider\":\"CPU\"", guard.GetInfo());
+                Check.Contains("\"provider\":\"cpu\"", guard.GetInfo());
                 Check.Equal(9, guard.GetCategories(Heads.Prompt).Count, "categories");
                 Check.Equal("Violent", guard.GetCategories(Heads.Answer)[0], "category");
                 Check.Throws<ArgumentOutOfRangeException>(() => guard.GetCategories((Heads)7), "heads");

@@ -14,5 +14,5 @@ from .heads import heads_of as heads_of
 
 def head_outputs(model: ModelProto) -> list[str]:
     """The names of a paged graph's outputs that are heads."""
-    caches = set(trunk.cache_names("_out", sum(node.op_type == "PagedAttention" for node in model.graph.node)))
-    return [output.name for output in model.graph.output if output.name not in caches | {trunk.ROW_CHECK}]
+    others = ("key_cache_out.", "value_cache_out.", trunk.ROW_CHECK)
+    return [output.name for output in model.graph.output if not output.name.startswith(others)]

@@ -14,6 +14,7 @@ from .nodes import Nodes
 CANDIDATES, NEXT_TOKEN = "candidates", "next_token"
 # The name of the whole head's weight, unless it is the embedding.
 HEAD = "heads.next_token"
+VOCABULARY_NODES = "/heads/next_token/matmul"
 
 
 def heads(candidates: tuple[int, ...]) -> list[Head]:
@@ -28,4 +29,4 @@ def add_candidates(nodes: Nodes, config: ModelConfig, hidden: str, candidates: t
 
 def add_vocabulary(nodes: Nodes, config: ModelConfig, hidden: str) -> None:
     wanted = nodes.wanted_rows("/heads/next_token/gather", hidden, "next_token_rows")
-    nodes.vocabulary("/heads/next_token/matmul", wanted, config, NEXT_TOKEN)
+    nodes.vocabulary(VOCABULARY_NODES, wanted, config, NEXT_TOKEN)

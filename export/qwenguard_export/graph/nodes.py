@@ -102,4 +102,4 @@ class Nodes(ABC):
 
     @abstractmethod
     def vocabulary(self, name: str, wanted: str, config: ModelConfig, output: str) -> None:
-        """The logits of all tokens, float32 as `wanted` is. A matrix that is tied to the embedding is stored already."""
+        """The logits of all tokens, float32 as `wanted` is. A matrix tied to the embedding is stored already."""

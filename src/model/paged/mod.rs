@@ -14,6 +14,7 @@ use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, WEIGHTS},
     limits,
+    runtime::SessionError,
 };
 
 /// The output that shows rows which are not finite.
@@ -58,26 +59,34 @@ struct Head {
 }
 
 /// A bundle's graph, after it was checked.
-struct Graph {
+struct CheckedGraph {
     file: String,
     bytes: Vec<u8>,
     /// Where the weights are.
     folder: String,
 }
 
-impl Graph {
+/// What is wrong with a bundle, or with the machine, if there is no session.
+fn session_error(bundle: &Bundle, graph: &str, weights: &str, error: SessionError) -> Error {
+    match error {
+        SessionError::Threads(error) | SessionError::Provider(error) => error,
+        SessionError::Graph(reason) => bundle.file_error(graph, reason),
+        SessionError::Weights(reason) => bundle.file_error(weights, reason),
+    }
+}
+
+impl CheckedGraph {
     /// Checks the graph of this name in guard.toml.
-    fn checked(bundle: &Bundle, name: &str) -> Result<Self> {
+    fn of(bundle: &Bundle, name: &str) -> Result<Self> {
         let manifest = &bundle.manifest;
-        let graph = manifest.graphs.get(name);
-        let file = graph.and_then(|graph| graph.file.clone());
-        let file = file.ok_or_else(|| bundle.field_error("graphs", format!("{name} is missing")))?;
+        let file = manifest.graphs.get(name).and_then(|graph| graph.file.clone());
+        let file = file.ok_or_else(|| bundle.field_error(&format!("graphs.{name}.file"), "missing".to_owned()))?;
         let (folder, location) = bundle.place.weights(WEIGHTS)?;
         let weights = bundle.place.len(WEIGHTS)?;
         let expected = graph::Expected { dims: &manifest.model, heads: &manifest.heads, weights, location: &location };
         let bytes = bundle.place.read(&file, limits::GRAPH_BYTES)?;
         let bytes = graph::checked(&bytes, &expected).map_err(|reason| bundle.file_error(&file, reason))?;
-        Ok(Graph { file, bytes, folder })
+        Ok(CheckedGraph { file, bytes, folder })
     }
 }
 

@@ -20,11 +20,16 @@ use ort::{
     value::{DynTensor, Tensor},
 };
 
-use super::{Layout, Model, RaggedBatch, StepLogits, cache_size::Block};
+use super::{
+    Layout, Model, Numbers, RaggedBatch, StepLogits,
+    cache_size::{self, Block, Memory},
+    open::{Backed, Request},
+};
 use crate::{
     Error, Result,
-    bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
-    runtime::Runtime,
+    bundle::{Append, Bundle, Dimensions, Float, Head as BundleHead, Variant},
+    config::RuntimeConfig,
+    runtime::{Assigned, Runtime},
 };
 use cache::{Cache, Filled, Shape};
 use element::Element;
@@ -46,6 +51,8 @@ pub(crate) struct PortableOptions {
     /// Bytes for keys and values of all layers together.
     pub(crate) cache_bytes: usize,
     pub(crate) threads: usize,
+    /// With the provider of all sessions.
+    pub(crate) runtime: RuntimeConfig,
 }
 
 /// A model of portable graphs, with its caches.
@@ -127,24 +134,43 @@ impl Chosen {
         }
     }
 
+    /// The variant that a first token is computed by.
+    fn first(&self) -> usize {
+        let key = |index: &usize| {
+            let Variant { new_tokens, context, slots, .. } = self.variants[*index];
+            (context, slots, new_tokens)
+        };
+        (0..self.variants.len()).min_by_key(key).unwrap_or(0)
+    }
+
     fn cache(&self, groups: usize) -> Result<Cache> {
         Cache::new(self.shape.clone(), groups, self.append == Append::Scatter)
     }
 }
 
 /// Opens a bundle's model.
-pub(in crate::model) fn open(
-    bundle: &Bundle,
-    runtime: &Runtime,
-    chosen: Chosen,
-    options: &PortableOptions,
-) -> Result<Box<dyn Model>> {
-    Ok(Box::new(PortableModel::open(bundle, runtime, chosen, options)?))
+pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
+    let Request { bundle, runtime, config, .. } = *request;
+    let chosen = Chosen::of(bundle, Append::Rows)?;
+    let cache_bytes = cache_size::bytes(config, chosen.context, chosen.block(), Memory::Host)?;
+    let options = PortableOptions { cache_bytes, threads: request.threads(), runtime: config.runtime.clone() };
+    let numbers = match chosen.shape.element {
+        Element::Fp16 => Numbers::Own { weight_bits: 16, float: Float::Fp16 },
+        Element::Fp32 => Numbers::Own { weight_bits: 32, float: Float::Fp32 },
+    };
+    let (model, assigned) = PortableModel::open(bundle, runtime, chosen, &options)?;
+    Ok(Backed { model: Box::new(model), numbers, assigned })
 }
 
 impl PortableModel {
-    /// Checks all graphs of the bundle that may be run, and takes memory for the caches.
-    fn open(bundle: &Bundle, runtime: &Runtime, chosen: Chosen, options: &PortableOptions) -> Result<Self> {
+    /// Checks all graphs of the bundle that may be run, opens the one that is needed first, and takes memory for the
+    /// caches.
+    fn open(
+        bundle: &Bundle,
+        runtime: &Runtime,
+        chosen: Chosen,
+        options: &PortableOptions,
+    ) -> Result<(Self, Vec<Assigned>)> {
         let manifest = &bundle.manifest;
         let dims = &manifest.model;
         let graph = manifest.graphs.get(GRAPH);
@@ -153,7 +179,7 @@ impl PortableModel {
         let own = graph.map_or(&[][..], |graph| &graph.heads);
         let is_own = |head: &&BundleHead| own.iter().any(|graph| graph.name == head.name);
         let in_trunk: Vec<&BundleHead> = manifest.heads.iter().filter(|head| !is_own(head)).collect();
-        let mut sessions = Sessions::new(bundle, &chosen.weights, runtime, options.threads)?;
+        let mut sessions = Sessions::new(bundle, &chosen.weights, runtime, options)?;
         for variant in &chosen.variants {
             let ends = check::of_variant(variant, (dims, &in_trunk), chosen.shape.element, !own.is_empty());
             sessions.add(bundle, &variant.file, ends)?;
@@ -168,7 +194,8 @@ impl PortableModel {
             heads.push(Head { name: head.name.clone(), classes: head.class_count(dims), own: session });
         }
         let cache = chosen.cache(chosen.groups(options.cache_bytes)?)?;
-        Ok(PortableModel {
+        let assigned = sessions.open_now(chosen.first())?;
+        let model = PortableModel {
             name: bundle.name(),
             dims: dims.clone(),
             heads,
@@ -177,7 +204,8 @@ impl PortableModel {
             sessions,
             cache,
             chosen,
-        })
+        };
+        Ok((model, assigned))
     }
 
     /// What the runtime would not name, or take for something else.

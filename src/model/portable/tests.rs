@@ -38,13 +38,14 @@ fn portable(bundle: &mut Bundle, slots: usize, append: Append, keep: impl Fn(&Va
     graph.variants.retain(|variant| variant.append == append && keep(variant));
     let chosen = Chosen::of(bundle, append).unwrap();
     let slots = slots.next_multiple_of(chosen.shape.slots);
-    let options = PortableOptions { cache_bytes: slots * chosen.block().bytes, threads: 1 };
-    PortableModel::open(bundle, &runtime(), chosen, &options).unwrap()
+    let cache_bytes = slots * chosen.block().bytes;
+    let options = PortableOptions { cache_bytes, threads: 1, runtime: RuntimeConfig::default() };
+    PortableModel::open(bundle, &runtime(), chosen, &options).unwrap().0
 }
 
 fn paged(bundle: &Bundle) -> PagedModel {
     let options = PagedOptions { format: CacheFormat::Fp32, cache_bytes: 32 << 20, threads: 1 };
-    PagedModel::open_with(bundle, &runtime(), &options, Isa::detect()).unwrap()
+    PagedModel::on_cpu(bundle, &runtime(), &options, Isa::detect()).unwrap().0
 }
 
 /// Blocks of the paged model for a stream.

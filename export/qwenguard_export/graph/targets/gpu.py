@@ -114,6 +114,4 @@ def build_paged(made: GpuTrunk, config: ModelConfig, candidates: tuple[int, ...]
 def _caches(nodes: GpuNodes, config: ModelConfig, suffix: str, block_tokens: int) -> list[ValueInfoProto]:
     shape = ["num_blocks", block_tokens, config.num_kv_heads, config.head_dim]
     kind = onnx_type(nodes.hidden_type)
-    return [
-        helper.make_tensor_value_info(name, kind, shape) for name in trunk.cache_names(suffix, config.num_layers)
-    ]
+    return [helper.make_tensor_value_info(name, kind, shape) for name in trunk.cache_names(suffix, config.num_layers)]

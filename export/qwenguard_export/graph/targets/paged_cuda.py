@@ -33,8 +33,10 @@ class _CudaNodes(GpuNodes):
 
     def final_norm(self, name: str, branch: str, stream: str, weight: str) -> str:
         """In float32, so that the heads do not get what is rounded to bfloat16."""
-        floats = [self.cast(f"{name}/{part}", value, np.dtype(np.float32)) for part, value in
-                  (("branch", branch), ("stream", stream))]
+        floats = [
+            self.cast(f"{name}/{part}", value, np.dtype(np.float32))
+            for part, value in (("branch", branch), ("stream", stream))
+        ]
         return self.skip_layer_norm(name, *floats, weight, keep_sum=False)[0]
 
 

@@ -97,7 +97,7 @@ def build_vocabulary(config: ModelConfig, store: WeightStore, precision: str) ->
     nodes = _PortableNodes(store, config.rms_norm_eps, TYPES[precision])
     if config.tied:
         store_embedding(store, precision)
-    nodes.vocabulary("/heads/next_token/matmul", HIDDEN, config, lm_head.NEXT_TOKEN)
+    nodes.vocabulary(lm_head.VOCABULARY_NODES, HIDDEN, config, lm_head.NEXT_TOKEN)
     inputs = [_value(HIDDEN, _FLOAT32, [1, config.hidden_size])]
     outputs = [_value(lm_head.NEXT_TOKEN, _FLOAT32, [1, config.vocab_size])]
     return make_model(helper.make_graph(nodes.nodes, "portable", inputs, outputs), OPSET, [])
