@@ -22,10 +22,10 @@ struct Backend {
 /// Of a provider's rows the first counts whose graph the bundle has.
 const BACKENDS: &[Backend] = &[
     Backend { provider: Provider::Cpu, graph: "paged_cpu", target: "cpu", open: cpu::open },
-    Backend { provider: Provider::Cpu, graph: portable::GRAPH, target: "portable", open: portable::open },
-    Backend { provider: Provider::WebGpu, graph: portable::GRAPH, target: "portable", open: portable::open },
-    Backend { provider: Provider::DirectMl, graph: portable::GRAPH, target: "portable", open: portable::open },
-    Backend { provider: Provider::CoreMl, graph: portable::GRAPH, target: "portable", open: portable::open },
+    Backend { provider: Provider::Cpu, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::WebGpu, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::DirectMl, graph: portable::GRAPH, target: "portable", open: portable::open_scatter },
+    Backend { provider: Provider::CoreMl, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
 ];
 
 /// What a backend opens.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    bundle::{Append, Bundle, Dimensions, Float, Head as BundleHead, Variant},
+    bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
     config::RuntimeConfig,
     runtime::{Assigned, Runtime},
 };
@@ -148,16 +148,23 @@ impl Chosen {
     }
 }
 
-/// Opens a bundle's model.
-pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
+/// Opens a bundle's model, by graphs whose new rows the host writes if there are some.
+pub(in crate::model) fn open_rows(request: &Request) -> Result<Backed> {
+    open(request, Append::Rows)
+}
+
+/// Opens a bundle's model, by graphs that write a second cache if there are some: where caches are in device memory.
+pub(in crate::model) fn open_scatter(request: &Request) -> Result<Backed> {
+    open(request, Append::Scatter)
+}
+
+fn open(request: &Request, preferred: Append) -> Result<Backed> {
     let Request { bundle, runtime, config, .. } = *request;
-    let chosen = Chosen::of(bundle, Append::Rows)?;
+    let chosen = Chosen::of(bundle, preferred)?;
     let cache_bytes = cache_size::bytes(config, chosen.context, chosen.block(), Memory::Host)?;
     let options = PortableOptions { cache_bytes, threads: request.threads(), runtime: config.runtime.clone() };
-    let numbers = match chosen.shape.element {
-        Element::Fp16 => Numbers::Own { weight_bits: 16, float: Float::Fp16 },
-        Element::Fp32 => Numbers::Own { weight_bits: 32, float: Float::Fp32 },
-    };
+    let float = request.field("cache", &request.graph.cache)?;
+    let numbers = Numbers::Own { weight_bits: 8 * float.bytes() as u32, float };
     let (model, assigned) = PortableModel::open(bundle, runtime, chosen, &options)?;
     Ok(Backed { model: Box::new(model), numbers, assigned })
 }

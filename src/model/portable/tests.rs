@@ -58,6 +58,8 @@ struct Both {
     portable: PortableModel,
     paged: PagedModel,
     ids: Vec<Vec<u32>>,
+    /// The most tokens that one ever had.
+    longest: usize,
     tolerance: f32,
     rng: SmallRng,
 }
@@ -68,7 +70,14 @@ impl Both {
         // Of logits, which are of the order of 1.
         let tolerance = if bundle.name().ends_with("fp16") { 0.03 } else { 5e-4 };
         let portable = portable(&mut bundle, streams, append, keep);
-        Both { portable, paged, ids: vec![Vec::new(); streams], tolerance, rng: SmallRng::seed_from_u64(11) }
+        Both {
+            portable,
+            paged,
+            ids: vec![Vec::new(); streams],
+            longest: 0,
+            tolerance,
+            rng: SmallRng::seed_from_u64(11),
+        }
     }
 
     /// A step in which some streams go on after so many tokens, by so many.
@@ -79,6 +88,7 @@ impl Both {
             let ids = &mut self.ids[stream];
             ids.truncate(past);
             ids.extend((0..count).map(|_| self.rng.random_range(0..600u32)));
+            self.longest = self.longest.max(ids.len());
             portable.push(&ids[past..], past, &[BlockId::new(stream)]);
             let blocks = (0..PAGED_BLOCKS).map(|block| BlockId::new(stream * PAGED_BLOCKS + block));
             paged.push(&ids[past..], past, &blocks.collect::<Vec<_>>());
@@ -122,7 +132,7 @@ impl Both {
                 self.check(&streams);
             }
         }
-        assert!(self.ids.iter().any(|ids| ids.len() > 128), "nothing was outgrown: the test is too easy");
+        assert!(self.longest > 128, "nothing was outgrown: the test is too easy");
     }
 }
 
@@ -223,7 +233,8 @@ fn what_is_not_finite_stays_with_its_stream() {
                 batch.want((0..4).map(HeadId::new).collect(), 0..60);
                 let logits = both.portable.run(&batch).unwrap();
                 assert_eq!(logits.first_not_finite(&batch, 0..20), None);
-                assert_eq!(logits.first_not_finite(&batch, 20..40), Some(27));
+                // Rows of the same run are not finite either: weights of zero do not keep such numbers out.
+                assert!(logits.first_not_finite(&batch, 20..40).is_some_and(|row| row <= 27));
                 assert_eq!(logits.first_not_finite(&batch, 40..60), None);
                 // The paged model has to have seen what the others were given.
                 let mut paged = RaggedBatch::new(4);
