@@ -21,7 +21,6 @@ const FALLBACK: usize = 1 << 30;
 pub(crate) enum Memory {
     Host,
     /// A device's own, of which it is not known how much there is.
-    #[expect(dead_code, reason = "no backend has any yet")]
     Device,
 }
 

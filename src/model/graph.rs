@@ -5,6 +5,7 @@
 //! is worked out here: a row for each token, or for each that is wanted of a head, of so many floats. Weights lie in the graph or in `weights.bin`, and
 //! nowhere else.
 
+pub(super) mod gpu;
 pub(super) mod node;
 pub(super) mod tensors;
 
@@ -17,7 +18,7 @@ use super::{
     onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
 };
 use crate::{
-    bundle::{Dimensions, Head, WEIGHTS},
+    bundle::{Dimensions, Head},
     limits,
 };
 use node::{Attributes, inputs_of};
@@ -33,7 +34,8 @@ const LAYER_NODES: usize = 16;
 pub(super) struct Expected<'a> {
     pub(super) dims: &'a Dimensions,
     pub(super) heads: &'a [Head],
-    /// Bytes of `weights.bin`.
+    /// The file with the weights, and its bytes.
+    pub(super) file: &'a str,
     pub(super) weights: u64,
     /// The name of that file for the runtime, which follows no links to other folders.
     pub(super) location: &'a str,
@@ -51,7 +53,7 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
         return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
     }
     let rows = row_inputs(expected.heads);
-    let tensors = Tensors::new(&graph.initializer, External { name: WEIGHTS, bytes: expected.weights }, &rows)?;
+    let tensors = Tensors::new(&graph.initializer, External { name: expected.file, bytes: expected.weights }, &rows)?;
     check_inputs(graph, expected.dims, &rows)?;
     let mut check = Check { dims: expected.dims, rows, tensors, values: HashMap::new(), hidden: None, layers: 0 };
     for node in &graph.node {
@@ -106,12 +108,12 @@ fn inputs(dims: &Dimensions, rows: &[&str]) -> Vec<(String, i32)> {
         ("block_table", TensorProto::INT32),
     ];
     let rows = rows.iter().map(|name| (*name, TensorProto::INT64));
-    let caches = caches(dims, "").into_iter().map(|name| (name, TensorProto::UINT8));
+    let caches = cache_names(dims, "").into_iter().map(|name| (name, TensorProto::UINT8));
     fixed.into_iter().chain(rows).map(|(name, kind)| (name.to_owned(), kind)).chain(caches).collect()
 }
 
 /// The names of the caches, with a suffix for the outputs.
-fn caches(dims: &Dimensions, suffix: &str) -> Vec<String> {
+pub(super) fn cache_names(dims: &Dimensions, suffix: &str) -> Vec<String> {
     let layers = 0..dims.num_layers;
     layers.flat_map(|layer| ["key", "value"].map(|part| format!("{part}_cache{suffix}.{layer}"))).collect()
 }
@@ -442,7 +444,7 @@ impl<'g> Check<'g> {
             (head.name.clone(), Value::Rows(Of::Wanted(rows), classes), TensorProto::FLOAT, says)
         });
         let check = ("row_check".to_owned(), Value::Check, TensorProto::FLOAT, String::new());
-        let caches = caches(self.dims, "_out").into_iter();
+        let caches = cache_names(self.dims, "_out").into_iter();
         let caches = caches.map(|name| (name, Value::Cache, TensorProto::UINT8, String::new()));
         let wanted: Vec<_> = heads.chain([check]).chain(caches).collect();
         for (name, value, kind, says) in &wanted {

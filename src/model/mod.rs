@@ -198,8 +198,8 @@ pub(crate) trait Model: Send {
     /// How many heads it has.
     fn heads(&self) -> usize;
 
-    /// Runs something with an empty f32 cache of so many blocks in place of its own, which comes back as it was. Where the
-    /// graph has a type of its own the cache has that; a model that can have no other cache runs it with its own.
+    /// Runs something with an empty cache of so many blocks in place of its own, which comes back as it was. It is of f32,
+    /// or of what the graph has if that has a type of its own.
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()>;
 
     /// Runs one step and gives the logits that the batch wants. After an error the cache holds nothing new for any

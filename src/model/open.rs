@@ -1,6 +1,10 @@
 //! Which backend runs a bundle: a table of the execution providers, and the graphs that each can run.
 
-use super::{Model, Numbers, paged::cpu, portable};
+use super::{
+    Model, Numbers,
+    paged::{cpu, gpu},
+    portable,
+};
 use crate::{
     Error, Result,
     bundle::{Bundle, Graph},
@@ -22,10 +26,12 @@ struct Backend {
 /// Of a provider's rows the first counts whose graph the bundle has.
 const BACKENDS: &[Backend] = &[
     Backend { provider: Provider::Cpu, graph: "paged_cpu", target: "cpu", open: cpu::open },
-    Backend { provider: Provider::Cpu, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
-    Backend { provider: Provider::WebGpu, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
-    Backend { provider: Provider::DirectMl, graph: portable::GRAPH, target: "portable", open: portable::open_scatter },
-    Backend { provider: Provider::CoreMl, graph: portable::GRAPH, target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::Cpu, graph: "portable", target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::Cuda, graph: "paged_cuda", target: "cuda", open: gpu::open },
+    Backend { provider: Provider::WebGpu, graph: "paged_webgpu", target: "webgpu", open: gpu::open },
+    Backend { provider: Provider::WebGpu, graph: "portable", target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::DirectMl, graph: "portable", target: "portable", open: portable::open_scatter },
+    Backend { provider: Provider::CoreMl, graph: "portable", target: "portable", open: portable::open_rows },
 ];
 
 /// What a backend opens.

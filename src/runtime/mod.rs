@@ -2,6 +2,7 @@
 
 mod assignment;
 mod library;
+pub(crate) mod memory;
 mod provider;
 mod threads;
 
@@ -103,6 +104,10 @@ impl Runtime {
             ort::init().with_name("qwenguard").with_telemetry(false).with_logger(Arc::new(log)).build()?;
         tracing::info!(library = %library.display(), build = ort::info(), "loaded ONNX Runtime");
         Ok(slot.insert(Runtime { environment, library }).clone())
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// The library in use.

@@ -27,10 +27,6 @@ impl<'g> Attributes<'g> {
         Ok(&self.get(name, AttributeProto::INTS)?.ints)
     }
 
-    pub(in crate::model) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|attribute| attribute.name() == name)
-    }
-
     fn get(&self, name: &str, kind: i32) -> Result<&'g AttributeProto, String> {
         let found = self.0.iter().find(|attribute| attribute.name() == name && attribute.r#type() == kind);
         found.ok_or_else(|| format!("attribute {name} is missing or has the wrong type"))

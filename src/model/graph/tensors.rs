@@ -21,8 +21,8 @@ pub(in crate::model) struct External<'a> {
 pub(in crate::model) struct Tensor {
     pub(in crate::model) kind: i32,
     pub(in crate::model) dims: Vec<usize>,
-    /// Of one that is a single integer.
-    integer: Option<i64>,
+    /// Those of a few integers.
+    integers: Option<Vec<i64>>,
 }
 
 impl Tensor {
@@ -64,7 +64,15 @@ impl<'g> Tensors<'g> {
     }
 
     pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
-        self.get(name)?.integer.ok_or_else(|| format!("tensor {name:?} is not one integer"))
+        match self.integers(name) {
+            Ok(&[integer]) => Ok(integer),
+            _ => Err(format!("tensor {name:?} is not one integer")),
+        }
+    }
+
+    /// A few integers, which lie in the graph.
+    pub(super) fn integers(&self, name: &str) -> Result<&[i64], String> {
+        self.get(name)?.integers.as_deref().ok_or_else(|| format!("tensor {name:?} is not a few integers"))
     }
 
     fn of(&self, name: &str, kind: i32, words: &str) -> Result<&Tensor, String> {
@@ -97,14 +105,19 @@ pub(in crate::model) fn check(proto: &TensorProto, weights: External) -> Result<
         _ => return Err("it is neither in raw_data nor in external_data".to_owned()),
     };
     match found == bytes {
-        true => Ok(Tensor { kind, integer: integer(proto).filter(|_| sizes == [1]), dims: sizes }),
+        true => Ok(Tensor { kind, integers: integers(proto).filter(|_| sizes.len() == 1), dims: sizes }),
         false => Err(format!("{found} bytes, its dimensions {dims:?} take {bytes}")),
     }
 }
 
-fn integer(proto: &TensorProto) -> Option<i64> {
+/// The most integers of a tensor whose values are looked at.
+const INTEGERS: usize = 8;
+
+fn integers(proto: &TensorProto) -> Option<Vec<i64>> {
     let bytes = proto.raw_data.as_deref().filter(|_| proto.data_type() == TensorProto::INT64)?;
-    Some(i64::from_le_bytes(bytes.try_into().ok()?))
+    let (integers, rest) = bytes.as_chunks::<8>();
+    let few = rest.is_empty() && integers.len() <= INTEGERS;
+    few.then(|| integers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
 }
 
 /// The bytes of a tensor in the file of weights.

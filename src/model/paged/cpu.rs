@@ -1,17 +1,18 @@
 //! The paged graph on the CPU: our operators in a session, and pools in plain memory.
 
-use super::{Cache, CheckedGraph, PagedModel, PagedOptions, session_error};
+use super::{Cache, Graph, Kind, PagedModel, PagedOptions, session_error, weights};
 use crate::{
     Result,
-    bundle::{Bundle, Dimensions, Place, WEIGHTS},
+    bundle::{Bundle, Dimensions, WEIGHTS},
     config::RuntimeConfig,
     model::{
         CacheFormat, Numbers,
         cache_size::{self, Block, Memory},
         cpu_ops::{attention::cache::BLOCK, isa::Isa, operators},
+        graph,
         open::{Backed, Request},
     },
-    runtime::{Assigned, MadeSession, Runtime, SessionSpec, Weights},
+    runtime::{Assigned, MadeSession, Runtime, SessionSpec},
 };
 
 /// The graph's name in guard.toml.
@@ -45,16 +46,11 @@ impl PagedModel {
         tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
         let dims = &bundle.manifest.model;
         let layout = block(dims, options.format).layout(options.cache_bytes)?;
-        let CheckedGraph { file, bytes, folder } = CheckedGraph::of(bundle, GRAPH)?;
-        let weights = match &bundle.place {
-            Place::Folder(_) => Weights::Folder(&folder),
-            Place::Embedded(_) => {
-                Weights::Memory { name: WEIGHTS, bytes: bundle.place.read(WEIGHTS, u64::MAX)?.into_owned() }
-            }
-        };
+        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH, graph::checked)?;
+        let own = weights(bundle, WEIGHTS, &folder)?;
         let spec = SessionSpec {
             graph: &bytes,
-            weights,
+            weights: own,
             operators: Some(operators(isa)?),
             threads: options.threads,
             digest: "",
@@ -63,6 +59,6 @@ impl PagedModel {
         let MadeSession { session, assigned } = made.map_err(|error| session_error(bundle, &file, WEIGHTS, error))?;
         drop(bytes);
         let cache = Cache::new(&session, dims, options.format, layout)?;
-        Ok((PagedModel::new(bundle, session, cache, block(dims, CacheFormat::Fp32)), assigned))
+        Ok((PagedModel::new(bundle, session, cache, Kind::Cpu { f32_block: block(dims, CacheFormat::Fp32) }), assigned))
     }
 }

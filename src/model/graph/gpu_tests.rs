@@ -1,0 +1,1 @@
+//! Golden graphs for GPUs, and the same after edits.
