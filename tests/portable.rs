@@ -60,7 +60,7 @@ fn folder(checkpoint: &str, precision: &str) -> PathBuf {
 /// The configuration, with further settings.
 fn config(more: &str) -> Config {
     let runtime = std::env::var("QWENGUARD_TEST_RUNTIME").unwrap_or_default();
-    Config::from_toml(&format!("[runtime]\ngraph = \"portable\"\n{runtime}\n{more}")).unwrap()
+    Config::from_toml(&format!("{more}\n[runtime]\ngraph = \"portable\"\n{runtime}")).unwrap()
 }
 
 fn open(folder: &Path, more: &str) -> Guard {
@@ -274,6 +274,7 @@ fn a_conversation_goes_back_and_forth_as_on_the_paged_graph() {
         stream.truncate_tokens(10).unwrap();
         verdicts.extend(push(&mut stream, &ids[50..90]));
         verdicts.extend(push(&mut fork, &ids[..5]));
+        stream.finish().unwrap();
         verdicts.push(stream.next_turn(&[Message::user("And in the garden?")]).unwrap().verdict);
         verdicts.extend(push(&mut stream, &ids[..7]));
         verdicts.push(fork.prompt(&[Message::user("Nothing of that.")]).unwrap().verdict);

@@ -195,7 +195,7 @@ impl PortableModel {
         for head in &manifest.heads {
             let own = own.iter().position(|graph| graph.name == head.name).map(|index| (index, &own[index].file));
             if let Some((_, file)) = own {
-                sessions.add(bundle, file, check::of_head(head, dims))?;
+                sessions.add(bundle, file, check::of_head(head, dims, chosen.shape.element))?;
             }
             let session = own.map(|_| sessions.len() - 1);
             heads.push(Head { name: head.name.clone(), classes: head.class_count(dims), own: session });
@@ -310,7 +310,8 @@ impl PortableModel {
     fn run_head(&mut self, head: usize, row: Vec<f32>, mut logits: ndarray::ArrayViewMut1<f32>) -> Result<()> {
         let Head { name, classes, own: Some(session) } = &self.heads[head] else { return Ok(()) };
         let session = self.sessions.get(*session)?;
-        let outputs = session.run(ort::inputs! { HIDDEN => Tensor::from_array(([1, row.len()], row))? })?;
+        let row = element::row(self.chosen.shape.element, row)?;
+        let outputs = session.run(ort::inputs! { HIDDEN => row })?;
         logits.assign(&output(&outputs, name, &[1, *classes])?.slice(s![0, ..]));
         Ok(())
     }
