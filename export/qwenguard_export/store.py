@@ -87,6 +87,10 @@ class WeightStore:
         """Copies a table of rows. It is in the file, however small, if not `inline`."""
         return self._writer.add(name, dtype, self._checkpoint.tensors[source].shape, self._rows(source, dtype), inline)
 
+    def row_ranges(self, name: str, source: str, dtype: np.dtype, step: int) -> list[str]:
+        """Stores a table of rows, or finds it stored, as weights of `step` rows each; returns their names."""
+        return self._writer.add_ranges(self.table_rows(name, source, dtype, inline=False), step)
+
     def columns(self, name: str, source: str, rows: tuple[int, ...]) -> None:
         """Stores some rows of a matrix as the columns of a float32 one, as MatMul wants it."""
         values = np.concatenate([self._checkpoint.read_rows(source, row, row + 1) for row in rows]).astype(_FLOAT32)
