@@ -197,16 +197,13 @@ class _PortableNodes(Nodes):
         """Of rows in the type of the matrix, since CoreML casts no input of a graph. In pieces, which are ranges of
         one table: CoreML takes no matrix with as many rows as a vocabulary."""
         table, source = (EMBED, EMBEDDING) if config.tied else (lm_head.HEAD, LM_HEAD)
-        pieces = [
-            self.node("Gemm", f"{name}/{piece}", [wanted, piece], transB=1)
-            for piece in self.store.row_ranges(table, source, self.hidden_type, _VOCABULARY_PIECE)
-        ]
+        pieces = []
+        for piece in self.store.row_ranges(table, source, self.hidden_type, _VOCABULARY_PIECE):
+            logits = self.node("Gemm", f"{name}/{piece}", [wanted, piece], transB=1)
+            pieces.append(self.to_float(f"{name}/{piece}/float", logits))
         if len(pieces) > 1:
             self.node("Concat", f"{name}/joined", pieces, axis=-1)
-        if self.hidden_type == _FLOAT32:
-            self.nodes[-1].output[0] = output
-        else:
-            self.cast(f"{name}/logits", self.nodes[-1].output[0], _FLOAT32, output)
+        self.nodes[-1].output[0] = output
 
 
 class _PortableTrunk(Trunk):
