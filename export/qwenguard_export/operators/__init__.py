@@ -42,11 +42,19 @@ def table(provider: str) -> dict[str, Any]:
 def check(model: ModelProto, file: str, provider: str) -> None:
     """Fails for a graph that the provider would not run as a whole."""
     rules = table(provider)
+    for node in model.graph.node:
+        # Those are looked at first: of operators that are not standard no types can be inferred.
+        if node.domain or node.op_type not in rules["operators"]:
+            raise _refusal(file, node, rules, "there is no kernel")
     values = _values(model)
     for node in model.graph.node:
         problem = _problem(node, rules, values)
         if problem:
-            raise ExportError(f"{file}: node {node.name}: {rules['provider']} does not run {node.op_type}: {problem}")
+            raise _refusal(file, node, rules, problem)
+
+
+def _refusal(file: str, node: NodeProto, rules: dict[str, Any], problem: str) -> ExportError:
+    return ExportError(f"{file}: node {node.name}: {rules['provider']} does not run {node.op_type}: {problem}")
 
 
 def _values(model: ModelProto) -> _Values:
@@ -63,9 +71,7 @@ def _type_of(tensor: TensorProto) -> TypeProto.Tensor:
 
 
 def _problem(node: NodeProto, rules: dict[str, Any], values: _Values) -> str | None:
-    rule = rules["operators"].get(node.op_type)
-    if node.domain or rule is None:
-        return "there is no kernel"
+    rule = rules["operators"][node.op_type]
     since = defs.get_schema(node.op_type, values.opset).since_version
     first, last = rule["opsets"]
     if not first <= since <= last:
