@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from .checkpoint import Checkpoint, TensorInfo, read
 from .errors import ExportError
-from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows, quantize_with_scales_of
+from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows
 from .weights import WeightWriter
 
 BITS = {"int8": 8, "int4": 4}
@@ -120,10 +120,13 @@ class WeightStore:
         rows, columns = self._stacked_shape(sources)
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
         packed_dims = packed_shape(rows, columns, bits, self.block)
-        values = (rows for source in sources for rows in self._rows(source, _FLOAT32))
-        pieces = (quantize_with_scales_of(scale_type, rows, bits, self.block) for rows in values)
         scales: list[np.ndarray] = []
-        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, scales))
+        pieces = _first(self._quantized_rows(sources, bits), scales)
+        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, pieces)
+        with np.errstate(over="ignore"):
+            scales = [piece.astype(scale_type) for piece in scales]
+        for piece in scales:
+            _require_finite(sources[0], piece)
         self._writer.add(result.scales, scale_type, (rows * packed_dims[1],), scales)
         return result
 
