@@ -185,10 +185,11 @@ $(runtime):
 	done
 	touch $@
 
-# The exporter and what its tests need.
+# The exporter and what its tests need; beside them an ONNX Runtime that knows the operators of the GPU graphs.
 $(venv): export/pyproject.toml
 	$(PYTHON) -m venv target/venv
 	target/venv/$(scripts)/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	target/venv/$(scripts)/pip install -q --no-deps --target target/venv/newer onnxruntime==$(lastword $(runtimes))
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
