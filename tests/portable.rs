@@ -300,6 +300,8 @@ fn a_stream_is_no_longer_than_its_slot() {
         assert_eq!(guard.info().context, context);
         let mut stream = guard.stream().unwrap();
         stream.prompt(&[Message::user("Hello")]).unwrap();
+        // With what the template has before it.
+        stream.push_tokens(&[5]).unwrap();
         let room = context - stream.context_used();
         let error = stream.push_tokens(&vec![5; room + 1]).unwrap_err();
         assert!(matches!(error, Error::ContextFull { limit, .. } if limit == context), "{error}");

@@ -356,7 +356,9 @@ impl<'g> Check<'g> {
         for part in parts {
             let part = part?;
             match (&mut joined.dims[..], &part.dims[..]) {
-                ([outer @ .., last], [others @ .., more]) if outer == others && joined.kind == part.kind => *last += more,
+                ([outer @ .., last], [others @ .., more]) if outer == others && joined.kind == part.kind => {
+                    *last += more
+                }
                 (dims, others) => return Err(format!("{dims:?} and {others:?} do not fit each other")),
             }
         }
@@ -421,3 +423,6 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     });
     dims.collect::<Option<_>>().ok_or_else(|| format!("{a:?} and {b:?} do not fit each other"))
 }
+
+#[cfg(test)]
+mod tests;
