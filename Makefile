@@ -27,6 +27,7 @@ runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
+portable := target/golden-portable/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 gen_checkpoints := $(wildcard tests/golden/gen/checkpoints/*)
 exporter := target/venv/$(scripts)/qwenguard-export
@@ -176,7 +177,7 @@ test-java: dist $(bundles)
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
 
-test-data: $(runtime) $(bundles) $(qwen3) target/golden/qwen3-tiny
+test-data: $(runtime) $(bundles) $(portable) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
@@ -247,10 +248,11 @@ $(runtime):
 	done
 	touch $@
 
-# The exporter and what its tests need.
+# The exporter and what its tests need; beside them an ONNX Runtime that knows the operators of the GPU graphs.
 $(venv): export/pyproject.toml
 	$(PYTHON) -m venv target/venv
 	target/venv/$(scripts)/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	target/venv/$(scripts)/pip install -q --no-deps --target target/venv/newer onnxruntime==$(lastword $(runtimes))
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
@@ -266,6 +268,22 @@ $(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_exp
 			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
 			--precision $$precision --no-parity --force || exit 1; \
 	done; done
+	touch $@
+
+# The same with portable graphs, and the demonstration guards: small contexts, so that tests outgrow them.
+$(portable): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py) \
+		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
+	mkdir -p $(@D)
+	for checkpoint in $(checkpoints) $(gen_checkpoints) export/nano/checkpoint export/nano-gen/checkpoint; do \
+		name=$$(basename $$checkpoint); \
+		test $$name != checkpoint || name=$$(basename $$(dirname $$checkpoint)); \
+		for precision in fp32 fp16; do \
+			$(exporter) "$$checkpoint" "$(@D)/$$name-$$precision" --precision fp32 \
+				$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
+				--target cpu,portable --portable-precision $$precision --portable-context 128,4096 --portable-slots 1,3 \
+				--no-parity --force || exit 1; \
+		done; \
+	done
 	touch $@
 
 # The tokenizer of Qwen3Guard-Stream-0.6B, byte for byte.

@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from . import operators
 from .bundle import GRAPH_FILE, WEIGHTS_FILE, FileRecord, write_file
 from .config import GEN, ModelConfig
 from .errors import ExportError
@@ -117,6 +118,7 @@ class Builder:
         for variant in wanted:
             model = portable.build(config, store, self.candidates, precision, variant)
             graphs[variant.file] = _with_weights(model, writer)
+            _check_operators(graphs[variant.file], variant.file, has_scatter=variant.append == portable.SCATTER)
         entry: dict[str, Any] = {
             "weights": file,
             "cache": precision,
@@ -126,6 +128,7 @@ class Builder:
         if config.variant == GEN:
             model = portable.build_vocabulary(config, store, precision)
             graphs[VOCABULARY_FILE] = _with_weights(model, writer)
+            _check_operators(graphs[VOCABULARY_FILE], VOCABULARY_FILE, has_scatter=False)
             entry["heads"] = [{"name": NEXT_TOKEN, "file": VOCABULARY_FILE}]
         return Built(PORTABLE, graphs, entry)
 
@@ -143,6 +146,12 @@ class Builder:
                     f"--gpu-weights {self.options.gpu_weights}: the {what} of {size} is not a multiple of the block "
                     f"of {self.block}"
                 )
+
+
+def _check_operators(model: ModelProto, file: str, has_scatter: bool) -> None:
+    """All are for DirectML; CoreML has nothing that appends to a cache."""
+    for provider in (operators.DIRECTML, *(() if has_scatter else (operators.COREML,))):
+        operators.check(model, file, provider)
 
 
 def _inputs_of_matrices(config: ModelConfig) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ExportError, Interrupted, forget_interrupts, interrupt
-from .targets import GPU_WEIGHTS, PRECISIONS, parse_contexts, parse_slots, parse_targets
+from .targets import CPU, GPU_WEIGHTS, GPUS, PORTABLE, PRECISIONS, parse_contexts, parse_slots, parse_targets
 
 if TYPE_CHECKING:
     from .export import Options
@@ -120,7 +120,7 @@ def _parse(arguments: list[str] | None) -> Options:
     return Options(
         source=checkpoint[0] if checkpoint else _random(values),
         out=out,
-        precision=values.precision,
+        precision=values.precision or "int8",
         block=values.block or 32,
         parity=values.parity,
         force=values.force,
@@ -149,14 +149,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Turns a Qwen3Guard-Stream or Qwen3Guard-Gen checkpoint into a libqwenguard bundle.",
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
-    parser.add_argument("--precision", choices=["fp32", "int8", "int4"], default="int8", help="default: int8")
-    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (default: 32)")
+    parser.add_argument("--precision", choices=["fp32", "int8", "int4"], help="of the graph for CPUs (int8)")
+    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (32)")
     parser.add_argument(
         "--target",
         type=_list_of(parse_targets),
-        default=("cpu",),
+        default=(CPU,),
         metavar="LIST",
-        help="what graphs are for, some of cpu,webgpu,cuda,portable; gpu is webgpu,cuda (default: cpu)",
+        help="what graphs are for, some of cpu,webgpu,cuda,portable; gpu is webgpu,cuda (cpu)",
     )
     parser.add_argument("--gpu-weights", type=int, choices=GPU_WEIGHTS, help="bits of the GPU graphs' weights (16)")
     parser.add_argument("--portable-precision", choices=PRECISIONS, help="of the portable graphs (fp16)")
@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="random weights in the shapes of this model: 0.6B, 4B, 8B or tiny; with gen- before it, of a Gen model",
     )
-    parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
+    parser.add_argument("--seed", type=int, help="seed of the random weights (0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
     parser.add_argument(
         "--answer",
@@ -212,19 +212,14 @@ def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
 
 def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
     """Options that would change nothing are mistakes."""
-    is_quantized = "cpu" in values.target and values.precision != "fp32"
-    if not {"webgpu", "cuda"} & set(values.target):
-        if values.gpu_weights:
-            parser.error("--gpu-weights goes with the targets webgpu and cuda")
-    else:
-        is_quantized |= (values.gpu_weights or 16) != 16
+    if values.precision and CPU not in values.target:
+        parser.error("--precision goes with the target cpu")
+    if values.gpu_weights and set(GPUS).isdisjoint(values.target):
+        parser.error("--gpu-weights goes with the targets webgpu and cuda")
+    for option in ("portable_precision", "portable_context", "portable_slots"):
+        if getattr(values, option) and PORTABLE not in values.target:
+            parser.error(f"--{option.replace('_', '-')} goes with the target portable")
+    is_quantized = CPU in values.target and values.precision != "fp32" or (values.gpu_weights or 16) < 16
     if values.block and not is_quantized:
-        parser.error(
-            "--block has no meaning with --precision fp32"
-            if "cpu" in values.target
-            else "--block has no meaning where no weights are quantised"
-        )
-    if "portable" not in values.target:
-        for option in ("portable_precision", "portable_context", "portable_slots"):
-            if getattr(values, option):
-                parser.error(f"--{option.replace('_', '-')} goes with the target portable")
+        where = "with --precision fp32" if values.precision else "where no weights are quantised"
+        parser.error(f"--block has no meaning {where}")

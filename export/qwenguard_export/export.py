@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from . import gen_parity, parity, self_test
+from . import gen_parity, gpu_schema, parity, self_test
 from .build import Builder, Built
 from .bundle import MANIFEST, FileRecord, manifest, sha256_file, staging, write_file
 from .config import GEN, STREAM
@@ -20,7 +20,7 @@ from .graph import heads_of
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
 from .store import BITS
-from .targets import CPU, TargetOptions
+from .targets import CPU, GPUS, TargetOptions
 from .text import TEMPLATE_FILE, TOKENIZER_FILE
 
 Result = parity.Parity | gen_parity.GenParity
@@ -50,6 +50,8 @@ class Report:
     peak: int | None
     # By the graphs' names in guard.toml.
     parities: dict[str, Result]
+    # What could not be checked here, and why.
+    notes: list[str]
 
     @property
     def parity(self) -> Result | None:
@@ -59,6 +61,7 @@ class Report:
     def lines(self) -> list[str]:
         lines = self.parity.lines() if self.parity else []
         lines += [f"parity of {key}: {result.line()}" for key, result in self.parities.items() if key != _CPU]
+        lines += self.notes
         if self.peak is not None and self.build_peak is not None:
             build = f"{_mib(self.build_peak)} MiB before the graph was run"
             largest = f"largest tensor: {_mib(self.largest_tensor)} MiB"
@@ -76,6 +79,7 @@ def export(options: Options) -> Report:
         build_peak = peak_bytes()
         # Without a graph for CPUs it is that of the first other one.
         precision = options.precision if built[0].target == CPU else built[0].precision
+        notes = _check_schemas(built, folder)
         results = _measure(source, options, folder, built) if options.parity else {}
         tests = _self_test(source, options, folder, built[0])
         document = manifest(
@@ -100,6 +104,7 @@ def export(options: Options) -> Report:
         build_peak=build_peak,
         peak=peak_bytes(),
         parities=results,
+        notes=notes,
     )
 
 
@@ -121,6 +126,18 @@ def _build(source: Source, options: Options, folder: Path, files: dict[str, File
     total = sum(info.nbytes for info in source.checkpoint.tensors.values()) * len(builder.weight_files())
     with tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         return replace(builder, progress=bar.update).build()
+
+
+def _check_schemas(built: list[Built], folder: Path) -> list[str]:
+    graphs = [(file, model) for one in built if one.target in GPUS for file, model in one.graphs.items()]
+    if gpu_schema.is_known():
+        for file, model in graphs:
+            gpu_schema.check(model, folder, file)
+        return []
+    return [
+        f"{file}: not checked against the operators' definitions, which needs onnxruntime {gpu_schema.NEEDED} or later"
+        for file, _ in graphs
+    ]
 
 
 def _candidates(source: Source) -> tuple[int, ...]:

@@ -92,25 +92,19 @@ def _run(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) ->
 
 
 def _run_vocabulary(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
-    """The same for the head of the whole vocabulary."""
+    """The same for the head of the whole vocabulary, piece by piece: unpacked it would fill the memory."""
     (source,) = part.inputs
     inputs = [known[source] for known in values]
-    logits = vocabulary_logits(model, folder, np.concatenate(inputs), part)
-    found = np.split(logits, np.cumsum([len(rows) for rows in inputs])[:-1])
-    return [_after(part, known, {NEXT_TOKEN: piece}) for known, piece in zip(values, found, strict=True)]
-
-
-def vocabulary_logits(model: ModelProto, folder: Path, rows: np.ndarray, part: _Part | None = None) -> np.ndarray:
-    """What the head of a whole vocabulary says about some rows, piece by piece: unpacked it would fill the memory."""
-    part = part or next(part for part in _parts(model) if NEXT_TOKEN in part.outputs)
-    (source,) = part.inputs
+    rows = np.concatenate(inputs)
     pieces = [
         open_session(piece, folder).run([NEXT_TOKEN], {source: rows})[0]
         for piece in _vocabulary_pieces(model, part)
         if len(rows)
     ]
     size = next(output for output in model.graph.output if output.name == NEXT_TOKEN).type.tensor_type.shape.dim[1]
-    return np.concatenate(pieces, axis=1) if pieces else np.zeros((0, size.dim_value), np.float32)
+    logits = np.concatenate(pieces, axis=1) if pieces else np.zeros((0, size.dim_value), np.float32)
+    found = np.split(logits, np.cumsum([len(rows) for rows in inputs])[:-1])
+    return [_after(part, known, {NEXT_TOKEN: piece}) for known, piece in zip(values, found, strict=True)]
 
 
 def _after(part: _Part, known: _Values, outputs: _Values) -> _Values:

@@ -66,8 +66,22 @@ class PortableRun:
             hidden = np.split(found.pop(HIDDEN), np.cumsum([len(ids) for ids in sequences])[:-1])
             rows = [one[wanted.astype(int)] for one, wanted in zip(hidden, next_token_rows or [], strict=False)]
             wanted = np.concatenate(rows) if rows else np.zeros((0, self.config.hidden_size), np.float32)
-            found[NEXT_TOKEN] = exported.vocabulary_logits(self.vocabulary, self.folder, wanted)
+            found[NEXT_TOKEN] = self._next_tokens(self.vocabulary, wanted)
         return found
+
+    def _next_tokens(self, model: ModelProto, rows: np.ndarray) -> np.ndarray:
+        """What the vocabulary's head says, a piece of its matrix at a time, of as many rows as there are."""
+        rows, pieces = rows.astype(TYPES[self.precision]), []
+        for node in (node for node in model.graph.node if node.op_type == "Gemm"):
+            (weight,) = [tensor for tensor in model.graph.initializer if tensor.name == node.input[1]]
+            values = [
+                helper.make_tensor_value_info(name, weight.data_type, [None, size])
+                for name, size in ((HIDDEN, rows.shape[1]), (node.output[0], weight.dims[0]))
+            ]
+            graph = helper.make_graph([node], "piece", values[:1], values[1:], [weight])
+            piece = helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
+            pieces += exported.open_session(piece, self.folder, is_basic=True).run(None, {HIDDEN: rows})
+        return np.concatenate(pieces, axis=1).astype(np.float32)
 
     def parts(self) -> list[list[NodeProto]]:
         """The nodes of each layer, and those before and after."""

@@ -36,26 +36,6 @@ def quantize_rows(weight: np.ndarray, bits: int, block: int) -> tuple[np.ndarray
     return packed, scales
 
 
-def quantize_with_scales_of(
-    scale_type: np.dtype, weight: np.ndarray, bits: int, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for scales of 16 bits, [rows, blocks], which are rounded before the values are divided by them: after it
-    bfloat16 would cost about as much as the 8 bits do."""
-    rows, columns = weight.shape
-    shape, zero = packed_shape(rows, columns, bits, block), 1 << (bits - 1)
-    padded = np.zeros((rows, shape[1] * block), np.float32)
-    padded[:, :columns] = weight
-    values = padded.reshape(rows, shape[1], block)
-    largest = np.take_along_axis(values, np.abs(values).argmax(axis=-1)[..., None], axis=-1)
-    scales = (largest / -zero).astype(scale_type)
-    divisors = scales.astype(np.float32)
-    quotients = np.divide(values, divisors, out=np.zeros_like(values), where=divisors != 0)
-    levels = (np.clip(np.rint(quotients), -zero, zero - 1) + zero).astype(np.uint8)
-    if bits == 4:
-        levels = levels[..., 0::2] | levels[..., 1::2] << 4
-    return levels.reshape(shape), scales[..., 0]
-
-
 # Rows of a weight that ai.qwenguard::MatMulInt8 works on together, and values of a row that lie side by side.
 PANEL = 32
 _QUAD = 4

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from .checkpoint import Checkpoint, TensorInfo, read
 from .errors import ExportError
-from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows, quantize_with_scales_of
+from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows
 from .weights import WeightWriter
 
 BITS = {"int8": 8, "int4": 4}
@@ -87,6 +87,10 @@ class WeightStore:
         """Copies a table of rows. It is in the file, however small, if not `inline`."""
         return self._writer.add(name, dtype, self._checkpoint.tensors[source].shape, self._rows(source, dtype), inline)
 
+    def row_ranges(self, name: str, source: str, dtype: np.dtype, step: int) -> list[str]:
+        """Stores a table of rows, or finds it stored, as weights of `step` rows each; returns their names."""
+        return self._writer.add_ranges(self.table_rows(name, source, dtype, inline=False), step)
+
     def columns(self, name: str, source: str, rows: tuple[int, ...]) -> None:
         """Stores some rows of a matrix as the columns of a float32 one, as MatMul wants it."""
         values = np.concatenate([self._checkpoint.read_rows(source, row, row + 1) for row in rows]).astype(_FLOAT32)
@@ -116,10 +120,13 @@ class WeightStore:
         rows, columns = self._stacked_shape(sources)
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
         packed_dims = packed_shape(rows, columns, bits, self.block)
-        values = (rows for source in sources for rows in self._rows(source, _FLOAT32))
-        pieces = (quantize_with_scales_of(scale_type, rows, bits, self.block) for rows in values)
         scales: list[np.ndarray] = []
-        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, scales))
+        pieces = _first(self._quantized_rows(sources, bits), scales)
+        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, pieces)
+        with np.errstate(over="ignore"):
+            scales = [piece.astype(scale_type) for piece in scales]
+        for piece in scales:
+            _require_finite(sources[0], piece)
         self._writer.add(result.scales, scale_type, (rows * packed_dims[1],), scales)
         return result
 

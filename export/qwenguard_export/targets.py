@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 CPU, WEBGPU, CUDA, PORTABLE = TARGETS = ("cpu", "webgpu", "cuda", "portable")
 
+GPUS = (WEBGPU, CUDA)
+
 # Names that stand for several.
-_GROUPS = {"gpu": (WEBGPU, CUDA)}
+_GROUPS = {"gpu": GPUS}
 
 PRECISIONS = ("fp16", "fp32")
 GPU_WEIGHTS = (16, 8, 4)

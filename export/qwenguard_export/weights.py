@@ -65,6 +65,24 @@ class WeightWriter:
             raise AssertionError(f"{name}: a graph has two tensors of this name")
         return tensor
 
+    def add_ranges(self, table: TensorProto, step: int) -> list[str]:
+        """Takes the place of a tensor in the graph: ranges of its rows, which are where they are in the file."""
+        self._used.pop(table.name)
+        place = {entry.key: entry.value for entry in table.external_data}
+        row = int(place["length"]) // table.dims[0]
+        names = []
+        for start in range(0, table.dims[0], step):
+            rows = min(step, table.dims[0] - start)
+            name = f"{table.name}.{start}"
+            piece = TensorProto(name=name, data_type=table.data_type, dims=[rows, *table.dims[1:]])
+            piece.data_location = TensorProto.EXTERNAL
+            offset = int(place["offset"]) + start * row
+            for key, value in (("location", place["location"]), ("offset", offset), ("length", rows * row)):
+                piece.external_data.add(key=key, value=str(value))
+            self._used[name] = piece
+            names.append(name)
+        return names
+
     def take(self) -> list[TensorProto]:
         """The tensors that were added since the last call: those of one graph."""
         tensors, self._used = list(self._used.values()), {}

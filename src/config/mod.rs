@@ -70,6 +70,10 @@ pub struct RuntimeConfig {
     /// The execution provider that computes the model. Default [`Provider::Cpu`]. One that cannot be had fails with
     /// [`Error::Provider`] when the guard is opened: no other takes its place.
     pub provider: Provider,
+    /// The graph of the bundle that is run, by its name in `guard.toml`, where the provider runs several kinds of graphs:
+    /// on the CPU `"paged_cpu"` or `"portable"`. Default: the first of its kinds that the bundle has. Another one fails
+    /// with [`Error::Config`] when the guard is opened.
+    pub graph: Option<String>,
     /// Settings of [`Provider::Cuda`]; without meaning for another one, as those below.
     pub cuda: CudaConfig,
     /// Settings of [`Provider::WebGpu`].

@@ -73,7 +73,7 @@ impl Request<'_> {
 
 /// The graph of a bundle that the configuration's provider runs, by its name in guard.toml.
 pub(crate) fn graph_for(bundle: &Bundle, config: &Config) -> Result<&'static str> {
-    find(bundle, config.runtime.provider).map(|backend| backend.graph).map_err(|error| {
+    find(bundle, config).map(|backend| backend.graph).map_err(|error| {
         // That there is no such provider at all says more.
         Runtime::load(&config.runtime).and_then(|runtime| runtime.look_for(&config.runtime)).err().unwrap_or(error)
     })
@@ -81,19 +81,26 @@ pub(crate) fn graph_for(bundle: &Bundle, config: &Config) -> Result<&'static str
 
 /// Opens a bundle's model on the configuration's execution provider, and on no other.
 pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Result<Backed> {
-    let backend = find(bundle, config.runtime.provider)?;
+    let backend = find(bundle, config)?;
     let graph = bundle.manifest.graphs.get(backend.graph);
     let graph = graph.ok_or_else(|| bundle.field_error("graphs", format!("{} is missing", backend.graph)))?;
     (backend.open)(&Request { bundle, name: backend.graph, graph, runtime, config })
 }
 
-fn find(bundle: &Bundle, provider: Provider) -> Result<Backend> {
-    let rows = || BACKENDS.iter().filter(|backend| backend.provider == provider);
+fn find(bundle: &Bundle, config: &Config) -> Result<Backend> {
+    let provider = config.runtime.provider;
+    let chosen = |backend: &&Backend| config.runtime.graph.as_deref().is_none_or(|graph| graph == backend.graph);
+    let of_provider = || BACKENDS.iter().filter(|backend| backend.provider == provider);
+    let rows = || of_provider().filter(chosen);
     rows().copied().find(|backend| bundle.manifest.graphs.contains_key(backend.graph)).ok_or_else(|| {
         let targets: Vec<&str> = rows().map(|backend| backend.target).collect();
-        let reason = match targets.is_empty() {
-            true => "this build has no backend for it".to_owned(),
-            false => format!(
+        let reason = match (&config.runtime.graph, &targets[..]) {
+            (Some(graph), []) => {
+                let known: Vec<&str> = of_provider().map(|backend| backend.graph).collect();
+                return Error::config("runtime.graph", format!("{graph:?} is none that {provider} runs: {known:?}"));
+            }
+            (None, []) => "this build has no backend for it".to_owned(),
+            (_, targets) => format!(
                 "bundle {} has no graph for it: export the checkpoint again, with --target {}",
                 bundle.name(),
                 targets.join(" or ")

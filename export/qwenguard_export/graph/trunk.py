@@ -73,8 +73,8 @@ class Trunk(ABC):
         """Norms of q and k, rotation, attention. `qkv` has the three side by side."""
 
     @abstractmethod
-    def gate(self, name: str, both: str) -> str:
-        """SiLU of the first half, times the second."""
+    def gated(self, name: str, normed: str, weights: str, tensors: tuple[str, str]) -> str:
+        """SiLU of one projection, times another."""
 
     def row_check(self, hidden: str) -> None:
         """The sum of a row is finite only if all of it is."""
@@ -116,7 +116,12 @@ class Trunk(ABC):
 
     def _mlp(self, layer: int, normed: str) -> str:
         source, name, weights = f"model.layers.{layer}.mlp", f"/layers.{layer}/mlp", f"layers.{layer}.mlp"
-        tensors = [f"{source}.gate_proj.weight", f"{source}.up_proj.weight"]
-        both = self.nodes.projection(f"{name}/gate_up", normed, f"{weights}.gate_up", tensors)
-        gated = self.gate(f"{name}/gated", both)
+        gated = self.gated(name, normed, weights, (f"{source}.gate_proj.weight", f"{source}.up_proj.weight"))
         return self.nodes.projection(f"{name}/down_proj", gated, f"{weights}.down_proj", [f"{source}.down_proj.weight"])
+
+    def two_projections(self, name: str, normed: str, weights: str, tensors: tuple[str, str]) -> list[str]:
+        """Gate and values, each by a matrix of its own: to cut one result in two would be a node as well."""
+        return [
+            self.nodes.projection(f"{name}/{part}", normed, f"{weights}.{part}", [tensor])
+            for part, tensor in zip(("gate_proj", "up_proj"), tensors, strict=True)
+        ]

@@ -97,11 +97,10 @@ pub(super) fn of_variant(
 }
 
 /// The input and the output of a head that is a graph of its own.
-pub(super) fn of_head(head: &Head, dims: &Dimensions) -> [Vec<(String, Value)>; 2] {
-    let float = |width| value(TensorProto::FLOAT, &[1, width]);
+pub(super) fn of_head(head: &Head, dims: &Dimensions, element: Element) -> [Vec<(String, Value)>; 2] {
     [
-        vec![(super::HIDDEN.to_owned(), float(dims.hidden_size))],
-        vec![(head.name.clone(), float(head.class_count(dims)))],
+        vec![(super::HIDDEN.to_owned(), value(kind(element), &[1, dims.hidden_size]))],
+        vec![(head.name.clone(), value(TensorProto::FLOAT, &[1, head.class_count(dims)]))],
     ]
 }
 
@@ -352,15 +351,18 @@ impl<'g> Check<'g> {
 
     fn concat(&self, node: &NodeProto) -> Result<Value, String> {
         Attributes::of(node, &["axis"])?.is("axis", -1)?;
-        let [a, b] = self.pair(inputs_of(node)?)?;
-        match (&a.dims[..], &b.dims[..]) {
-            ([outer_a @ .., last_a], [outer_b @ .., last_b]) if outer_a == outer_b => {
-                let mut dims = outer_a.to_vec();
-                dims.push(last_a + last_b);
-                Ok(Value { kind: a.kind, dims })
+        let mut parts = node.input.iter().map(|name| self.floats(name));
+        let mut joined = parts.next().ok_or("it has no inputs")??.clone();
+        for part in parts {
+            let part = part?;
+            match (&mut joined.dims[..], &part.dims[..]) {
+                ([outer @ .., last], [others @ .., more]) if outer == others && joined.kind == part.kind => {
+                    *last += more
+                }
+                (dims, others) => return Err(format!("{dims:?} and {others:?} do not fit each other")),
             }
-            _ => Err(format!("{:?} and {:?} do not fit each other", a.dims, b.dims)),
         }
+        Ok(joined)
     }
 
     fn softmax(&self, node: &NodeProto) -> Result<Value, String> {
@@ -421,3 +423,6 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     });
     dims.collect::<Option<_>>().ok_or_else(|| format!("{a:?} and {b:?} do not fit each other"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Numbers of the cache's type, as bytes and as tensors.
 
-use half::f16;
+use half::{f16, vec::HalfFloatVecExt};
 use ort::{
     session::SessionInputValue,
-    value::{DynTensor, DynValue, TensorElementType, TensorRef},
+    value::{DynTensor, DynValue, Tensor, TensorElementType, TensorRef},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -87,6 +87,15 @@ pub(super) fn is_finite(bytes: &[u8], element: Element) -> bool {
     }
 }
 
+/// A row of floats, `[1, width]`.
+pub(super) fn row(element: Element, row: Vec<f32>) -> Result<DynTensor> {
+    let dims = [1, row.len()];
+    Ok(match element {
+        Element::Fp16 => Tensor::from_array((dims, Vec::<f16>::from_f32_slice(&row)))?.upcast(),
+        Element::Fp32 => Tensor::from_array((dims, row))?.upcast(),
+    })
+}
+
 /// The mask over the cache of some streams, `[streams, 1, 1, context]`: each sees so many tokens.
 pub(super) fn mask(element: Element, lens: &[usize], context: usize) -> Result<DynTensor> {
     fn numbers<T: Copy>(lens: &[usize], context: usize, [seen, hidden]: [T; 2]) -> Vec<T> {
@@ -98,8 +107,8 @@ pub(super) fn mask(element: Element, lens: &[usize], context: usize) -> Result<D
     Ok(match element {
         Element::Fp16 => {
             let all = numbers(lens, context, [f16::ZERO, f16::from_f32(HIDDEN)]);
-            ort::value::Tensor::from_array((dims, all))?.upcast()
+            Tensor::from_array((dims, all))?.upcast()
         }
-        Element::Fp32 => ort::value::Tensor::from_array((dims, numbers(lens, context, [0.0, HIDDEN])))?.upcast(),
+        Element::Fp32 => Tensor::from_array((dims, numbers(lens, context, [0.0, HIDDEN])))?.upcast(),
     })
 }

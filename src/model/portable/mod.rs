@@ -29,7 +29,7 @@ use crate::{
     Error, Result,
     bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
     config::RuntimeConfig,
-    runtime::Runtime,
+    runtime::{Assigned, Runtime},
 };
 use cache::{Cache, Filled, Shape};
 use element::Element;
@@ -51,7 +51,7 @@ pub(crate) struct PortableOptions {
     /// Bytes for keys and values of all layers together.
     pub(crate) cache_bytes: usize,
     pub(crate) threads: usize,
-    /// The execution provider, with its settings.
+    /// With the provider of all sessions.
     pub(crate) runtime: RuntimeConfig,
 }
 
@@ -134,6 +134,15 @@ impl Chosen {
         }
     }
 
+    /// The variant that a first token is computed by.
+    fn first(&self) -> usize {
+        let key = |index: &usize| {
+            let Variant { new_tokens, context, slots, .. } = self.variants[*index];
+            (context, slots, new_tokens)
+        };
+        (0..self.variants.len()).min_by_key(key).unwrap_or(0)
+    }
+
     fn cache(&self, groups: usize) -> Result<Cache> {
         Cache::new(self.shape.clone(), groups, self.append == Append::Scatter)
     }
@@ -150,22 +159,25 @@ pub(in crate::model) fn open_scatter(request: &Request) -> Result<Backed> {
 }
 
 fn open(request: &Request, preferred: Append) -> Result<Backed> {
-    let Request { bundle, config, .. } = request;
+    let Request { bundle, runtime, config, .. } = *request;
     let chosen = Chosen::of(bundle, preferred)?;
+    let cache_bytes = cache_size::bytes(config, chosen.context, chosen.block(), Memory::Host)?;
+    let options = PortableOptions { cache_bytes, threads: request.threads(), runtime: config.runtime.clone() };
     let float = request.field("cache", &request.graph.cache)?;
-    let options = PortableOptions {
-        cache_bytes: cache_size::bytes(config, chosen.context, chosen.block(), Memory::Host)?,
-        threads: request.threads(),
-        runtime: config.runtime.clone(),
-    };
-    let model = PortableModel::open(bundle, request.runtime, chosen, &options)?;
     let numbers = Numbers::Own { weight_bits: 8 * float.bytes() as u32, float };
-    Ok(Backed { model: Box::new(model), numbers, assigned: Vec::new() })
+    let (model, assigned) = PortableModel::open(bundle, runtime, chosen, &options)?;
+    Ok(Backed { model: Box::new(model), numbers, assigned })
 }
 
 impl PortableModel {
-    /// Checks all graphs of the bundle that may be run, and takes memory for the caches.
-    fn open(bundle: &Bundle, runtime: &Runtime, chosen: Chosen, options: &PortableOptions) -> Result<Self> {
+    /// Checks all graphs of the bundle that may be run, opens the one that is needed first, and takes memory for the
+    /// caches.
+    fn open(
+        bundle: &Bundle,
+        runtime: &Runtime,
+        chosen: Chosen,
+        options: &PortableOptions,
+    ) -> Result<(Self, Vec<Assigned>)> {
         let manifest = &bundle.manifest;
         let dims = &manifest.model;
         let graph = manifest.graphs.get(GRAPH);
@@ -183,13 +195,14 @@ impl PortableModel {
         for head in &manifest.heads {
             let own = own.iter().position(|graph| graph.name == head.name).map(|index| (index, &own[index].file));
             if let Some((_, file)) = own {
-                sessions.add(bundle, file, check::of_head(head, dims))?;
+                sessions.add(bundle, file, check::of_head(head, dims, chosen.shape.element))?;
             }
             let session = own.map(|_| sessions.len() - 1);
             heads.push(Head { name: head.name.clone(), classes: head.class_count(dims), own: session });
         }
         let cache = chosen.cache(chosen.groups(options.cache_bytes)?)?;
-        Ok(PortableModel {
+        let assigned = sessions.open_now(chosen.first())?;
+        let model = PortableModel {
             name: bundle.name(),
             dims: dims.clone(),
             heads,
@@ -198,7 +211,8 @@ impl PortableModel {
             sessions,
             cache,
             chosen,
-        })
+        };
+        Ok((model, assigned))
     }
 
     /// What the runtime would not name, or take for something else.
@@ -296,7 +310,8 @@ impl PortableModel {
     fn run_head(&mut self, head: usize, row: Vec<f32>, mut logits: ndarray::ArrayViewMut1<f32>) -> Result<()> {
         let Head { name, classes, own: Some(session) } = &self.heads[head] else { return Ok(()) };
         let session = self.sessions.get(*session)?;
-        let outputs = session.run(ort::inputs! { HIDDEN => Tensor::from_array(([1, row.len()], row))? })?;
+        let row = element::row(self.chosen.shape.element, row)?;
+        let outputs = session.run(ort::inputs! { HIDDEN => row })?;
         logits.assign(&output(&outputs, name, &[1, *classes])?.slice(s![0, ..]));
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::{
     config::RuntimeConfig,
     limits,
     model::graph::tensors::External,
-    runtime::{Runtime, SessionError, SessionSpec, Weights},
+    runtime::{Assigned, MadeSession, Runtime, SessionError, SessionSpec, Weights},
 };
 
 /// Sessions by the place of their graph among those that were added.
@@ -21,7 +21,6 @@ pub(super) struct Sessions {
     runtime: Runtime,
     config: RuntimeConfig,
     threads: usize,
-    digest: String,
     /// The file of all weights, and where it is.
     weights: String,
     folder: String,
@@ -33,6 +32,8 @@ pub(super) struct Sessions {
 
 struct Graph {
     file: String,
+    /// Stands for its contents and those of the weights.
+    digest: String,
     state: State,
 }
 
@@ -50,7 +51,6 @@ impl Sessions {
             runtime: runtime.clone(),
             config: options.runtime.clone(),
             threads: options.threads,
-            digest: bundle.manifest.files.get(weights).map_or(String::new(), |file| file.sha256.clone()),
             weights: weights.to_owned(),
             folder,
             location,
@@ -75,23 +75,29 @@ impl Sessions {
             Expected { dims: &bundle.manifest.model, inputs, outputs, weights: external, location: &self.location };
         let bytes = bundle.place.read(file, limits::GRAPH_BYTES)?;
         let bytes = check::checked(&bytes, &expected).map_err(|reason| bundle.file_error(file, reason))?;
-        self.graphs.push(Graph { file: file.to_owned(), state: State::Bytes(bytes) });
+        let digests = [file, &self.weights].map(|name| bundle.manifest.files.get(name).map_or("", |file| &file.sha256));
+        self.graphs.push(Graph { file: file.to_owned(), digest: digests.join("-"), state: State::Bytes(bytes) });
         Ok(())
     }
 
     /// The session of a graph.
     pub(super) fn get(&mut self, index: usize) -> Result<&mut Session> {
-        if let State::Bytes(bytes) = &self.graphs[index].state {
-            let session = self.open(&self.graphs[index].file, bytes)?;
-            self.graphs[index].state = State::Open(Box::new(session));
-        }
+        self.open_now(index)?;
         match &mut self.graphs[index].state {
             State::Open(session) => Ok(session),
             State::Bytes(_) => Err(Error::inference("a graph has no session")),
         }
     }
 
-    fn open(&self, file: &str, graph: &[u8]) -> Result<Session> {
+    /// Opens the session of a graph if it has none. Where its nodes run is told once.
+    pub(super) fn open_now(&mut self, index: usize) -> Result<Vec<Assigned>> {
+        let Graph { file, digest, state: State::Bytes(bytes) } = &self.graphs[index] else { return Ok(Vec::new()) };
+        let MadeSession { session, assigned } = self.made(file, digest, bytes)?;
+        self.graphs[index].state = State::Open(Box::new(session));
+        Ok(assigned)
+    }
+
+    fn made(&self, file: &str, digest: &str, graph: &[u8]) -> Result<MadeSession> {
         tracing::info!(file, "a session for a graph of fixed shapes");
         self.pinned.check()?;
         let weights = match &self.place {
@@ -100,13 +106,13 @@ impl Sessions {
                 Weights::Memory { name: &self.location, bytes: self.place.read(&self.weights, u64::MAX)?.into_owned() }
             }
         };
-        let spec = SessionSpec { graph, weights, operators: None, threads: self.threads, digest: &self.digest };
+        let spec = SessionSpec { graph, weights, operators: None, threads: self.threads, digest };
         let made = self.runtime.session(&self.config, spec).map_err(|error| match error {
             SessionError::Threads(error) | SessionError::Provider(error) => error,
             SessionError::Graph(reason) => self.place.file_error(file, reason),
             SessionError::Weights(reason) => self.place.file_error(&self.weights, reason),
         })?;
         self.pinned.check()?;
-        Ok(made.session)
+        Ok(made)
     }
 }

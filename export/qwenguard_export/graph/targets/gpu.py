@@ -89,12 +89,11 @@ class GpuTrunk(Trunk):
         )
         return f"{name}/output"
 
-    def gate(self, name: str, both: str) -> str:
-        gate, values = f"{name}/gate", f"{name}/values"
-        self.nodes.add(helper.make_node("Split", [both], [gate, values], name=f"{name}/split", axis=-1, num_outputs=2))
+    def gated(self, name: str, normed: str, weights: str, tensors: tuple[str, str]) -> str:
+        gate, values = self.two_projections(name, normed, weights, tensors)
         # SiLU is QuickGelu without its factor.
         swish = self.nodes.node("QuickGelu", f"{name}/swish", [gate], domain=CONTRIB_DOMAIN, alpha=1.0)
-        return self.nodes.node("Mul", name, [swish, values])
+        return self.nodes.node("Mul", f"{name}/gated", [swish, values])
 
 
 def build_paged(made: GpuTrunk, config: ModelConfig, candidates: tuple[int, ...], block_tokens: int) -> ModelProto:

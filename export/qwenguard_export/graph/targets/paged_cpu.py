@@ -128,5 +128,6 @@ class _CpuTrunk(Trunk):
         )
         return f"{name}/output"
 
-    def gate(self, name: str, both: str) -> str:
-        return self.nodes.node("SwiGlu", name, [both], domain=OWN_DOMAIN)
+    def gated(self, name: str, normed: str, weights: str, tensors: tuple[str, str]) -> str:
+        both = self.nodes.projection(f"{name}/gate_up", normed, f"{weights}.gate_up", [*tensors])
+        return self.nodes.node("SwiGlu", f"{name}/gated", [both], domain=OWN_DOMAIN)

@@ -37,6 +37,9 @@ MASKED = -30000.0
 # Contexts are rounded up to a multiple of this.
 _CONTEXT_STEP = 64
 
+# Rows of the vocabulary's matrix that are one weight.
+_VOCABULARY_PIECE = 1 << 14
+
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -95,10 +98,8 @@ def build_vocabulary(config: ModelConfig, store: WeightStore, precision: str) ->
     """The head of a whole vocabulary, a graph of its own for one row: it is as large as a few layers, and most runs
     do not want it."""
     nodes = _PortableNodes(store, config.rms_norm_eps, TYPES[precision])
-    if config.tied:
-        store_embedding(store, precision)
     nodes.vocabulary(lm_head.VOCABULARY_NODES, HIDDEN, config, lm_head.NEXT_TOKEN)
-    inputs = [_value(HIDDEN, _FLOAT32, [1, config.hidden_size])]
+    inputs = [_value(HIDDEN, TYPES[precision], [1, config.hidden_size])]
     outputs = [_value(lm_head.NEXT_TOKEN, _FLOAT32, [1, config.vocab_size])]
     return make_model(helper.make_graph(nodes.nodes, "portable", inputs, outputs), OPSET, [])
 
@@ -193,13 +194,16 @@ class _PortableNodes(Nodes):
         return self.node("Add", f"{name}/sum", [stream, self.to_float(f"{name}/branch", branch)])
 
     def vocabulary(self, name: str, wanted: str, config: ModelConfig, output: str) -> None:
-        rows, table = self.to_hidden(f"{name}/half", wanted), EMBED if config.tied else lm_head.HEAD
-        if not config.tied:
-            self.store.table_rows(table, LM_HEAD, self.hidden_type)
-        if self.hidden_type == _FLOAT32:
-            self.node("Gemm", name, [rows, table], output, transB=1)
-        else:
-            self.cast(f"{name}/logits", self.node("Gemm", name, [rows, table], transB=1), _FLOAT32, output)
+        """Of rows in the type of the matrix, since CoreML casts no input of a graph. In pieces, which are ranges of
+        one table: CoreML takes no matrix with as many rows as a vocabulary."""
+        table, source = (EMBED, EMBEDDING) if config.tied else (lm_head.HEAD, LM_HEAD)
+        pieces = []
+        for piece in self.store.row_ranges(table, source, self.hidden_type, _VOCABULARY_PIECE):
+            logits = self.node("Gemm", f"{name}/{piece}", [wanted, piece], transB=1)
+            pieces.append(self.to_float(f"{name}/{piece}/float", logits))
+        if len(pieces) > 1:
+            self.node("Concat", f"{name}/joined", pieces, axis=-1)
+        self.nodes[-1].output[0] = output
 
 
 class _PortableTrunk(Trunk):
@@ -216,11 +220,11 @@ class _PortableTrunk(Trunk):
         """The mean of a row is finite only if all of it is."""
         self.nodes.node("ReduceMean", "/norm/row_check", [hidden], trunk.ROW_CHECK, axes=[-1], keepdims=0)
 
-    def gate(self, name: str, both: str) -> str:
-        gate, values = self._halves(name, both)
+    def gated(self, name: str, normed: str, weights: str, tensors: tuple[str, str]) -> str:
+        gate, values = self.two_projections(name, normed, weights, tensors)
         sigmoid = self.nodes.node("Sigmoid", f"{name}/sigmoid", [gate])
         swish = self.nodes.node("Mul", f"{name}/swish", [gate, sigmoid])
-        return self.nodes.node("Mul", name, [swish, values])
+        return self.nodes.node("Mul", f"{name}/gated", [swish, values])
 
     def attend(self, layer: int, qkv: str) -> str:
         config, name, nodes = self.config, f"/layers.{layer}/attn", self.nodes
