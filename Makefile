@@ -28,6 +28,7 @@ venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
 portable := target/golden-portable/.exported
+gpu_bundles := target/golden-gpu/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 gen_checkpoints := $(wildcard tests/golden/gen/checkpoints/*)
 exporter := target/venv/$(scripts)/qwenguard-export
@@ -107,8 +108,7 @@ target/onnxruntime-%/$(library):
 	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
 
-# Guards on GPUs. Golden checkpoints with graphs for them:
-gpu_bundles := target/golden-gpu/.exported
+# Golden checkpoints with graphs for GPUs, and the demonstration guard.
 $(gpu_bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py)
 	mkdir -p target/golden-gpu target/golden-gpu-gen
 	for checkpoint in $(checkpoints); do \
@@ -134,6 +134,8 @@ test-webgpu: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(i
 	mkdir -p target/shaders
 	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
 		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
+		cargo test --locked --features capi --test portable -- --test-threads=1 $(tests)
 
 target/mesa/lavapipe.json: tests/webgpu/mesa.sh
 	rm -rf target/mesa
@@ -161,7 +163,8 @@ bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
 
 # What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
 pack-cuda: $(gpu_bundles)
-	$(PYTHON) benches/cuda/pack.py target/cuda
+	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/*),--bundle $(b)) \
+		$$(cargo test --locked --features capi --test provider --no-run 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
 
 target/bench/gpu-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
@@ -177,7 +180,7 @@ test-java: dist $(bundles)
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
 
-test-data: $(runtime) $(bundles) $(portable) $(qwen3) target/golden/qwen3-tiny
+test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data

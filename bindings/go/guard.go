@@ -25,7 +25,7 @@ type Guard struct {
 // Open opens the bundle in a folder. It takes as long as reading the weights and making the session do: seconds, for a large
 // model. options may be nil.
 //
-// It fails with ErrArgument, ErrConfig, ErrOutOfMemory or ErrInference; with ErrRuntimeNotFound or ErrRuntimeUnusable if there
+// It fails with ErrArgument, ErrConfig, ErrProvider, ErrOutOfMemory or ErrInference; with ErrRuntimeNotFound or ErrRuntimeUnusable if there
 // is no ONNX Runtime to run it; with ErrBundleFile, ErrBundleField or ErrBundleFormat if the bundle is damaged, newer than the
 // library or of an unknown kind.
 func Open(bundle string, options *Options) (*Guard, error) {

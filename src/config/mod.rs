@@ -118,12 +118,13 @@ pub struct CacheConfig {
     /// Memory for keys and values of all streams together, in MiB. Pages are taken from the system as they are first
     /// used.
     ///
-    /// On a provider with memory of its own it is device memory, taken and zeroed when the guard is opened; default 0 is
-    /// then 1024, or less if all streams cannot fill that, because ONNX Runtime does not tell how much a device has.
-    ///
     /// Default 0: a quarter of the memory that this process may use, which on Linux is the machine's or a limit of its
     /// control groups; or as much as one stream of full context needs, if that is more but not more than half. 1024
     /// where it is not known how much memory there is. 16777216 (16 TiB) at most.
+    ///
+    /// With [`Provider::Cuda`] and [`Provider::WebGpu`] it is memory of the device, taken and filled with zeros when the guard
+    /// is opened. Default 0 is then 1024, or less if all streams cannot fill that: ONNX Runtime does not tell how much a
+    /// device has.
     pub mib: usize,
 }
 

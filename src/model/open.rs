@@ -73,18 +73,22 @@ impl Request<'_> {
 
 /// The graph of a bundle that the configuration's provider runs, by its name in guard.toml.
 pub(crate) fn graph_for(bundle: &Bundle, config: &Config) -> Result<&'static str> {
-    find(bundle, config).map(|backend| backend.graph).map_err(|error| {
-        // That there is no such provider at all says more.
-        Runtime::load(&config.runtime).and_then(|runtime| runtime.look_for(&config.runtime)).err().unwrap_or(error)
-    })
+    backend_for(bundle, config).map(|backend| backend.graph)
 }
 
 /// Opens a bundle's model on the configuration's execution provider, and on no other.
 pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Result<Backed> {
-    let backend = find(bundle, config)?;
+    let backend = backend_for(bundle, config)?;
     let graph = bundle.manifest.graphs.get(backend.graph);
     let graph = graph.ok_or_else(|| bundle.field_error("graphs", format!("{} is missing", backend.graph)))?;
     (backend.open)(&Request { bundle, name: backend.graph, graph, runtime, config })
+}
+
+fn backend_for(bundle: &Bundle, config: &Config) -> Result<Backend> {
+    find(bundle, config).map_err(|error| {
+        // That there is no such provider at all says more.
+        Runtime::load(&config.runtime).and_then(|runtime| runtime.look_for(&config.runtime)).err().unwrap_or(error)
+    })
 }
 
 fn find(bundle: &Bundle, config: &Config) -> Result<Backend> {

@@ -268,7 +268,14 @@ fn core_ml(config: &RuntimeConfig, digest: &str) -> Result<ExecutionProviderDisp
 }
 
 fn unavailable(provider: Provider, reason: &str) -> Error {
-    Error::Provider { provider: provider.name().to_owned(), reason: one_line(reason) }
+    Error::Provider { provider: provider.name().to_owned(), reason: one_line(plain(reason)) }
+}
+
+/// What ONNX Runtime says, without the place in its source and the kind of the error before it.
+fn plain(message: &str) -> &str {
+    const KINDS: [&str; 4] = [" : FAIL : ", " : RUNTIME_EXCEPTION : ", " : EP_FAIL : ", " : NOT_IMPLEMENTED : "];
+    let ends = KINDS.iter().filter_map(|kind| message.rfind(kind).map(|at| at + kind.len()));
+    &message[ends.max().unwrap_or(0)..]
 }
 
 fn describe(device: &EpDevice) -> Device {
@@ -295,4 +302,34 @@ fn metadata(device: *const OrtHardwareDevice, key: &CStr) -> Option<String> {
     let value = unsafe { ortsys![GetKeyValue](pairs, key.as_ptr()).as_ref() }?;
     // SAFETY: as above.
     Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_what_the_runtime_says_in_the_end() {
+        let message = "/src/bridge.cc:2043 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so with error: \
+                       libcublasLt.so.13: cannot open shared object file";
+        let error = unavailable(Provider::Cuda, message).to_string();
+        assert!(error.starts_with("execution provider cuda: Failed to load library x.so"), "{error}");
+        assert_eq!(plain("plain words"), "plain words");
+    }
+
+    #[test]
+    fn one_node_elsewhere_is_too_many() {
+        let on = |provider: &str, operators: &[&str]| Assigned {
+            provider: provider.to_owned(),
+            operators: operators.iter().map(|operator| (*operator).to_owned()).collect(),
+        };
+        let own = on("WebGpuExecutionProvider", &["Gather", "MatMul"]);
+        let check =
+            |assigned: &[Assigned]| check_assigned(Provider::WebGpu, assigned).map_err(|error| error.to_string());
+        check(std::slice::from_ref(&own)).unwrap();
+        let error = check(&[own, on("CPUExecutionProvider", &["Cast", "Mul"])]).unwrap_err();
+        assert!(error.contains("2 nodes of the graph would run on CPUExecutionProvider, the first is Cast"), "{error}");
+        assert!(check(&[]).unwrap_err().contains("too old to tell"));
+        check_assigned(Provider::Cpu, &[]).unwrap();
+    }
 }

@@ -12,6 +12,7 @@ mod numbers;
 #[cfg(target_os = "linux")]
 mod process;
 mod program;
+mod providers;
 #[cfg(unix)]
 mod terminal;
 #[cfg(target_os = "linux")]

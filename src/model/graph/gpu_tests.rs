@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn bundle() -> Bundle {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/golden-targets/grouped-bf16");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/golden-gpu/grouped-bf16");
     Bundle::open(folder.as_ref()).expect("run `make test-data`")
 }
 

@@ -1,5 +1,6 @@
 //! The paged graph on a GPU: ONNX Runtime's own operators, and caches in the device's memory.
 
+use half::{bf16, f16};
 use ort::{
     AsPointer,
     environment::Environment,
@@ -101,8 +102,8 @@ impl Gpu {
         let shape = [layout.blocks, layout.block_tokens, dims.num_kv_heads, dims.head_dim];
         let kind = if float == Float::Bf16 { TensorElementType::Bfloat16 } else { TensorElementType::Float16 };
         let bytes = shape.iter().product::<usize>() * float.bytes();
-        // Zeros have the same bits in both types. What was in the memory before is nobody's to see.
-        let zeros = zeros(shape, kind)?;
+        // What was in the memory before is nobody's to see.
+        let zeros = zeros(shape, float)?;
         for name in graph::cache_names(dims, "") {
             let out_of_memory = |error: ort::Error| {
                 tracing::error!(error = error.message(), bytes, "no device memory for a layer's KV cache");
@@ -171,12 +172,12 @@ impl Gpu {
     }
 }
 
-fn zeros(shape: [usize; 4], kind: TensorElementType) -> Result<DynTensor> {
-    let mut tensor = DynTensor::new(&Allocator::default(), kind, shape)?;
-    let bytes = shape.iter().product::<usize>() * 2;
-    // SAFETY: a tensor in plain memory of so many 2-byte numbers, of which all bits zero is one.
-    unsafe { std::ptr::write_bytes(tensor.data_ptr_mut().cast::<u8>(), 0, bytes) };
-    Ok(tensor)
+fn zeros(shape: [usize; 4], float: Float) -> Result<DynTensor> {
+    let count = shape.iter().product();
+    Ok(match float {
+        Float::Bf16 => Tensor::from_array((shape, vec![bf16::ZERO; count]))?.upcast(),
+        _ => Tensor::from_array((shape, vec![f16::ZERO; count]))?.upcast(),
+    })
 }
 
 /// How long streams are, as the attention is told beforehand: the most new tokens of a stream, and twice the most tokens of
@@ -263,5 +264,93 @@ fn part(batch: &RaggedBatch, first: usize, end: usize) -> RaggedBatch {
         past_lens: batch.past_lens[first..end].to_vec(),
         blocks: batch.blocks[first..end].to_vec(),
         wanted: batch.wanted.iter().map(own).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Axis, array};
+
+    use super::*;
+    use crate::model::BlockId;
+
+    const LAYOUT: Layout = Layout { block_tokens: 32, blocks: 8, block_bytes: 1 };
+
+    /// Three streams: a prompt of 40 tokens, one token after 64, and one after 31.
+    fn batch() -> RaggedBatch {
+        let blocks = |ids: &[usize]| ids.iter().map(|id| BlockId::new(*id)).collect::<Vec<_>>();
+        let mut batch = RaggedBatch::new(2);
+        batch.push(&[1; 40], 0, &blocks(&[3, 0]));
+        batch.push(&[2], 64, &blocks(&[1, 2, 4]));
+        // Shares its first block.
+        batch.push(&[3], 64, &blocks(&[1, 2, 5, 6]));
+        batch
+    }
+
+    #[test]
+    fn lengths_are_told_beforehand() {
+        assert_eq!(metadata(&batch()), [40, 65, 65]);
+    }
+
+    #[test]
+    fn what_kernels_would_not_notice_is_refused() {
+        check(&batch(), LAYOUT, 100).unwrap();
+        type Edit = fn(&mut RaggedBatch);
+        let edits: [(Edit, &str); 14] = [
+            (|batch| batch.blocks[0][1] = 8, "a block that is not there"),
+            (|batch| batch.blocks[0][1] = -1, "a block that is not there"),
+            (|batch| batch.blocks[2][3] = i32::MAX, "a block that is not there"),
+            (|batch| batch.blocks[0].truncate(1), "without blocks"),
+            (|batch| batch.blocks.truncate(2), "without lengths or blocks"),
+            (|batch| batch.past_lens[1] = -1, "negative"),
+            (|batch| batch.past_lens[1] = 100, "too long"),
+            (|batch| batch.cu_seqlens[1] = 41, "empty"),
+            (|batch| batch.cu_seqlens[1] = 99, "without blocks"),
+            (|batch| batch.cu_seqlens[0] = 1, "without lengths or blocks"),
+            (|batch| batch.cu_seqlens[3] = 43, "without lengths or blocks"),
+            (|batch| batch.cu_seqlens[1] = i32::MIN, "negative"),
+            // Two write one block, or one writes what another reads.
+            (|batch| batch.blocks[2][2] = 4, "that another stream has"),
+            (|batch| batch.blocks[0][0] = 1, "that another stream has"),
+        ];
+        for (edit, expected) in edits {
+            let mut batch = batch();
+            edit(&mut batch);
+            let error = check(&batch, LAYOUT, 100).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        // As many as the context has, and not one more.
+        check(&batch(), LAYOUT, 65).unwrap();
+        check(&batch(), LAYOUT, 64).unwrap_err();
+    }
+
+    /// Rows keep their order and their logits, whatever part they are in.
+    #[test]
+    fn more_streams_than_the_attention_takes_are_run_in_parts() {
+        let mut whole = RaggedBatch::new(2);
+        for stream in 0..600usize {
+            let first = whole.tokens();
+            whole.push(&vec![stream as u32; 1 + stream % 3], stream, &[BlockId::new(stream)]);
+            whole.want([crate::model::HeadId::new(stream % 2)].into_iter().collect(), first..whole.tokens());
+        }
+        let mut streams = Vec::new();
+        let mut run = |part: &RaggedBatch| {
+            streams.push(part.past_lens.len());
+            assert_eq!(part.cu_seqlens[0], 0);
+            assert_eq!(*part.cu_seqlens.last().unwrap() as usize, part.tokens());
+            let id = |row: &usize| part.input_ids[*row] as f32;
+            let heads =
+                part.wanted.iter().map(|rows| Array2::from_shape_fn((rows.len(), 1), |(row, _)| id(&rows[row])));
+            Ok(StepLogits { heads: heads.collect(), row_check: part.input_ids.iter().map(|id| *id as f32).collect() })
+        };
+        let logits = in_parts(&whole, &mut run).unwrap();
+        assert_eq!(streams, [256, 256, 88]);
+        assert_eq!(logits.row_check, whole.input_ids.iter().map(|id| *id as f32).collect::<Vec<_>>());
+        for (head, rows) in logits.heads.iter().zip(&whole.wanted) {
+            let wanted: Vec<f32> = rows.iter().map(|row| whole.input_ids[*row] as f32).collect();
+            assert_eq!(head.index_axis(Axis(1), 0).to_vec(), wanted);
+        }
+        let few = in_parts(&batch(), &mut |_| Ok(StepLogits { heads: vec![array![[7.0]]], row_check: Vec::new() }));
+        assert_eq!(few.unwrap().heads, [array![[7.0]]]);
     }
 }
