@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # The newest version that reports nothing about its use: see docs/runtime.md.
 ORT_VERSION := 1.28.0
+# What the WebGPU plugin needs: its attention has inputs that older versions do not know. See docs/providers.md.
+ORT_WEBGPU_VERSION := 1.31.1
+WEBGPU_PLUGIN_VERSION := 0.4.0
 TOKENIZER_VERSION := 3.7.2
 LLAMA_VERSION := 0.3.36
 TORCH_VERSION := 2.15.0
@@ -58,7 +61,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
+.PHONY: demo lint doc test test-webgpu test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -103,6 +106,66 @@ target/onnxruntime-%/$(library):
 	$(PYTHON) -m zipfile -e $(@D)/wheel/onnxruntime-*.whl $(@D)/wheel
 	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
+
+# Guards on GPUs. Golden checkpoints with graphs for them:
+gpu_bundles := target/golden-gpu/.exported
+$(gpu_bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py)
+	mkdir -p target/golden-gpu target/golden-gpu-gen
+	for checkpoint in $(checkpoints); do \
+		$(exporter) "$$checkpoint" "target/golden-gpu/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
+			--precision fp32 --no-parity --force || exit 1; \
+	done
+	for checkpoint in $(gen_checkpoints); do \
+		$(exporter) "$$checkpoint" "target/golden-gpu-gen/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
+			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
+			--precision fp32 --no-parity --force || exit 1; \
+	done
+	$(exporter) export/nano/checkpoint target/golden-gpu/nano --target cpu,webgpu,cuda --precision int8 --no-parity --force
+	touch $@
+
+# On the WebGPU plugin, with a software Vulkan that is unpacked into target/ and not installed. The first run compiles
+# shaders for minutes; they are kept in target/. With a GPU of your own: make test-webgpu webgpu_env= (and its driver).
+webgpu := target/onnxruntime-$(ORT_WEBGPU_VERSION)
+webgpu_env := LD_LIBRARY_PATH=$(CURDIR)/target/mesa/lib VK_DRIVER_FILES=$(CURDIR)/target/mesa/lavapipe.json \
+	VK_ICD_FILENAMES=$(CURDIR)/target/mesa/lavapipe.json MESA_SHADER_CACHE_DIR=$(CURDIR)/target/shaders \
+	ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1
+test-webgpu: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(if $(webgpu_env),target/mesa/lavapipe.json) \
+		$(gpu_bundles)
+	mkdir -p target/shaders
+	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
+		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+
+target/mesa/lavapipe.json: tests/webgpu/mesa.sh
+	rm -rf target/mesa
+	sh tests/webgpu/mesa.sh target/mesa
+
+$(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
+	rm -rf target/download/webgpu
+	mkdir -p target/download/webgpu
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download/webgpu \
+		onnxruntime-ep-webgpu==$(WEBGPU_PLUGIN_VERSION)
+	$(PYTHON) -m zipfile -e target/download/webgpu/*.whl target/download/webgpu
+	cp target/download/webgpu/onnxruntime_ep_webgpu/*onnxruntime_providers_webgpu.* $(@D)/
+	touch $@
+
+# On a machine with an NVIDIA GPU, its driver, CUDA 13 and the GPU build of ONNX Runtime: CUDA_RUNTIME is the folder with
+# libonnxruntime.so and libonnxruntime_providers_cuda.so. Neither has ever run on such a machine: docs/providers.md.
+CUDA_RUNTIME ?= target/cuda/onnxruntime
+test-cuda: $(gpu_bundles)
+	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_TEST_PROVIDER=cuda \
+		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+
+bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
+	for bundle in $^; do ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda \
+		cargo bench --locked --bench gpu -- $$bundle || exit 1; done
+
+# What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
+pack-cuda: $(gpu_bundles)
+	$(PYTHON) benches/cuda/pack.py target/cuda
+
+target/bench/gpu-%: | $(venv) $(qwen3)
+	mkdir -p target/bench
+	$(exporter) --random $* $@ --target cuda,webgpu --tokenizer target/test-data/qwen3 --no-parity
 
 test-go: dist $(bundles)
 	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \

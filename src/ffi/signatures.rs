@@ -4,7 +4,7 @@
 use safer_ffi::layout::ReprC;
 
 use super::{
-    annotate::*, annotation::*, call::*, error::*, guard::*, queue::*, result::*, stats::*, stream::*, text::*,
+    annotate::*, annotation::*, call::*, error::*, guard::*, providers::*, queue::*, result::*, stats::*, stream::*, text::*,
     version::*,
 };
 
@@ -32,6 +32,7 @@ prove! {
     qg_guard_open(_, _, _, _, _);
     qg_guard_open_nano(_, _, _);
     qg_guard_free(_);
+    qg_providers(_, _, _);
     qg_guard_info(_, _, _);
     qg_guard_stats(_, _, _);
     qg_guard_metrics(_, _, _);

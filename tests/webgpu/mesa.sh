@@ -32,4 +32,6 @@ icd=$(find "$folder/root/usr/share/vulkan/icd.d" -name 'lvp_icd*.json')
 # The file names a library, which the loader would look for in the system.
 driver=$(find "$folder/root" -name libvulkan_lvp.so)
 sed "s|\"library_path\": *\"[^\"]*\"|\"library_path\": \"$driver\"|" "$icd" >"$folder/lavapipe.json"
+# Where the loader of libraries is to look.
+ln -sfn "$(dirname "$driver")" "$folder/lib"
 rm -rf "$state"

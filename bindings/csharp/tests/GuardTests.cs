@@ -17,6 +17,17 @@ namespace Qwenguard.Tests
             }
         }
 
+        public static void ProvidersAreListed()
+        {
+            string all = Guard.GetProviders();
+            Check.Contains("{\"provider\":\"cpu\",\"available\":true,", all);
+            Check.Contains("\"provider\":\"coreml\"", all);
+            var cuda = new GuardOptions { ConfigToml = "runtime.provider = \"cuda\"" };
+            Check.Contains("\"provider\":\"cuda\",\"available\":false", Guard.GetProviders(cuda));
+            var refused = Check.Throws<QwenguardException>(() => Guard.OpenNano(cuda), "cuda");
+            Check.Equal(Status.Provider, refused.Status, "status");
+        }
+
         public static void TokensAreTheBytesOfTheText()
         {
             // Longer when it is normalised, so that more tokens come than there is room for at first.
