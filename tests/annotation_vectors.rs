@@ -198,11 +198,11 @@ fn annotations_are_up_to_date() {
 /// On graphs of fixed shapes, and the demonstration guard in other numbers: see tests/vectors.rs.
 #[test]
 fn annotations_are_the_same_through_portable_graphs() {
-    let runtime = std::env::var("QWENGUARD_TEST_RUNTIME").unwrap_or_default();
+    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("tests/vectors/annotations.json")).unwrap();
     let Value::Object(mut document) = serde_json::from_str(&text).unwrap() else { panic!("not an object") };
-    let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\n{runtime}");
+    let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\nprovider = {provider:?}");
     let mut wrong = Vec::new();
     for group in document["groups"].as_array_mut().unwrap() {
         let bundle = match group["guard"].as_str().unwrap() {

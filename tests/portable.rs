@@ -1,8 +1,7 @@
 //! Guards on the portable graphs, against golden vectors of PyTorch (tests/golden/README.md) and against the paged graph
 //! of the same weights.
 //!
-//! By default on the CPU. `QWENGUARD_TEST_RUNTIME` takes settings of the table `runtime` for another provider, such as
-//! `provider = "webgpu"`.
+//! On the CPU, or on the provider that QWENGUARD_TEST_PROVIDER names.
 
 mod common;
 
@@ -59,8 +58,8 @@ fn folder(checkpoint: &str, precision: &str) -> PathBuf {
 
 /// The configuration, with further settings.
 fn config(more: &str) -> Config {
-    let runtime = std::env::var("QWENGUARD_TEST_RUNTIME").unwrap_or_default();
-    Config::from_toml(&format!("{more}\n[runtime]\ngraph = \"portable\"\n{runtime}")).unwrap()
+    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
+    Config::from_toml(&format!("{more}\n[runtime]\ngraph = \"portable\"\nprovider = {provider:?}")).unwrap()
 }
 
 fn open(folder: &Path, more: &str) -> Guard {

@@ -339,15 +339,14 @@ fn check_file(name: &str) {
     }
 }
 
-/// The demonstration guard in other numbers, on graphs of fixed shapes. `QWENGUARD_TEST_RUNTIME` takes settings of the
-/// table `runtime`, such as another provider.
+/// The demonstration guard in other numbers, on graphs of fixed shapes, on the provider that QWENGUARD_TEST_PROVIDER names.
 #[test]
 fn vectors_are_the_same_through_portable_graphs() {
-    let runtime = std::env::var("QWENGUARD_TEST_RUNTIME").unwrap_or_default();
+    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
     for precision in ["fp32", "fp16"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/golden-portable/nano-{precision}"));
         assert!(folder.is_dir(), "{} is missing: run `make test-data`", folder.display());
-        let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\n{runtime}");
+        let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\nprovider = {provider:?}");
         let guard = Guard::open_with(folder, &Config::from_toml(&config).unwrap()).unwrap();
         let mut document = read("vectors.json");
         assert_eq!(document["categories"], labels(&guard));

@@ -29,7 +29,7 @@ const BACKENDS: &[Backend] = &[
     Backend { provider: Provider::Cpu, graph: "portable", target: "portable", open: portable::open_rows },
     Backend { provider: Provider::Cuda, graph: "paged_cuda", target: "cuda", open: gpu::open },
     Backend { provider: Provider::WebGpu, graph: "paged_webgpu", target: "webgpu", open: gpu::open },
-    Backend { provider: Provider::WebGpu, graph: "portable", target: "portable", open: portable::open_rows },
+    Backend { provider: Provider::WebGpu, graph: "portable", target: "portable", open: portable::open_scatter },
     Backend { provider: Provider::DirectMl, graph: "portable", target: "portable", open: portable::open_scatter },
     Backend { provider: Provider::CoreMl, graph: "portable", target: "portable", open: portable::open_rows },
 ];

@@ -1,4 +1,4 @@
-//! Where a session wants its inputs.
+//! Where a session wants its inputs, and copies from one memory to another.
 
 use std::{
     ffi::{CStr, c_char},
@@ -10,7 +10,10 @@ use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     ortsys,
     session::Session,
+    value::DynTensor,
 };
+
+use super::Runtime;
 
 /// The memory that a session's provider reads an input from.
 pub(crate) fn of_input(session: &Session, name: &str) -> ort::Result<MemoryInfo<'static>> {
@@ -28,4 +31,25 @@ pub(crate) fn of_input(session: &Session, name: &str) -> ort::Result<MemoryInfo<
     // SAFETY: a text that ends with a NUL and lives as long as the session.
     let device = unsafe { CStr::from_ptr(device) }.to_string_lossy().into_owned();
     MemoryInfo::new(AllocationDevice::new(&device), id, AllocatorType::Device, MemoryType::Default)
+}
+
+/// Copies a tensor to one of the same shape and type that is elsewhere.
+pub(crate) fn copy(runtime: &Runtime, from: &DynTensor, to: &mut DynTensor) -> ort::Result<()> {
+    let environment = runtime.environment();
+    let (sources, targets) = ([from.ptr()], [to.ptr()]);
+    let copied = || -> ort::Result<()> {
+        // SAFETY: one tensor on each side, which live until the call returns; it waits for the copy without a stream.
+        ortsys![
+            unsafe CopyTensors(
+                environment.ptr().cast_mut(),
+                sources.as_ptr(),
+                targets.as_ptr().cast_mut(),
+                ptr::null_mut(),
+                1
+            )?
+        ];
+        Ok(())
+    };
+    // Providers that are no plugins may have their copies in sessions only.
+    copied().or_else(|_| from.copy_into(to))
 }

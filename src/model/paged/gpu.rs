@@ -2,10 +2,7 @@
 
 use half::{bf16, f16};
 use ort::{
-    AsPointer,
-    environment::Environment,
     memory::{Allocator, MemoryInfo},
-    ortsys,
     session::Session,
     value::{DynTensor, Tensor, TensorElementType},
 };
@@ -119,24 +116,7 @@ impl Gpu {
 
     /// Copies a tensor to one of the same shape and type that is elsewhere.
     fn copy(&self, from: &DynTensor, to: &mut DynTensor) -> Result<()> {
-        let environment: &Environment = self.runtime.environment();
-        let (sources, targets) = ([from.ptr()], [to.ptr()]);
-        let copied = || -> ort::Result<()> {
-            // SAFETY: one tensor on each side, which live until the call returns; it waits for the copy without a stream.
-            ortsys![
-                unsafe CopyTensors(
-                    environment.ptr().cast_mut(),
-                    sources.as_ptr(),
-                    targets.as_ptr().cast_mut(),
-                    std::ptr::null_mut(),
-                    1
-                )?
-            ];
-            Ok(())
-        };
-        // Providers that are no plugins may have their copies in sessions only.
-        copied().or_else(|_| from.copy_into(to))?;
-        Ok(())
+        Ok(memory::copy(&self.runtime, from, to)?)
     }
 
     /// What is wrong after a step has failed: of the step, or of the device.

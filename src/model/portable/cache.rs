@@ -4,6 +4,8 @@
 //! such number at a time, the least that holds its streams: when one of them outgrows it, the rows of the group are moved
 //! apart once, and no run has to copy them.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use memmap2::MmapMut;
 use ort::{
     memory::Allocator,
@@ -12,7 +14,10 @@ use ort::{
 };
 
 use super::element::{self, Element};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    runtime::{Runtime, memory},
+};
 
 /// What there is room for.
 #[derive(Debug, Clone)]
@@ -75,6 +80,8 @@ pub(super) struct Cache {
     pub(super) shape: Shape,
     groups: Vec<Group>,
     memory: Memory,
+    /// Where copies are, unless in plain memory.
+    device: Option<Arc<Device>>,
 }
 
 /// Streams whose caches lie beside each other.
@@ -99,6 +106,12 @@ struct Buffers {
     next: Vec<DynTensor>,
 }
 
+/// Memory of a device, for graphs that write copies of caches.
+pub(super) struct Device {
+    pub(super) allocator: Mutex<Allocator>,
+    pub(super) runtime: Runtime,
+}
+
 /// A stream in a run of its group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Filled {
@@ -110,8 +123,8 @@ pub(super) struct Filled {
 }
 
 impl Cache {
-    /// A cache of so many groups. `buffers` says that graphs write copies of it.
-    pub(super) fn new(shape: Shape, groups: usize, buffers: bool) -> Result<Self> {
+    /// A cache of so many groups. `buffers` says that graphs write copies of it, on the device if there is one.
+    pub(super) fn new(shape: Shape, groups: usize, buffers: bool, device: Option<Arc<Device>>) -> Result<Self> {
         let least = shape.contexts.first().copied().unwrap_or(0);
         let memory = match buffers {
             true => Memory::Buffers((0..groups).map(|_| None).collect()),
@@ -126,7 +139,7 @@ impl Cache {
             }
         };
         let group = || Group { context: least, lens: vec![0; shape.slots] };
-        Ok(Cache { groups: (0..groups).map(|_| group()).collect(), shape, memory })
+        Ok(Cache { groups: (0..groups).map(|_| group()).collect(), shape, memory, device })
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -154,7 +167,7 @@ impl Cache {
         if let Memory::Buffers(groups) = &mut self.memory
             && groups[group].is_none()
         {
-            groups[group] = Some(Buffers::new(&self.shape, self.groups[group].context)?);
+            groups[group] = Some(Buffers::new(&self.shape, self.groups[group].context, self.device.as_deref())?);
         }
         Ok(())
     }
@@ -166,7 +179,7 @@ impl Cache {
 
     /// Lays a group out for another number of tokens.
     fn resize(&mut self, group: usize, context: usize) -> Result<()> {
-        let Cache { shape, groups, memory } = self;
+        let Cache { shape, groups, memory, device } = self;
         let Group { context: before, lens } = &groups[group];
         let move_rows = |bytes: &mut [u8]| move_rows(bytes, shape, lens, *before, context);
         match memory {
@@ -176,15 +189,7 @@ impl Cache {
             }
             Memory::Buffers(buffers) => {
                 if let Some(old) = &mut buffers[group] {
-                    let mut new = Buffers::new(shape, context)?;
-                    for (old, new) in old.current.iter_mut().zip(&mut new.current) {
-                        let mut rows = element::bytes(old)?.to_vec();
-                        let bytes = shape.bytes(shape.slots, context);
-                        rows.resize(rows.len().max(bytes), 0);
-                        move_rows(&mut rows);
-                        element::bytes(new)?.copy_from_slice(&rows[..bytes]);
-                    }
-                    *old = new;
+                    old.resize(shape, (*before, context), device.as_deref(), &move_rows)?;
                 }
             }
         }
@@ -241,19 +246,78 @@ impl Cache {
 }
 
 impl Buffers {
-    /// Two halves of zeros.
-    fn new(shape: &Shape, context: usize) -> Result<Self> {
-        let half = || -> Result<Vec<DynTensor>> {
-            let kind = element::kind(shape.element);
-            let tensors = (0..2 * shape.layers).map(|_| {
-                let mut tensor = DynTensor::new(&Allocator::default(), kind, shape.dims(shape.slots, context))?;
-                element::bytes(&mut tensor)?.fill(0);
-                Ok(tensor)
+    /// A half of zeros, and one that the first run writes.
+    fn new(shape: &Shape, context: usize, device: Option<&Device>) -> Result<Self> {
+        let zeros = host(shape, context)?;
+        let tensors = |filled: bool| -> Result<Vec<DynTensor>> {
+            let tensors = (0..2 * shape.layers).map(|_| match device {
+                None => host(shape, context),
+                Some(device) => device.tensor(shape, context, filled.then_some(&zeros)),
             });
             tensors.collect()
         };
-        Ok(Buffers { current: half()?, next: half()? })
+        Ok(Buffers { current: tensors(true)?, next: tensors(false)? })
     }
+
+    /// Lays the rows out for another number of tokens.
+    fn resize(
+        &mut self,
+        shape: &Shape,
+        (before, context): (usize, usize),
+        device: Option<&Device>,
+        move_rows: &dyn Fn(&mut [u8]),
+    ) -> Result<()> {
+        let mut new = Buffers::new(shape, context, device)?;
+        let bytes = shape.bytes(shape.slots, context);
+        for (old, new) in self.current.iter_mut().zip(&mut new.current) {
+            let mut rows = match device {
+                None => element::bytes(old)?.to_vec(),
+                Some(device) => {
+                    let mut there = host(shape, before)?;
+                    memory::copy(&device.runtime, old, &mut there)?;
+                    element::bytes(&mut there)?.to_vec()
+                }
+            };
+            rows.resize(rows.len().max(bytes), 0);
+            move_rows(&mut rows);
+            match device {
+                None => element::bytes(new)?.copy_from_slice(&rows[..bytes]),
+                Some(device) => {
+                    let mut moved = host(shape, context)?;
+                    element::bytes(&mut moved)?.copy_from_slice(&rows[..bytes]);
+                    memory::copy(&device.runtime, &moved, new)?;
+                }
+            }
+        }
+        *self = new;
+        Ok(())
+    }
+}
+
+impl Device {
+    /// A tensor for a group's keys or values of a layer, with these numbers if there are some.
+    fn tensor(&self, shape: &Shape, context: usize, numbers: Option<&DynTensor>) -> Result<DynTensor> {
+        let allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = element::kind(shape.element);
+        let tensor = DynTensor::new(&allocator, kind, shape.dims(shape.slots, context));
+        let mut tensor = tensor.map_err(|error| {
+            let bytes = shape.bytes(shape.slots, context);
+            tracing::error!(error = error.message(), bytes, "no device memory for a layer's KV cache");
+            Error::OutOfMemory { bytes, purpose: "a layer's KV cache in device memory: set cache.mib to less" }
+        })?;
+        if let Some(numbers) = numbers {
+            memory::copy(&self.runtime, numbers, &mut tensor)?;
+        }
+        Ok(tensor)
+    }
+}
+
+/// Zeros in plain memory, for a group's keys or values of a layer.
+fn host(shape: &Shape, context: usize) -> Result<DynTensor> {
+    let kind = element::kind(shape.element);
+    let mut tensor = DynTensor::new(&Allocator::default(), kind, shape.dims(shape.slots, context))?;
+    element::bytes(&mut tensor)?.fill(0);
+    Ok(tensor)
 }
 
 /// Moves the rows of a group from one layout to another. What is in between keeps what was there: rows of other tokens,

@@ -11,12 +11,16 @@ mod inputs;
 mod plan;
 mod sessions;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use ndarray::{Array2, ArrayViewD, s};
 use ort::{
-    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{SessionInputValue, SessionOutputs},
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{Session, SessionInputValue, SessionOutputs},
     value::{DynTensor, Tensor},
 };
 
@@ -28,10 +32,10 @@ use super::{
 use crate::{
     Error, Result,
     bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
-    config::RuntimeConfig,
-    runtime::{Assigned, Runtime},
+    config::{Provider, RuntimeConfig},
+    runtime::{Assigned, Runtime, memory},
 };
-use cache::{Cache, Filled, Shape};
+use cache::{Cache, Device, Filled, Shape};
 use element::Element;
 use inputs::{Embeddings, Rotary};
 use plan::{Part, Run, Stream};
@@ -65,6 +69,7 @@ pub(crate) struct PortableModel {
     rotary: Rotary,
     sessions: Sessions,
     cache: Cache,
+    device: Option<Arc<Device>>,
 }
 
 struct Head {
@@ -143,8 +148,8 @@ impl Chosen {
         (0..self.variants.len()).min_by_key(key).unwrap_or(0)
     }
 
-    fn cache(&self, groups: usize) -> Result<Cache> {
-        Cache::new(self.shape.clone(), groups, self.append == Append::Scatter)
+    fn cache(&self, groups: usize, device: Option<Arc<Device>>) -> Result<Cache> {
+        Cache::new(self.shape.clone(), groups, self.append == Append::Scatter, device)
     }
 }
 
@@ -161,12 +166,24 @@ pub(in crate::model) fn open_scatter(request: &Request) -> Result<Backed> {
 fn open(request: &Request, preferred: Append) -> Result<Backed> {
     let Request { bundle, runtime, config, .. } = *request;
     let chosen = Chosen::of(bundle, preferred)?;
-    let cache_bytes = cache_size::bytes(config, chosen.context, chosen.block(), Memory::Host)?;
+    let is_on_device = config.runtime.provider != Provider::Cpu && chosen.append == Append::Scatter;
+    let memory = if is_on_device { Memory::Device } else { Memory::Host };
+    let cache_bytes = cache_size::bytes(config, chosen.context, chosen.block(), memory)?;
     let options = PortableOptions { cache_bytes, threads: request.threads(), runtime: config.runtime.clone() };
     let float = request.field("cache", &request.graph.cache)?;
     let numbers = Numbers::Own { weight_bits: 8 * float.bytes() as u32, float };
     let (model, assigned) = PortableModel::open(bundle, runtime, chosen, &options)?;
     Ok(Backed { model: Box::new(model), numbers, assigned })
+}
+
+/// The memory that a session reads caches from, if that is not the host's.
+fn device(session: &Session, runtime: &Runtime) -> Result<Option<Arc<Device>>> {
+    let memory = memory::of_input(session, &cache::names(1, "past")[0])?;
+    if memory.allocation_device() == AllocationDevice::CPU {
+        return Ok(None);
+    }
+    let allocator = Mutex::new(Allocator::new(session, memory)?);
+    Ok(Some(Arc::new(Device { allocator, runtime: runtime.clone() })))
 }
 
 impl PortableModel {
@@ -200,8 +217,12 @@ impl PortableModel {
             let session = own.map(|_| sessions.len() - 1);
             heads.push(Head { name: head.name.clone(), classes: head.class_count(dims), own: session });
         }
-        let cache = chosen.cache(chosen.groups(options.cache_bytes)?)?;
         let assigned = sessions.open_now(chosen.first())?;
+        let device = match chosen.append {
+            Append::Rows => None,
+            Append::Scatter => device(sessions.get(chosen.first())?, runtime)?,
+        };
+        let cache = chosen.cache(chosen.groups(options.cache_bytes)?, device.clone())?;
         let model = PortableModel {
             name: bundle.name(),
             dims: dims.clone(),
@@ -210,6 +231,7 @@ impl PortableModel {
             rotary: Rotary::new(dims, chosen.context),
             sessions,
             cache,
+            device,
             chosen,
         };
         Ok((model, assigned))
@@ -229,9 +251,10 @@ impl PortableModel {
         let mut taken = vec![false; self.layout().blocks];
         for (stream, blocks) in batch.blocks.iter().enumerate() {
             let tokens = batch.cu_seqlens[stream + 1] - batch.cu_seqlens[stream];
-            let end = batch.past_lens[stream] + tokens;
+            let past = batch.past_lens[stream];
+            let fits = past >= 0 && tokens > 0 && past.saturating_add(tokens) <= self.chosen.context as i32;
             let slot = match blocks[..] {
-                [block] if (1..=self.chosen.context as i32).contains(&end) => usize::try_from(block).ok(),
+                [block] if fits => usize::try_from(block).ok(),
                 _ => None,
             };
             match slot.and_then(|slot| taken.get_mut(slot)).filter(|taken| !**taken) {
@@ -375,7 +398,7 @@ impl Model for PortableModel {
     }
 
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()> {
-        let other = self.chosen.cache(blocks.div_ceil(self.chosen.shape.slots))?;
+        let other = self.chosen.cache(blocks.div_ceil(self.chosen.shape.slots), self.device.clone())?;
         let own = std::mem::replace(&mut self.cache, other);
         let result = run(self);
         self.cache = own;

@@ -272,7 +272,8 @@ fn a_batch_without_a_slot_for_each_stream_is_refused() {
     assert!(refused(&[(&[1], 0, &[0, 1])], |_| {}).contains(slots));
     assert!(refused(&[(&[1], 0, &[1]), (&[2], 0, &[1])], |_| {}).contains(slots));
     assert!(refused(&[(&[1], 2048, &[0])], |_| {}).contains(slots));
-    assert!(refused(&[(&[1], 0, &[0])], |batch| batch.past_lens[0] = -1).contains(slots));
+    assert!(refused(&[(&[1, 2, 3], 0, &[0])], |batch| batch.past_lens[0] = -1).contains(slots));
+    assert!(refused(&[(&[1], 0, &[0]), (&[], 5, &[1])], |_| {}).contains(slots));
     assert!(refused(&[(&[640], 0, &[0])], |_| {}).contains("unknown token id"));
     assert!(refused(&[], |_| {}).contains("empty"));
     assert!(refused(&[(&[1], 0, &[0])], |batch| batch.wanted[1] = vec![1]).contains("rows or heads"));
