@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # The newest version that reports nothing about its use: see docs/runtime.md.
 ORT_VERSION := 1.28.0
+# What the WebGPU plugin needs: its attention has inputs that older versions do not know. See docs/providers.md.
+ORT_WEBGPU_VERSION := 1.31.1
+WEBGPU_PLUGIN_VERSION := 0.4.0
 TOKENIZER_VERSION := 3.7.2
 LLAMA_VERSION := 0.3.36
 TORCH_VERSION := 2.15.0
@@ -24,6 +27,8 @@ runtime := target/onnxruntime/.$(ORT_VERSION)
 venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
+portable := target/golden-portable/.exported
+gpu_bundles := target/golden-gpu/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 gen_checkpoints := $(wildcard tests/golden/gen/checkpoints/*)
 exporter := target/venv/$(scripts)/qwenguard-export
@@ -57,7 +62,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo lint doc test test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
+.PHONY: demo lint doc test test-webgpu test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -103,6 +108,68 @@ target/onnxruntime-%/$(library):
 	cp "$$(find $(@D)/wheel/onnxruntime/capi -name '$(basename $(library)).*')" $@
 	rm -rf $(@D)/wheel
 
+# Golden checkpoints with graphs for GPUs, and the demonstration guard.
+$(gpu_bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py)
+	mkdir -p target/golden-gpu target/golden-gpu-gen
+	for checkpoint in $(checkpoints); do \
+		$(exporter) "$$checkpoint" "target/golden-gpu/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
+			--precision fp32 --no-parity --force || exit 1; \
+	done
+	for checkpoint in $(gen_checkpoints); do \
+		$(exporter) "$$checkpoint" "target/golden-gpu-gen/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
+			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
+			--precision fp32 --no-parity --force || exit 1; \
+	done
+	$(exporter) export/nano/checkpoint target/golden-gpu/nano --target cpu,webgpu,cuda --precision int8 --no-parity --force
+	touch $@
+
+# On the WebGPU plugin, with a software Vulkan that is unpacked into target/ and not installed. The first run compiles
+# shaders for minutes; they are kept in target/. With a GPU of your own: make test-webgpu webgpu_env= (and its driver).
+webgpu := target/onnxruntime-$(ORT_WEBGPU_VERSION)
+webgpu_env := LD_LIBRARY_PATH=$(CURDIR)/target/mesa/lib VK_DRIVER_FILES=$(CURDIR)/target/mesa/lavapipe.json \
+	VK_ICD_FILENAMES=$(CURDIR)/target/mesa/lavapipe.json MESA_SHADER_CACHE_DIR=$(CURDIR)/target/shaders \
+	ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1
+test-webgpu: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(if $(webgpu_env),target/mesa/lavapipe.json) \
+		$(gpu_bundles)
+	mkdir -p target/shaders
+	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
+		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
+		cargo test --locked --features capi --test portable -- --test-threads=1 $(tests)
+
+target/mesa/lavapipe.json: tests/webgpu/mesa.sh
+	rm -rf target/mesa
+	sh tests/webgpu/mesa.sh target/mesa
+
+$(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
+	rm -rf target/download/webgpu
+	mkdir -p target/download/webgpu
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download/webgpu \
+		onnxruntime-ep-webgpu==$(WEBGPU_PLUGIN_VERSION)
+	$(PYTHON) -m zipfile -e target/download/webgpu/*.whl target/download/webgpu
+	cp target/download/webgpu/onnxruntime_ep_webgpu/*onnxruntime_providers_webgpu.* $(@D)/
+	touch $@
+
+# On a machine with an NVIDIA GPU, its driver, CUDA 13 and the GPU build of ONNX Runtime: CUDA_RUNTIME is the folder with
+# libonnxruntime.so and libonnxruntime_providers_cuda.so. Neither has ever run on such a machine: docs/providers.md.
+CUDA_RUNTIME ?= target/cuda/onnxruntime
+test-cuda: $(gpu_bundles)
+	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_TEST_PROVIDER=cuda \
+		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+
+bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
+	for bundle in $^; do ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda \
+		cargo bench --locked --bench gpu -- $$bundle || exit 1; done
+
+# What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
+pack-cuda: $(gpu_bundles)
+	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/*),--bundle $(b)) \
+		$$(cargo test --locked --features capi --test provider --no-run 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
+
+target/bench/gpu-%: | $(venv) $(qwen3)
+	mkdir -p target/bench
+	$(exporter) --random $* $@ --target cuda,webgpu --tokenizer target/test-data/qwen3 --no-parity
+
 test-go: dist $(bundles)
 	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \
 		&& GOEXPERIMENT=cgocheck2 GODEBUG=cgocheck=1 go test -race ./...
@@ -113,7 +180,7 @@ test-java: dist $(bundles)
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
 
-test-data: $(runtime) $(bundles) $(qwen3) target/golden/qwen3-tiny
+test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
@@ -184,10 +251,11 @@ $(runtime):
 	done
 	touch $@
 
-# The exporter and what its tests need.
+# The exporter and what its tests need; beside them an ONNX Runtime that knows the operators of the GPU graphs.
 $(venv): export/pyproject.toml
 	$(PYTHON) -m venv target/venv
 	target/venv/$(scripts)/pip install -q -e 'export[test]' onnxruntime==$(ORT_VERSION)
+	target/venv/$(scripts)/pip install -q --no-deps --target target/venv/newer onnxruntime==$(lastword $(runtimes))
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
@@ -203,6 +271,22 @@ $(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_exp
 			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
 			--precision $$precision --no-parity --force || exit 1; \
 	done; done
+	touch $@
+
+# The same with portable graphs, and the demonstration guards: small contexts, so that tests outgrow them.
+$(portable): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py) \
+		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
+	mkdir -p $(@D)
+	for checkpoint in $(checkpoints) $(gen_checkpoints) export/nano/checkpoint export/nano-gen/checkpoint; do \
+		name=$$(basename $$checkpoint); \
+		test $$name != checkpoint || name=$$(basename $$(dirname $$checkpoint)); \
+		for precision in fp32 fp16; do \
+			$(exporter) "$$checkpoint" "$(@D)/$$name-$$precision" --precision fp32 \
+				$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
+				--target cpu,portable --portable-precision $$precision --portable-context 128,4096 --portable-slots 1,3 \
+				--no-parity --force || exit 1; \
+		done; \
+	done
 	touch $@
 
 # The tokenizer of Qwen3Guard-Stream-0.6B, byte for byte.

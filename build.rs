@@ -11,7 +11,7 @@ mod capi {
     use std::{env, fs, path::PathBuf};
 
     /// The order of the functions in the header.
-    const SOURCES: [&str; 14] = [
+    const SOURCES: [&str; 15] = [
         "version",
         "status",
         "failure",
@@ -19,6 +19,7 @@ mod capi {
         "text",
         "result",
         "guard",
+        "providers",
         "stats",
         "message",
         "stream",

@@ -136,7 +136,7 @@
 /// already.
 #define QG_ERROR_RUNTIME_UNUSABLE 2
 
-/// The execution provider that was asked for cannot be had here.
+/// The execution provider that was asked for cannot be had here, or its device was lost.
 #define QG_ERROR_PROVIDER 3
 
 /// A setting of the configuration or of a policy is wrong; the message names it.
@@ -774,7 +774,8 @@ qg_status qg_guard_options_init(struct qg_guard_options *options,
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG; QG_ERROR_RUNTIME_NOT_FOUND or QG_ERROR_RUNTIME_UNUSABLE if
 /// there is no ONNX Runtime to run it; QG_ERROR_BUNDLE_FILE, QG_ERROR_BUNDLE_FIELD or QG_ERROR_BUNDLE_FORMAT if the bundle
-/// is damaged, newer than this library or of an unknown kind; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
+/// is damaged, newer than this library or of an unknown kind; QG_ERROR_PROVIDER if the execution provider that the
+/// configuration chooses cannot be had; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
 qg_status qg_guard_open(const char *bundle,
                         size_t bundle_length,
                         const struct qg_guard_options *options,
@@ -852,6 +853,20 @@ qg_status qg_guard_token_bytes(const struct qg_guard *guard,
                                const uint8_t **bytes,
                                size_t *length,
                                struct qg_error **error);
+
+/// Lists every execution provider, as a JSON array of objects: `provider` is its name in the configuration (`cpu`, `cuda`,
+/// `webgpu`, `directml`, `coreml`), `available` tells whether a guard can be opened on it here, `devices` what it can compute
+/// on (each `index`, as its setting `device` has it, `name` and `kind`: `cpu`, `gpu` or `npu`), and `reason` why it is not
+/// available, in one line, or null. The text is yours to free. `options` are those that a guard would be opened with, and may
+/// be NULL: the defaults; which provider they choose makes no difference.
+///
+/// Each provider that may be there makes a session of one addition, which takes up to a few seconds.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG; QG_ERROR_RUNTIME_NOT_FOUND or QG_ERROR_RUNTIME_UNUSABLE if there is
+/// no ONNX Runtime.
+qg_status qg_providers(const struct qg_guard_options *options,
+                       struct qg_text **json,
+                       struct qg_error **error);
 
 /// Tells what the guard has done and how it is.
 ///

@@ -997,6 +997,16 @@ public:
     /// Opens the built-in demonstration guard that annotates whole conversations. It has no streams.
     static Result<Guard> nano_gen(const Options &options = {}) { return make(options, qg_guard_open_nano_gen); }
 
+    /// Lists every execution provider, as a JSON array: whether a guard can be opened on it here, its devices, and why not.
+    static Result<std::string> providers(const Options &options = {}) {
+        qg_text *json = nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return with(options, error, [&](const qg_guard_options *raw) { return qg_providers(raw, &json, error); });
+            },
+            [&] { return detail::text(json); });
+    }
+
     /// Opens a stream with the guard's policy.
     Result<Stream> stream() const { return open_stream(nullptr, 0); }
     /// Opens a stream with a policy of its own, a TOML document. An empty one means the guard's policy.
@@ -1119,21 +1129,25 @@ public:
     }
 
 private:
+    template <class Call> static qg_status with(const Options &options, qg_error **error, Call call) {
+        qg_guard_options raw;
+        const qg_status status = qg_guard_options_init(&raw, sizeof raw, error);
+        if (status != QG_OK)
+            return status;
+        raw.threads = options.threads;
+        raw.cache_mib = options.cache_mib;
+        raw.config_toml = options.config_toml.data();
+        raw.config_toml_length = options.config_toml.size();
+        raw.runtime_library = options.runtime_library.data();
+        raw.runtime_library_length = options.runtime_library.size();
+        return call(&raw);
+    }
     template <class Open> static Result<Guard> make(const Options &options, Open open) {
         qg_guard *made = nullptr;
         return detail::result(
             [&](qg_error **error) {
-                qg_guard_options raw;
-                const qg_status status = qg_guard_options_init(&raw, sizeof raw, error);
-                if (status != QG_OK)
-                    return status;
-                raw.threads = options.threads;
-                raw.cache_mib = options.cache_mib;
-                raw.config_toml = options.config_toml.data();
-                raw.config_toml_length = options.config_toml.size();
-                raw.runtime_library = options.runtime_library.data();
-                raw.runtime_library_length = options.runtime_library.size();
-                return open(&raw, &made, error);
+                return with(options, error,
+                            [&](const qg_guard_options *raw) { return open(raw, &made, error); });
             },
             [&] { return Guard(made); });
     }

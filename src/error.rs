@@ -47,7 +47,8 @@ pub enum Error {
         source: Option<ErrorSource>,
     },
 
-    /// The execution provider that was asked for cannot be had here.
+    /// The execution provider that was asked for cannot be had here; or it was lost while the guard computed with it: open
+    /// another guard.
     #[error("execution provider {provider}: {reason}")]
     Provider {
         /// Name of the provider.

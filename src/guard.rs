@@ -51,8 +51,8 @@ impl Guard {
     /// Opens a bundle.
     ///
     /// # Errors
-    /// As [`Guard::open`], also of the bundle for second opinions, if the configuration names one; and [`Error::Config`] for
-    /// a setting that is out of range.
+    /// As [`Guard::open`], also of the bundle for second opinions, if the configuration names one; [`Error::Config`] for
+    /// a setting that is out of range; and [`Error::Provider`] if the execution provider that it chooses cannot be had.
     pub fn open_with(bundle: impl AsRef<Path>, config: &Config) -> Result<Self> {
         Self::with_config(Opened::folder(bundle.as_ref(), config)?, config)
     }

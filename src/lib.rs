@@ -32,6 +32,7 @@ mod model;
 mod opened;
 pub mod policy;
 mod process;
+mod providers;
 mod queue;
 mod runtime;
 mod second;
@@ -43,12 +44,14 @@ mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
 pub use config::{
-    BuiltIn, CacheConfig, CachePrecision, Config, EngineConfig, Overflow, RuntimeConfig, SecondOpinionConfig,
+    BuiltIn, CacheConfig, CachePrecision, ComputeUnits, Config, CoreMlConfig, CudaConfig, DirectMlConfig, EngineConfig,
+    Overflow, Provider, RuntimeConfig, SecondOpinionConfig, WebGpuConfig,
 };
 pub use error::{Error, ErrorSource, Result};
 pub use guard::Guard;
 pub use opened::Info;
 pub use policy::{Decision, Policy};
+pub use providers::{ProviderDevice, ProviderStatus, providers};
 pub use queue::{Completion, CompletionQueue};
 pub use stats::{Histogram, Stats};
 pub use stream::{

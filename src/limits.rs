@@ -76,6 +76,15 @@ pub(crate) const CONTEXT: usize = 1 << 20;
 /// Nodes of a graph, and tensors that it holds or names. A layer has 8 nodes and 13 tensors.
 pub(crate) const GRAPH_ITEMS: usize = 1 << 14;
 
+/// Graphs of fixed shapes of a bundle.
+pub(crate) const VARIANTS: usize = 48;
+
+/// New tokens of a stream that such a graph takes at a time.
+pub(crate) const VARIANT_TOKENS: usize = 4096;
+
+/// Streams that such a graph takes at a time.
+pub(crate) const VARIANT_SLOTS: usize = 64;
+
 /// Values in a row between two nodes of a graph.
 pub(crate) const GRAPH_WIDTH: usize = 1 << 22;
 

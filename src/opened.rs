@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     limits,
     model::{
-        CacheFormat, HeadId, Model,
+        CacheFormat, HeadId, Model, Numbers,
         open::{self, Backed},
     },
     policy::Policy,
@@ -87,9 +87,9 @@ pub struct Info {
     pub exporter: String,
     /// Architecture of the checkpoint.
     pub architecture: String,
-    /// `fp32`, `int8` or `int4`, with how many weights share a scale.
+    /// `fp32`, `fp16`, `bf16`, `int8` or `int4`, with how many weights share a scale.
     pub weights: String,
-    /// `fp32` or `int8`.
+    /// `fp32`, `fp16`, `bf16` or `int8`.
     pub cache: String,
     /// Decoder layers.
     pub layers: usize,
@@ -109,8 +109,12 @@ pub struct Info {
     pub cache_bytes_per_token: usize,
     /// The ONNX Runtime library in use.
     pub runtime: String,
-    /// The execution provider in use.
+    /// The execution provider in use, as the configuration names it.
     pub provider: String,
+    /// Nodes of the model's graph by the provider that runs them, as ONNX Runtime names it and placed them. Empty if the
+    /// runtime is before 1.24, which cannot tell: then all are on the CPU.
+    #[serde(serialize_with = "as_object")]
+    pub nodes: Vec<(String, usize)>,
     /// The bundle behind this one that is asked for second opinions, if there is one.
     pub second_opinion: Option<String>,
 }
@@ -120,7 +124,8 @@ impl Opened {
     pub(crate) fn folder(folder: &Path, config: &Config) -> Result<Arc<Owned<Self>>> {
         config.validate()?;
         let bundle = Bundle::open(folder)?;
-        bundle.checked(config.verify_files, || Self::start(&bundle, config))
+        let graph = open::graph_for(&bundle, config)?;
+        bundle.checked(config.verify_files, graph, || Self::start(&bundle, config))
     }
 
     /// Opens the demonstration guard that is compiled in.
@@ -156,9 +161,9 @@ impl Opened {
         check_pieces(bundle, &tokenizer)?;
         let renderer = open_renderer(bundle)?;
         let runtime = Runtime::load(&config.runtime)?;
-        let Backed { mut model, format, provider } = open::open(bundle, &runtime, config)?;
+        let Backed { mut model, numbers, assigned } = open::open(bundle, &runtime, config)?;
         if config.self_test {
-            self_test::run(bundle, &tokenizer, &mut *model, format)?;
+            self_test::run(bundle, &tokenizer, &mut *model, numbers)?;
         }
         let layout = model.layout();
         let engine = start_engine(model, &manifest.model, config)?;
@@ -169,8 +174,9 @@ impl Opened {
             context: engine.context(),
             cache_bytes_per_token: layout.block_bytes / layout.block_tokens,
             runtime: runtime.library().display().to_string(),
-            provider: provider.to_owned(),
-            ..Info::of_bundle(bundle, format)
+            provider: config.runtime.provider.name().to_owned(),
+            nodes: assigned.into_iter().map(|own| (own.provider, own.operators.len())).collect(),
+            ..Info::of_bundle(bundle, numbers)
         };
         Ok(Opened {
             engine: Arc::new(engine),
@@ -221,13 +227,13 @@ const NO_STREAM: Error = Error::WrongState {
     state: "of a guard of the variant gen, which judges whole conversations: annotate them",
 };
 
-fn as_object<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_object<S: Serializer, T: Serialize>(pairs: &[(String, T)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 impl Info {
     /// What is known before the engine runs.
-    fn of_bundle(bundle: &Bundle, format: CacheFormat) -> Self {
+    fn of_bundle(bundle: &Bundle, numbers: Numbers) -> Self {
         let manifest = &bundle.manifest;
         let dims = &manifest.model;
         Info {
@@ -237,13 +243,16 @@ impl Info {
             source_sha256: manifest.source.sha256.clone().into_iter().collect(),
             exporter: manifest.exporter.clone(),
             architecture: dims.architecture.clone(),
-            weights: match manifest.group {
-                Some(group) => format!("{}, groups of {group}", manifest.precision.name()),
-                None => manifest.precision.name().to_owned(),
+            weights: match (numbers, manifest.group) {
+                (Numbers::Own { weight_bits: bits @ ..16, .. }, _) => format!("int{bits}"),
+                (Numbers::Own { float, .. }, _) => float.name().to_owned(),
+                (_, Some(group)) => format!("{}, groups of {group}", manifest.precision.name()),
+                (_, None) => manifest.precision.name().to_owned(),
             },
-            cache: match format {
-                CacheFormat::Fp32 => "fp32".to_owned(),
-                CacheFormat::Int8 => "int8".to_owned(),
+            cache: match numbers {
+                Numbers::Bundle(CacheFormat::Fp32) => "fp32".to_owned(),
+                Numbers::Bundle(CacheFormat::Int8) => "int8".to_owned(),
+                Numbers::Own { float, .. } => float.name().to_owned(),
             },
             layers: dims.num_layers,
             hidden_size: dims.hidden_size,
@@ -255,6 +264,7 @@ impl Info {
             cache_bytes_per_token: 0,
             runtime: String::new(),
             provider: String::new(),
+            nodes: Vec::new(),
             second_opinion: None,
         }
     }

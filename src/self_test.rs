@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::{
     Error, Result,
     bundle::{Bundle, Manifest, Precision, SelfTest},
-    model::{BlockId, CacheFormat, HeadId, HeadSet, Layout, Model, RaggedBatch, StepLogits},
+    model::{BlockId, CacheFormat, HeadId, HeadSet, Layout, Model, Numbers, RaggedBatch, StepLogits},
     text::Tokenizer,
 };
 
@@ -16,13 +16,19 @@ use crate::{
 /// The exporter computes with the same weights in f32, without a cache. What differs here is, with int8 weights,
 /// activations of 15 bits; with int4 weights activations of 8 bits; with an int8 cache the rounding of keys and values;
 /// and the order of additions. Measured with every kernel; docs/benchmarks.md has the table.
-fn tolerance(precision: Precision, format: CacheFormat) -> f32 {
-    match (precision, format) {
-        (Precision::Fp32, CacheFormat::Fp32) => 0.001,
-        (Precision::Int8, CacheFormat::Fp32) => 0.01,
-        (Precision::Fp32 | Precision::Int8, CacheFormat::Int8) => 0.25,
-        (Precision::Int4, CacheFormat::Fp32) => 0.2,
-        (Precision::Int4, CacheFormat::Int8) => 0.4,
+///
+/// A backend with weights of its own is compared with logits of other weights, so both roundings are between them:
+/// docs/providers.md.
+fn tolerance(precision: Precision, numbers: Numbers) -> f32 {
+    match (precision, numbers) {
+        (Precision::Fp32, Numbers::Bundle(CacheFormat::Fp32)) => 0.001,
+        (Precision::Int8, Numbers::Bundle(CacheFormat::Fp32)) => 0.01,
+        (Precision::Fp32 | Precision::Int8, Numbers::Bundle(CacheFormat::Int8)) => 0.25,
+        (Precision::Int4, Numbers::Bundle(CacheFormat::Fp32)) => 0.2,
+        (Precision::Int4, Numbers::Bundle(CacheFormat::Int8)) => 0.4,
+        (Precision::Fp32, Numbers::Own { weight_bits: 32, .. }) => 0.001,
+        (Precision::Fp32 | Precision::Int8, Numbers::Own { weight_bits: 8.., .. }) => 0.1,
+        (_, Numbers::Own { .. }) => 0.5,
     }
 }
 
@@ -34,13 +40,17 @@ const BLOCKS: usize = 4;
 ///
 /// All texts are computed in a small f32 cache, where little rounding hides little damage. If the model's own cache rounds
 /// more, the longest text is computed in it as well: that shows kernels which read it wrong.
-pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, format: CacheFormat) -> Result<()> {
+pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, numbers: Numbers) -> Result<()> {
     let tests = &bundle.manifest.self_test;
     check_ids(bundle, tokenizer)?;
     let longest = tests.iter().max_by_key(|test| test.ids.len()).map_or(&[][..], std::slice::from_ref);
     let blocks = longest.iter().map(|test| blocks_of(test, model.layout())).fold(BLOCKS, usize::max);
-    model.with_f32_cache(blocks, &mut |model| check_logits(bundle, tests, model, CacheFormat::Fp32))?;
-    if format == CacheFormat::Fp32 { Ok(()) } else { check_logits(bundle, longest, model, format) }
+    let first = match numbers {
+        Numbers::Bundle(_) => Numbers::Bundle(CacheFormat::Fp32),
+        own @ Numbers::Own { .. } => own,
+    };
+    model.with_f32_cache(blocks, &mut |model| check_logits(bundle, tests, model, first))?;
+    if numbers == first { Ok(()) } else { check_logits(bundle, longest, model, numbers) }
 }
 
 /// The tokens of all texts are the exporter's.
@@ -60,8 +70,8 @@ fn check_ids(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
 }
 
 /// The logits of some texts are the exporter's, but for rounding.
-fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, format: CacheFormat) -> Result<()> {
-    let tolerance = tolerance(bundle.manifest.precision, format);
+fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, numbers: Numbers) -> Result<()> {
+    let tolerance = tolerance(bundle.manifest.precision, numbers);
     let differences = differences(&bundle.manifest, tests, model).map_err(|error| match error {
         Error::Inference { reason, .. } => {
             bundle.field_error("self_test", format!("the model cannot be run: {reason}"))
@@ -182,7 +192,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{PagedOptions, cpu_ops::isa::Isa, paged::PagedModel},
+        model::{
+            cpu_ops::isa::Isa,
+            paged::{PagedModel, PagedOptions},
+        },
         runtime::Runtime,
     };
 
@@ -209,9 +222,9 @@ mod tests {
             let bundle = Bundle::open(&folder).unwrap();
             for format in [CacheFormat::Fp32, CacheFormat::Int8] {
                 let options = PagedOptions { format, cache_bytes: 16 << 20, threads: 1 };
-                let limit = tolerance(bundle.manifest.precision, format);
+                let limit = tolerance(bundle.manifest.precision, Numbers::Bundle(format));
                 for isa in Isa::available() {
-                    let mut model = PagedModel::open_with(&bundle, &runtime, &options, isa).unwrap();
+                    let mut model = PagedModel::on_cpu(&bundle, &runtime, &options, isa).unwrap().0;
                     let tests = &bundle.manifest.self_test;
                     let differences = differences(&bundle.manifest, tests, &mut model).unwrap();
                     let largest = differences.iter().flatten().map(Difference::share).fold(0.0, f32::max);

@@ -261,12 +261,23 @@ fn the_graph_has_the_heads_of_the_manifest() {
 
 #[test]
 fn a_provider_that_cannot_be_had_is_named() {
-    let config = Config::from_toml("provider = \"cuda\"").unwrap();
-    let error = Guard::open_with(bundle("grouped-bf16", "int8"), &config).err().unwrap();
-    assert!(matches!(&error, Error::Provider { provider, .. } if provider == "cuda"), "{error}");
-    assert_eq!(error.to_string(), "execution provider cuda: this build has no such provider, it has cpu");
+    for (provider, expected) in [
+        ("cuda", "was built without it; the Python package onnxruntime-gpu has it"),
+        ("webgpu", "there is no "),
+        #[cfg(not(windows))]
+        ("directml", "there is none but on Windows"),
+        #[cfg(not(target_vendor = "apple"))]
+        ("coreml", "there is none but on the systems of Apple"),
+    ] {
+        let config = Config::from_toml(&format!("runtime.provider = \"{provider}\"")).unwrap();
+        let error = Guard::open_with(bundle("grouped-bf16", "int8"), &config).err().unwrap();
+        assert!(matches!(&error, Error::Provider { provider: named, .. } if named == provider), "{error}");
+        let error = error.to_string();
+        assert!(error.starts_with(&format!("execution provider {provider}: ")) && error.contains(expected), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
     let error = refusal("[graphs.paged_cpu]", "[graphs.paged_gpu]");
-    assert!(error.contains("graphs: there is none for the execution provider cpu: paged_cpu"), "{error}");
+    assert!(error.contains("has no graph for it: export the checkpoint again, with --target cpu"), "{error}");
 }
 
 /// A graph or tokenizer that is well sealed but nonsense inside.

@@ -6,7 +6,7 @@ mod common;
 
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
-use common::{decision, failure, far_from_ties, messages, rounded, same};
+use common::{OTHER_NUMBERS, TOLERANCE, decision, failure, far_from_ties, messages, rounded, same};
 
 use qwenguard::{
     Annotation, Call, Channel, CompletionQueue, Config, Guard, Message, Opinion, Policy, PromptCheck, Reply, Risk,
@@ -295,35 +295,67 @@ fn open(document: &Map<String, Value>) -> Guard {
     Guard::nano(&Config::from_toml(&config).unwrap()).unwrap()
 }
 
-fn check_file(name: &str) {
+fn read(name: &str) -> Map<String, Value> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
-    let Value::Object(mut document) = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap() else {
-        panic!("not an object")
-    };
-    let writes = std::env::var_os("QWENGUARD_UPDATE_VECTORS").is_some();
-    let guard = open(&document);
-    let labels = json!({
+    match serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap() {
+        Value::Object(document) => document,
+        _ => panic!("not an object"),
+    }
+}
+
+fn labels(guard: &Guard) -> Value {
+    json!({
         "prompt": guard.query_labels().categories(),
         "answer": guard.response_labels().categories(),
-    });
+    })
+}
+
+/// Runs all cases. Returns what differs from what is expected, which becomes what was found.
+fn run(document: &mut Map<String, Value>, guard: &Guard, tolerance: f64) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in document["cases"].as_array_mut().unwrap() {
         let name = case["name"].as_str().unwrap().to_owned();
         let mut streams = Vec::new();
         for (index, step) in case["steps"].as_array_mut().unwrap().iter_mut().enumerate() {
-            let found = expectation(&guard, &mut streams, step);
-            far_from_ties(&found, &format!("{name}, step {index}"));
-            if !same(&found, &step["expect"]) {
+            let found = expectation(guard, &mut streams, step);
+            if tolerance == TOLERANCE {
+                far_from_ties(&found, &format!("{name}, step {index}"));
+            }
+            if !same(&found, &step["expect"], tolerance) {
                 wrong.push(format!("{name}, step {index}: {} instead of {found}", step["expect"]));
                 step["expect"] = found;
             }
         }
     }
-    if writes {
-        document["categories"] = labels;
+    wrong
+}
+
+fn check_file(name: &str) {
+    let mut document = read(name);
+    let guard = open(&document);
+    let wrong = run(&mut document, &guard, TOLERANCE);
+    if std::env::var_os("QWENGUARD_UPDATE_VECTORS").is_some() {
+        document["categories"] = labels(&guard);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
         fs::write(&file, write(&document)).unwrap();
     } else {
-        assert_eq!(document["categories"], labels);
+        assert_eq!(document["categories"], labels(&guard));
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// The demonstration guard in other numbers, on graphs of fixed shapes, on the provider that QWENGUARD_TEST_PROVIDER names.
+#[test]
+fn vectors_are_the_same_through_portable_graphs() {
+    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
+    for precision in ["fp32", "fp16"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/golden-portable/nano-{precision}"));
+        assert!(folder.is_dir(), "{} is missing: run `make test-data`", folder.display());
+        let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\nprovider = {provider:?}");
+        let guard = Guard::open_with(folder, &Config::from_toml(&config).unwrap()).unwrap();
+        let mut document = read("vectors.json");
+        assert_eq!(document["categories"], labels(&guard));
+        let wrong = run(&mut document, &guard, OTHER_NUMBERS);
+        assert!(wrong.is_empty(), "{precision}: {}", wrong.join("\n"));
     }
 }

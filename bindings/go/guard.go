@@ -25,7 +25,7 @@ type Guard struct {
 // Open opens the bundle in a folder. It takes as long as reading the weights and making the session do: seconds, for a large
 // model. options may be nil.
 //
-// It fails with ErrArgument, ErrConfig, ErrOutOfMemory or ErrInference; with ErrRuntimeNotFound or ErrRuntimeUnusable if there
+// It fails with ErrArgument, ErrConfig, ErrProvider, ErrOutOfMemory or ErrInference; with ErrRuntimeNotFound or ErrRuntimeUnusable if there
 // is no ONNX Runtime to run it; with ErrBundleFile, ErrBundleField or ErrBundleFormat if the bundle is damaged, newer than the
 // library or of an unknown kind.
 func Open(bundle string, options *Options) (*Guard, error) {
@@ -33,14 +33,25 @@ func Open(bundle string, options *Options) (*Guard, error) {
 		return nil, &Error{ErrArgument, "argument bundle: it is empty"}
 	}
 	return newGuard(func() (rawGuard, error) {
-		return openRaw(options, func(raw *rawOptions) (rawGuard, error) { return guardOpen(bundle, raw) })
+		return withOptions(options, func(raw *rawOptions) (rawGuard, error) { return guardOpen(bundle, raw) })
 	})
 }
 
 // OpenNano opens the demonstration guard that is built into the library. It is small and only tells the obvious apart: for
 // trying things and for tests.
 func OpenNano(options *Options) (*Guard, error) {
-	return newGuard(func() (rawGuard, error) { return openRaw(options, guardOpenNano) })
+	return newGuard(func() (rawGuard, error) { return withOptions(options, guardOpenNano) })
+}
+
+// Providers lists every execution provider, as a JSON array of objects with provider, available, devices and reason: whether a
+// guard can be opened on it here, what it can compute on, and why not. Which one the options choose makes no difference.
+//
+// It fails with ErrConfig; with ErrRuntimeNotFound or ErrRuntimeUnusable if there is no ONNX Runtime.
+func Providers(options *Options) (string, error) {
+	if err := Compatible(); err != nil {
+		return "", err
+	}
+	return withOptions(options, providers)
 }
 
 // OpenNanoGen opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no streams. It

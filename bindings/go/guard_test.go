@@ -31,6 +31,33 @@ func TestOpen(t *testing.T) {
 	fails(t, err, ErrRuntimeNotFound, "/nowhere")
 }
 
+func TestProviders(t *testing.T) {
+	var all []struct {
+		Provider  string
+		Available bool
+		Devices   []struct {
+			Index      int
+			Name, Kind string
+		}
+		Reason *string
+	}
+	if err := json.Unmarshal([]byte(must(Providers(nil))(t)), &all); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 5 || all[0].Provider != "cpu" || !all[0].Available || all[0].Devices[0].Kind != "cpu" {
+		t.Fatal(all)
+	}
+	for _, status := range all {
+		if status.Available != (status.Reason == nil) {
+			t.Fatal(status)
+		}
+	}
+	_, err := Providers(&Options{Config: "runtime.provider = 'gpu'"})
+	fails(t, err, ErrConfig, "runtime.provider")
+	_, err = OpenNano(&Options{Config: "runtime.provider = 'cuda'"})
+	fails(t, err, ErrProvider, "execution provider cuda")
+}
+
 func TestVersion(t *testing.T) {
 	if Compatible() != nil || VersionNumber() != builtVersion || !strings.HasPrefix(Version(), "0.1.") {
 		t.Fatal(Compatible(), VersionNumber(), Version())

@@ -122,15 +122,16 @@ func takeText(text rawText) string {
 	return textData(text)
 }
 
-// openRaw opens a guard with options.
-func openRaw(options *Options, open func(*C.qg_guard_options) (rawGuard, error)) (rawGuard, error) {
+// withOptions makes a call that takes options.
+func withOptions[T any](options *Options, call func(*C.qg_guard_options) (T, error)) (T, error) {
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	raw, err := pinnedOptions(&pins, options)
 	if err != nil {
-		return nil, err
+		var none T
+		return none, err
 	}
-	return open(raw)
+	return call(raw)
 }
 
 // promptRaw makes a call that takes messages.

@@ -49,6 +49,8 @@ package qwenguard
 #cgo nocallback qg_guard_encode
 #cgo noescape qg_guard_token_bytes
 #cgo nocallback qg_guard_token_bytes
+#cgo noescape qg_providers
+#cgo nocallback qg_providers
 #cgo noescape qg_guard_stats
 #cgo nocallback qg_guard_stats
 #cgo noescape qg_guard_metrics
@@ -249,6 +251,13 @@ func guardTokenBytes(guard rawGuard, token uint32) ([]byte, error) {
 	var failure *C.qg_error
 	status := C.qg_guard_token_bytes(guard, C.uint32_t(token), &bytes, &length, &failure)
 	return C.GoBytes(unsafe.Pointer(bytes), C.int(length)), takeError(status, failure)
+}
+
+func providers(options *C.qg_guard_options) (string, error) {
+	var json *C.qg_text
+	var failure *C.qg_error
+	status := C.qg_providers(options, &json, &failure)
+	return takeText(json), takeError(status, failure)
 }
 
 func guardStats(guard rawGuard) (Stats, error) {

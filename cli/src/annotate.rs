@@ -22,6 +22,7 @@ use crate::{
     message::ToolCalls,
     moderate::{self, Input},
     progress::Progress,
+    provider::Choice,
 };
 
 #[derive(clap::Args)]
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     /// The bundle's folder; without it the built-in demonstration guard that writes its verdicts.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
     /// Write one JSON object per conversation.
     #[arg(long)]
     json: bool,
@@ -136,6 +139,7 @@ struct Job {
 impl Arguments {
     /// The configuration for this command.
     pub(crate) fn config(&self, mut config: Config) -> Result<Config, Failure> {
+        self.choice.apply(&mut config);
         config.policy = moderate::read_policy(self.policy.as_deref(), &config.policy)?;
         Ok(config)
     }

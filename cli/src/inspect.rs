@@ -26,6 +26,7 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
         cache_bytes_per_token,
         runtime,
         provider,
+        nodes,
         second_opinion,
         ..
     } = guard.info();
@@ -47,6 +48,9 @@ pub(crate) fn run(guard: &Guard) -> Result<(), Failure> {
     line("prompts", labels(guard.query_labels()))?;
     line("answers", labels(guard.response_labels()))?;
     line("provider", provider.clone())?;
+    for (name, count) in nodes {
+        line("", format!("{count} nodes on {name}"))?;
+    }
     line("runtime", runtime.clone())?;
     if let Some(bundle) = second_opinion {
         line("behind it", bundle.clone())?;

@@ -16,6 +16,7 @@ mod look;
 mod message;
 mod moderate;
 mod progress;
+mod provider;
 mod report;
 mod run;
 mod summary;
@@ -75,6 +76,14 @@ enum Command {
         /// The bundle's folder; without it the built-in demonstration guard.
         #[arg(value_hint = clap::ValueHint::DirPath)]
         bundle: Option<PathBuf>,
+        #[command(flatten)]
+        choice: provider::Choice,
+    },
+    /// List what execution providers this machine has, with their devices, and why it has not the others.
+    Providers {
+        /// Write one JSON array.
+        #[arg(long)]
+        json: bool,
     },
     /// Write completions for a shell.
     Completions {
@@ -176,7 +185,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let config = match &arguments.config {
+    let mut config = match &arguments.config {
         Some(path) => read_named(path, Config::from_toml)?,
         None => Config::default(),
     };
@@ -200,7 +209,11 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             let config = arguments.config(config)?;
             return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, input, arguments);
         }
-        Command::Inspect { bundle } => inspect::run(&open(bundle.as_deref(), &config)?)?,
+        Command::Inspect { bundle, choice } => {
+            choice.apply(&mut config);
+            inspect::run(&open(bundle.as_deref(), &config)?)?;
+        }
+        Command::Providers { json } => provider::list(&config, *json)?,
         Command::Completions { shell } => print(&generate::completions(Arguments::command(), *shell))?,
         Command::Man { command } => print(&generate::man(Arguments::command(), command.as_deref())?)?,
     }

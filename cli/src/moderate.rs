@@ -15,6 +15,7 @@ use crate::{
     lines,
     look::{self, Look, complain},
     message::ToolCalls,
+    provider::Choice,
     read_named,
     run::Run,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Arguments {
     /// The bundle's folder; without it the built-in demonstration guard.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
     /// Write one JSON object per event.
     #[arg(long)]
     json: bool,
@@ -73,6 +76,7 @@ pub(crate) fn read_policy(path: Option<&Path>, configured: &Policy) -> Result<Po
 impl Arguments {
     /// The configuration for this command. Streams wait for those before them, so none may expire.
     pub(crate) fn config(&self, mut config: Config) -> Config {
+        self.choice.apply(&mut config);
         if !self.follow {
             config.engine.idle_seconds = 0;
         }

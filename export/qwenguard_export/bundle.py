@@ -14,9 +14,7 @@ from . import __version__, limits
 from .config import GEN, ModelConfig
 from .errors import ExportError, naming
 from .files import create, open_regular
-from .gen_parity import GenParity
 from .graph import Head
-from .parity import Parity
 from .publish import MANIFEST as MANIFEST
 from .publish import staging as staging
 from .text import TEMPLATE_FILE, TOKENIZER_FILE
@@ -29,7 +27,6 @@ _HASH_BYTES = 1024 * 1024
 # The library refuses larger ones.
 _MOST_BYTES = {
     MANIFEST: limits.MANIFEST_BYTES,
-    GRAPH_FILE: limits.GRAPH_BYTES,
     TOKENIZER_FILE: limits.TOKENIZER_BYTES,
     TEMPLATE_FILE: limits.TEMPLATE_BYTES,
 }
@@ -42,7 +39,7 @@ class FileRecord:
 
 
 def write_file(path: Path, data: bytes) -> FileRecord:
-    most = _MOST_BYTES.get(path.name, len(data))
+    most = limits.GRAPH_BYTES if path.suffix == ".onnx" else _MOST_BYTES.get(path.name, len(data))
     if len(data) > most:
         raise ExportError(f"{path.name}: {len(data)} bytes, a bundle's has at most {most}")
     with create(path) as file, naming("write", path):
@@ -70,8 +67,9 @@ def manifest(
     source_name: str,
     source_sha256: dict[str, str],
     tokens: dict[str, int | list[int]],
+    graphs: dict[str, dict[str, Any]],
     files: dict[str, FileRecord],
-    parity: Parity | GenParity | None,
+    parity: dict[str, Any],
     self_test: list[dict[str, Any]],
 ) -> bytes:
     """The text of guard.toml."""
@@ -85,10 +83,10 @@ def manifest(
     if answer is not None:
         document["answer"] = answer
     document["tokens"] = tokens
-    document["graphs"] = {"paged_cpu": {"file": GRAPH_FILE}}
+    document["graphs"] = graphs
     document["files"] = {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in files.items()}
-    if parity is not None:
-        document["parity"] = parity.table()
+    if parity:
+        document["parity"] = parity
     document["self_test"] = self_test
     return tomli_w.dumps(document).encode()
 

@@ -8,11 +8,13 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import ExportError, Interrupted, forget_interrupts, interrupt
+from .targets import CPU, GPU_WEIGHTS, GPUS, PORTABLE, PRECISIONS, parse_contexts, parse_slots, parse_targets
 
 if TYPE_CHECKING:
     from .export import Options
@@ -112,16 +114,24 @@ def _parse(arguments: list[str] | None) -> Options:
     values = parser.parse_args(arguments)
     _check(parser, values)
     from .export import Options
+    from .targets import TargetOptions
 
     *checkpoint, out = values.paths
     return Options(
         source=checkpoint[0] if checkpoint else _random(values),
         out=out,
-        precision=values.precision,
+        precision=values.precision or "int8",
         block=values.block or 32,
         parity=values.parity,
         force=values.force,
         answer=values.answer,
+        made_for=TargetOptions(
+            values.target,
+            values.gpu_weights or 16,
+            values.portable_precision or "fp16",
+            values.portable_context or (1024, 4096),
+            values.portable_slots or (1,),
+        ),
     )
 
 
@@ -139,8 +149,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Turns a Qwen3Guard-Stream or Qwen3Guard-Gen checkpoint into a libqwenguard bundle.",
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
-    parser.add_argument("--precision", choices=["fp32", "int8", "int4"], default="int8", help="default: int8")
-    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (default: 32)")
+    parser.add_argument("--precision", choices=["fp32", "int8", "int4"], help="of the graph for CPUs (int8)")
+    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (32)")
+    parser.add_argument(
+        "--target",
+        type=_list_of(parse_targets),
+        default=(CPU,),
+        metavar="LIST",
+        help="what graphs are for, some of cpu,webgpu,cuda,portable; gpu is webgpu,cuda (cpu)",
+    )
+    parser.add_argument("--gpu-weights", type=int, choices=GPU_WEIGHTS, help="bits of the GPU graphs' weights (16)")
+    parser.add_argument("--portable-precision", choices=PRECISIONS, help="of the portable graphs (fp16)")
+    parser.add_argument(
+        "--portable-context", type=_list_of(parse_contexts), metavar="LIST", help="their contexts (1024,4096)"
+    )
+    parser.add_argument(
+        "--portable-slots", type=_list_of(parse_slots), metavar="LIST", help="how many streams a run takes (1)"
+    )
     parser.add_argument(
         "--no-parity", dest="parity", action="store_false", help="do not compare the result with the checkpoint"
     )
@@ -151,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="random weights in the shapes of this model: 0.6B, 4B, 8B or tiny; with gen- before it, of a Gen model",
     )
-    parser.add_argument("--seed", type=int, help="seed of the random weights (default: 0)")
+    parser.add_argument("--seed", type=int, help="seed of the random weights (0)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, or its folder, for --random")
     parser.add_argument(
         "--answer",
@@ -163,6 +188,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _list_of(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[str], tuple[Any, ...]]:
+    def checked(text: str) -> tuple[Any, ...]:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
+
+
 def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
     if len(values.paths) != (1 if values.random else 2):
         parser.error("expected OUT" if values.random else "expected CHECKPOINT and OUT")
@@ -172,5 +207,19 @@ def _check(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
         parser.error("--tokenizer and --seed go with --random")
     if values.seed is not None and values.seed < 0:
         parser.error("--seed must not be negative")
-    if values.precision == "fp32" and values.block:
-        parser.error("--block has no meaning with --precision fp32")
+    _check_targets(parser, values)
+
+
+def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
+    """Options that would change nothing are mistakes."""
+    if values.precision and CPU not in values.target:
+        parser.error("--precision goes with the target cpu")
+    if values.gpu_weights and set(GPUS).isdisjoint(values.target):
+        parser.error("--gpu-weights goes with the targets webgpu and cuda")
+    for option in ("portable_precision", "portable_context", "portable_slots"):
+        if getattr(values, option) and PORTABLE not in values.target:
+            parser.error(f"--{option.replace('_', '-')} goes with the target portable")
+    is_quantized = CPU in values.target and values.precision != "fp32" or (values.gpu_weights or 16) < 16
+    if values.block and not is_quantized:
+        where = "with --precision fp32" if values.precision else "where no weights are quantised"
+        parser.error(f"--block has no meaning {where}")

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
 from tqdm import tqdm
 
-from . import exported, gen_parity, parity, self_test
-from .bundle import (
-    GRAPH_FILE,
-    MANIFEST,
-    WEIGHTS_FILE,
-    FileRecord,
-    manifest,
-    sha256_file,
-    staging,
-    write_file,
-)
-from .config import GEN
+from . import gen_parity, gpu_schema, parity, self_test
+from .build import Builder, Built
+from .bundle import MANIFEST, FileRecord, manifest, sha256_file, staging, write_file
+from .config import GEN, STREAM
+from .evaluators import Evaluator, evaluators
 from .files import printable
-from .graph import build_model, heads
+from .graph import heads_of
 from .memory import peak_bytes
 from .source import RandomModel, Source, open_source
-from .store import BITS, WeightStore
+from .store import BITS
+from .targets import CPU, GPUS, TargetOptions
 from .text import TEMPLATE_FILE, TOKENIZER_FILE
-from .weights import WeightWriter
+
+Result = parity.Parity | gen_parity.GenParity
+
+_CPU = f"paged_{CPU}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ class Options:
     force: bool = False
     # A file with the texts of a Gen model's answer.
     answer: Path | None = None
+    made_for: TargetOptions = TargetOptions()
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,20 @@ class Report:
     largest_tensor: int
     build_peak: int | None
     peak: int | None
-    parity: parity.Parity | gen_parity.GenParity | None
+    # By the graphs' names in guard.toml.
+    parities: dict[str, Result]
+    # What could not be checked here, and why.
+    notes: list[str]
+
+    @property
+    def parity(self) -> Result | None:
+        """That of the graph for CPUs."""
+        return self.parities.get(_CPU)
 
     def lines(self) -> list[str]:
         lines = self.parity.lines() if self.parity else []
+        lines += [f"parity of {key}: {result.line()}" for key, result in self.parities.items() if key != _CPU]
+        lines += self.notes
         if self.peak is not None and self.build_peak is not None:
             build = f"{_mib(self.build_peak)} MiB before the graph was run"
             largest = f"largest tensor: {_mib(self.largest_tensor)} MiB"
@@ -67,21 +75,25 @@ def export(options: Options) -> Report:
     source = open_source(options.source, options.answer)
     with staging(options.out, options.force, source.files) as folder:
         files = _write_text(source, folder)
-        model = _build(source, options, folder, files)
+        built = _build(source, options, folder, files)
         build_peak = peak_bytes()
-        result = _measure(source, options, folder, model) if options.parity else None
-        tests = _self_test(source, folder, model)
+        # Without a graph for CPUs it is that of the first other one.
+        precision = options.precision if built[0].target == CPU else built[0].precision
+        notes = _check_schemas(built, folder)
+        results = _measure(source, options, folder, built) if options.parity else {}
+        tests = _self_test(source, options, folder, built[0])
         document = manifest(
             config=source.config,
-            heads=heads(source.config, _candidates(source)),
+            heads=heads_of(source.config, _candidates(source)),
             answer=_answer(source),
-            precision=options.precision,
-            block=options.block if options.precision in BITS else None,
+            precision=precision,
+            block=options.block if precision in BITS else None,
             source_name=source.name,
             source_sha256=_hash_sources(source),
             tokens=source.text.tokens,
+            graphs={one.key: one.table for one in built},
             files=files,
-            parity=result,
+            parity=_parity_table(results),
             self_test=tests,
         )
         written = write_file(folder / MANIFEST, document)
@@ -91,8 +103,15 @@ def export(options: Options) -> Report:
         largest_tensor=max(info.nbytes for info in source.checkpoint.tensors.values()),
         build_peak=build_peak,
         peak=peak_bytes(),
-        parity=result,
+        parities=results,
+        notes=notes,
     )
+
+
+def _parity_table(results: dict[str, Result]) -> dict[str, Any]:
+    """The numbers of the graph for CPUs, and a table of those of each other."""
+    own = {**results[_CPU].table()} if _CPU in results else {}
+    return own | {key: result.table() for key, result in results.items() if key != _CPU}
 
 
 def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
@@ -102,18 +121,23 @@ def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
     }
 
 
-def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> ModelProto:
-    total = sum(info.nbytes for info in source.checkpoint.tensors.values())
-    with (
-        WeightWriter(folder / WEIGHTS_FILE) as writer,
-        tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar,
-    ):
-        store = WeightStore(source.checkpoint, writer, options.precision, options.block, bar.update)
-        model = build_model(source.config, store, _candidates(source))
-        files[WEIGHTS_FILE] = FileRecord(*writer.finish())
-    model.graph.initializer.extend(writer.tensors)
-    files[GRAPH_FILE] = write_file(folder / GRAPH_FILE, model.SerializeToString(deterministic=True))
-    return model
+def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> list[Built]:
+    builder = Builder(source, _candidates(source), folder, files, options.precision, options.block, options.made_for)
+    total = sum(info.nbytes for info in source.checkpoint.tensors.values()) * len(builder.weight_files())
+    with tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        return replace(builder, progress=bar.update).build()
+
+
+def _check_schemas(built: list[Built], folder: Path) -> list[str]:
+    graphs = [(file, model) for one in built if one.target in GPUS for file, model in one.graphs.items()]
+    if gpu_schema.is_known():
+        for file, model in graphs:
+            gpu_schema.check(model, folder, file)
+        return []
+    return [
+        f"{file}: not checked against the operators' definitions, which needs onnxruntime {gpu_schema.NEEDED} or later"
+        for file, _ in graphs
+    ]
 
 
 def _candidates(source: Source) -> tuple[int, ...]:
@@ -128,28 +152,40 @@ def _answer(source: Source) -> dict[str, Any] | None:
     return {"end_tokens": list(ends), **grammar.table(pieces)}
 
 
-def _measure(source: Source, options: Options, folder: Path, model: ModelProto) -> parity.Parity | gen_parity.GenParity:
+def _measure(source: Source, options: Options, folder: Path, built: list[Built]) -> dict[str, Result]:
+    """Compares the graphs of each target with the checkpoint; of a target the worst result counts."""
+    steps = _MEASURES[source.config.variant].reference_steps(source.config)
+    with tqdm(desc="checkpoint", total=steps, disable=None, leave=False) as bar:
+        wanted = _reference(source, bar.update)
+    results: dict[str, Result] = {}
+    for one in built:
+        for evaluator in _evaluators(source, options, folder, one, wanted.longest):
+            with tqdm(desc=f"parity {evaluator.graph}", total=evaluator.parts, disable=None, leave=False) as bar:
+                result = wanted.measure(evaluator.run(bar.update))
+            result.check(evaluator.precision, evaluator.graph)
+            if one.key not in results or result.max_prob_diff > results[one.key].max_prob_diff:
+                results[one.key] = result
+    return results
+
+
+_MEASURES = {STREAM: parity, GEN: gen_parity}
+
+
+def _reference(source: Source, progress: Callable[[], object]) -> parity.Reference | gen_parity.Reference:
     if source.config.variant == GEN:
-        return _measure_gen(source, options, folder, model)
-    steps = parity.progress_steps(model, source.config)
-    with tqdm(desc="parity", total=steps, disable=None, leave=False) as bar:
-        result = parity.measure(model, folder, source.checkpoint, source.config, source.text.samples, bar.update)
-    parity.check(result, options.precision)
-    return result
+        return gen_parity.Reference(source.checkpoint, source.config, source.text, progress)
+    return parity.Reference(source.checkpoint, source.config, source.text.samples, progress)
 
 
-def _measure_gen(source: Source, options: Options, folder: Path, model: ModelProto) -> gen_parity.GenParity:
-    steps = gen_parity.progress_steps(model, source.config)
-    with tqdm(desc="parity", total=steps, disable=None, leave=False) as bar:
-        result = gen_parity.measure(model, folder, source.checkpoint, source.config, source.text, bar.update)
-    result.check(options.precision)
-    return result
+def _evaluators(source: Source, options: Options, folder: Path, built: Built, tokens: int) -> list[Evaluator]:
+    return evaluators(built, folder, source.config, options.precision, tokens)
 
 
-def _self_test(source: Source, folder: Path, model: ModelProto) -> list[dict[str, Any]]:
-    with tqdm(desc="self-test", total=exported.count_parts(model), disable=None, leave=False) as bar:
-        named = heads(source.config, _candidates(source))
-        return self_test.record(model, folder, source.text.tokenizer, named, source.config.context, bar.update)
+def _self_test(source: Source, options: Options, folder: Path, built: Built) -> list[dict[str, Any]]:
+    evaluator = _evaluators(source, options, folder, built, self_test.MAX_TOKENS)[0]
+    with tqdm(desc="self-test", total=evaluator.parts, disable=None, leave=False) as bar:
+        named = heads_of(source.config, _candidates(source))
+        return self_test.record(evaluator.run(bar.update), source.text.tokenizer, named, source.config.context)
 
 
 def _hash_sources(source: Source) -> dict[str, str]:

@@ -1,9 +1,7 @@
-"""Runs an exported graph on stock ONNX Runtime, one layer at a time.
+"""Runs an exported paged graph on stock ONNX Runtime, one layer at a time.
 
-ONNX Runtime does not know our operators. Here they are given as model-local functions of standard operators, added to a
-copy of the graph in memory: attention of one sequence from its beginning, without a cache, the gate of a feed-forward
-layer, and multiplication by unpacked weights. The real one also rounds activations, to 15 bits, which is far less than
-what the weights lost.
+Operators that its CPU provider does not know are given as model-local functions, added to a copy of the graph in
+memory. Graphs for GPUs are run as float32 graphs that round where the GPU would: see `rounded`.
 """
 
 from __future__ import annotations
@@ -16,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
-from onnx.parser import parse_function
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from .errors import ExportError, check_interrupted
 from .graph import head_outputs
-from .graph.lm_head import NEXT_TOKEN
+from .graph.lm_head import NEXT_TOKEN, VOCABULARY_NODES
 from .graph.trunk import ROW_CHECK
+from .operators_spelled_out import operators as operators
 from .quantize import PANEL
+from .rounded import in_float32, is_for_gpu
 
 VOCABULARY_ROWS = f"{NEXT_TOKEN}_rows"
 
@@ -34,182 +33,6 @@ _PIECE_VALUES = 1 << 24
 _LOG_FATAL = 4
 
 _Values = dict[str, np.ndarray]
-
-_PAGED_ATTENTION = """
-<domain: "ai.qwenguard", opset_import: ["" : 21]>
-PagedAttention <layer, num_heads, kv_num_heads, head_dim, scale, epsilon>
-(qkv, key_cache, value_cache, cu_seqlens, past_lens, block_table, cos, sin, q_norm, k_norm)
-=> (attended, key_cache_out, value_cache_out)
-{
-    zero = Constant <value_ints = [0]> ()
-    one = Constant <value_ints = [1]> ()
-    all = Constant <value_ints = [-1]> ()
-    heads_scalar = Constant <value_int: int = @num_heads> ()
-    kv_heads_scalar = Constant <value_int: int = @kv_num_heads> ()
-    size_scalar = Constant <value_int: int = @head_dim> ()
-    heads = Reshape (heads_scalar, one)
-    kv_heads = Reshape (kv_heads_scalar, one)
-    size = Reshape (size_scalar, one)
-
-    split_shape = Concat <axis = 0> (zero, all, size)
-    split_sizes = Concat <axis = 0> (heads, kv_heads, kv_heads)
-    rows = Reshape (qkv, split_shape)
-    q, k, v = Split <axis = 1> (rows, split_sizes)
-
-    eps = Constant <value_float: float = @epsilon> ()
-    q_squares = Mul (q, q)
-    q_mean = ReduceMean (q_squares, all)
-    q_variance = Add (q_mean, eps)
-    q_deviation = Sqrt (q_variance)
-    q_unit = Div (q, q_deviation)
-    q_normed = Mul (q_unit, q_norm)
-    k_squares = Mul (k, k)
-    k_mean = ReduceMean (k_squares, all)
-    k_variance = Add (k_mean, eps)
-    k_deviation = Sqrt (k_variance)
-    k_unit = Div (k, k_deviation)
-    k_normed = Mul (k_unit, k_norm)
-
-    tokens = Shape <start = 0, end = 1> (qkv)
-    cos_rows = Slice (cos, zero, tokens, zero)
-    sin_rows = Slice (sin, zero, tokens, zero)
-    cos_heads = Unsqueeze (cos_rows, one)
-    sin_heads = Unsqueeze (sin_rows, one)
-    q_first, q_second = Split <axis = -1, num_outputs = 2> (q_normed)
-    k_first, k_second = Split <axis = -1, num_outputs = 2> (k_normed)
-    q_a = Mul (q_first, cos_heads)
-    q_b = Mul (q_second, sin_heads)
-    q_c = Mul (q_second, cos_heads)
-    q_d = Mul (q_first, sin_heads)
-    q_low = Sub (q_a, q_b)
-    q_high = Add (q_c, q_d)
-    q_rotated = Concat <axis = -1> (q_low, q_high)
-    k_a = Mul (k_first, cos_heads)
-    k_b = Mul (k_second, sin_heads)
-    k_c = Mul (k_second, cos_heads)
-    k_d = Mul (k_first, sin_heads)
-    k_low = Sub (k_a, k_b)
-    k_high = Add (k_c, k_d)
-    k_rotated = Concat <axis = -1> (k_low, k_high)
-
-    grouped_shape = Concat <axis = 0> (kv_heads, all, tokens, size)
-    q_by_head = Transpose <perm = [1, 0, 2]> (q_rotated)
-    q_grouped = Reshape (q_by_head, grouped_shape)
-    k_by_head = Transpose <perm = [1, 2, 0]> (k_rotated)
-    k_grouped = Unsqueeze (k_by_head, one)
-    v_by_head = Transpose <perm = [1, 0, 2]> (v)
-    v_grouped = Unsqueeze (v_by_head, one)
-
-    factor = Constant <value_float: float = @scale> ()
-    products = MatMul (q_grouped, k_grouped)
-    scores = Mul (products, factor)
-    blocked = Constant <value_float = -3.0e38> ()
-    square_shape = Concat <axis = 0> (tokens, tokens)
-    square = Expand (blocked, square_shape)
-    diagonal = Constant <value_int = 1> ()
-    future = Trilu <upper = 1> (square, diagonal)
-    masked = Add (scores, future)
-    weights = Softmax <axis = -1> (masked)
-    mixed = MatMul (weights, v_grouped)
-
-    head_shape = Concat <axis = 0> (heads, tokens, size)
-    by_head = Reshape (mixed, head_shape)
-    by_token = Transpose <perm = [1, 0, 2]> (by_head)
-    flat_shape = Concat <axis = 0> (tokens, all)
-    attended = Reshape (by_token, flat_shape)
-    key_cache_out = Identity (key_cache)
-    value_cache_out = Identity (value_cache)
-}
-"""
-
-
-_MATMUL_INT8 = """
-<domain: "ai.qwenguard", opset_import: ["" : 21]>
-MatMulInt8 <K, N, block> (a, packed, scales) => (y)
-{
-    zeros = Constant <value_ints = [0, 0]> ()
-    one = Constant <value_ints = [1]> ()
-    all = Constant <value_ints = [-1]> ()
-    columns_scalar = Constant <value_int: int = @K> ()
-    rows_scalar = Constant <value_int: int = @N> ()
-    columns = Reshape (columns_scalar, one)
-    rows = Reshape (rows_scalar, one)
-    panels = Shape <start = 0, end = 1> (packed)
-    panel = Shape <start = 2, end = 3> (packed)
-    padded_rows = Mul (panels, panel)
-    matrix_shape = Concat <axis = 0> (padded_rows, all)
-
-    packed_rows = Transpose <perm = [0, 2, 1, 3]> (packed)
-    padded = Reshape (packed_rows, matrix_shape)
-    ends = Concat <axis = 0> (rows, columns)
-    levels = Slice (padded, zeros, ends)
-    scale_rows = Transpose <perm = [0, 2, 1]> (scales)
-    padded_scales = Reshape (scale_rows, matrix_shape)
-    zero = Constant <value_ints = [0]> ()
-    row_scales = Slice (padded_scales, zero, rows)
-    offset = Constant <value = uint8 {128}> ()
-    scales_shape = Shape (row_scales)
-    offsets = Expand (offset, scales_shape)
-    weight = DequantizeLinear <axis = 1, block_size: int = @block> (levels, row_scales, offsets)
-    y = Gemm <transB = 1> (a, weight)
-}
-"""
-
-
-_GATHER_INT8 = """
-<domain: "ai.qwenguard", opset_import: ["" : 21]>
-GatherInt8 <K, N, block> (packed, scales, ids) => (rows)
-{
-    zero = Constant <value_ints = [0]> ()
-    one = Constant <value_ints = [1]> ()
-    all = Constant <value_ints = [-1]> ()
-    columns_scalar = Constant <value_int: int = @K> ()
-    columns = Reshape (columns_scalar, one)
-    block_scalar = Constant <value_int: int = @block> ()
-    block_size = Reshape (block_scalar, one)
-    panel = Shape <start = 2, end = 3> (packed)
-    count = Shape (ids)
-
-    panel_index = Div (ids, panel)
-    lane_index = Mod (ids, panel)
-    lane = Unsqueeze (lane_index, one)
-    level_panels = Gather <axis = 0> (packed, panel_index)
-    levels_by_lane = Transpose <perm = [0, 2, 1, 3]> (level_panels)
-    levels = GatherND <batch_dims = 1> (levels_by_lane, lane)
-    scale_panels = Gather <axis = 0> (scales, panel_index)
-    scales_by_lane = Transpose <perm = [0, 2, 1]> (scale_panels)
-    row_scales = GatherND <batch_dims = 1> (scales_by_lane, lane)
-
-    blocked_shape = Concat <axis = 0> (count, all, block_size)
-    level_blocks = Reshape (levels, blocked_shape)
-    level_floats = Cast <to = 1> (level_blocks)
-    offset = Constant <value_float = 128.0> ()
-    centred = Sub (level_floats, offset)
-    last = Constant <value_ints = [2]> ()
-    scale_blocks = Unsqueeze (row_scales, last)
-    values = Mul (centred, scale_blocks)
-    flat_shape = Concat <axis = 0> (count, all)
-    padded = Reshape (values, flat_shape)
-    rows = Slice (padded, zero, columns, one)
-}
-"""
-
-
-_SWIGLU = """
-<domain: "ai.qwenguard", opset_import: ["" : 21]>
-SwiGlu (both) => (gated)
-{
-    gate, values = Split <axis = 1, num_outputs = 2> (both)
-    sigmoid = Sigmoid (gate)
-    swish = Mul (gate, sigmoid)
-    gated = Mul (swish, values)
-}
-"""
-
-
-def operators() -> list[FunctionProto]:
-    """Our operators as functions of standard ones."""
-    return [parse_function(text) for text in (_PAGED_ATTENTION, _MATMUL_INT8, _GATHER_INT8, _SWIGLU)]
 
 
 @dataclass(frozen=True)
@@ -233,6 +56,8 @@ def evaluate(
 
     A head of the whole vocabulary is computed for `next_token_rows` only, the tokens of each sequence.
     """
+    if is_for_gpu(model):
+        model = in_float32(model)
     values = [_graph_inputs(model, ids) for ids in sequences]
     if VOCABULARY_ROWS in values[0]:
         for known, rows in zip(values, next_token_rows or [np.zeros(0)] * len(values), strict=True):
@@ -259,7 +84,7 @@ def count_parts(model: ModelProto) -> int:
 
 def _run(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
     """Runs a part on each sequence; returns what the parts after it need."""
-    session, names = _open(_cut(model, part), folder), sorted(part.outputs)
+    session, names = open_session(_cut(model, part), folder), sorted(part.outputs)
     outputs = [session.run(names, {name: known[name] for name in part.inputs}) for known in values]
     return [
         _after(part, known, dict(zip(names, found, strict=True))) for known, found in zip(values, outputs, strict=True)
@@ -268,17 +93,17 @@ def _run(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) ->
 
 def _run_vocabulary(model: ModelProto, folder: Path, part: _Part, values: list[_Values]) -> list[_Values]:
     """The same for the head of the whole vocabulary, piece by piece: unpacked it would fill the memory."""
-    node = part.nodes[0]
-    inputs = [known[node.input[0]] for known in values]
+    (source,) = part.inputs
+    inputs = [known[source] for known in values]
     rows = np.concatenate(inputs)
     pieces = [
-        _open(piece, folder).run([NEXT_TOKEN], {node.input[0]: rows})[0]
+        open_session(piece, folder).run([NEXT_TOKEN], {source: rows})[0]
         for piece in _vocabulary_pieces(model, part)
         if len(rows)
     ]
     size = next(output for output in model.graph.output if output.name == NEXT_TOKEN).type.tensor_type.shape.dim[1]
     logits = np.concatenate(pieces, axis=1) if pieces else np.zeros((0, size.dim_value), np.float32)
-    found = np.split(logits, np.cumsum([len(values) for values in inputs])[:-1])
+    found = np.split(logits, np.cumsum([len(rows) for rows in inputs])[:-1])
     return [_after(part, known, {NEXT_TOKEN: piece}) for known, piece in zip(values, found, strict=True)]
 
 
@@ -288,27 +113,35 @@ def _after(part: _Part, known: _Values, outputs: _Values) -> _Values:
 
 def _vocabulary_pieces(model: ModelProto, part: _Part) -> Iterator[ModelProto]:
     """The head cut along its classes, which lie one after the other: in panels, or in rows."""
-    node = part.nodes[0]
-    weights = [tensor for name in node.input[1:] for tensor in model.graph.initializer if tensor.name == name]
-    unit = PANEL if node.op_type == "MatMulInt8" else 1
-    units, columns = weights[0].dims[0], math.prod(weights[0].dims[1:]) // unit
-    step = max(1, _PIECE_VALUES // (columns * unit))
-    classes = next((attribute.i for attribute in node.attribute if attribute.name == "N"), units)
+    used = {name for node in part.nodes for name in node.input}
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    unit = PANEL if any(node.op_type == "MatMulInt8" for node in part.nodes) else 1
+    # Scales may be all on one axis, some for every unit.
+    units = min(tensor.dims[0] for tensor in weights)
+    values = max(math.prod(tensor.dims) for tensor in weights)
+    step = max(1, _PIECE_VALUES * units // values)
     for start in range(0, units, step):
         stop = min(start + step, units)
-        piece = NodeProto()
-        piece.CopyFrom(node)
-        for attribute in piece.attribute:
-            if attribute.name == "N":
-                attribute.i = min(stop * unit, classes) - start * unit
-        cut = _Part([piece], part.inputs, part.outputs, part.needed_later)
-        yield _cut(model, cut, [_slice(tensor, start, stop) for tensor in weights])
+        nodes = [_narrowed(node, start * unit, stop * unit) for node in part.nodes]
+        cut = _Part(nodes, part.inputs, part.outputs, part.needed_later)
+        yield _cut(model, cut, [_slice(tensor, units, start, stop) for tensor in weights])
 
 
-def _slice(tensor: TensorProto, start: int, stop: int) -> TensorProto:
-    """Some rows of a tensor, wherever it lies."""
+def _narrowed(node: NodeProto, start: int, stop: int) -> NodeProto:
+    """A node for some of its classes."""
+    result = NodeProto()
+    result.CopyFrom(node)
+    for attribute in result.attribute:
+        if attribute.name == "N":
+            attribute.i = min(stop, attribute.i) - start
+    return result
+
+
+def _slice(tensor: TensorProto, units: int, start: int, stop: int) -> TensorProto:
+    """Some rows of a tensor, wherever it lies: those of some of the units."""
     result = TensorProto()
     result.CopyFrom(tensor)
+    start, stop = (end * tensor.dims[0] // units for end in (start, stop))
     result.dims[0] = stop - start
     places = {entry.key: entry for entry in result.external_data}
     size = int(places["length"].value) if places else len(tensor.raw_data)
@@ -341,15 +174,16 @@ def _parts(model: ModelProto) -> list[_Part]:
 
 
 def _part_name(node: NodeProto) -> str:
-    return NEXT_TOKEN if NEXT_TOKEN in node.output else node.name.split("/")[1]
+    return NEXT_TOKEN if node.name.startswith(VOCABULARY_NODES) else node.name.split("/")[1]
 
 
 def _cut(model: ModelProto, part: _Part, weights: list[TensorProto] | None = None) -> ModelProto:
     used = {name for node in part.nodes for name in node.input}
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     if weights is not None:
-        # A piece has fewer classes than the output.
-        known.pop(NEXT_TOKEN)
+        # A piece has fewer classes than the output, and any number of rows.
+        for name in (NEXT_TOKEN, *part.inputs):
+            known.pop(name, None)
     else:
         weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
     graph = helper.make_graph(
@@ -371,9 +205,12 @@ def _hidden(name: str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["tokens", None])
 
 
-def _open(model: ModelProto, folder: Path) -> ort.InferenceSession:
+def open_session(model: ModelProto, folder: Path, is_basic: bool = False) -> ort.InferenceSession:
+    """`is_basic` leaves out the optimisations that replace what a graph says by something else."""
     check_interrupted()
     options = ort.SessionOptions()
+    if is_basic:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = _LOG_FATAL
     options.enable_cpu_mem_arena = False
     # Weights are unpacked once, when the graph is loaded, and not for every sequence.
@@ -394,6 +231,12 @@ def _graph_inputs(model: ModelProto, ids: np.ndarray) -> _Values:
         if value.name.endswith("_rows"):
             inputs[value.name] = np.arange(len(ids), dtype=np.int64)
         elif value.name not in inputs:
-            heads = value.type.tensor_type.shape.dim[1].dim_value
-            inputs[value.name] = np.zeros((1, heads, 1), dtype=np.uint8)
+            inputs[value.name] = _no_cache(value)
     return inputs
+
+
+def _no_cache(value: ValueInfoProto) -> np.ndarray:
+    """Attention spelled out does not read it."""
+    kind = value.type.tensor_type
+    shape = [dimension.dim_value or 1 for dimension in kind.shape.dim]
+    return np.zeros(shape, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type))

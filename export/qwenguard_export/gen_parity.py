@@ -1,13 +1,11 @@
-"""Compares the exported graph of a Gen model with the reference: label probabilities, and whole answers."""
+"""Compares exported graphs of a Gen model with the reference: label probabilities, and whole answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
 
 from . import exported, reference
 from .checkpoint import Checkpoint
@@ -15,13 +13,13 @@ from .config import ModelConfig
 from .decoding import Annotation, Asking, annotate, mode_of
 from .errors import ExportError
 from .graph.lm_head import CANDIDATES, NEXT_TOKEN
-from .parity import FP32_LIMIT
+from .parity import FP32_LIMIT, Evaluate
 from .samples import JUDGED
 from .text import Text
 
 # The least agreement on the likeliest candidate. Measured on small checkpoints, random ones and a trained one: int8 has
 # 0.97 and int4 0.55 or more; a graph with wrong positions has 0.30 to 0.46.
-FLOORS = {"fp32": 0.99, "int8": 0.9, "int4": 0.5}
+FLOORS = {"fp32": 0.99, "fp16": 0.97, "bf16": 0.9, "int8": 0.9, "int4": 0.5}
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,20 @@ class GenParity:
             "outside_grammar": round(self.outside_grammar, 4),
         }
 
-    def check(self, precision: str) -> None:
-        """Fails if the graph is wrong. Written so that what is not a number fails as well."""
+    def line(self) -> str:
+        """The same on one line."""
+        return (
+            f"largest probability difference {self.max_prob_diff:.2e}, equal labels {self.label_agreement:.1%}, "
+            f"equal likeliest candidates {self.candidate_agreement:.1%}, tokens {self.next_token_agreement:.1%}"
+        )
+
+    def check(self, precision: str, graph: str | None = None) -> None:
+        """Fails if the graph is wrong. `graph` names it where its precision is not enough."""
+        name = graph or precision
+        # Written so that what is not a number fails as well.
         if not self.candidate_agreement >= FLOORS[precision]:
             raise ExportError(
-                f"parity: the {precision} graph and the checkpoint agree on {self.candidate_agreement:.1%} of the "
+                f"parity: the {name} graph and the checkpoint agree on {self.candidate_agreement:.1%} of the "
                 f"likeliest candidates, the least is {FLOORS[precision]:.0%}"
             )
         if precision == "fp32" and not self.max_prob_diff <= FP32_LIMIT:
@@ -71,48 +78,51 @@ class GenParity:
             )
 
 
-def progress_steps(model: ModelProto, config: ModelConfig) -> int:
-    # The reference decides step by step, and most texts take a few.
-    return exported.count_parts(model) + 4 * config.num_layers
+def reference_steps(config: ModelConfig) -> int:
+    """How often a reference reports progress: it decides step by step, and most texts take a few."""
+    return 4 * config.num_layers
 
 
-def measure(
-    model: ModelProto,
-    folder: Path,
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    text: Text,
-    progress: Callable[[], object],
-) -> GenParity:
-    """Of the candidates every token of prompts and answers counts, of the vocabulary the answers' tokens."""
-    candidates = candidates_of(text)
-    decoder = reference.Decoder(checkpoint, config, len(text.samples), progress)
-    wanted = [_start(text, index) for index in range(len(text.samples))]
-    decoder.decode(dict(enumerate(asking for _, asking in wanted)), candidates)
-    annotations = [annotation for annotation, _ in wanted]
-    by_reference = decoder.all_logits([one.ids[:-1] for one in annotations], candidates)
-    if not all(np.isfinite(logits).all() for logits in by_reference):
-        raise ExportError("parity: the checkpoint gives logits that are not finite")
-    sequences, rows = _sequences(annotations)
-    found = exported.evaluate(model, folder, sequences, progress, rows)
-    exported.require_finite(found, "parity")
-    by_graph = np.split(found[CANDIDATES], np.cumsum([len(ids) for ids in sequences])[:-1])
-    first = min(len(one.prompt) for one in annotations)
-    known = {
-        tuple(ids[: end + 1]): logits[end]
-        for ids, logits in zip(sequences, by_graph, strict=True)
-        for end in range(first, len(ids))
-    }
-    again = []
-    for index in range(len(annotations)):
-        annotation, asking = _start(text, index)
-        _follow(asking, known, candidates)
-        again.append(annotation)
-    next_tokens = (
-        [decoder.next_tokens(index, rows[index]) for index in range(len(annotations))],
-        found[NEXT_TOKEN].argmax(axis=-1),
-    )
-    return _compare(annotations, again, (by_reference, by_graph), (np.concatenate(next_tokens[0]), next_tokens[1]))
+class Reference:
+    """The reference's answers. Of the candidates every token of prompts and answers counts, of the vocabulary the
+    answers' tokens."""
+
+    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, text: Text, progress: Callable[[], object]) -> None:
+        self._text = text
+        self._candidates = candidates_of(text)
+        decoder = reference.Decoder(checkpoint, config, len(text.samples), progress)
+        wanted = [_start(text, index) for index in range(len(text.samples))]
+        decoder.decode(dict(enumerate(asking for _, asking in wanted)), self._candidates)
+        self._annotations = [annotation for annotation, _ in wanted]
+        self._logits = decoder.all_logits([one.ids[:-1] for one in self._annotations], self._candidates)
+        if not all(np.isfinite(logits).all() for logits in self._logits):
+            raise ExportError("parity: the checkpoint gives logits that are not finite")
+        self._sequences, self._rows = _sequences(self._annotations)
+        count = len(self._annotations)
+        self._next_tokens = np.concatenate([decoder.next_tokens(index, self._rows[index]) for index in range(count)])
+
+    def measure(self, evaluate: Evaluate) -> GenParity:
+        """Runs a graph on the same tokens, and decodes with its logits."""
+        found = evaluate(self._sequences, self._rows)
+        exported.require_finite(found, "parity")
+        by_graph = np.split(found[CANDIDATES], np.cumsum([len(ids) for ids in self._sequences])[:-1])
+        first = min(len(one.prompt) for one in self._annotations)
+        known = {
+            tuple(ids[: end + 1]): logits[end]
+            for ids, logits in zip(self._sequences, by_graph, strict=True)
+            for end in range(first, len(ids))
+        }
+        again = []
+        for index in range(len(self._annotations)):
+            annotation, asking = _start(self._text, index)
+            _follow(asking, known, self._candidates)
+            again.append(annotation)
+        next_tokens = self._next_tokens, found[NEXT_TOKEN].argmax(axis=-1)
+        return _compare(self._annotations, again, (self._logits, by_graph), next_tokens)
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self._sequences))
 
 
 def candidates_of(text: Text) -> tuple[int, ...]:

@@ -1,13 +1,11 @@
-"""Compares the exported graph with the reference on sample texts."""
+"""Compares exported graphs with the reference on sample texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
 
 from . import exported, reference
 from .checkpoint import Checkpoint
@@ -23,9 +21,13 @@ _GRAVEST_FIRST = ("Unsafe", "Controversial", "Safe")
 # fp32 differs by the order of additions only; anything larger is a wrong graph.
 FP32_LIMIT = 1e-3
 
+# Runs a graph: logits [tokens, classes] of each head for all sequences one after the other. A head of the whole
+# vocabulary is computed for the rows of each sequence that come second.
+Evaluate = Callable[[list[np.ndarray], list[np.ndarray] | None], dict[str, np.ndarray]]
+
 # The least agreement. Measured on small random checkpoints, whose labels turn by hairs, int8 has 0.97 and int4 0.68 or
 # more; a graph with wrong positions has 0.41 to 0.49 of the categories, on trained weights 0.76.
-FLOORS = {"fp32": 0.99, "int8": 0.9, "int4": 0.6}
+FLOORS = {"fp32": 0.99, "fp16": 0.97, "bf16": 0.9, "int8": 0.9, "int4": 0.6}
 
 
 @dataclass(frozen=True)
@@ -58,44 +60,48 @@ class Parity:
             "category_agreement": round(self.category_agreement, 4),
         }
 
+    def line(self) -> str:
+        """The same on one line."""
+        return (
+            f"largest probability difference {self.max_prob_diff:.2e}, equal risk labels {self.risk_agreement:.1%}, "
+            f"equal category labels {self.category_agreement:.1%}"
+        )
 
-def _check_floor(parity: Parity, precision: str) -> None:
-    # Written so that what is not a number fails as well.
-    for kind, share in (("risk", parity.risk_agreement), ("category", parity.category_agreement)):
-        if not share >= FLOORS[precision]:
-            raise ExportError(
-                f"parity: the {precision} graph and the checkpoint agree on {share:.1%} of the {kind} labels, "
-                f"the least is {FLOORS[precision]:.0%}"
-            )
-
-
-def progress_steps(model: ModelProto, config: ModelConfig) -> int:
-    return exported.count_parts(model) + config.num_layers
+    def check(self, precision: str, graph: str | None = None) -> None:
+        check(self, precision, graph)
 
 
-def measure(
-    model: ModelProto,
-    folder: Path,
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    samples: list[list[int]],
-    progress: Callable[[], object],
-) -> Parity:
-    """Runs both on the same tokens; every position counts, for both roles."""
-    limit = min(_MAX_TOKENS, config.context)
-    sequences = [np.array(ids[:limit], dtype=np.int64) for ids in samples]
-    wanted = reference.evaluate(checkpoint, config, sequences, progress)
-    for labels, logits in wanted.items():
-        if not np.isfinite(logits).all():
-            raise ExportError(f"parity: the checkpoint gives {labels} logits that are not finite")
-    found = exported.evaluate(model, folder, sequences, progress)
-    exported.require_finite(found, "parity")
-    return compare(wanted, found, config.labels)
+class Reference:
+    """The reference's logits of the sample texts: every position counts, for both roles."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, config: ModelConfig, samples: list[list[int]], progress: Callable[[], object]
+    ) -> None:
+        limit = min(_MAX_TOKENS, config.context)
+        self._sequences = [np.array(ids[:limit], dtype=np.int64) for ids in samples]
+        self._names = config.labels
+        self._wanted = reference.evaluate(checkpoint, config, self._sequences, progress)
+        for labels, logits in self._wanted.items():
+            if not np.isfinite(logits).all():
+                raise ExportError(f"parity: the checkpoint gives {labels} logits that are not finite")
+
+    def measure(self, evaluate: Evaluate) -> Parity:
+        """Runs a graph on the same tokens."""
+        found = evaluate(self._sequences, None)
+        exported.require_finite(found, "parity")
+        return compare(self._wanted, found, self._names)
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self._sequences))
 
 
-def compare(
-    wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], names: dict[str, list[str]]
-) -> Parity:
+def reference_steps(config: ModelConfig) -> int:
+    """How often a reference reports progress."""
+    return config.num_layers
+
+
+def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], names: dict[str, list[str]]) -> Parity:
     diff = {
         labels: float(np.abs(reference.softmax(wanted[labels]) - reference.softmax(found[labels])).max())
         for labels in LABEL_KEYS
@@ -108,12 +114,19 @@ def compare(
     )
 
 
-def check(parity: Parity, precision: str) -> None:
-    """Fails if the graph is wrong."""
-    _check_floor(parity, precision)
+def check(parity: Parity, precision: str, graph: str | None = None) -> None:
+    """Fails if the graph is wrong. `graph` names it where its precision is not enough."""
+    name = graph or precision
+    # Written so that what is not a number fails as well.
+    for kind, share in (("risk", parity.risk_agreement), ("category", parity.category_agreement)):
+        if not share >= FLOORS[precision]:
+            raise ExportError(
+                f"parity: the {name} graph and the checkpoint agree on {share:.1%} of the {kind} labels, "
+                f"the least is {FLOORS[precision]:.0%}"
+            )
     if precision == "fp32" and not parity.max_prob_diff <= FP32_LIMIT:
         raise ExportError(
-            f"parity: the fp32 graph differs from the checkpoint by {parity.max_prob_diff:.2e}, "
+            f"parity: the {name} graph differs from the checkpoint by {parity.max_prob_diff:.2e}, "
             f"more than {FP32_LIMIT:.0e}"
         )
 

@@ -7,17 +7,15 @@ and of the cache only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
 from tokenizers import Tokenizer
 
 from . import exported
 from .errors import ExportError
 from .graph import Head
+from .parity import Evaluate
 
 # Plain English; other scripts; digits, punctuation and a letter whose accent is a character of its own; something that
 # a guard has more to say about.
@@ -29,16 +27,14 @@ TEXTS = [
 ]
 
 # What fits a block of the library's cache, and keeps opening a bundle fast.
-_MAX_TOKENS = 32
+MAX_TOKENS = 32
 
 
-def record(
-    model: ModelProto, folder: Path, tokenizer: bytes, heads: list[Head], context: int, progress: Callable[[], object]
-) -> list[dict[str, Any]]:
+def record(evaluate: Evaluate, tokenizer: bytes, heads: list[Head], context: int) -> list[dict[str, Any]]:
     """The tables of guard.toml's `self_test`."""
-    tests = encode(tokenizer, min(_MAX_TOKENS, context))
+    tests = encode(tokenizer, min(MAX_TOKENS, context))
     sequences = [np.array(ids, dtype=np.int64) for _, ids in tests]
-    outputs = exported.evaluate(model, folder, sequences, progress)
+    outputs = evaluate(sequences, None)
     exported.require_finite(outputs, "self-test")
     # A vocabulary is too large to be listed.
     names = [head.name for head in heads if head.kind != "vocabulary"]

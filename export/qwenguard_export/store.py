@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
+from onnx import TensorProto
 
 from .checkpoint import Checkpoint, TensorInfo, read
 from .errors import ExportError
@@ -61,28 +62,34 @@ class WeightStore:
         self._writer.add(name, dtype, info.shape, self._rows(source, dtype))
         return dtype != _FLOAT32
 
-    def vector(self, name: str, source: str) -> None:
+    def vector(self, name: str, source: str, dtype: np.dtype = _FLOAT32) -> None:
         info = self._checkpoint.tensors[source]
-        self._writer.add(name, _FLOAT32, info.shape, self._rows(source, _FLOAT32))
+        self._writer.add(name, dtype, info.shape, self._rows(source, dtype))
 
-    def table(self, name: str, shape: tuple[int, int], function: Callable[[int, int], np.ndarray]) -> None:
-        """Stores a table that is computed: float32, the function gives the rows from one to another."""
+    def table(
+        self, name: str, shape: tuple[int, int], function: Callable[[int, int], np.ndarray], dtype: np.dtype = _FLOAT32
+    ) -> None:
+        """Stores a table that is computed: the function gives the rows from one to another, in float32."""
         step = max(1, _CHUNK_BYTES // (shape[1] * _FLOAT32.itemsize))
-        starts = range(0, shape[0], step)
-        self._writer.add(name, _FLOAT32, shape, (function(start, min(start + step, shape[0])) for start in starts))
+        pieces = (function(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+        self._writer.add(name, dtype, shape, (piece.astype(dtype, copy=False) for piece in pieces))
 
     def constant(self, name: str, values: np.ndarray) -> None:
         """Stores a few values that no checkpoint has."""
         self._writer.add(name, values.dtype, values.shape, [values])
 
-    def transposed(self, name: str, sources: list[str]) -> None:
-        """Stacks matrices [rows, columns] and stores them as one float32 [columns, rows], as MatMul wants it."""
+    def transposed(self, name: str, sources: list[str], dtype: np.dtype = _FLOAT32) -> None:
+        """Stacks matrices [rows, columns] and stores them as one [columns, rows], as MatMul wants it."""
         rows, columns = self._stacked_shape(sources)
-        self._writer.add(name, _FLOAT32, (columns, rows), self._transposed(sources))
+        self._writer.add(name, dtype, (columns, rows), self._transposed(sources, dtype))
 
-    def table_rows(self, name: str, source: str) -> None:
-        """Copies a table of rows as float32."""
-        self._writer.add(name, _FLOAT32, self._checkpoint.tensors[source].shape, self._rows(source, _FLOAT32))
+    def table_rows(self, name: str, source: str, dtype: np.dtype = _FLOAT32, inline: bool = True) -> TensorProto:
+        """Copies a table of rows. It is in the file, however small, if not `inline`."""
+        return self._writer.add(name, dtype, self._checkpoint.tensors[source].shape, self._rows(source, dtype), inline)
+
+    def row_ranges(self, name: str, source: str, dtype: np.dtype, step: int) -> list[str]:
+        """Stores a table of rows, or finds it stored, as weights of `step` rows each; returns their names."""
+        return self._writer.add_ranges(self.table_rows(name, source, dtype, inline=False), step)
 
     def columns(self, name: str, source: str, rows: tuple[int, ...]) -> None:
         """Stores some rows of a matrix as the columns of a float32 one, as MatMul wants it."""
@@ -108,6 +115,21 @@ class WeightStore:
         self._writer.add(result.scales, _FLOAT32, scales_dims, scales)
         return result
 
+    def blockwise(self, name: str, sources: list[str], bits: int, scale_type: np.dtype) -> Quantized:
+        """Stacks matrices and quantises them as MatMulNBits of a GPU reads them, with scales of its type."""
+        rows, columns = self._stacked_shape(sources)
+        result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
+        packed_dims = packed_shape(rows, columns, bits, self.block)
+        scales: list[np.ndarray] = []
+        pieces = _first(self._quantized_rows(sources, bits), scales)
+        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, pieces)
+        with np.errstate(over="ignore"):
+            scales = [piece.astype(scale_type) for piece in scales]
+        for piece in scales:
+            _require_finite(sources[0], piece)
+        self._writer.add(result.scales, scale_type, (rows * packed_dims[1],), scales)
+        return result
+
     def _stacked_shape(self, sources: list[str]) -> tuple[int, int]:
         shapes = [self._checkpoint.tensors[source].shape for source in sources]
         return sum(rows for rows, _ in shapes), shapes[0][1]
@@ -117,12 +139,13 @@ class WeightStore:
             for rows in self._rows(source, _FLOAT32):
                 yield quantize_rows(rows, bits, self.block)
 
-    def _transposed(self, sources: list[str]) -> Iterator[np.ndarray]:
+    def _transposed(self, sources: list[str], dtype: np.dtype) -> Iterator[np.ndarray]:
         matrices = [read(self._checkpoint, source) for source in sources]
         rows, columns = self._stacked_shape(sources)
         step = max(1, _CHUNK_BYTES // (rows * _FLOAT32.itemsize))
         for start in range(0, columns, step):
-            slices = [matrix[:, start : start + step].T.astype(_FLOAT32) for matrix in matrices]
+            with np.errstate(over="ignore"):
+                slices = [matrix[:, start : start + step].T.astype(dtype) for matrix in matrices]
             for source, values in zip(sources, slices, strict=True):
                 _require_finite(source, values)
             yield np.concatenate(slices, axis=1)

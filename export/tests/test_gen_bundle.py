@@ -171,7 +171,7 @@ def test_a_shared_table_gives_the_rows_that_it_holds(export_spec, tmp_path, bloc
     levels = packed.transpose(0, 2, 1, 3).reshape(len(packed) * 32, -1).astype(np.float32) - 128
     rows = levels * np.repeat(scales.transpose(0, 2, 1).reshape(len(levels), -1), block, axis=1)
     part = exported._parts(model)[0]
-    session = exported._open(exported._cut(model, part), tmp_path / "bundle")
+    session = exported.open_session(exported._cut(model, part), tmp_path / "bundle")
     ids = np.array([0, 299, 31, 32, 33, 250, 0])
     (found,) = session.run([part.nodes[0].output[0]], {"input_ids": ids})
     np.testing.assert_array_equal(found, rows[ids, :48])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -35,6 +36,16 @@ def test_operator_reads_the_format(columns, block, bits):
     found = _matmul_nbits(x, packed, scales, bits, block)
     # What is left is the rounding of x to 8 bits.
     assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 0.01
+
+
+@pytest.mark.parametrize("scale_type", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(("bits", "limit"), [(8, 1.1), (4, 1.01)])
+def test_scales_of_16_bits_cost_little(scale_type, bits, limit):
+    """As the graphs for GPUs have them, beside scales in float32."""
+    weight = np.random.default_rng(7).standard_normal((64, 1024), dtype=np.float32)
+    packed, scales = quantize_rows(weight, bits, 32)
+    exact, rounded = (_dequantize(packed, one, bits) for one in (scales, scales.astype(scale_type).astype(np.float32)))
+    assert np.linalg.norm(rounded - weight) < limit * np.linalg.norm(exact - weight)
 
 
 @pytest.mark.parametrize("rows", [3, 32, 40, 96])

@@ -142,8 +142,10 @@ impl Crowd<'_> {
         if self.running.is_empty() {
             return (!self.waiting.is_empty()).then_some(0);
         }
-        let held: usize = self.running.iter().map(|running| running.work.prompt().len() + ROOM).sum();
-        let fits = |part: &Part| held + part.ids().len() + ROOM <= self.shared.cache_tokens;
+        // Blocks are not divided: where one is a whole context, each conversation takes one.
+        let taken = |ids: &[u32]| (ids.len() + ROOM).next_multiple_of(self.shared.block_tokens);
+        let held: usize = self.running.iter().map(|running| taken(running.work.prompt())).sum();
+        let fits = |part: &Part| held + taken(part.ids()) <= self.shared.cache_tokens;
         if self.running.len() == AT_ONCE {
             return None;
         }

@@ -12,4 +12,6 @@ pub(crate) struct Dimensions {
     pub(crate) num_kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) context: usize,
+    /// Needed where the host computes the rotary embedding.
+    pub(crate) rope_theta: Option<f64>,
 }

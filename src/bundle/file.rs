@@ -40,6 +40,27 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
+/// Reads what lies at an offset of a file.
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Reads what lies at an offset of a file.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                buffer = &mut buffer[count..];
+                offset += count as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn check_size(size: u64, limit: u64) -> Result<(), String> {
     if size > limit { Err(format!("{size} bytes, the limit is {limit}")) } else { Ok(()) }
 }

@@ -3,7 +3,7 @@
 use std::{fs::File, io, time::SystemTime};
 
 /// What is different once a file was replaced or written to, as far as the system shows it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) bytes: u64,
     modified: Option<SystemTime>,

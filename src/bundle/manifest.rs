@@ -7,7 +7,9 @@ use serde::Deserialize;
 use super::{
     answer::{self, Answer},
     dimensions::Dimensions,
+    graph::Graph,
     head::{self, Classes, FieldError, Head},
+    portable,
 };
 use crate::{
     Error, Result,
@@ -80,11 +82,6 @@ pub(crate) struct SpecialTokens {
     pub(crate) user: Vec<u32>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Graph {
-    pub(crate) file: String,
-}
-
 /// A text with its tokens, and the logits at the last one that the exporter found.
 #[derive(Debug, Deserialize)]
 pub(crate) struct SelfTest {
@@ -104,8 +101,8 @@ const STREAM: &str = "stream";
 /// Judges whole conversations, by an answer that it writes.
 const GEN: &str = "gen";
 
-/// Files of every bundle, beside `guard.toml` and graphs.
-const OTHER_FILES: [&str; 3] = ["tokenizer.json", "chat_template.jinja", "weights.bin"];
+/// Files of every bundle, beside `guard.toml`, graphs and their weights.
+const OTHER_FILES: [&str; 2] = ["tokenizer.json", "chat_template.jinja"];
 
 /// The most texts of a self-test, and the most tokens of one: opening a bundle is not to take long.
 const MAX_SELF_TESTS: usize = 16;
@@ -134,6 +131,7 @@ impl Manifest {
         let fail = |(field, reason): FieldError| field_error(bundle, &field, &reason);
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
         head::check(&manifest.heads, &manifest.model).map_err(fail)?;
+        portable::check(&manifest.graphs, (&manifest.model, &manifest.heads), &manifest.files).map_err(fail)?;
         match &manifest.answer {
             Some(answer) => answer::check(answer, &manifest.heads, &manifest.model).map_err(fail)?,
             None => drop((manifest.response_labels(bundle)?, manifest.query_labels(bundle)?)),
@@ -188,6 +186,17 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// The files with weights of all graphs, some more than once.
+    pub(crate) fn weights_files(&self) -> impl Iterator<Item = &str> {
+        self.graphs.values().map(|graph| &*graph.weights)
+    }
+
+    /// Whether a file belongs to graphs that are not this one, and to nothing else.
+    pub(crate) fn is_of_another(&self, file: &str, graph: &str) -> bool {
+        let mut owners = self.graphs.iter().filter(|(_, owner)| owner.files().any(|own| own == file)).peekable();
+        owners.peek().is_some() && owners.all(|(owner, _)| owner != graph)
     }
 
     /// The place of a head among the heads.
@@ -295,11 +304,18 @@ impl Manifest {
         for name in OTHER_FILES {
             self.check_listed(name)?;
         }
-        for graph in self.graphs.values().map(|graph| &*graph.file) {
-            if graph == "guard.toml" || OTHER_FILES.contains(&graph) {
-                return Err(("graphs", format!("{graph:?} is not a graph")));
+        let weights: Vec<&str> = self.weights_files().collect();
+        for file in self.graphs.values().flat_map(Graph::graph_files) {
+            if file == "guard.toml" || OTHER_FILES.contains(&file) || weights.contains(&file) {
+                return Err(("graphs", format!("{file:?} is not a graph")));
             }
-            self.check_listed(graph)?;
+            self.check_listed(file)?;
+        }
+        for file in weights {
+            if file == "guard.toml" || OTHER_FILES.contains(&file) {
+                return Err(("graphs", format!("{file:?} has no weights")));
+            }
+            self.check_listed(file)?;
         }
         Ok(())
     }

@@ -4,9 +4,11 @@
 mod answer;
 mod dimensions;
 mod file;
+mod graph;
 mod head;
 mod identity;
 mod manifest;
+mod portable;
 
 use std::{
     borrow::Cow,
@@ -24,6 +26,7 @@ use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
+pub(crate) use graph::{Append, Embedding, Float, Graph, Variant};
 pub(crate) use head::{Classes, Head};
 use identity::Identity;
 pub(crate) use manifest::{Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
@@ -42,6 +45,27 @@ pub(crate) enum Place {
     /// Compiled in: file names and contents.
     #[cfg_attr(not(feature = "nano"), expect(dead_code, reason = "only the demonstration guard is compiled in"))]
     Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// A file of a bundle that is read in pieces.
+#[derive(Debug)]
+pub(crate) enum Pieces {
+    File(File),
+    Memory(&'static [u8]),
+}
+
+impl Pieces {
+    /// Reads what lies at an offset.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Pieces::File(file) => file::read_at(file, offset, buffer),
+            Pieces::Memory(bytes) => {
+                let piece = usize::try_from(offset).ok().and_then(|from| bytes.get(from..)?.get(..buffer.len()));
+                buffer.copy_from_slice(piece.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A bundle whose manifest is understood and whose files are there.
@@ -89,24 +113,28 @@ impl Bundle {
 
     /// Gives what `open` makes of the bundle's files, if these have the digests of guard.toml (unless `digests` is
     /// false) and nobody changed them meanwhile. The weights are read beside `open`, the others before it: what parses
-    /// them need not see what is damaged.
-    pub(crate) fn checked<T>(&self, digests: bool, open: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// them need not see what is damaged. Files of other graphs than the one that is opened are not read.
+    pub(crate) fn checked<T>(&self, digests: bool, graph: &str, open: impl FnOnce() -> Result<T>) -> Result<T> {
         if !digests {
             let opened = open();
             self.check_unchanged()?;
             return opened;
         }
-        for name in self.manifest.files.keys().filter(|name| *name != WEIGHTS) {
-            self.check_digest(name)?;
+        let graphs = &self.manifest.graphs;
+        let weights = graphs.get(graph).map_or(WEIGHTS, |graph| &*graph.weights);
+        for name in self.manifest.files.keys() {
+            if *name != weights && !self.manifest.is_of_another(name, graph) {
+                self.check_digest(name)?;
+            }
         }
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("qwenguard-hash".into());
-            let weights = thread.spawn_scoped(scope, || self.check_digest(WEIGHTS));
+            let digest = thread.spawn_scoped(scope, || self.check_digest(weights));
             let opened = open();
             // Where there is no thread to be had it takes longer.
-            match weights {
-                Ok(thread) => thread.join().map_err(|_| self.file_error(WEIGHTS, "its digest was not computed"))??,
-                Err(_) => self.check_digest(WEIGHTS)?,
+            match digest {
+                Ok(thread) => thread.join().map_err(|_| self.file_error(weights, "its digest was not computed"))??,
+                Err(_) => self.check_digest(weights)?,
             }
             // What is wrong with the files says more than what came of it.
             self.check_unchanged()?;
@@ -141,6 +169,12 @@ impl Bundle {
         Err(self.file_error(name, "it changed while the bundle was opened: open it again when it is complete"))
     }
 
+    /// What tells later whether files are still those that they were when the bundle was opened.
+    pub(crate) fn pinned(&self, names: &[&str]) -> Pinned {
+        let identity = |name: &&str| Some(((*name).to_owned(), self.identities.get(*name)?.clone()));
+        Pinned { place: self.place.clone(), files: names.iter().filter_map(identity).collect() }
+    }
+
     /// The bundle's folder, or its name if it is compiled in.
     pub(crate) fn name(&self) -> String {
         self.place.name()
@@ -162,6 +196,26 @@ impl Bundle {
     }
 }
 
+/// Files of a bundle as they were when it was opened.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    place: Place,
+    files: Vec<(String, Identity)>,
+}
+
+impl Pinned {
+    /// Fails if one of them was replaced or written to meanwhile.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Place::Folder(folder) = &self.place else { return Ok(()) };
+        for (name, identity) in &self.files {
+            if self.place.identity(&self.place.open(folder, name)?, name)? != *identity {
+                return Err(self.place.file_error(name, "it changed since the bundle was opened: open it again"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Place {
     fn name(&self) -> String {
         match self {
@@ -170,7 +224,7 @@ impl Place {
         }
     }
 
-    fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
+    pub(crate) fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
         Error::bundle_file(self.name(), file, reason)
     }
 
@@ -194,6 +248,14 @@ impl Place {
         }
     }
 
+    /// A file that is to be read in pieces.
+    pub(crate) fn pieces(&self, file: &str) -> Result<Pieces> {
+        match self {
+            Place::Folder(folder) => Ok(Pieces::File(self.open(folder, file)?)),
+            Place::Embedded(files) => Ok(Pieces::Memory(self.embedded(files, file)?)),
+        }
+    }
+
     fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
         let not_text = |error: std::string::FromUtf8Error| self.file_error(file, Reason::from("not UTF-8").with(error));
         Ok(match self.read(file, limit)? {
@@ -204,13 +266,13 @@ impl Place {
         })
     }
 
-    /// The folder and the name of the weights' file, whatever links lead there. Embedded weights have no folder.
-    pub(crate) fn weights(&self) -> Result<(String, String)> {
-        let Place::Folder(folder) = self else { return Ok((String::new(), WEIGHTS.to_owned())) };
-        let path = folder.join(WEIGHTS).canonicalize().map_err(|error| self.file_error(WEIGHTS, Reason::of(error)))?;
+    /// The folder and the name of a file with weights, whatever links lead there. Embedded weights have no folder.
+    pub(crate) fn weights(&self, file: &str) -> Result<(String, String)> {
+        let Place::Folder(folder) = self else { return Ok((String::new(), file.to_owned())) };
+        let path = folder.join(file).canonicalize().map_err(|error| self.file_error(file, Reason::of(error)))?;
         let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
         let parts = text(path.parent().map(Path::as_os_str)).zip(text(path.file_name()));
-        parts.ok_or_else(|| self.file_error(WEIGHTS, format!("its path {path:?} is not UTF-8")))
+        parts.ok_or_else(|| self.file_error(file, format!("its path {path:?} is not UTF-8")))
     }
 
     fn identity(&self, file: &File, name: &str) -> Result<Identity> {
@@ -292,7 +354,7 @@ mod tests {
                     fs::rename(folder.path().join("new"), &path).unwrap();
                     Ok(())
                 };
-                let error = bundle.checked(digests, replace).unwrap_err().to_string();
+                let error = bundle.checked(digests, "paged_cpu", replace).unwrap_err().to_string();
                 assert!(error.contains(&format!("{name}: it changed while")), "{error}");
             }
         }
@@ -309,10 +371,10 @@ mod tests {
             Err::<(), _>(Error::EngineStopped)
         };
         // It says more than what came of it.
-        let error = bundle.checked(false, write).unwrap_err().to_string();
+        let error = bundle.checked(false, "paged_cpu", write).unwrap_err().to_string();
         assert!(error.contains("weights.bin: it changed while"), "{error}");
         fs::remove_file(folder.path().join("weights.bin")).unwrap();
-        let error = bundle.checked(true, || Ok(())).unwrap_err().to_string();
+        let error = bundle.checked(true, "paged_cpu", || Ok(())).unwrap_err().to_string();
         assert!(error.contains("weights.bin"), "{error}");
     }
 
@@ -331,7 +393,7 @@ mod tests {
                 assert!(fs::read(folder.join(name)).unwrap() == *bytes, "{}: {name}", folder.display());
             }
             // Embedded files are not hashed when they are opened.
-            Bundle::open(&folder).unwrap().checked(true, || Ok(())).unwrap();
+            Bundle::open(&folder).unwrap().checked(true, "paged_cpu", || Ok(())).unwrap();
         }
     }
 

@@ -45,8 +45,7 @@ impl Engine {
     pub(crate) fn start(model: Box<dyn Model>, limits: Limits) -> Result<Self> {
         let (mailbox, receiver) = mailbox();
         let layout = model.layout();
-        let limits =
-            Limits { context: limits.context.min(layout.blocks.saturating_mul(layout.block_tokens)), ..limits };
+        let limits = Limits { context: limits.context.min(model.context()), ..limits };
         let stats = Arc::new(Mutex::new(Stats::new((layout.blocks * layout.block_bytes) as u64)));
         let worker = Worker::new(model, &limits, stats.clone());
         let worker = std::thread::Builder::new()

@@ -1,7 +1,7 @@
 //! What runs in the next step: a pure function from what waits, and what the cache holds, to a plan.
 //!
 //! The policy:
-//! 1. Short work (no more new tokens than a block) comes before long work, so that it waits for one step at most. In
+//! 1. Short work (no more new tokens than a block, and no more than [`SHORT`]) comes before long work, so that it waits for one step at most. In
 //!    either class the oldest comes first.
 //! 2. A step has a budget of new tokens. Long work is cut into chunks of what the budget leaves.
 //! 3. The oldest long work comes before all others once it has waited for [`STARVATION_LIMIT`] steps. It then gets what
@@ -18,6 +18,9 @@ use std::cmp::Reverse;
 
 use super::command::SequenceId;
 use crate::model::BlockId;
+
+/// The most new tokens of short work: where a block is a whole context, not all work is short.
+const SHORT: usize = 32;
 
 /// After so many steps work has waited.
 const STARVATION_LIMIT: u64 = 8;
@@ -148,7 +151,7 @@ pub(super) fn plan(candidates: Vec<Candidate>, mut resources: Resources<'_>) -> 
 
 /// The candidates in the order in which they are served, each with the most tokens that it may have.
 fn in_order(mut candidates: Vec<Candidate>, budget: usize, block_tokens: usize) -> Vec<(Candidate, usize)> {
-    let is_long = |candidate: &Candidate| candidate.new_tokens > block_tokens;
+    let is_long = |candidate: &Candidate| candidate.new_tokens > block_tokens.min(SHORT);
     candidates.sort_unstable_by_key(|candidate| (is_long(candidate), candidate.work.ticket));
     let short = candidates.partition_point(|candidate| !is_long(candidate));
     let short_tokens: usize = candidates[..short].iter().map(|candidate| candidate.new_tokens).sum();
@@ -236,6 +239,14 @@ mod tests {
             chunks(&[wants(4, 3), wants(1, 11), wants(3, 10), wants(2, 12)]),
             [(3, 10), (4, 3), (1, 11), (2, 12)]
         );
+    }
+
+    #[test]
+    fn a_block_that_is_a_whole_context_does_not_make_all_work_short() {
+        let resources = Resources { tokens: 50, block_tokens: 1024, blocks: 9, holders: vec![], users: vec![] };
+        let StepPlan { chunks, .. } = plan(vec![wants(1, 900), wants(2, SHORT), wants(3, 3)], resources);
+        let chunks: Vec<_> = chunks.iter().map(|chunk| (chunk.sequence.0, chunk.tokens, chunk.blocks)).collect();
+        assert_eq!(chunks, [(2, SHORT, 1), (3, 3, 1), (1, 15, 1)]);
     }
 
     #[test]

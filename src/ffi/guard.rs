@@ -111,7 +111,11 @@ pub unsafe extern "C" fn qg_guard_options_init(
     })
 }
 
-unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failure> {
+/// The configuration that options stand for.
+///
+/// # Safety
+/// As the header wants options.
+pub(super) unsafe fn read_config(options: *const qg_guard_options) -> Result<Config, Failure> {
     // SAFETY: as the caller's.
     let options = unsafe { grows::read(options) }?;
     // SAFETY: the header wants texts in the options.
@@ -173,7 +177,8 @@ impl qg_guard {
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT; QG_ERROR_CONFIG; QG_ERROR_RUNTIME_NOT_FOUND or QG_ERROR_RUNTIME_UNUSABLE if
 /// there is no ONNX Runtime to run it; QG_ERROR_BUNDLE_FILE, QG_ERROR_BUNDLE_FIELD or QG_ERROR_BUNDLE_FORMAT if the bundle
-/// is damaged, newer than this library or of an unknown kind; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
+/// is damaged, newer than this library or of an unknown kind; QG_ERROR_PROVIDER if the execution provider that the
+/// configuration chooses cannot be had; QG_ERROR_OUT_OF_MEMORY; QG_ERROR_INFERENCE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qg_guard_open(
     bundle: *const c_char,

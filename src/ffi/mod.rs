@@ -20,6 +20,7 @@ mod grows;
 mod guard;
 mod memory;
 mod message;
+mod providers;
 mod queue;
 mod result;
 mod signatures;

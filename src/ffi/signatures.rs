@@ -4,8 +4,8 @@
 use safer_ffi::layout::ReprC;
 
 use super::{
-    annotate::*, annotation::*, call::*, error::*, guard::*, queue::*, result::*, stats::*, stream::*, text::*,
-    version::*,
+    annotate::*, annotation::*, call::*, error::*, guard::*, providers::*, queue::*, result::*, stats::*, stream::*,
+    text::*, version::*,
 };
 
 const fn is_repr_c<F: ReprC + Copy>(_: F) {}
@@ -33,6 +33,7 @@ prove! {
     qg_guard_open_nano(_, _, _);
     qg_guard_open_nano_gen(_, _, _);
     qg_guard_free(_);
+    qg_providers(_, _, _);
     qg_guard_info(_, _, _);
     qg_guard_stats(_, _, _);
     qg_guard_metrics(_, _, _);

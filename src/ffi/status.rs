@@ -17,7 +17,7 @@ pub const QG_ERROR_RUNTIME_NOT_FOUND: i32 = 1;
 /// An ONNX Runtime library was found but cannot be used: too old, not loadable, or not the one that the process uses
 /// already.
 pub const QG_ERROR_RUNTIME_UNUSABLE: i32 = 2;
-/// The execution provider that was asked for cannot be had here.
+/// The execution provider that was asked for cannot be had here, or its device was lost.
 pub const QG_ERROR_PROVIDER: i32 = 3;
 /// A setting of the configuration or of a policy is wrong; the message names it.
 pub const QG_ERROR_CONFIG: i32 = 4;

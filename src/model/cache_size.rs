@@ -8,13 +8,21 @@ use std::{
 use super::{CacheFormat, Layout};
 use crate::{
     Error, Result,
-    bundle::{Dimensions, Precision},
+    bundle::Precision,
     config::{CachePrecision, Config, Overflow},
     limits,
 };
 
 /// The cache's share where it is not known how much memory there is.
 const FALLBACK: usize = 1 << 30;
+
+/// Whose memory a cache is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Host,
+    /// A device's own, of which it is not known how much there is.
+    Device,
+}
 
 /// A block of a backend's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +58,16 @@ pub(super) fn format(config: &Config, weights: Precision) -> CacheFormat {
     }
 }
 
-/// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams can fill.
-pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block) -> Result<usize> {
-    let context = block.bytes_of(model.context);
+/// Bytes of the cache: as the configuration says, else by the machine's memory, but no more than all streams of so many
+/// tokens can fill.
+pub(super) fn bytes(config: &Config, tokens: usize, block: Block, memory: Memory) -> Result<usize> {
+    let context = block.bytes_of(tokens);
     let bytes = match config.cache.mib {
         0 => {
             let most = context.saturating_mul(config.engine.max_streams);
             let blocks = limits::CACHE_BLOCKS.saturating_mul(block.bytes);
-            share(limit(), context).min(most).min(blocks)
+            let memory = if memory == Memory::Host { limit() } else { None };
+            share(memory, context).min(most).min(blocks)
         }
         mib => mib.saturating_mul(1 << 20),
     };
@@ -67,7 +77,7 @@ pub(super) fn bytes(config: &Config, model: &Dimensions, block: Block) -> Result
             "{} MiB are too few for engine.overflow = \"restart\": the model's context of {} tokens takes {} MiB, set at \
              least as many",
             bytes >> 20,
-            model.context,
+            tokens,
             context.div_ceil(1 << 20)
         );
         return Err(Error::config("cache.mib", reason));

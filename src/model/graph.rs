@@ -5,8 +5,9 @@
 //! is worked out here: a row for each token, or for each that is wanted of a head, of so many floats. Weights lie in the graph or in `weights.bin`, and
 //! nowhere else.
 
-mod node;
-mod tensors;
+pub(super) mod gpu;
+pub(super) mod node;
+pub(super) mod tensors;
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use crate::{
     limits,
 };
 use node::{Attributes, inputs_of};
-use tensors::{Tensors, is_input};
+use tensors::{External, Tensors, is_input};
 
 /// Opsets that this library knows: of ONNX, of ONNX Runtime, and its own.
 const OPSETS: [(&str, i64); 3] = [("", 21), ("com.microsoft", 1), ("ai.qwenguard", 1)];
@@ -33,7 +34,8 @@ const LAYER_NODES: usize = 16;
 pub(super) struct Expected<'a> {
     pub(super) dims: &'a Dimensions,
     pub(super) heads: &'a [Head],
-    /// Bytes of `weights.bin`.
+    /// The file with the weights, and its bytes.
+    pub(super) file: &'a str,
     pub(super) weights: u64,
     /// The name of that file for the runtime, which follows no links to other folders.
     pub(super) location: &'a str,
@@ -41,7 +43,7 @@ pub(super) struct Expected<'a> {
 
 /// Checks a graph and writes anew what was checked.
 pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, String> {
-    let mut model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
+    let model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
     check_opsets(&model)?;
     let graph = model.graph.as_ref().ok_or("it has no graph")?;
     let nodes = LAYER_NODES * (expected.dims.num_layers + 2);
@@ -51,7 +53,7 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
         return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
     }
     let rows = row_inputs(expected.heads);
-    let tensors = Tensors::new(&graph.initializer, expected.weights, &rows)?;
+    let tensors = Tensors::new(&graph.initializer, External { name: expected.file, bytes: expected.weights }, &rows)?;
     check_inputs(graph, expected.dims, &rows)?;
     let mut check = Check { dims: expected.dims, rows, tensors, values: HashMap::new(), hidden: None, layers: 0 };
     for node in &graph.node {
@@ -60,11 +62,16 @@ pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, Stri
     }
     check.outputs(graph, expected)?;
     drop(check);
+    Ok(relocated(model, expected.location))
+}
+
+/// A checked model with the runtime's name of its weights.
+pub(super) fn relocated(mut model: ModelProto, location: &str) -> Vec<u8> {
     let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
     for entry in tensors.flat_map(|tensor| &mut tensor.external_data).filter(|entry| entry.key() == "location") {
-        entry.value = Some(expected.location.to_owned());
+        entry.value = Some(location.to_owned());
     }
-    Ok(model.encode_to_vec())
+    model.encode_to_vec()
 }
 
 fn check_opsets(model: &ModelProto) -> Result<(), String> {
@@ -101,12 +108,12 @@ fn inputs(dims: &Dimensions, rows: &[&str]) -> Vec<(String, i32)> {
         ("block_table", TensorProto::INT32),
     ];
     let rows = rows.iter().map(|name| (*name, TensorProto::INT64));
-    let caches = caches(dims, "").into_iter().map(|name| (name, TensorProto::UINT8));
+    let caches = cache_names(dims, "").into_iter().map(|name| (name, TensorProto::UINT8));
     fixed.into_iter().chain(rows).map(|(name, kind)| (name.to_owned(), kind)).chain(caches).collect()
 }
 
 /// The names of the caches, with a suffix for the outputs.
-fn caches(dims: &Dimensions, suffix: &str) -> Vec<String> {
+pub(super) fn cache_names(dims: &Dimensions, suffix: &str) -> Vec<String> {
     let layers = 0..dims.num_layers;
     layers.flat_map(|layer| ["key", "value"].map(|part| format!("{part}_cache{suffix}.{layer}"))).collect()
 }
@@ -437,7 +444,7 @@ impl<'g> Check<'g> {
             (head.name.clone(), Value::Rows(Of::Wanted(rows), classes), TensorProto::FLOAT, says)
         });
         let check = ("row_check".to_owned(), Value::Check, TensorProto::FLOAT, String::new());
-        let caches = caches(self.dims, "_out").into_iter();
+        let caches = cache_names(self.dims, "_out").into_iter();
         let caches = caches.map(|name| (name, Value::Cache, TensorProto::UINT8, String::new()));
         let wanted: Vec<_> = heads.chain([check]).chain(caches).collect();
         for (name, value, kind, says) in &wanted {

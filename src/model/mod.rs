@@ -8,15 +8,24 @@ mod onnx;
 pub(crate) mod open;
 pub(crate) mod paged;
 mod pool;
+pub(crate) mod portable;
 
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::Result;
+use crate::{Result, bundle::Float};
 
 pub(crate) use cpu_ops::attention::cache::CacheFormat;
-pub(crate) use paged::PagedOptions;
+
+/// What a model computes with, beside what the bundle says of its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// The bundle's own weights, and a cache of this format.
+    Bundle(CacheFormat),
+    /// Weights that were made for this backend, of so many bits in its matrices, and a cache of such numbers.
+    Own { weight_bits: u32, float: Float },
+}
 
 /// A head of a model: its place among those that the bundle lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,10 +189,17 @@ pub(crate) trait Model: Send {
     /// How its KV cache is divided.
     fn layout(&self) -> Layout;
 
+    /// The most tokens of a stream: all blocks, unless a stream cannot have several.
+    fn context(&self) -> usize {
+        let Layout { blocks, block_tokens, .. } = self.layout();
+        blocks.saturating_mul(block_tokens)
+    }
+
     /// How many heads it has.
     fn heads(&self) -> usize;
 
-    /// Runs something with an empty f32 cache of so many blocks in place of its own, which comes back as it was.
+    /// Runs something with an empty cache of so many blocks in place of its own, which comes back as it was. It is of f32,
+    /// or of what the graph has if that has a type of its own.
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()>;
 
     /// Runs one step and gives the logits that the batch wants. After an error the cache holds nothing new for any

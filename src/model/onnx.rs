@@ -59,6 +59,8 @@ pub(super) struct AttributeProto {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(super) i: Option<i64>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub(super) ints: Vec<i64>,
     #[prost(int32, optional, tag = "20")]
     pub(super) r#type: Option<i32>,
 }
@@ -66,6 +68,7 @@ pub(super) struct AttributeProto {
 impl AttributeProto {
     pub(super) const FLOAT: i32 = 1;
     pub(super) const INT: i32 = 2;
+    pub(super) const INTS: i32 = 7;
 }
 
 #[derive(Clone, PartialEq, Message)]

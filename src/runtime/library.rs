@@ -8,6 +8,8 @@ use std::{
     fs::File,
     mem::ManuallyDrop,
     path::{Path, PathBuf},
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
 use libloading::Library;
@@ -51,6 +53,17 @@ const SYSTEM_FOLDERS: &[&str] = &[
 #[cfg(not(unix))]
 const SYSTEM_FOLDERS: &[&str] = &[];
 
+/// What the loaded library gives its interfaces by: a constant of it.
+static BASE: AtomicPtr<ort::sys::OrtApiBase> = AtomicPtr::new(ptr::null_mut());
+
+/// The interface of a version, if the loaded library has it.
+pub(super) fn interface(version: u32) -> Option<*const ort::sys::OrtApi> {
+    // SAFETY: NULL, or a constant of a library that is never closed.
+    let base = unsafe { BASE.load(Ordering::Acquire).as_ref() }?;
+    // SAFETY: a function without preconditions. NULL if it does not know this version.
+    Some(unsafe { (base.GetApi)(version) }).filter(|api| !api.is_null())
+}
+
 /// Loads the library: from the explicit place if one is given, else from the environment variable if it is set, else
 /// from beside this code, else from the system's folders. A place that was named is the only one that is tried. One that
 /// reports about its use is refused unless that is allowed or `SILENCE` is set.
@@ -66,15 +79,21 @@ pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<Pat
         find_unnamed(&mut tried)
     };
     let library = found.ok_or(Error::RuntimeNotFound { tried })?;
-    let checked = open(&library).and_then(|version| check(&version, &library, allow_telemetry));
-    match checked.and_then(|()| ort::init_from(&library).map_err(Reason::of)) {
-        Ok(_) => Ok(library),
+    let checked = open(&library).and_then(|(version, base)| {
+        check(&version, &library, allow_telemetry)?;
+        Ok(base)
+    });
+    match checked.and_then(|base| ort::init_from(&library).map(|_| base).map_err(Reason::of)) {
+        Ok(base) => {
+            BASE.store(ptr::from_ref(base).cast_mut(), Ordering::Release);
+            Ok(library)
+        }
         Err(Reason { reason, source }) => Err(Error::RuntimeUnusable { path: library, reason, source }),
     }
 }
 
-/// Opens a library and returns its version. Errors are in the words of the system's loader.
-fn open(path: &Path) -> Result<String, Reason> {
+/// Opens a library and returns its version, and what gives its interfaces. Errors are in the words of the system's loader.
+fn open(path: &Path) -> Result<(String, &'static ort::sys::OrtApiBase), Reason> {
     let words = |error: libloading::Error| {
         let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         Reason::from(words).with(error)
@@ -96,7 +115,7 @@ fn open(path: &Path) -> Result<String, Reason> {
         let reason = format!("version {version} does not have version {} of its interface", ort::sys::ORT_API_VERSION);
         return Err(reason.into());
     }
-    Ok(version)
+    Ok((version, base))
 }
 
 fn check(version: &str, library: &Path, allow_telemetry: bool) -> Result<(), Reason> {

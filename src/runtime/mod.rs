@@ -1,8 +1,11 @@
 //! ONNX Runtime: finding the library, the one environment of the process, and sessions.
 
+mod assignment;
 mod library;
+pub(crate) mod memory;
 #[cfg(feature = "_internals")]
 mod profile;
+mod provider;
 mod threads;
 
 use std::{
@@ -25,6 +28,7 @@ use crate::{
     config::RuntimeConfig,
     error::{Reason, one_line},
 };
+pub(crate) use assignment::Assigned;
 #[cfg(feature = "_internals")]
 pub use profile::profile_sessions;
 use threads::Threads;
@@ -47,9 +51,19 @@ pub(crate) struct SessionSpec<'a> {
     /// The graph, checked: an ONNX model that names its weights' file.
     pub(crate) graph: &'a [u8],
     pub(crate) weights: Weights<'a>,
-    pub(crate) operators: OperatorDomain,
-    /// Threads that compute, the caller's included.
+    /// Operators beside the runtime's own.
+    pub(crate) operators: Option<OperatorDomain>,
+    /// Threads that compute on the CPU, the caller's included.
     pub(crate) threads: usize,
+    /// Stands for the contents of graph and weights where a provider keeps what it makes of them.
+    pub(crate) digest: &'a str,
+}
+
+/// A session, and where its nodes run.
+pub(crate) struct MadeSession {
+    pub(crate) session: Session,
+    /// Empty if the runtime is too old to tell; it then runs on the CPU.
+    pub(crate) assigned: Vec<Assigned>,
 }
 
 /// Where a graph's weights are. The runtime reads nothing else.
@@ -64,6 +78,8 @@ pub(crate) enum Weights<'a> {
 pub(crate) enum SessionError {
     /// The system gives no threads.
     Threads(Error),
+    /// There is no such provider here.
+    Provider(Error),
     /// The runtime does not take the graph.
     Graph(Reason),
     /// The runtime does not take the weights.
@@ -94,18 +110,26 @@ impl Runtime {
         Ok(slot.insert(Runtime { environment, library }).clone())
     }
 
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// The library in use.
     pub(crate) fn library(&self) -> &Path {
         &self.library
     }
 
-    /// A session on the CPU, with this crate's operators.
-    pub(crate) fn cpu_session(&self, spec: SessionSpec) -> Result<Session, SessionError> {
-        let SessionSpec { graph, weights, operators, threads } = spec;
+    /// A session on the configuration's provider. Nothing of it runs anywhere else.
+    pub(crate) fn session(&self, config: &RuntimeConfig, spec: SessionSpec) -> Result<MadeSession, SessionError> {
+        let SessionSpec { graph, weights, operators, threads, digest } = spec;
         let _turn = one_session_at_a_time();
         // The session computes on the caller's thread too.
         let others = Threads::start(threads.saturating_sub(1)).map_err(SessionError::Threads)?;
-        let builder = self.cpu_session_builder(operators, threads)?.with_thread_manager(others)?;
+        let mut builder = self.session_builder(threads)?.with_thread_manager(others)?;
+        if let Some(operators) = operators {
+            builder = builder.with_operators(operators)?;
+        }
+        let builder = self.with_provider(builder, config, digest).map_err(SessionError::Provider)?;
         let mut builder = match weights {
             Weights::Folder(folder) => {
                 builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?
@@ -114,10 +138,14 @@ impl Runtime {
                 .with_external_initializer_file_in_memory(name, bytes.into())
                 .map_err(|error| SessionError::Weights(reason(error.into())))?,
         };
-        Ok(builder.commit_from_memory(graph)?)
+        let session = builder.commit_from_memory(graph).map_err(|error| self.blame(config, error))?;
+        let assigned = assignment::of(&session)?.unwrap_or_default();
+        provider::check_assigned(config.provider, &assigned).map_err(SessionError::Provider)?;
+        Ok(MadeSession { session, assigned })
     }
 
-    pub(crate) fn cpu_session_builder(&self, operators: OperatorDomain, threads: usize) -> ort::Result<SessionBuilder> {
+    /// What every session has.
+    pub(crate) fn session_builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&self.environment)?;
         #[cfg(feature = "_internals")]
         let builder = profile::profiled(builder)?;
@@ -133,7 +161,7 @@ impl Runtime {
             .with_intra_op_spinning(threads > 1)?
             // Spin inside a step, sleep between steps.
             .with_config_entry("session.force_spinning_stop", "1")?
-            .with_operators(operators)?)
+            .with_config_entry(assignment::RECORD.0, assignment::RECORD.1)?)
     }
 }
 

@@ -45,6 +45,16 @@ static void nulls(const qg_guard *guard, qg_stream *stream) {
     NULLS(qg_guard_open_nano(&options, &new_guard, &error), "options.runtime_library");
     CHECK(new_guard == NULL);
 
+    options.runtime_library_length = 0;
+    NULLS(qg_providers(NULL, NULL, &error), "json");
+    options.config_toml_length = 3;
+    NULLS(qg_providers(&options, &text, &error), "options.config_toml");
+    options.config_toml_length = 0;
+    WORKS(qg_providers(&options, &text, &error));
+    CHECK(strstr(qg_text_data(text), "{\"provider\":\"cpu\",\"available\":true,\"devices\":[{\"index\":0,"));
+    CHECK(strstr(qg_text_data(text), "{\"provider\":\"coreml\",\"available\":"));
+    qg_text_free(text);
+    text = NULL;
     NULLS(qg_guard_info(NULL, &text, &error), "guard");
     NULLS(qg_guard_info(guard, NULL, &error), "json");
     NULLS(qg_guard_category_count(NULL, QG_HEADS_PROMPT, &count32, &error), "guard");
@@ -205,6 +215,7 @@ static void without_errors(const qg_guard *guard, qg_stream *stream) {
     CHECK(qg_guard_open_nano_gen(NULL, NULL, NULL) == QG_ERROR_NULL);
     CHECK(qg_guard_info(guard, &text, NULL) == QG_OK);
     qg_text_free(text);
+    CHECK(qg_providers(NULL, NULL, NULL) == QG_ERROR_NULL);
     CHECK(qg_guard_category_count(guard, 7, &count32, NULL) == QG_ERROR_ENUM);
     CHECK(qg_guard_category_name(guard, 7, 0, &name, NULL) == QG_ERROR_ENUM);
     CHECK(qg_guard_encode(guard, "x", 1, NULL, NULL, 0, &count, NULL) == QG_OK);

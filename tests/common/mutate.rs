@@ -601,7 +601,9 @@ fn field(fields: &mut Vec<(u64, Field)>, choices: &mut Choices) {
 fn config(choices: &mut Choices) -> String {
     let Ok(mut table) = CONFIG.parse::<Table>() else { return String::new() };
     let settings = [
-        "provider",
+        "runtime.provider",
+        "runtime.webgpu.device",
+        "runtime.coreml.compute_units",
         "cache.mib",
         "cache.precision",
         "engine.step_tokens",

@@ -3,7 +3,11 @@
 use qwenguard::{Decision, Error, Message};
 use serde_json::{Value, json};
 
-const TOLERANCE: f64 = 1e-3;
+/// How far a probability may be from that of another machine.
+pub(crate) const TOLERANCE: f64 = 1e-3;
+
+/// And from that of weights and a cache in other numbers.
+pub(crate) const OTHER_NUMBERS: f64 = 2e-2;
 
 fn status(error: &Error) -> &'static str {
     match error {
@@ -39,15 +43,15 @@ pub(crate) fn failure(error: &Error) -> Value {
     json!({ "error": { "status": status(error), "message": error.to_string() } })
 }
 
-/// Numbers with a point are probabilities. All else is equal or not.
-pub(crate) fn same(a: &Value, b: &Value) -> bool {
+/// Numbers with a point are probabilities, and may be so far from each other. All else is equal or not.
+pub(crate) fn same(a: &Value, b: &Value, tolerance: f64) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
-            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= TOLERANCE
+            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= tolerance
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, tolerance)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b, tolerance)))
         }
         _ => a == b,
     }

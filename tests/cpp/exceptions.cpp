@@ -28,6 +28,16 @@ template <class Call> void fails(qwenguard::Status status, const std::string &pa
     CHECK(!"it failed");
 }
 
+void providers() {
+    const std::string all = qwenguard::Guard::providers();
+    CHECK(all.find("{\"provider\":\"cpu\",\"available\":true,") == 1);
+    CHECK(all.find("\"provider\":\"webgpu\"") != std::string::npos);
+    fails(qwenguard::Status::Config, "runtime.provider",
+          [] { qwenguard::Guard::providers({0, 0, "runtime.provider = 'gpu'", {}}); });
+    fails(qwenguard::Status::Provider, "execution provider cuda",
+          [] { qwenguard::Guard::nano({1, 64, "runtime.provider = 'cuda'", {}}); });
+}
+
 void moves() {
     qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
     qwenguard::Guard other = std::move(guard);
@@ -35,7 +45,7 @@ void moves() {
     qwenguard::Stream stream = other.stream();
     {
         const qwenguard::Guard gone = std::move(other);
-        CHECK(gone.info().find("\"provider\":\"CPU\"") != std::string::npos);
+        CHECK(gone.info().find("\"provider\":\"cpu\"") != std::string::npos);
     }
     qwenguard::Stream moved = std::move(stream);
     fails(qwenguard::Status::Null, "stream", [&] { stream.push_text("x"); });
@@ -144,6 +154,7 @@ void annotations() {
 } // namespace
 
 int main() {
+    providers();
     moves();
     errors();
     views();

@@ -37,7 +37,7 @@ namespace Qwenguard
         {
             byte[] path = Utf8.Encode(bundle, nameof(bundle));
             LibraryLoader.EnsureLoaded();
-            return OpenBundle(path, false, options);
+            return new Guard(Make(Made.Bundle, path, options));
         }
 
         /// <summary>Opens the demonstration guard that is built into the library. It only tells the obvious apart: for
@@ -47,7 +47,7 @@ namespace Qwenguard
         public static Guard OpenNano(GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
-            return OpenBundle(null, false, options);
+            return new Guard(Make(Made.Nano, null, options));
         }
 
         /// <summary>Opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no
@@ -57,7 +57,18 @@ namespace Qwenguard
         public static Guard OpenNanoGen(GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
-            return OpenBundle(null, true, options);
+            return new Guard(Make(Made.NanoGen, null, options));
+        }
+
+        /// <summary>Lists every execution provider, as a JSON array of objects with provider, available, devices and
+        /// reason: whether a guard can be opened on it here, what it can compute on, and why not. Which one the options choose
+        /// makes no difference.</summary>
+        /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
+        /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
+        public static string GetProviders(GuardOptions options = null)
+        {
+            LibraryLoader.EnsureLoaded();
+            return TextHandle.Take(Make(Made.Providers, null, options));
         }
 
         /// <summary>Opens a stream for one conversation.</summary>
@@ -178,9 +189,12 @@ namespace Qwenguard
             handle.Dispose();
         }
 
-        /// <summary>Null opens a built-in bundle, of the variant gen or of the variant stream.</summary>
+        /// <summary>What is made with options.</summary>
+        private enum Made { Bundle, Nano, NanoGen, Providers }
+
+        /// <summary>A guard, or the text about providers.</summary>
         [MethodImpl(MethodImplOptions.NoInlining)]
-        private static unsafe Guard OpenBundle(byte[] bundle, bool ofGen, GuardOptions options)
+        private static unsafe IntPtr Make(Made what, byte[] bundle, GuardOptions options)
         {
             options = options ?? new GuardOptions();
             if (options.Threads < 0)
@@ -190,7 +204,7 @@ namespace Qwenguard
             byte[] config = Utf8.Encode(options.ConfigToml ?? "", nameof(options.ConfigToml));
             byte[] runtime = Utf8.Encode(options.RuntimeLibrary ?? "", nameof(options.RuntimeLibrary));
             qg_guard_options raw;
-            IntPtr guard, error;
+            IntPtr made, error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_guard_options_init(&raw, (uint)sizeof(qg_guard_options), out error), error);
             raw.threads = (uint)options.Threads;
@@ -201,17 +215,13 @@ namespace Qwenguard
                 raw.config_toml_length = (UIntPtr)config.Length;
                 raw.runtime_library = runtimeBytes;
                 raw.runtime_library_length = (UIntPtr)runtime.Length;
-                int status;
-                if (bundle != null)
-                    status = NativeMethods.qg_guard_open(
-                        bundleBytes, (UIntPtr)bundle.Length, &raw, out guard, out error);
-                else if (ofGen)
-                    status = NativeMethods.qg_guard_open_nano_gen(&raw, out guard, out error);
-                else
-                    status = NativeMethods.qg_guard_open_nano(&raw, out guard, out error);
+                int status = what == Made.Providers ? NativeMethods.qg_providers(&raw, out made, out error)
+                    : what == Made.Nano ? NativeMethods.qg_guard_open_nano(&raw, out made, out error)
+                    : what == Made.NanoGen ? NativeMethods.qg_guard_open_nano_gen(&raw, out made, out error)
+                    : NativeMethods.qg_guard_open(bundleBytes, (UIntPtr)bundle.Length, &raw, out made, out error);
                 QwenguardException.ThrowIfFailed(status, error);
             }
-            return new Guard(guard);
+            return made;
         }
 
         private unsafe string[] ReadCategories(Heads heads)

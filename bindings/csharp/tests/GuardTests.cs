@@ -10,11 +10,22 @@ namespace Qwenguard.Tests
         {
             using (Guard guard = Samples.OpenGuard())
             {
-                Check.Contains("\"provider\":\"CPU\"", guard.GetInfo());
+                Check.Contains("\"provider\":\"cpu\"", guard.GetInfo());
                 Check.Equal(9, guard.GetCategories(Heads.Prompt).Count, "categories");
                 Check.Equal("Violent", guard.GetCategories(Heads.Answer)[0], "category");
                 Check.Throws<ArgumentOutOfRangeException>(() => guard.GetCategories((Heads)7), "heads");
             }
+        }
+
+        public static void ProvidersAreListed()
+        {
+            string all = Guard.GetProviders();
+            Check.Contains("{\"provider\":\"cpu\",\"available\":true,", all);
+            Check.Contains("\"provider\":\"coreml\"", all);
+            var cuda = new GuardOptions { ConfigToml = "runtime.provider = \"cuda\"" };
+            Check.Contains("\"provider\":\"cuda\",\"available\":false", Guard.GetProviders(cuda));
+            var refused = Check.Throws<QwenguardException>(() => Guard.OpenNano(cuda), "cuda");
+            Check.Equal(Status.Provider, refused.Status, "status");
         }
 
         public static void TokensAreTheBytesOfTheText()

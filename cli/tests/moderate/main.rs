@@ -13,6 +13,7 @@ mod opinions;
 #[cfg(target_os = "linux")]
 mod process;
 mod program;
+mod providers;
 #[cfg(unix)]
 mod terminal;
 #[cfg(target_os = "linux")]

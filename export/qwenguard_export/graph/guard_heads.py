@@ -23,7 +23,7 @@ def add(nodes: Nodes, hidden: str) -> None:
     """Adds the heads of both roles, each for the rows that are wanted of it."""
     for role, prefix in _ROLES.items():
         name, source = f"/heads/{role}", f"{prefix}risk_level_category"
-        wanted = nodes.node("Gather", f"{name}/gather", [hidden, _rows(role)], axis=0)
+        wanted = nodes.wanted_rows(f"{name}/gather", hidden, _rows(role))
         pre = nodes.matmul(f"{name}/pre", wanted, f"heads.{role}.pre", [f"{source}_pre.weight"])
         inner = nodes.norm(f"{name}/norm", pre, nodes.vector(f"heads.{role}.norm", f"{source}_layernorm.weight"))
         for kind in _KINDS:

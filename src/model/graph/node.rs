@@ -2,23 +2,29 @@
 
 use crate::model::onnx::{AttributeProto, NodeProto};
 
-pub(super) fn inputs_of<const N: usize>(node: &NodeProto) -> Result<[&str; N], String> {
+pub(in crate::model) fn inputs_of<const N: usize>(node: &NodeProto) -> Result<[&str; N], String> {
     let names: Vec<&str> = node.input.iter().map(String::as_str).collect();
     names.try_into().map_err(|names: Vec<&str>| format!("{} inputs, {N} are expected", names.len()))
 }
 
 /// A node's attributes, none but those it may have.
-pub(super) struct Attributes<'g>(&'g [AttributeProto]);
+pub(in crate::model) struct Attributes<'g>(&'g [AttributeProto]);
 
 impl<'g> Attributes<'g> {
-    pub(super) fn of(node: &'g NodeProto, names: &[&str]) -> Result<Self, String> {
+    pub(in crate::model) fn of(node: &'g NodeProto, names: &[&str]) -> Result<Self, String> {
         for (index, attribute) in node.attribute.iter().enumerate() {
             let twice = node.attribute[..index].iter().any(|other| other.name() == attribute.name());
-            if twice || !names.contains(&attribute.name()) {
+            // What a type does not have would be read by nobody here.
+            let other = !attribute.ints.is_empty() && attribute.r#type() != AttributeProto::INTS;
+            if twice || other || !names.contains(&attribute.name()) {
                 return Err(format!("attribute {:?} is not expected or appears twice", attribute.name()));
             }
         }
         Ok(Attributes(&node.attribute))
+    }
+
+    pub(in crate::model) fn ints(&self, name: &str) -> Result<&'g [i64], String> {
+        Ok(&self.get(name, AttributeProto::INTS)?.ints)
     }
 
     fn get(&self, name: &str, kind: i32) -> Result<&'g AttributeProto, String> {
@@ -26,7 +32,7 @@ impl<'g> Attributes<'g> {
         found.ok_or_else(|| format!("attribute {name} is missing or has the wrong type"))
     }
 
-    pub(super) fn int(&self, name: &str) -> Result<i64, String> {
+    pub(in crate::model) fn int(&self, name: &str) -> Result<i64, String> {
         Ok(self.get(name, AttributeProto::INT)?.i())
     }
 
@@ -39,7 +45,7 @@ impl<'g> Attributes<'g> {
         Ok(self.get(name, AttributeProto::FLOAT)?.f())
     }
 
-    pub(super) fn is(&self, name: &str, wanted: i64) -> Result<(), String> {
+    pub(in crate::model) fn is(&self, name: &str, wanted: i64) -> Result<(), String> {
         match self.int(name)? {
             value if value == wanted => Ok(()),
             value => Err(format!("attribute {name} is {value}, not {wanted}")),

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    bundle::WEIGHTS,
-    model::onnx::{StringStringEntryProto, TensorProto},
-};
+use crate::model::onnx::{StringStringEntryProto, TensorProto};
 
 /// The most dimensions of a tensor.
 const RANK: usize = 4;
@@ -13,12 +10,19 @@ const RANK: usize = 4;
 /// Where tensors in `weights.bin` start: at a page, so that they can be mapped and are aligned for any type.
 const PAGE: u64 = 4096;
 
+/// The one file that tensors may lie in.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) struct External<'a> {
+    pub(in crate::model) name: &'a str,
+    pub(in crate::model) bytes: u64,
+}
+
 /// A tensor that is known to be where it says.
-pub(super) struct Tensor {
-    pub(super) kind: i32,
-    pub(super) dims: Vec<usize>,
-    /// Of one that is a single integer.
-    integer: Option<i64>,
+pub(in crate::model) struct Tensor {
+    pub(in crate::model) kind: i32,
+    pub(in crate::model) dims: Vec<usize>,
+    /// Those of a few integers.
+    integers: Option<Vec<i64>>,
 }
 
 impl Tensor {
@@ -35,7 +39,7 @@ pub(super) struct Tensors<'g>(HashMap<&'g str, Tensor>);
 
 impl<'g> Tensors<'g> {
     /// `rows` are the graph's inputs of rows, whose names no tensor may have.
-    pub(super) fn new(tensors: &'g [TensorProto], weights: u64, rows: &[&str]) -> Result<Self, String> {
+    pub(super) fn new(tensors: &'g [TensorProto], weights: External, rows: &[&str]) -> Result<Self, String> {
         let mut known = HashMap::with_capacity(tensors.len());
         for proto in tensors {
             let name = proto.name();
@@ -60,7 +64,15 @@ impl<'g> Tensors<'g> {
     }
 
     pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
-        self.get(name)?.integer.ok_or_else(|| format!("tensor {name:?} is not one integer"))
+        match self.integers(name) {
+            Ok(&[integer]) => Ok(integer),
+            _ => Err(format!("tensor {name:?} is not one integer")),
+        }
+    }
+
+    /// A few integers, which lie in the graph.
+    pub(super) fn integers(&self, name: &str) -> Result<&[i64], String> {
+        self.get(name)?.integers.as_deref().ok_or_else(|| format!("tensor {name:?} is not a few integers"))
     }
 
     fn of(&self, name: &str, kind: i32, words: &str) -> Result<&Tensor, String> {
@@ -69,7 +81,8 @@ impl<'g> Tensors<'g> {
     }
 }
 
-fn check(proto: &TensorProto, weights: u64) -> Result<Tensor, String> {
+/// A tensor, if it is where it says, and as large.
+pub(in crate::model) fn check(proto: &TensorProto, weights: External) -> Result<Tensor, String> {
     let kind = proto.data_type();
     let size: u64 = match kind {
         TensorProto::INT64 => 8,
@@ -92,18 +105,23 @@ fn check(proto: &TensorProto, weights: u64) -> Result<Tensor, String> {
         _ => return Err("it is neither in raw_data nor in external_data".to_owned()),
     };
     match found == bytes {
-        true => Ok(Tensor { kind, integer: integer(proto).filter(|_| sizes == [1]), dims: sizes }),
+        true => Ok(Tensor { kind, integers: integers(proto).filter(|_| sizes.len() == 1), dims: sizes }),
         false => Err(format!("{found} bytes, its dimensions {dims:?} take {bytes}")),
     }
 }
 
-fn integer(proto: &TensorProto) -> Option<i64> {
+/// The most integers of a tensor whose values are looked at.
+const INTEGERS: usize = 8;
+
+fn integers(proto: &TensorProto) -> Option<Vec<i64>> {
     let bytes = proto.raw_data.as_deref().filter(|_| proto.data_type() == TensorProto::INT64)?;
-    Some(i64::from_le_bytes(bytes.try_into().ok()?))
+    let (integers, rest) = bytes.as_chunks::<8>();
+    let few = rest.is_empty() && integers.len() <= INTEGERS;
+    few.then(|| integers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
 }
 
-/// The bytes of a tensor in `weights.bin`.
-fn external(entries: &[StringStringEntryProto], bytes: u64, weights: u64) -> Result<u64, String> {
+/// The bytes of a tensor in the file of weights.
+fn external(entries: &[StringStringEntryProto], bytes: u64, weights: External) -> Result<u64, String> {
     let (mut location, mut offset, mut length) = (None, 0, bytes);
     for (index, entry) in entries.iter().enumerate() {
         if entries[..index].iter().any(|other| other.key() == entry.key()) {
@@ -122,11 +140,12 @@ fn external(entries: &[StringStringEntryProto], bytes: u64, weights: u64) -> Res
         }
     }
     // The runtime would read any file that it can find from the bundle's folder.
-    if location != Some(WEIGHTS) {
-        return Err(format!("external_data: the location is {location:?}, only {WEIGHTS} can be"));
+    let External { name, bytes: size } = weights;
+    if location != Some(name) {
+        return Err(format!("external_data: the location is {location:?}, only {name} can be"));
     }
-    if offset % PAGE != 0 || offset.checked_add(length).is_none_or(|end| end > weights) {
-        return Err(format!("external_data: {length} bytes at {offset} are not on pages within {WEIGHTS}"));
+    if offset % PAGE != 0 || offset.checked_add(length).is_none_or(|end| end > size) {
+        return Err(format!("external_data: {length} bytes at {offset} are not on pages within {name}"));
     }
     Ok(length)
 }

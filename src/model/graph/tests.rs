@@ -13,6 +13,7 @@ fn dims() -> Dimensions {
         num_kv_heads: 2,
         head_dim: 32,
         context: 2048,
+        rope_theta: None,
     }
 }
 
@@ -29,7 +30,7 @@ fn check(bytes: &[u8], dims: &Dimensions) -> Result<Vec<u8>, String> {
 }
 
 fn check_with(bytes: &[u8], dims: &Dimensions, heads: &[Head]) -> Result<Vec<u8>, String> {
-    checked(bytes, &Expected { dims, heads, weights: 4108288, location: "weights.bin" })
+    checked(bytes, &Expected { dims, heads, file: "weights.bin", weights: 4108288, location: "weights.bin" })
 }
 
 /// What is said about a graph after an edit.
@@ -300,7 +301,10 @@ fn a_table_that_is_embedding_and_head_is_checked() {
             edit(model.graph.as_mut().unwrap());
             let (dims, heads) = (&bundle.manifest.model, &bundle.manifest.heads[..]);
             let weights = bundle.place.len("weights.bin").unwrap();
-            checked(&model.encode_to_vec(), &Expected { dims, heads, weights, location: "weights.bin" })
+            checked(
+                &model.encode_to_vec(),
+                &Expected { dims, heads, file: "weights.bin", weights, location: "weights.bin" },
+            )
         };
         check(&|_| {}).unwrap();
         let refused = |edit: &dyn Fn(&mut GraphProto)| check(edit).expect_err("it was accepted");

@@ -1,52 +1,64 @@
 //! The paged graph on the CPU: our operators in a session, and pools in plain memory.
 
-use super::{Cache, Graph, PagedModel, PagedOptions};
+use super::{Cache, Graph, Kind, PagedModel, PagedOptions, session_error, weights};
 use crate::{
     Result,
-    bundle::{Bundle, Dimensions, Place, WEIGHTS},
+    bundle::{Bundle, Dimensions, WEIGHTS},
+    config::RuntimeConfig,
     model::{
-        CacheFormat, Model,
-        cache_size::Block,
+        CacheFormat, Numbers,
+        cache_size::{self, Block, Memory},
         cpu_ops::{attention::cache::BLOCK, isa::Isa, operators},
+        graph,
+        open::{Backed, Request},
     },
-    runtime::{Runtime, SessionError, SessionSpec, Weights},
+    runtime::{Assigned, MadeSession, Runtime, SessionSpec},
 };
 
 /// The graph's name in guard.toml.
-pub(in crate::model) const GRAPH: &str = "paged_cpu";
+const GRAPH: &str = "paged_cpu";
 
 /// A block of the cache.
-pub(in crate::model) fn block(dims: &Dimensions, format: CacheFormat) -> Block {
+fn block(dims: &Dimensions, format: CacheFormat) -> Block {
     let bytes = 2 * dims.num_layers * dims.num_kv_heads * format.record_bytes(dims.head_dim);
     Block { tokens: BLOCK, bytes }
 }
 
 /// Opens a bundle's model.
-pub(in crate::model) fn open(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions) -> Result<Box<dyn Model>> {
-    Ok(Box::new(PagedModel::open_with(bundle, runtime, options, Isa::detect())?))
+pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
+    let Request { bundle, runtime, config, .. } = request;
+    let dims = &bundle.manifest.model;
+    let format = cache_size::format(config, bundle.manifest.precision);
+    let cache_bytes = cache_size::bytes(config, dims.context, block(dims, format), Memory::Host)?;
+    let options = PagedOptions { format, cache_bytes, threads: request.threads() };
+    let (model, assigned) = PagedModel::on_cpu(bundle, runtime, &options, Isa::detect())?;
+    Ok(Backed { model: Box::new(model), numbers: Numbers::Bundle(format), assigned })
 }
 
 impl PagedModel {
     /// Loads the bundle's graph, with the kernels of an instruction set, and takes memory for the cache.
-    pub(crate) fn open_with(bundle: &Bundle, runtime: &Runtime, options: &PagedOptions, isa: Isa) -> Result<Self> {
+    pub(crate) fn on_cpu(
+        bundle: &Bundle,
+        runtime: &Runtime,
+        options: &PagedOptions,
+        isa: Isa,
+    ) -> Result<(Self, Vec<Assigned>)> {
         tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
         let dims = &bundle.manifest.model;
         let layout = block(dims, options.format).layout(options.cache_bytes)?;
-        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH)?;
-        let weights = match &bundle.place {
-            Place::Folder(_) => Weights::Folder(&folder),
-            Place::Embedded(_) => {
-                Weights::Memory { name: WEIGHTS, bytes: bundle.place.read(WEIGHTS, u64::MAX)?.into_owned() }
-            }
+        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH, graph::checked)?;
+        let own = weights(bundle, WEIGHTS, &folder)?;
+        let spec = SessionSpec {
+            graph: &bytes,
+            weights: own,
+            operators: Some(operators(isa)?),
+            threads: options.threads,
+            digest: "",
         };
-        let spec = SessionSpec { graph: &bytes, weights, operators: operators(isa)?, threads: options.threads };
-        let session = runtime.cpu_session(spec).map_err(|error| match error {
-            SessionError::Threads(error) => error,
-            SessionError::Graph(reason) => bundle.file_error(&file, reason),
-            SessionError::Weights(reason) => bundle.file_error(WEIGHTS, reason),
-        })?;
+        let made = runtime.session(&RuntimeConfig::default(), spec);
+        let MadeSession { session, assigned } = made.map_err(|error| session_error(bundle, &file, WEIGHTS, error))?;
         drop(bytes);
         let cache = Cache::new(&session, dims, options.format, layout)?;
-        Ok(PagedModel::new(bundle, session, cache, block(dims, CacheFormat::Fp32)))
+        Ok((PagedModel::new(bundle, session, cache, Kind::Cpu { f32_block: block(dims, CacheFormat::Fp32) }), assigned))
     }
 }

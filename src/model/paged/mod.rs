@@ -1,6 +1,7 @@
 //! The paged graph: its session, the KV pools bound to it, and its inputs and outputs.
 
 pub(super) mod cpu;
+pub(super) mod gpu;
 
 use ndarray::{Array2, Axis, Ix1, Ix2};
 use ort::{
@@ -12,9 +13,11 @@ use ort::{
 use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph, pool::Pool};
 use crate::{
     Error, Result,
-    bundle::{Bundle, Dimensions, WEIGHTS},
+    bundle::{Bundle, Dimensions, Place},
     limits,
+    runtime::{SessionError, Weights},
 };
+use gpu::Gpu;
 
 /// The output that shows rows which are not finite.
 const ROW_CHECK: &str = "row_check";
@@ -32,12 +35,20 @@ pub(crate) struct PagedModel {
     name: String,
     session: Session,
     cache: Cache,
-    /// A block of a cache in f32.
-    f32_block: Block,
+    kind: Kind,
     dims: Dimensions,
     heads: Vec<Head>,
     /// The inputs that name rows.
     rows: Vec<String>,
+}
+
+/// What differs between processors.
+enum Kind {
+    Cpu {
+        /// A block of a cache in f32.
+        f32_block: Block,
+    },
+    Gpu(Gpu),
 }
 
 /// The pools of a KV cache.
@@ -65,18 +76,44 @@ struct Graph {
     folder: String,
 }
 
+/// What is wrong with a bundle, or with the machine, if there is no session.
+fn session_error(bundle: &Bundle, graph: &str, weights: &str, error: SessionError) -> Error {
+    match error {
+        SessionError::Threads(error) | SessionError::Provider(error) => error,
+        SessionError::Graph(reason) => bundle.file_error(graph, reason),
+        SessionError::Weights(reason) => bundle.file_error(weights, reason),
+    }
+}
+
+/// A bundle's file of weights, which is in this folder or in memory.
+fn weights<'a>(bundle: &Bundle, file: &'a str, folder: &'a str) -> Result<Weights<'a>> {
+    Ok(match &bundle.place {
+        Place::Folder(_) => Weights::Folder(folder),
+        Place::Embedded(_) => Weights::Memory { name: file, bytes: bundle.place.read(file, u64::MAX)?.into_owned() },
+    })
+}
+
 impl Graph {
     /// Checks the graph of this name in guard.toml.
-    fn checked(bundle: &Bundle, name: &str) -> Result<Self> {
+    fn checked(
+        bundle: &Bundle,
+        name: &str,
+        check: impl FnOnce(&[u8], &graph::Expected) -> Result<Vec<u8>, String>,
+    ) -> Result<Self> {
         let manifest = &bundle.manifest;
-        let graph = manifest.graphs.get(name);
-        let file = graph.map(|graph| graph.file.clone());
-        let file = file.ok_or_else(|| bundle.field_error("graphs", format!("{name} is missing")))?;
-        let (folder, location) = bundle.place.weights()?;
-        let weights = bundle.place.len(WEIGHTS)?;
-        let expected = graph::Expected { dims: &manifest.model, heads: &manifest.heads, weights, location: &location };
+        let missing = || bundle.field_error(&format!("graphs.{name}.file"), "missing".to_owned());
+        let graph = manifest.graphs.get(name).ok_or_else(missing)?;
+        let file = graph.file.clone().ok_or_else(missing)?;
+        let (folder, location) = bundle.place.weights(&graph.weights)?;
+        let expected = graph::Expected {
+            dims: &manifest.model,
+            heads: &manifest.heads,
+            file: &graph.weights,
+            weights: bundle.place.len(&graph.weights)?,
+            location: &location,
+        };
         let bytes = bundle.place.read(&file, limits::GRAPH_BYTES)?;
-        let bytes = graph::checked(&bytes, &expected).map_err(|reason| bundle.file_error(&file, reason))?;
+        let bytes = check(&bytes, &expected).map_err(|reason| bundle.file_error(&file, reason))?;
         Ok(Graph { file, bytes, folder })
     }
 }
@@ -87,18 +124,15 @@ impl Cache {
         let mut binding = session.create_binding()?;
         let pool_shape = [layout.blocks, dims.num_kv_heads, format.record_bytes(dims.head_dim)];
         let mut pools = Vec::with_capacity(2 * dims.num_layers);
-        for layer in 0..dims.num_layers {
-            for part in ["key_cache", "value_cache"] {
-                let (input, output) = (format!("{part}.{layer}"), format!("{part}_out.{layer}"));
-                pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
-            }
+        for (input, output) in graph::cache_names(dims, "").into_iter().zip(graph::cache_names(dims, "_out")) {
+            pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
         }
         Ok(Cache { binding, _pools: pools, layout })
     }
 }
 
 impl PagedModel {
-    fn new(bundle: &Bundle, session: Session, cache: Cache, f32_block: Block) -> Self {
+    fn new(bundle: &Bundle, session: Session, cache: Cache, kind: Kind) -> Self {
         let manifest = &bundle.manifest;
         let rows: Vec<String> = graph::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
         let heads = manifest.heads.iter().map(|head| Head {
@@ -107,7 +141,7 @@ impl PagedModel {
             rows: rows.iter().position(|rows| *rows == head.rows).unwrap_or(0),
         });
         let (heads, dims) = (heads.collect(), manifest.model.clone());
-        PagedModel { name: bundle.name(), session, cache, f32_block, dims, heads, rows }
+        PagedModel { name: bundle.name(), session, cache, kind, dims, heads, rows }
     }
 
     /// The rows that each input names: those of its heads, ascending.
@@ -145,6 +179,10 @@ impl PagedModel {
         binding.bind_input("cu_seqlens", &Tensor::from_array(([streams + 1], batch.cu_seqlens.clone()))?)?;
         binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
         binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
+        if let Kind::Gpu(_) = self.kind {
+            let metadata = gpu::metadata(batch).to_vec();
+            binding.bind_input(graph::gpu::METADATA, &Tensor::from_array(([metadata.len()], metadata))?)?;
+        }
         Ok(())
     }
 
@@ -160,7 +198,21 @@ impl PagedModel {
         if batch.wanted.len() != self.heads.len() || !batch.wanted.iter().all(|rows| ascending(rows) && inside(rows)) {
             return Err(Error::inference("a batch wants rows or heads that are not there"));
         }
-        Ok(())
+        match &self.kind {
+            // The operator of the CPU looks at the rest.
+            Kind::Cpu { .. } => Ok(()),
+            Kind::Gpu(_) => gpu::check(batch, self.cache.layout, self.dims.context),
+        }
+    }
+
+    /// Runs a step that was checked.
+    fn run_checked(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
+        let rows = self.rows(batch);
+        self.bind_batch(batch, &rows)?;
+        let outputs = self.session.run_binding(&self.cache.binding)?;
+        let heads = self.heads.iter().zip(&batch.wanted);
+        let heads = heads.map(|(head, wanted)| head_logits(&outputs, head, &rows[head.rows], wanted));
+        Ok(StepLogits { heads: heads.collect::<Result<_>>()?, row_check: row_check(&outputs, batch.tokens())? })
     }
 }
 
@@ -178,7 +230,9 @@ impl Model for PagedModel {
     }
 
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()> {
-        let Block { tokens: block_tokens, bytes: block_bytes } = self.f32_block;
+        let Kind::Cpu { f32_block: Block { tokens: block_tokens, bytes: block_bytes } } = self.kind else {
+            return run(self);
+        };
         let layout = Layout { block_tokens, blocks, block_bytes };
         let other = Cache::new(&self.session, &self.dims, CacheFormat::Fp32, layout)?;
         let own = std::mem::replace(&mut self.cache, other);
@@ -189,12 +243,13 @@ impl Model for PagedModel {
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         self.check(batch)?;
-        let rows = self.rows(batch);
-        self.bind_batch(batch, &rows)?;
-        let outputs = self.session.run_binding(&self.cache.binding)?;
-        let heads = self.heads.iter().zip(&batch.wanted);
-        let heads = heads.map(|(head, wanted)| head_logits(&outputs, head, &rows[head.rows], wanted));
-        Ok(StepLogits { heads: heads.collect::<Result<_>>()?, row_check: row_check(&outputs, batch.tokens())? })
+        let Kind::Gpu(gpu) = &self.kind else { return self.run_checked(batch) };
+        gpu.check_there()?;
+        let result = gpu::in_parts(batch, &mut |part| self.run_checked(part));
+        result.map_err(|error| match &mut self.kind {
+            Kind::Gpu(gpu) => gpu.after(&self.session, error),
+            Kind::Cpu { .. } => error,
+        })
     }
 }
 

@@ -91,20 +91,28 @@ fn what_is_not_there_is_refused() {
     model.run(&batch()).unwrap();
 }
 
-/// Another provider is never taken instead.
+/// Another graph is never taken instead.
 #[test]
-fn a_provider_that_cannot_be_had_is_an_error_that_names_it() {
-    for provider in ["cuda", "CPU", "", "cpu "] {
-        let config = Config { provider: provider.to_owned(), ..Config::default() };
-        let error = opened(&nano(), &config).err().unwrap();
-        assert!(matches!(&error, Error::Provider { provider: named, .. } if named == provider), "{error}");
-        assert!(error.to_string().contains("it has cpu"), "{error}");
-    }
+fn a_bundle_without_the_graph_is_an_error_that_names_the_provider() {
     let mut bundle = nano();
     let graph = bundle.manifest.graphs.remove("paged_cpu").unwrap();
     bundle.manifest.graphs.insert("paged_gpu".into(), graph);
-    let error = opened(&bundle, &Config::default()).err().unwrap().to_string();
-    assert!(error.contains("graphs: there is none for the execution provider cpu: paged_cpu"), "{error}");
+    let error = opened(&bundle, &Config::default()).err().unwrap();
+    assert!(matches!(&error, Error::Provider { provider, .. } if provider == "cpu"), "{error}");
+    assert!(error.to_string().contains("has no graph for it"), "{error}");
+}
+
+/// What the runtime says of its own session.
+#[test]
+fn every_node_of_the_graph_is_on_the_processor() {
+    let runtime = Runtime::load(&RuntimeConfig::default()).unwrap();
+    let assigned = open::open(&nano(), &runtime, &Config::default()).unwrap().assigned;
+    for own in &assigned {
+        assert_eq!(own.provider, "CPUExecutionProvider");
+        let attention = own.operators.iter().filter(|operator| *operator == "PagedAttention").count();
+        assert_eq!(attention, 3, "{:?}", own.operators);
+    }
+    assert!(assigned.len() == 1 || runtime.library().to_string_lossy().contains("1.23"), "{}", assigned.len());
 }
 
 #[test]

@@ -148,6 +148,9 @@ namespace Qwenguard.Native
             GuardHandle guard, uint token, byte** bytes, UIntPtr* length, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_providers(qg_guard_options* options, out IntPtr json, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_guard_stats(GuardHandle guard, qg_stats* stats, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]

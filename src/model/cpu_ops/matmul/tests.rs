@@ -288,7 +288,7 @@ mod operator {
         let runtime = Runtime::load(&Default::default()).unwrap();
         let _turn = one_session_at_a_time();
         let domain = operators(Isa::detect())?;
-        runtime.cpu_session_builder(domain, 3)?.commit_from_memory(model)
+        runtime.session_builder(3)?.with_operators(domain)?.commit_from_memory(model)
     }
 
     fn run(session: &mut Session, weights: &PlainWeights, dims: [usize; 2], rows: &[f32]) -> Result<Vec<f32>, String> {

@@ -93,6 +93,10 @@ FUNCTION(jint, guardTokenBytes)(JNIEnv *env, jobject self, jlong guard, jint tok
     return qg_guard_token_bytes(POINTER(guard), token, POINTER(bytes), POINTER(length), POINTER(error));
 }
 
+FUNCTION(jint, providers)(JNIEnv *env, jobject self, jlong options, jlong json, jlong error) {
+    return qg_providers(POINTER(options), POINTER(json), POINTER(error));
+}
+
 FUNCTION(jint, guardStats)(JNIEnv *env, jobject self, jlong guard, jlong stats, jlong error) {
     return qg_guard_stats(POINTER(guard), POINTER(stats), POINTER(error));
 }

@@ -86,6 +86,27 @@ public final class Guard implements AutoCloseable {
         }
     }
 
+    /** Lists every execution provider: see {@link #providers(GuardOptions)}. */
+    public static String providers() {
+        return providers(new GuardOptions());
+    }
+
+    /**
+     * Lists every execution provider, as a JSON array of objects with <code>provider</code>, <code>available</code>,
+     * <code>devices</code> and <code>reason</code>: whether a guard can be opened on it here, what it can compute on, and why
+     * not. Which one the options choose makes no difference.
+     *
+     * @throws QwenguardException CONFIG if the configuration is wrong; RUNTIME_NOT_FOUND or RUNTIME_UNUSABLE if there is no
+     *     ONNX Runtime
+     */
+    public static String providers(GuardOptions options) {
+        Objects.requireNonNull(options, "options");
+        SafetyNet.sweep();
+        try (Frame frame = options.frame()) {
+            return frame.outText(Native.get().providers(frame.in(), frame.out(), frame.error()));
+        }
+    }
+
     Handle handle() {
         return handle;
     }

@@ -68,6 +68,9 @@ abstract class JniFunctions extends Native {
     native int guardTokenBytes(long guard, int token, long bytes, long length, long error);
 
     @Override
+    native int providers(long options, long json, long error);
+
+    @Override
     native int guardStats(long guard, long stats, long error);
 
     @Override

@@ -49,6 +49,8 @@ abstract class RawFunctions {
 
     abstract int guardTokenBytes(long guard, int token, long bytes, long length, long error);
 
+    abstract int providers(long options, long json, long error);
+
     abstract int guardStats(long guard, long stats, long error);
 
     abstract int guardMetrics(long guard, long metrics, long error);

@@ -38,6 +38,7 @@ abstract class FfmFunctions extends Native {
             LONG, LONG, LONG, LONG);
     private static final MethodHandle GUARD_TOKEN_BYTES = FfmLibrary.find("qg_guard_token_bytes", INT, LONG, INT, LONG,
             LONG, LONG);
+    private static final MethodHandle PROVIDERS = FfmLibrary.find("qg_providers", INT, LONG, LONG, LONG);
     private static final MethodHandle GUARD_STATS = FfmLibrary.find("qg_guard_stats", INT, LONG, LONG, LONG);
     private static final MethodHandle GUARD_METRICS = FfmLibrary.find("qg_guard_metrics", INT, LONG, LONG, LONG);
     private static final MethodHandle STREAM_OPEN = FfmLibrary.find("qg_stream_open", INT, LONG, LONG, LONG, LONG,
@@ -284,6 +285,15 @@ abstract class FfmFunctions extends Native {
     int guardTokenBytes(long guard, int token, long bytes, long length, long error) {
         try {
             return (int) GUARD_TOKEN_BYTES.invokeExact(guard, token, bytes, length, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int providers(long options, long json, long error) {
+        try {
+            return (int) PROVIDERS.invokeExact(options, json, error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }

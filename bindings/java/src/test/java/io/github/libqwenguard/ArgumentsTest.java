@@ -39,7 +39,17 @@ class ArgumentsTest {
     }
 
     @Test
+    void providersAreListed() {
+        String all = Guard.providers();
+        assertTrue(all.startsWith("[{\"provider\":\"cpu\",\"available\":true,"), all);
+        GuardOptions cuda = new GuardOptions().configToml("runtime.provider = \"cuda\"");
+        assertTrue(Guard.providers(cuda).contains("\"provider\":\"cuda\",\"available\":false"), all);
+        fails(Status.PROVIDER, "execution provider cuda", () -> Guard.nano(cuda));
+    }
+
+    @Test
     void nulls() {
+        isNull("options", () -> Guard.providers(null));
         isNull("bundle", () -> Guard.open(null));
         isNull("options", () -> Guard.nano(null));
         isNull("options", () -> Guard.open(Path.of("."), null));

@@ -55,7 +55,7 @@ class ThreadsTest {
             one.close();
             assertTrue(moderate(other).contains("CONTINUE"));
             assertTrue(other.metrics().contains("qwenguard_open_streams 0\n"));
-            assertTrue(other.info().contains("\"provider\":\"CPU\""));
+            assertTrue(other.info().contains("\"provider\":\"cpu\""));
         }
     }
 

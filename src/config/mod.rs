@@ -1,10 +1,13 @@
 //! Configuration: a TOML document or a plain struct, every setting with its unit and default.
 
+mod provider;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{Error, Result, error::settings_from_toml, policy::Policy};
+use crate::{Error, Result, error::settings_from_toml, limits::SETTINGS_BYTES, policy::Policy};
+pub use provider::{ComputeUnits, CoreMlConfig, CudaConfig, DirectMlConfig, Provider, WebGpuConfig};
 
 /// How a guard is opened. `Config::default()` is right for most programs.
 ///
@@ -25,9 +28,6 @@ use crate::{Error, Result, error::settings_from_toml, policy::Policy};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The execution provider that computes the model. Default `"cpu"`, the only one in this version. One that is not
-    /// there fails with [`Error::Provider`] when the guard is opened: no other takes its place.
-    pub provider: String,
     /// ONNX Runtime: where it is and how it runs.
     pub runtime: RuntimeConfig,
     /// The KV cache.
@@ -52,7 +52,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            provider: "cpu".to_owned(),
             runtime: RuntimeConfig::default(),
             cache: CacheConfig::default(),
             engine: EngineConfig::default(),
@@ -68,6 +67,21 @@ impl Default for Config {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
+    /// The execution provider that computes the model. Default [`Provider::Cpu`]. One that cannot be had fails with
+    /// [`Error::Provider`] when the guard is opened: no other takes its place.
+    pub provider: Provider,
+    /// The graph of the bundle that is run, by its name in `guard.toml`, where the provider runs several kinds of graphs:
+    /// on the CPU `"paged_cpu"` or `"portable"`. Default: the first of its kinds that the bundle has. Another one fails
+    /// with [`Error::Config`] when the guard is opened.
+    pub graph: Option<String>,
+    /// Settings of [`Provider::Cuda`]; without meaning for another one, as those below.
+    pub cuda: CudaConfig,
+    /// Settings of [`Provider::WebGpu`].
+    pub webgpu: WebGpuConfig,
+    /// Settings of [`Provider::DirectMl`].
+    pub directml: DirectMlConfig,
+    /// Settings of [`Provider::CoreMl`].
+    pub coreml: CoreMlConfig,
     /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then beside this
     /// library, then where the system keeps its libraries.
     pub library: Option<PathBuf>,
@@ -89,6 +103,9 @@ const MAX_THREADS: usize = 1024;
 /// More would make no step faster, and the memory of a step grows with them.
 const MAX_STEP_TOKENS: usize = 1 << 16;
 
+/// No machine has more processors of one kind.
+const MAX_DEVICE: usize = 1023;
+
 /// 16 TiB.
 pub(crate) const MAX_CACHE_MIB: usize = 1 << 24;
 
@@ -104,6 +121,10 @@ pub struct CacheConfig {
     /// Default 0: a quarter of the memory that this process may use, which on Linux is the machine's or a limit of its
     /// control groups; or as much as one stream of full context needs, if that is more but not more than half. 1024
     /// where it is not known how much memory there is. 16777216 (16 TiB) at most.
+    ///
+    /// With [`Provider::Cuda`] and [`Provider::WebGpu`] it is memory of the device, taken and filled with zeros when the guard
+    /// is opened. Default 0 is then 1024, or less if all streams cannot fill that: ONNX Runtime does not tell how much a
+    /// device has.
     pub mib: usize,
 }
 
@@ -111,7 +132,8 @@ pub struct CacheConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CachePrecision {
-    /// fp32 for a bundle of fp32 weights, int8 for all others.
+    /// On the CPU, fp32 for a bundle of fp32 weights and int8 for all others; on any other provider what the bundle's
+    /// graph for it stores, fp16 or bf16. There nothing else can be chosen.
     #[default]
     Auto,
     /// 32-bit floating point.
@@ -209,10 +231,18 @@ impl Default for EngineConfig {
     }
 }
 
+/// Whether a document chooses the provider where the first versions had it.
+fn has_old_provider(text: &str) -> bool {
+    text.len() <= SETTINGS_BYTES && text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("provider"))
+}
+
 impl Config {
     /// Reads a TOML document of at most 1 MiB. Unknown settings are errors.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let config: Config = settings_from_toml("document", text)?;
+        let config = settings_from_toml::<Config>("document", text).map_err(|error| match has_old_provider(text) {
+            true => Error::config("provider", "there is no such setting: it is runtime.provider"),
+            false => error,
+        })?;
         config.validate()?;
         Ok(config)
     }
@@ -222,6 +252,9 @@ impl Config {
             ("runtime.threads", self.runtime.threads, MAX_THREADS),
             ("cache.mib", self.cache.mib, MAX_CACHE_MIB),
             ("engine.step_tokens", self.engine.step_tokens, MAX_STEP_TOKENS),
+            ("runtime.cuda.device", self.runtime.cuda.device, MAX_DEVICE),
+            ("runtime.webgpu.device", self.runtime.webgpu.device, MAX_DEVICE),
+            ("runtime.directml.device", self.runtime.directml.device, MAX_DEVICE),
             ("second_opinion.cache_mib", self.second_opinion.as_ref().map_or(0, |own| own.cache_mib), MAX_CACHE_MIB),
         ];
         for (field, value, limit) in limited {
@@ -243,5 +276,59 @@ impl Config {
             second.validate()?;
         }
         self.policy.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_have_tables_of_their_own() {
+        let config = Config::from_toml(
+            r#"
+            [runtime]
+            provider = "webgpu"
+            [runtime.cuda]
+            device = 3
+            library = "/x/cuda.so"
+            [runtime.webgpu]
+            library = "/x/webgpu.so"
+            device = 1
+            [runtime.directml]
+            device = 2
+            [runtime.coreml]
+            compute_units = "cpu_and_neural_engine"
+            cache = "/x/cache"
+            "#,
+        )
+        .unwrap();
+        let runtime = config.runtime;
+        assert_eq!(runtime.provider, Provider::WebGpu);
+        assert_eq!((runtime.cuda.device, runtime.webgpu.device, runtime.directml.device), (3, 1, 2));
+        assert_eq!(runtime.webgpu.library.as_deref(), Some("/x/webgpu.so".as_ref()));
+        assert_eq!(runtime.coreml.compute_units, ComputeUnits::CpuAndNeuralEngine);
+        for provider in Provider::ALL {
+            let toml = format!("runtime.provider = \"{provider}\"");
+            assert_eq!(Config::from_toml(&toml).unwrap().runtime.provider, provider);
+            assert_eq!(Provider::from_name(provider.name()), Some(provider));
+        }
+    }
+
+    #[test]
+    fn what_is_no_setting_of_a_provider_is_an_error_that_names_it() {
+        for (toml, expected) in [
+            ("provider = \"cpu\"", "provider: there is no such setting: it is runtime.provider"),
+            ("runtime.provider = \"CPU\"", "unknown variant `CPU`, expected one of `cpu`, `cuda`"),
+            ("runtime.provider = 1", "wanted string or table"),
+            ("runtime.cuda.divice = 1", "divice"),
+            ("runtime.webgpu.compute_units = \"all\"", "compute_units"),
+            ("runtime.coreml.compute_units = \"gpu\"", "gpu"),
+            ("runtime.cuda.device = -1", "-1"),
+            ("runtime.webgpu.device = 1024", "runtime.webgpu.device: 1024 is more than 1023"),
+        ] {
+            let error = Config::from_toml(toml).unwrap_err().to_string();
+            assert!(error.starts_with("configuration: ") && error.contains(expected), "{toml}: {error}");
+        }
     }
 }

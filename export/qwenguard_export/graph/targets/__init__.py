@@ -1,0 +1,1 @@
+"""What a bundle's graphs are made for."""

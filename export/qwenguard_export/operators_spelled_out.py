@@ -1,0 +1,214 @@
+"""Operators that stock ONNX Runtime has no CPU kernel of, as functions of standard ones.
+
+Attention is that of one sequence from its beginning, without a cache. Multiplication is by unpacked weights: the real
+one also rounds activations, to 15 bits, which is far less than what the weights lost.
+"""
+
+from __future__ import annotations
+
+from onnx import FunctionProto
+from onnx.parser import parse_function
+
+# Attention whose q, k and v are separate, normalised and in float32: what an operator of a GPU does, spelled out.
+ATTENTION_OF_HEADS = "AttentionOfHeads"
+
+_DOMAIN = '<domain: "ai.qwenguard", opset_import: ["" : 21]>'
+
+_SIZES = """
+{
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    heads_scalar = Constant <value_int: int = @num_heads> ()
+    kv_heads_scalar = Constant <value_int: int = @kv_num_heads> ()
+    size_scalar = Constant <value_int: int = @head_dim> ()
+    heads = Reshape (heads_scalar, one)
+    kv_heads = Reshape (kv_heads_scalar, one)
+    size = Reshape (size_scalar, one)
+
+"""
+
+_SPLIT = """
+    split_shape = Concat <axis = 0> (zero, all, size)
+    split_sizes = Concat <axis = 0> (heads, kv_heads, kv_heads)
+    rows = Reshape (qkv, split_shape)
+    q, k, v = Split <axis = 1> (rows, split_sizes)
+"""
+
+_NORMS = """
+    eps = Constant <value_float: float = @epsilon> ()
+    q_squares = Mul (q, q)
+    q_mean = ReduceMean (q_squares, all)
+    q_variance = Add (q_mean, eps)
+    q_deviation = Sqrt (q_variance)
+    q_unit = Div (q, q_deviation)
+    q_normed = Mul (q_unit, q_norm)
+    k_squares = Mul (k, k)
+    k_mean = ReduceMean (k_squares, all)
+    k_variance = Add (k_mean, eps)
+    k_deviation = Sqrt (k_variance)
+    k_unit = Div (k, k_deviation)
+    k_normed = Mul (k_unit, k_norm)
+"""
+
+_SEPARATE = """
+    head_shape_of_rows = Concat <axis = 0> (zero, all, size)
+    q_normed = Reshape (query, head_shape_of_rows)
+    k_normed = Reshape (key, head_shape_of_rows)
+    v = Reshape (value, head_shape_of_rows)
+"""
+
+# Needs q_normed, k_normed and v, [tokens, heads, size].
+_ATTENTION = """
+    tokens = Shape <start = 0, end = 1> (v)
+    cos_rows = Slice (cos, zero, tokens, zero)
+    sin_rows = Slice (sin, zero, tokens, zero)
+    cos_heads = Unsqueeze (cos_rows, one)
+    sin_heads = Unsqueeze (sin_rows, one)
+    q_first, q_second = Split <axis = -1, num_outputs = 2> (q_normed)
+    k_first, k_second = Split <axis = -1, num_outputs = 2> (k_normed)
+    q_a = Mul (q_first, cos_heads)
+    q_b = Mul (q_second, sin_heads)
+    q_c = Mul (q_second, cos_heads)
+    q_d = Mul (q_first, sin_heads)
+    q_low = Sub (q_a, q_b)
+    q_high = Add (q_c, q_d)
+    q_rotated = Concat <axis = -1> (q_low, q_high)
+    k_a = Mul (k_first, cos_heads)
+    k_b = Mul (k_second, sin_heads)
+    k_c = Mul (k_second, cos_heads)
+    k_d = Mul (k_first, sin_heads)
+    k_low = Sub (k_a, k_b)
+    k_high = Add (k_c, k_d)
+    k_rotated = Concat <axis = -1> (k_low, k_high)
+
+    grouped_shape = Concat <axis = 0> (kv_heads, all, tokens, size)
+    q_by_head = Transpose <perm = [1, 0, 2]> (q_rotated)
+    q_grouped = Reshape (q_by_head, grouped_shape)
+    k_by_head = Transpose <perm = [1, 2, 0]> (k_rotated)
+    k_grouped = Unsqueeze (k_by_head, one)
+    v_by_head = Transpose <perm = [1, 0, 2]> (v)
+    v_grouped = Unsqueeze (v_by_head, one)
+
+    factor = Constant <value_float: float = @scale> ()
+    products = MatMul (q_grouped, k_grouped)
+    scores = Mul (products, factor)
+    blocked = Constant <value_float = -3.0e38> ()
+    square_shape = Concat <axis = 0> (tokens, tokens)
+    square = Expand (blocked, square_shape)
+    diagonal = Constant <value_int = 1> ()
+    future = Trilu <upper = 1> (square, diagonal)
+    masked = Add (scores, future)
+    weights = Softmax <axis = -1> (masked)
+    mixed = MatMul (weights, v_grouped)
+
+    head_shape = Concat <axis = 0> (heads, tokens, size)
+    by_head = Reshape (mixed, head_shape)
+    by_token = Transpose <perm = [1, 0, 2]> (by_head)
+    flat_shape = Concat <axis = 0> (tokens, all)
+    attended = Reshape (by_token, flat_shape)
+    key_cache_out = Identity (key_cache)
+    value_cache_out = Identity (value_cache)
+}
+"""
+
+_PAGED_ATTENTION = f"""
+{_DOMAIN}
+PagedAttention <layer, num_heads, kv_num_heads, head_dim, scale, epsilon>
+(qkv, key_cache, value_cache, cu_seqlens, past_lens, block_table, cos, sin, q_norm, k_norm)
+=> (attended, key_cache_out, value_cache_out)
+{_SIZES}{_SPLIT}{_NORMS}{_ATTENTION}"""
+
+_ATTENTION_OF_HEADS = f"""
+{_DOMAIN}
+{ATTENTION_OF_HEADS} <num_heads, kv_num_heads, head_dim, scale>
+(query, key, value, key_cache, value_cache, cos, sin)
+=> (attended, key_cache_out, value_cache_out)
+{_SIZES}{_SEPARATE}{_ATTENTION}"""
+
+_MATMUL_INT8 = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+MatMulInt8 <K, N, block> (a, packed, scales) => (y)
+{
+    zeros = Constant <value_ints = [0, 0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    columns_scalar = Constant <value_int: int = @K> ()
+    rows_scalar = Constant <value_int: int = @N> ()
+    columns = Reshape (columns_scalar, one)
+    rows = Reshape (rows_scalar, one)
+    panels = Shape <start = 0, end = 1> (packed)
+    panel = Shape <start = 2, end = 3> (packed)
+    padded_rows = Mul (panels, panel)
+    matrix_shape = Concat <axis = 0> (padded_rows, all)
+
+    packed_rows = Transpose <perm = [0, 2, 1, 3]> (packed)
+    padded = Reshape (packed_rows, matrix_shape)
+    ends = Concat <axis = 0> (rows, columns)
+    levels = Slice (padded, zeros, ends)
+    scale_rows = Transpose <perm = [0, 2, 1]> (scales)
+    padded_scales = Reshape (scale_rows, matrix_shape)
+    zero = Constant <value_ints = [0]> ()
+    row_scales = Slice (padded_scales, zero, rows)
+    offset = Constant <value = uint8 {128}> ()
+    scales_shape = Shape (row_scales)
+    offsets = Expand (offset, scales_shape)
+    weight = DequantizeLinear <axis = 1, block_size: int = @block> (levels, row_scales, offsets)
+    y = Gemm <transB = 1> (a, weight)
+}
+"""
+
+_GATHER_INT8 = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+GatherInt8 <K, N, block> (packed, scales, ids) => (rows)
+{
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    all = Constant <value_ints = [-1]> ()
+    columns_scalar = Constant <value_int: int = @K> ()
+    columns = Reshape (columns_scalar, one)
+    block_scalar = Constant <value_int: int = @block> ()
+    block_size = Reshape (block_scalar, one)
+    panel = Shape <start = 2, end = 3> (packed)
+    count = Shape (ids)
+
+    panel_index = Div (ids, panel)
+    lane_index = Mod (ids, panel)
+    lane = Unsqueeze (lane_index, one)
+    level_panels = Gather <axis = 0> (packed, panel_index)
+    levels_by_lane = Transpose <perm = [0, 2, 1, 3]> (level_panels)
+    levels = GatherND <batch_dims = 1> (levels_by_lane, lane)
+    scale_panels = Gather <axis = 0> (scales, panel_index)
+    scales_by_lane = Transpose <perm = [0, 2, 1]> (scale_panels)
+    row_scales = GatherND <batch_dims = 1> (scales_by_lane, lane)
+
+    blocked_shape = Concat <axis = 0> (count, all, block_size)
+    level_blocks = Reshape (levels, blocked_shape)
+    level_floats = Cast <to = 1> (level_blocks)
+    offset = Constant <value_float = 128.0> ()
+    centred = Sub (level_floats, offset)
+    last = Constant <value_ints = [2]> ()
+    scale_blocks = Unsqueeze (row_scales, last)
+    values = Mul (centred, scale_blocks)
+    flat_shape = Concat <axis = 0> (count, all)
+    padded = Reshape (values, flat_shape)
+    rows = Slice (padded, zero, columns, one)
+}
+"""
+
+_SWIGLU = """
+<domain: "ai.qwenguard", opset_import: ["" : 21]>
+SwiGlu (both) => (gated)
+{
+    gate, values = Split <axis = 1, num_outputs = 2> (both)
+    sigmoid = Sigmoid (gate)
+    swish = Mul (gate, sigmoid)
+    gated = Mul (swish, values)
+}
+"""
+
+
+def operators() -> list[FunctionProto]:
+    """All of them, in our domain."""
+    texts = (_PAGED_ATTENTION, _ATTENTION_OF_HEADS, _MATMUL_INT8, _GATHER_INT8, _SWIGLU)
+    return [parse_function(text) for text in texts]
