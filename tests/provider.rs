@@ -349,7 +349,7 @@ fn settings_that_do_not_fit_are_errors() {
         let Err(error) = Guard::open_with(&folder, &config) else { panic!("{expected}: it was opened") };
         let words = error.to_string();
         assert!(words.contains(expected) && !words.contains('\n'), "{words}");
-        assert!(matches!(error, Error::Provider { .. } | Error::Config { .. } ), "{words}");
+        assert!(matches!(error, Error::Provider { .. } | Error::Config { .. }), "{words}");
     }
     // And it is still there.
     drop(open("grouped-bf16", provider(), 8));

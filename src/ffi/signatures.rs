@@ -4,8 +4,8 @@
 use safer_ffi::layout::ReprC;
 
 use super::{
-    annotate::*, annotation::*, call::*, error::*, guard::*, providers::*, queue::*, result::*, stats::*, stream::*, text::*,
-    version::*,
+    annotate::*, annotation::*, call::*, error::*, guard::*, providers::*, queue::*, result::*, stats::*, stream::*,
+    text::*, version::*,
 };
 
 const fn is_repr_c<F: ReprC + Copy>(_: F) {}

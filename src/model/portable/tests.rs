@@ -7,7 +7,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::*;
 use crate::{
     RuntimeConfig,
-    model::{BlockId, CacheFormat, HeadId, PagedOptions, cpu_ops::isa::Isa, paged::PagedModel},
+    model::{
+        BlockId, CacheFormat, HeadId,
+        cpu_ops::isa::Isa,
+        paged::{PagedModel, PagedOptions},
+    },
 };
 
 fn folder(name: &str) -> PathBuf {
