@@ -521,8 +521,8 @@ fn append_rows(
     let row = head_dim * element.bytes();
     let slot_bytes = kv_heads * new_tokens * row;
     for part in read.run.parts.iter().filter(|part| !damaged.contains(&part.slot)).copied().collect::<Vec<_>>() {
-        let own = |bytes: &&'_ [u8]| -> usize { read.slot(&part) * slot_bytes.min(bytes.len()) };
-        let rows: Vec<&[u8]> = new.iter().map(|bytes| &bytes[own(bytes)..][..slot_bytes]).collect();
+        let start = read.slot(&part) * slot_bytes;
+        let rows: Vec<&[u8]> = new.iter().map(|bytes| &bytes[start..][..slot_bytes]).collect();
         let finite = |token: usize| {
             let starts = (0..kv_heads).map(|head| (head * new_tokens + token) * row);
             rows.iter().all(|rows| starts.clone().all(|start| element::is_finite(&rows[start..][..row], element)))
