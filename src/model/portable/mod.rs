@@ -32,32 +32,18 @@ use super::{
 use crate::{
     Error, Result,
     bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
-    config::{Provider, RuntimeConfig},
+    config::Provider,
     runtime::{Assigned, Runtime, memory},
 };
 use cache::{Cache, Device, Filled, Shape};
+use check::{HIDDEN, ROW_CHECK};
 use element::Element;
 use inputs::{Embeddings, Rotary};
 use plan::{Part, Run, Stream};
-use sessions::Sessions;
+use sessions::{PortableOptions, Sessions};
 
 /// The graphs' name in guard.toml.
 pub(in crate::model) const GRAPH: &str = "portable";
-
-/// The output that shows rows which are not finite.
-const ROW_CHECK: &str = "row_check";
-
-/// The output, of hidden states, that heads which are graphs of their own read.
-const HIDDEN: &str = "hidden";
-
-/// How to open a [`PortableModel`].
-pub(crate) struct PortableOptions {
-    /// Bytes for keys and values of all layers together.
-    pub(crate) cache_bytes: usize,
-    pub(crate) threads: usize,
-    /// With the provider of all sessions.
-    pub(crate) runtime: RuntimeConfig,
-}
 
 /// A model of portable graphs, with its caches.
 pub(crate) struct PortableModel {
