@@ -131,7 +131,8 @@ impl Manifest {
         let fail = |(field, reason): FieldError| field_error(bundle, &field, &reason);
         manifest.validate().map_err(|(field, reason)| field_error(bundle, field, &reason))?;
         head::check(&manifest.heads, &manifest.model).map_err(fail)?;
-        portable::check(&manifest.graphs, (&manifest.model, &manifest.heads), &manifest.files).map_err(fail)?;
+        let bytes = |file: &str| manifest.files.get(file).map_or(0, |file| file.bytes);
+        portable::check(&manifest.graphs, (&manifest.model, &manifest.heads), bytes).map_err(fail)?;
         match &manifest.answer {
             Some(answer) => answer::check(answer, &manifest.heads, &manifest.model).map_err(fail)?,
             None => drop((manifest.response_labels(bundle)?, manifest.query_labels(bundle)?)),

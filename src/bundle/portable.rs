@@ -7,20 +7,18 @@ use super::{
     graph::{Append, Embedding, Float, Graph, HeadGraph, Variant},
     head::{Classes, FieldError, Head},
     limits,
-    manifest::FileDigest,
 };
 
-/// Checks the graphs of a bundle that have variants.
+/// Checks the graphs of a bundle that have variants. `bytes` says how large a file is.
 pub(super) fn check(
     graphs: &BTreeMap<String, Graph>,
     (model, heads): (&Dimensions, &[Head]),
-    files: &BTreeMap<String, FileDigest>,
+    bytes: impl Fn(&str) -> u64,
 ) -> Result<(), FieldError> {
     for (name, graph) in graphs.iter().filter(|(_, graph)| !graph.variants.is_empty()) {
         let named = |(field, reason): FieldError| (format!("graphs.{name}.{field}"), reason);
         check_graph(graph, model, heads).map_err(named)?;
-        let weights = files.get(&graph.weights).map_or(0, |file| file.bytes);
-        check_embedding(graph.embedding.as_ref(), model, weights).map_err(named)?;
+        check_embedding(graph.embedding.as_ref(), model, bytes(&graph.weights)).map_err(named)?;
     }
     Ok(())
 }

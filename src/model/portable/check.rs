@@ -20,6 +20,12 @@ use crate::{
     },
 };
 
+/// The output that shows rows which are not finite.
+pub(super) const ROW_CHECK: &str = "row_check";
+
+/// The output, of hidden states, that heads which are graphs of their own read.
+pub(super) const HIDDEN: &str = "hidden";
+
 /// Opsets of ONNX that this library knows these operators in.
 const OPSETS: std::ops::RangeInclusive<i64> = 13..=17;
 
@@ -85,9 +91,9 @@ pub(super) fn of_variant(
     inputs.extend(caches("past", context));
     let heads = heads.iter().map(|head| (head.name.clone(), float(&[slots, new_tokens, head.class_count(dims)])));
     let mut outputs: Vec<_> = heads.collect();
-    outputs.push((super::ROW_CHECK.to_owned(), float(&[slots, new_tokens])));
+    outputs.push((ROW_CHECK.to_owned(), float(&[slots, new_tokens])));
     if hidden {
-        outputs.push((super::HIDDEN.to_owned(), float(&[slots, new_tokens, hidden_size])));
+        outputs.push((HIDDEN.to_owned(), float(&[slots, new_tokens, hidden_size])));
     }
     outputs.extend(match variant.append {
         Append::Rows => caches("new", new_tokens),
@@ -99,7 +105,7 @@ pub(super) fn of_variant(
 /// The input and the output of a head that is a graph of its own.
 pub(super) fn of_head(head: &Head, dims: &Dimensions, element: Element) -> [Vec<(String, Value)>; 2] {
     [
-        vec![(super::HIDDEN.to_owned(), value(kind(element), &[1, dims.hidden_size]))],
+        vec![(HIDDEN.to_owned(), value(kind(element), &[1, dims.hidden_size]))],
         vec![(head.name.clone(), value(TensorProto::FLOAT, &[1, head.class_count(dims)]))],
     ]
 }

@@ -32,32 +32,18 @@ use super::{
 use crate::{
     Error, Result,
     bundle::{Append, Bundle, Dimensions, Head as BundleHead, Variant},
-    config::{Provider, RuntimeConfig},
+    config::Provider,
     runtime::{Assigned, Runtime, memory},
 };
 use cache::{Cache, Device, Filled, Shape};
+use check::{HIDDEN, ROW_CHECK};
 use element::Element;
 use inputs::{Embeddings, Rotary};
 use plan::{Part, Run, Stream};
-use sessions::Sessions;
+use sessions::{PortableOptions, Sessions};
 
 /// The graphs' name in guard.toml.
 pub(in crate::model) const GRAPH: &str = "portable";
-
-/// The output that shows rows which are not finite.
-const ROW_CHECK: &str = "row_check";
-
-/// The output, of hidden states, that heads which are graphs of their own read.
-const HIDDEN: &str = "hidden";
-
-/// How to open a [`PortableModel`].
-pub(crate) struct PortableOptions {
-    /// Bytes for keys and values of all layers together.
-    pub(crate) cache_bytes: usize,
-    pub(crate) threads: usize,
-    /// With the provider of all sessions.
-    pub(crate) runtime: RuntimeConfig,
-}
 
 /// A model of portable graphs, with its caches.
 pub(crate) struct PortableModel {
@@ -521,8 +507,8 @@ fn append_rows(
     let row = head_dim * element.bytes();
     let slot_bytes = kv_heads * new_tokens * row;
     for part in read.run.parts.iter().filter(|part| !damaged.contains(&part.slot)).copied().collect::<Vec<_>>() {
-        let own = |bytes: &&'_ [u8]| -> usize { read.slot(&part) * slot_bytes.min(bytes.len()) };
-        let rows: Vec<&[u8]> = new.iter().map(|bytes| &bytes[own(bytes)..][..slot_bytes]).collect();
+        let start = read.slot(&part) * slot_bytes;
+        let rows: Vec<&[u8]> = new.iter().map(|bytes| &bytes[start..][..slot_bytes]).collect();
         let finite = |token: usize| {
             let starts = (0..kv_heads).map(|head| (head * new_tokens + token) * row);
             rows.iter().all(|rows| starts.clone().all(|start| element::is_finite(&rows[start..][..row], element)))

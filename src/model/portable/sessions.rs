@@ -2,10 +2,7 @@
 
 use ort::session::Session;
 
-use super::{
-    PortableOptions,
-    check::{self, Expected, Value},
-};
+use super::check::{self, Expected, Value};
 use crate::{
     Error, Result,
     bundle::{Bundle, Pinned, Place},
@@ -14,6 +11,15 @@ use crate::{
     model::graph::tensors::External,
     runtime::{Assigned, MadeSession, Runtime, SessionError, SessionSpec, Weights},
 };
+
+/// How to open a model.
+pub(super) struct PortableOptions {
+    /// Bytes for keys and values of all layers together.
+    pub(super) cache_bytes: usize,
+    pub(super) threads: usize,
+    /// With the provider of all sessions.
+    pub(super) runtime: RuntimeConfig,
+}
 
 /// Sessions by the place of their graph among those that were added.
 pub(super) struct Sessions {
