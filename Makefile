@@ -259,7 +259,7 @@ $(venv): export/pyproject.toml
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
-$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py) \
+$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py) \
 		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
 	mkdir -p target/golden target/golden-gen
 	for checkpoint in $(checkpoints); do for precision in fp32 int8 int4; do \

@@ -16,7 +16,7 @@ from .errors import ExportError
 from .graph.lm_head import NEXT_TOKEN
 from .graph.targets import paged_cpu, paged_cuda, paged_webgpu, portable
 from .source import Source
-from .store import WeightStore
+from .store import BITS, WeightStore
 from .targets import CPU, CUDA, PORTABLE, WEBGPU, TargetOptions
 from .weights import WeightWriter
 
@@ -44,6 +44,11 @@ class Built:
         """What the layers' weights are, of a target other than the CPU."""
         bits = self.table.get("weight_bits", 16)
         return self.table["cache"] if bits == 16 else f"int{bits}"
+
+    @property
+    def quantization(self) -> str:
+        """The same as guard.toml's `precision` has it: whatever is not quantised counts as fp32."""
+        return self.precision if self.precision in BITS else "fp32"
 
 
 @dataclass(frozen=True)

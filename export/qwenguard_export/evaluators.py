@@ -48,7 +48,7 @@ def evaluators(built: Built, folder: Path, config: ModelConfig, precision: str, 
 def _portable_variants(built: Built, config: ModelConfig, tokens: int) -> list[Variant]:
     """One of each way to append, with the smallest context that holds the texts. What they are made of is the same in
     the others."""
-    found = []
+    found, tokens = [], min(tokens, config.context)
     every = [Variant(**{key: value for key, value in one.items() if key != "file"}) for one in built.table["variants"]]
     for append, new_tokens in ((ROWS, 64), (SCATTER, 16)):
         fitting = [one for one in every if (one.append, one.new_tokens) == (append, new_tokens)]

@@ -77,8 +77,7 @@ def export(options: Options) -> Report:
         files = _write_text(source, folder)
         built = _build(source, options, folder, files)
         build_peak = peak_bytes()
-        # Without a graph for CPUs it is that of the first other one.
-        precision = options.precision if built[0].target == CPU else built[0].precision
+        precision = options.precision if built[0].target == CPU else built[0].quantization
         notes = _check_schemas(built, folder)
         results = _measure(source, options, folder, built) if options.parity else {}
         tests = _self_test(source, options, folder, built[0])

@@ -91,6 +91,14 @@ def test_contexts_that_hold_no_sample_text(export_spec, tmp_path):
     export_spec(Spec(), made_for=made_for, parity=False)
 
 
+@pytest.mark.parametrize("target", ["webgpu", "cuda", "portable"])
+def test_a_context_shorter_than_the_sample_texts(export_spec, target):
+    """Also than those of the self-test, which come from this graph."""
+    report = export_spec(Spec(config=small_config(max_position_embeddings=20)), made_for=target_options(target))
+    (found,) = report.parities.values()
+    assert found.tokens == 5 * 20
+
+
 def gpu_graph(export_spec, tmp_path: Path, target: str, **changes) -> tuple[onnx.ModelProto, Path]:
     export_spec(Spec(config=small_config(**changes)), parity=False, made_for=target_options(target))
     return onnx.load(tmp_path / f"bundle/paged_{target}.onnx", load_external_data=False), tmp_path / "bundle"
