@@ -364,7 +364,7 @@ fn edit_and_refuse(bundle: &Path, change: impl FnOnce(&mut toml::Table), reason:
         fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
     edit(copy.path(), change);
-    let error = Guard::open_with(copy.path(), &config("")).err().expect(reason).to_string();
+    let error = Guard::open_with(copy.path(), &config("")).expect_err(reason).to_string();
     assert!(error.contains(reason), "{error}, not {reason}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }

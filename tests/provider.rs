@@ -199,7 +199,6 @@ fn how_and_with_whom_an_answer_is_pushed_matters_little() {
         }
     });
     agreement.check("pieces in company");
-    assert!(guard.stats().prefix_hit_tokens + exact.stats().prefix_hit_tokens > 0);
 }
 
 /// More streams than blocks: each loses its blocks to others, and has the verdicts that it would have alone.

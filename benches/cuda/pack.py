@@ -3,9 +3,9 @@
     pack.py OUT [--architecture 90] [--program FILE]... [--bundle DIR]...
 
 OUT gets `pack.000`, `pack.001`, ... of at most 60 MiB each, with `SHA256SUMS` and `unpack.sh`, which joins and unpacks
-them. In the pack are ONNX Runtime's GPU build, with device code for one architecture only; the programs, which are built
-test and bench binaries; and the bundles. CUDA 13 itself (cublas, cublasLt, cudart, curand) and the driver are not: PyTorch's
-wheels for CUDA 13 bring the former.
+them. In the pack are ONNX Runtime's GPU build, with device code for one architecture only; programs, such as built tests
+and benches; and bundles. CUDA 13 itself (cublas, cublasLt, cudart, curand) and the driver are not: PyTorch's wheels for
+CUDA 13 bring the former. Tests look for bundles below the folder that they were built in.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def thin(library: bytearray, architecture: int) -> tuple[int, int]:
     for entries in containers(library, *fatbin(library)):
         own = any(kind == MACHINE and arch == architecture for kind, arch, _, _ in entries)
         for kind, arch, start, end in entries:
-            wanted = (kind == MACHINE and arch == architecture) if own else (kind == INTERMEDIATE and arch <= architecture)
-            if wanted:
+            fits = kind == MACHINE and arch == architecture
+            if fits if own else kind == INTERMEDIATE and arch <= architecture:
                 kept += end - start
             else:
                 library[start:end] = bytes(end - start)
@@ -88,8 +88,8 @@ def thin(library: bytearray, architecture: int) -> tuple[int, int]:
 
 def runtime(folder: Path, architecture: int) -> list[Path]:
     """ONNX Runtime's libraries, out of its wheel."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder), RUNTIME]
-    subprocess.run(command, check=True)
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    subprocess.run([*pip, RUNTIME], check=True)
     libraries = []
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         for member in wheel.namelist():

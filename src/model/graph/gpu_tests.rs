@@ -15,7 +15,7 @@ fn bundle() -> Bundle {
 fn check(name: &str, edit: &dyn Fn(&mut GraphProto)) -> Result<Vec<u8>, String> {
     let bundle = bundle();
     let graph = &bundle.manifest.graphs[name];
-    let bytes = bundle.place.read(graph.file.as_deref().unwrap(), u64::MAX).unwrap();
+    let bytes = bundle.place.read(graph.file.as_deref().unwrap(), limits::GRAPH_BYTES).unwrap();
     let mut model = ModelProto::decode(&*bytes).unwrap();
     edit(model.graph.as_mut().unwrap());
     let expected = Expected {

@@ -99,18 +99,31 @@ impl Gpu {
         let shape = [layout.blocks, layout.block_tokens, dims.num_kv_heads, dims.head_dim];
         let kind = if float == Float::Bf16 { TensorElementType::Bfloat16 } else { TensorElementType::Float16 };
         let bytes = shape.iter().product::<usize>() * float.bytes();
-        // What was in the memory before is nobody's to see.
-        let zeros = zeros(shape, float)?;
+        let mut zero = None;
         for name in graph::cache_names(dims, "") {
             let out_of_memory = |error: ort::Error| {
                 tracing::error!(error = error.message(), bytes, "no device memory for a layer's KV cache");
                 Error::OutOfMemory { bytes, purpose: "a layer's KV cache in device memory: set cache.mib to less" }
             };
             let mut tensor = DynTensor::new(&allocator, kind, shape).map_err(out_of_memory)?;
+            // What was in the memory before is nobody's to see.
+            let zeros = match zero.take() {
+                Some(zeros) => zeros,
+                None => zeros(shape, float)?,
+            };
             self.copy(&zeros, &mut tensor)?;
+            zero = Some(zeros);
             binding.bind_input(&name, &tensor)?;
             binding.bind_output(name.replace("_cache.", "_cache_out."), &mut tensor)?;
         }
+        // Some providers only notice later that there was not so much.
+        self.is_there(session).map_err(|error| {
+            let reason = format!(
+                "the device does not answer after {} MiB were taken of it: {error}",
+                (layout.blocks * layout.block_bytes) >> 20
+            );
+            Error::config("cache.mib", reason)
+        })?;
         Ok(Cache { binding, _pools: Vec::new(), layout })
     }
 
@@ -155,9 +168,18 @@ impl Gpu {
 fn zeros(shape: [usize; 4], float: Float) -> Result<DynTensor> {
     let count = shape.iter().product();
     Ok(match float {
-        Float::Bf16 => Tensor::from_array((shape, vec![bf16::ZERO; count]))?.upcast(),
-        _ => Tensor::from_array((shape, vec![f16::ZERO; count]))?.upcast(),
+        Float::Bf16 => Tensor::from_array((shape, filled(count, bf16::ZERO)?))?.upcast(),
+        _ => Tensor::from_array((shape, filled(count, f16::ZERO)?))?.upcast(),
     })
+}
+
+fn filled<T: Clone>(count: usize, value: T) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    let out_of_memory = |_| Error::OutOfMemory { bytes, purpose: "zeros for a layer's KV cache" };
+    values.try_reserve_exact(count).map_err(out_of_memory)?;
+    values.resize(count, value);
+    Ok(values)
 }
 
 /// How long streams are, as the attention is told beforehand: the most new tokens of a stream, and twice the most tokens of
