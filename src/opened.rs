@@ -10,10 +10,7 @@ use crate::{
     engine::{Engine, Limits},
     error::{Error, Result},
     limits,
-    model::{
-        CacheFormat, HeadId, Model, Numbers,
-        open::{self, Backed},
-    },
+    model::{CacheFormat, HeadId, Model, Numbers, open, request::Backed},
     policy::Policy,
     process::{Opening, Owned},
     runtime::Runtime,

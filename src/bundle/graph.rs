@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::WEIGHTS;
+pub(crate) const WEIGHTS: &str = "weights.bin";
 
 /// A graph, or several variants of one that share their weights. Which fields it has depends on the backend that it is made
 /// for, which asks for those that it needs.

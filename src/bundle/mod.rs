@@ -26,13 +26,12 @@ use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
-pub(crate) use graph::{Append, Embedding, Float, Graph, Variant};
+pub(crate) use graph::{Append, Embedding, Float, Graph, Variant, WEIGHTS};
 pub(crate) use head::{Classes, Head};
 use identity::Identity;
 pub(crate) use manifest::{Manifest, Precision, QUERY_HEADS, RESPONSE_HEADS, SelfTest};
 
 const MANIFEST: &str = "guard.toml";
-pub(crate) const WEIGHTS: &str = "weights.bin";
 
 /// Bytes that are read and hashed at a time: they stay in the processor's caches.
 const PIECE: usize = 256 << 10;

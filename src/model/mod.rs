@@ -9,6 +9,7 @@ pub(crate) mod open;
 pub(crate) mod paged;
 mod pool;
 pub(crate) mod portable;
+pub(crate) mod request;
 
 use std::ops::Range;
 

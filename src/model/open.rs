@@ -1,15 +1,15 @@
 //! Which backend runs a bundle: a table of the execution providers, and the graphs that each can run.
 
 use super::{
-    Model, Numbers,
     paged::{cpu, gpu},
     portable,
+    request::{Backed, Request},
 };
 use crate::{
     Error, Result,
-    bundle::{Bundle, Graph},
+    bundle::Bundle,
     config::{Config, Provider},
-    runtime::{Assigned, Runtime},
+    runtime::Runtime,
 };
 
 /// A way to run a model.
@@ -33,43 +33,6 @@ const BACKENDS: &[Backend] = &[
     Backend { provider: Provider::DirectMl, graph: "portable", target: "portable", open: portable::open_scatter },
     Backend { provider: Provider::CoreMl, graph: "portable", target: "portable", open: portable::open_rows },
 ];
-
-/// What a backend opens.
-pub(in crate::model) struct Request<'a> {
-    pub(in crate::model) bundle: &'a Bundle,
-    /// The graph's name in guard.toml, and what that says of it.
-    pub(in crate::model) name: &'static str,
-    pub(in crate::model) graph: &'a Graph,
-    pub(in crate::model) runtime: &'a Runtime,
-    pub(in crate::model) config: &'a Config,
-}
-
-/// A model that is ready to run.
-pub(crate) struct Backed {
-    pub(crate) model: Box<dyn Model>,
-    pub(crate) numbers: Numbers,
-    /// Where the nodes of its graph run.
-    pub(crate) assigned: Vec<Assigned>,
-}
-
-impl Request<'_> {
-    /// Threads that compute on the CPU.
-    pub(in crate::model) fn threads(&self) -> usize {
-        match self.config.runtime.threads {
-            0 => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-            threads => threads,
-        }
-    }
-
-    /// A field of the graph that its backend needs.
-    pub(in crate::model) fn field<T: Clone>(&self, field: &str, value: &Option<T>) -> Result<T> {
-        value.clone().ok_or_else(|| self.field_error(field, "missing".to_owned()))
-    }
-
-    pub(in crate::model) fn field_error(&self, field: &str, reason: String) -> Error {
-        self.bundle.field_error(&format!("graphs.{}.{field}", self.name), reason)
-    }
-}
 
 /// The graph of a bundle that the configuration's provider runs, by its name in guard.toml.
 pub(crate) fn graph_for(bundle: &Bundle, config: &Config) -> Result<&'static str> {

@@ -140,7 +140,7 @@ impl Runtime {
         };
         let session = builder.commit_from_memory(graph).map_err(|error| self.blame(config, error))?;
         let assigned = assignment::of(&session)?.unwrap_or_default();
-        provider::check_assigned(config.provider, &assigned).map_err(SessionError::Provider)?;
+        self.check_placement(config, &assigned).map_err(SessionError::Provider)?;
         Ok(MadeSession { session, assigned })
     }
 

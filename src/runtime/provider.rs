@@ -207,10 +207,15 @@ impl Runtime {
             },
         }
     }
+
+    /// Fails if the provider that was asked for has not all of a session.
+    pub(super) fn check_placement(&self, config: &RuntimeConfig, assigned: &[Assigned]) -> Result<()> {
+        check_assigned(config.provider, assigned)
+    }
 }
 
 /// Every node must be on the provider that was asked for.
-pub(super) fn check_assigned(provider: Provider, assigned: &[Assigned]) -> Result<()> {
+fn check_assigned(provider: Provider, assigned: &[Assigned]) -> Result<()> {
     if provider == Provider::Cpu {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The paged graph on the CPU: our operators in a session, and pools in plain memory.
 
-use super::{Cache, Graph, Kind, PagedModel, PagedOptions, session_error, weights};
+use super::{Graph, Kind, PagedModel, PagedOptions, cache::Cache, session_error, weights};
 use crate::{
     Result,
     bundle::{Bundle, Dimensions, WEIGHTS},
@@ -10,7 +10,7 @@ use crate::{
         cache_size::{self, Block, Memory},
         cpu_ops::{attention::cache::BLOCK, isa::Isa, operators},
         graph,
-        open::{Backed, Request},
+        request::{Backed, Request},
     },
     runtime::{Assigned, MadeSession, Runtime, SessionSpec},
 };

@@ -1,23 +1,26 @@
 //! The paged graph: its session, the KV pools bound to it, and its inputs and outputs.
 
+mod cache;
 pub(super) mod cpu;
+mod device;
 pub(super) mod gpu;
 
 use ndarray::{Array2, Axis, Ix1, Ix2};
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{IoBinding, Session, SessionOutputs},
+    session::{Session, SessionOutputs},
     value::Tensor,
 };
 
-use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph, pool::Pool};
+use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, Place},
     limits,
     runtime::{SessionError, Weights},
 };
-use gpu::Gpu;
+use cache::Cache;
+use device::Device;
 
 /// The output that shows rows which are not finite.
 const ROW_CHECK: &str = "row_check";
@@ -48,16 +51,7 @@ enum Kind {
         /// A block of a cache in f32.
         f32_block: Block,
     },
-    Gpu(Gpu),
-}
-
-/// The pools of a KV cache.
-struct Cache {
-    /// Each pool is bound as an input and as an output once.
-    binding: IoBinding,
-    /// The memory behind the binding; declared after it, so dropped after it.
-    _pools: Vec<Pool>,
-    layout: Layout,
+    Gpu(Device),
 }
 
 /// An output of the graph.
@@ -118,19 +112,6 @@ impl Graph {
     }
 }
 
-impl Cache {
-    /// Takes memory for the cache and binds it to the session.
-    fn new(session: &Session, dims: &Dimensions, format: CacheFormat, layout: Layout) -> Result<Self> {
-        let mut binding = session.create_binding()?;
-        let pool_shape = [layout.blocks, dims.num_kv_heads, format.record_bytes(dims.head_dim)];
-        let mut pools = Vec::with_capacity(2 * dims.num_layers);
-        for (input, output) in graph::cache_names(dims, "").into_iter().zip(graph::cache_names(dims, "_out")) {
-            pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
-        }
-        Ok(Cache { binding, _pools: pools, layout })
-    }
-}
-
 impl PagedModel {
     fn new(bundle: &Bundle, session: Session, cache: Cache, kind: Kind) -> Self {
         let manifest = &bundle.manifest;
@@ -180,7 +161,7 @@ impl PagedModel {
         binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
         binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
         if let Kind::Gpu(_) = self.kind {
-            let metadata = gpu::metadata(batch).to_vec();
+            let metadata = device::metadata(batch).to_vec();
             binding.bind_input(graph::gpu::METADATA, &Tensor::from_array(([metadata.len()], metadata))?)?;
         }
         Ok(())
@@ -201,7 +182,7 @@ impl PagedModel {
         match &self.kind {
             // The operator of the CPU looks at the rest.
             Kind::Cpu { .. } => Ok(()),
-            Kind::Gpu(_) => gpu::check(batch, self.cache.layout, self.dims.context),
+            Kind::Gpu(_) => device::check(batch, self.cache.layout, self.dims.context),
         }
     }
 
@@ -243,11 +224,11 @@ impl Model for PagedModel {
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         self.check(batch)?;
-        let Kind::Gpu(gpu) = &self.kind else { return self.run_checked(batch) };
-        gpu.check_there()?;
-        let result = gpu::in_parts(batch, &mut |part| self.run_checked(part));
+        let Kind::Gpu(device) = &self.kind else { return self.run_checked(batch) };
+        device.check_there()?;
+        let result = device::in_parts(batch, &mut |part| self.run_checked(part));
         result.map_err(|error| match &mut self.kind {
-            Kind::Gpu(gpu) => gpu.after(&self.session, error),
+            Kind::Gpu(device) => device.after(&self.session, error),
             Kind::Cpu { .. } => error,
         })
     }

@@ -27,7 +27,7 @@ use ort::{
 use super::{
     Layout, Model, Numbers, RaggedBatch, StepLogits,
     cache_size::{self, Block, Memory},
-    open::{Backed, Request},
+    request::{Backed, Request},
 };
 use crate::{
     Error, Result,

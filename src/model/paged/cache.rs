@@ -1,0 +1,31 @@
+//! The memory of a paged KV cache, bound to its session.
+
+use ort::session::{IoBinding, Session};
+
+use crate::{
+    Result,
+    bundle::Dimensions,
+    model::{CacheFormat, Layout, graph, pool::Pool},
+};
+
+/// The pools of a KV cache.
+pub(super) struct Cache {
+    /// Each pool is bound as an input and as an output once.
+    pub(super) binding: IoBinding,
+    /// The memory behind the binding; declared after it, so dropped after it.
+    pub(super) _pools: Vec<Pool>,
+    pub(super) layout: Layout,
+}
+
+impl Cache {
+    /// Takes memory for the cache and binds it to the session.
+    pub(super) fn new(session: &Session, dims: &Dimensions, format: CacheFormat, layout: Layout) -> Result<Self> {
+        let mut binding = session.create_binding()?;
+        let pool_shape = [layout.blocks, dims.num_kv_heads, format.record_bytes(dims.head_dim)];
+        let mut pools = Vec::with_capacity(2 * dims.num_layers);
+        for (input, output) in graph::cache_names(dims, "").into_iter().zip(graph::cache_names(dims, "_out")) {
+            pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
+        }
+        Ok(Cache { binding, _pools: pools, layout })
+    }
+}
