@@ -208,6 +208,8 @@ fn annotations_are_the_same_through_portable_graphs() {
     for group in document["groups"].as_array_mut().unwrap() {
         let bundle = match group["guard"].as_str().unwrap() {
             "nano" => "target/golden-portable/nano-fp32".to_owned(),
+            // Not exported so; other groups have its architecture.
+            "nano-gen" => continue,
             bundle => bundle.replace("golden-gen", "golden-portable"),
         };
         let opened = open(&json!({ "guard": bundle }), &config);

@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size as usize + 1).map_err(|_| format!("no memory for its {size} bytes"))?;
     // It may grow while it is read.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(Reason::of)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Reason::of)?;
     check_size(bytes.len() as u64, limit)?;
     Ok(bytes)
 }

@@ -130,7 +130,10 @@ fn values_have_the_types_and_widths_of_their_nodes() {
         }
         refusal(name, &|graph| attribute(graph, "QuickGelu", "alpha").f = Some(1.702));
         refusal(name, &|graph| attribute(graph, "Cast", "to").i = Some(7));
-        refusal(name, &|graph| attribute(graph, "Split", "axis").i = Some(0));
+        // On CUDA the attention takes queries, keys and values as they come.
+        if name == "paged_webgpu" {
+            refusal(name, &|graph| attribute(graph, "Split", "axis").i = Some(0));
+        }
         refusal(name, &|graph| node(graph, "Mul").input[1] = "norm".to_owned());
         refusal(name, &|graph| node(graph, "ReduceSum").input[1] = "norm".to_owned());
         refusal(name, &|graph| graph.node.reverse());
