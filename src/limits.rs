@@ -77,7 +77,7 @@ pub(crate) const CONTEXT: usize = 1 << 20;
 pub(crate) const GRAPH_ITEMS: usize = 1 << 14;
 
 /// Graphs of fixed shapes of a bundle.
-pub(crate) const VARIANTS: usize = 48;
+pub(crate) const VARIANTS: usize = 96;
 
 /// New tokens of a stream that such a graph takes at a time.
 pub(crate) const VARIANT_TOKENS: usize = 4096;

@@ -57,7 +57,7 @@ func Providers(options *Options) (string, error) {
 // OpenNanoGen opens the built-in demonstration guard of the variant gen: it annotates whole conversations and has no streams. It
 // is as small as the other.
 func OpenNanoGen(options *Options) (*Guard, error) {
-	return newGuard(func() (rawGuard, error) { return openRaw(options, guardOpenNanoGen) })
+	return newGuard(func() (rawGuard, error) { return withOptions(options, guardOpenNanoGen) })
 }
 
 func newGuard(open func() (rawGuard, error)) (*Guard, error) {

@@ -29,6 +29,8 @@ HIDDEN_SIZE = 1 << 16
 HEADS = 1 << 10
 HEAD_DIM = 1 << 10
 CONTEXT = 1 << 20
+VARIANTS = 96
+VARIANT_SLOTS = 64
 # Values side by side between two nodes of the graph: also of the widest, gate and up.
 GRAPH_WIDTH = 1 << 22
 MERGES = 1 << 21

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import limits
+
 CPU, WEBGPU, CUDA, PORTABLE = TARGETS = ("cpu", "webgpu", "cuda", "portable")
 
 GPUS = (WEBGPU, CUDA)
@@ -14,9 +16,8 @@ _GROUPS = {"gpu": GPUS}
 PRECISIONS = ("fp16", "fp32")
 GPU_WEIGHTS = (16, 8, 4)
 
-# Of the portable graphs. More slots than a step has streams would be computed for nothing.
-_MOST_CONTEXT = 1 << 20
-_MOST_SLOTS = 64
+# Of the portable graphs: contexts, and numbers of slots.
+# With three sizes of a run and two ways to append these make `limits.VARIANTS` graphs at most.
 _MOST_SIZES = 4
 
 
@@ -45,11 +46,11 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 
 def parse_contexts(text: str) -> tuple[int, ...]:
-    return _sizes(text, "context", 64, _MOST_CONTEXT)
+    return _sizes(text, "context", 64, limits.CONTEXT)
 
 
 def parse_slots(text: str) -> tuple[int, ...]:
-    return _sizes(text, "number of slots", 1, _MOST_SLOTS)
+    return _sizes(text, "number of slots", 1, limits.VARIANT_SLOTS)
 
 
 def _sizes(text: str, what: str, least: int, most: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from qwenguard_export import limits
 LIBRARY = Path(__file__).parents[2]
 
 # Of the library alone: settings, what the exporter does not choose, and what follows from other limits.
-OTHERS = {"SETTINGS_BYTES", "FILES", "GRAPH_ITEMS", "CACHE_BLOCKS", "TEMPLATE_ITEMS", "TEMPLATE_NESTING"}
+OTHERS = {"SETTINGS_BYTES", "FILES", "GRAPH_ITEMS", "CACHE_BLOCKS", "TEMPLATE_ITEMS", "TEMPLATE_NESTING", "VARIANT_TOKENS"}
 
 
 def source(name: str) -> str:
