@@ -107,7 +107,7 @@ impl Policy {
     /// Reads a TOML document of at most 1 MiB. Unknown settings are errors.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) with the setting and what is wrong with it.
+    /// [`Error::Config`] with the setting and what is wrong with it.
     pub fn from_toml(text: &str) -> Result<Self> {
         let policy: Policy = settings_from_toml("policy document", text)?;
         policy.validate()?;
