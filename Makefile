@@ -62,7 +62,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo lint doc test test-webgpu test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
+.PHONY: demo lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -133,9 +133,14 @@ test-webgpu: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(i
 		$(gpu_bundles)
 	mkdir -p target/shaders
 	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
-		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+		cargo test --locked --workspace --features qwenguard/capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+
+# The tests of portable graphs, on the same provider. They make many sessions, and so many shaders.
+test-webgpu-portable: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) \
+		$(if $(webgpu_env),target/mesa/lavapipe.json) $(portable)
+	mkdir -p target/shaders
 	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
-		cargo test --locked --features capi --test portable -- --test-threads=1 $(tests)
+		cargo test --locked --workspace --features qwenguard/capi --test portable -- --test-threads=1 $(tests)
 
 target/mesa/lavapipe.json: tests/webgpu/mesa.sh
 	rm -rf target/mesa
@@ -155,7 +160,7 @@ $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
 CUDA_RUNTIME ?= target/cuda/onnxruntime
 test-cuda: $(gpu_bundles)
 	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_TEST_PROVIDER=cuda \
-		cargo test --locked --features capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+		cargo test --locked --workspace --features qwenguard/capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
 
 bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
 	for bundle in $^; do ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda \
@@ -164,7 +169,7 @@ bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
 # What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
 pack-cuda: $(gpu_bundles)
 	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/*),--bundle $(b)) \
-		$$(cargo test --locked --features capi --test provider --no-run 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
+		$$(cargo test --locked --workspace --features qwenguard/capi --test provider --no-run 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
 
 target/bench/gpu-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
