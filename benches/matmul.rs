@@ -44,91 +44,67 @@ mod peak {
         }
     }
 
-    /// Words: a product and a sum for 16 multiplications.
-    #[target_feature(enable = "avx2")]
-    fn avx2() {
-        // SAFETY: it changes nothing but registers, and declares them.
-        unsafe {
-            asm!(
-                "2:",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm0, ymm0, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm1, ymm1, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm2, ymm2, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm3, ymm3, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm4, ymm4, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm5, ymm5, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm6, ymm6, ymm10",
-                "vpmaddwd ymm10, ymm8, ymm9",
-                "vpaddd ymm7, ymm7, ymm10",
-                "dec {count}",
-                "jnz 2b",
-                count = inout(reg) LOOPS => _,
-                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-                out("xmm8") _, out("xmm9") _, out("xmm10") _,
-                options(nomem, nostack),
-            )
-        }
+    macro_rules! loops {
+        ($(#[$attribute:meta])* $name:ident, $($instruction:literal),+) => {
+            $(#[$attribute])*
+            fn $name() {
+                // SAFETY: it changes nothing but registers, and declares them.
+                unsafe {
+                    asm!(
+                        "2:",
+                        $($instruction,)+
+                        "dec {count}",
+                        "jnz 2b",
+                        count = inout(reg) LOOPS => _,
+                        out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                        out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                        out("xmm8") _, out("xmm9") _, out("xmm10") _,
+                        options(nomem, nostack),
+                    )
+                }
+            }
+        };
     }
 
-    /// Bytes, 32 in one instruction.
-    #[target_feature(enable = "avx2,avxvnni")]
-    fn avx_vnni() {
-        // SAFETY: it changes nothing but registers, and declares them.
-        unsafe {
-            asm!(
-                "2:",
-                "{{vex}} vpdpbusd ymm0, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm1, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm2, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm3, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm4, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm5, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm6, ymm8, ymm9",
-                "{{vex}} vpdpbusd ymm7, ymm8, ymm9",
-                "dec {count}",
-                "jnz 2b",
-                count = inout(reg) LOOPS => _,
-                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-                out("xmm8") _, out("xmm9") _, out("xmm10") _,
-                options(nomem, nostack),
-            )
-        }
-    }
-
-    /// Bytes, 64 in one instruction.
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn avx512_vnni() {
-        // SAFETY: it changes nothing but registers, and declares them.
-        unsafe {
-            asm!(
-                "2:",
-                "vpdpbusd zmm0, zmm8, zmm9",
-                "vpdpbusd zmm1, zmm8, zmm9",
-                "vpdpbusd zmm2, zmm8, zmm9",
-                "vpdpbusd zmm3, zmm8, zmm9",
-                "vpdpbusd zmm4, zmm8, zmm9",
-                "vpdpbusd zmm5, zmm8, zmm9",
-                "vpdpbusd zmm6, zmm8, zmm9",
-                "vpdpbusd zmm7, zmm8, zmm9",
-                "dec {count}",
-                "jnz 2b",
-                count = inout(reg) LOOPS => _,
-                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-                out("xmm8") _, out("xmm9") _, out("xmm10") _,
-                options(nomem, nostack),
-            )
-        }
-    }
+    loops!(
+        /// Words: a product and a sum for 16 multiplications.
+        #[target_feature(enable = "avx2")]
+        avx2,
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm0, ymm0, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm1, ymm1, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm2, ymm2, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm3, ymm3, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm4, ymm4, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm5, ymm5, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm6, ymm6, ymm10",
+        "vpmaddwd ymm10, ymm8, ymm9", "vpaddd ymm7, ymm7, ymm10"
+    );
+    loops!(
+        /// Bytes, 32 in one instruction.
+        #[target_feature(enable = "avx2,avxvnni")]
+        avx_vnni,
+        "{{vex}} vpdpbusd ymm0, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm1, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm2, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm3, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm4, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm5, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm6, ymm8, ymm9",
+        "{{vex}} vpdpbusd ymm7, ymm8, ymm9"
+    );
+    loops!(
+        /// Bytes, 64 in one instruction.
+        #[target_feature(enable = "avx512f,avx512vnni")]
+        avx512_vnni,
+        "vpdpbusd zmm0, zmm8, zmm9",
+        "vpdpbusd zmm1, zmm8, zmm9",
+        "vpdpbusd zmm2, zmm8, zmm9",
+        "vpdpbusd zmm3, zmm8, zmm9",
+        "vpdpbusd zmm4, zmm8, zmm9",
+        "vpdpbusd zmm5, zmm8, zmm9",
+        "vpdpbusd zmm6, zmm8, zmm9",
+        "vpdpbusd zmm7, zmm8, zmm9"
+    );
 }
 
 #[cfg(target_arch = "x86_64")]

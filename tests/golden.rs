@@ -2,43 +2,9 @@
 
 mod common;
 
-use common::{CHECKPOINTS, bundle, conversations, root};
+use common::{CHECKPOINTS, bundle, conversations, golden::golden};
 use qwenguard::{CacheConfig, CachePrecision, Call, Config, Guard, Message, PromptCheck, Stream, Verdict};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde::Deserialize;
-
-/// Expected verdicts of one checkpoint.
-#[derive(Deserialize)]
-struct Golden {
-    conversations: Vec<Expected>,
-}
-
-#[derive(Deserialize)]
-struct Expected {
-    id: String,
-    answer_ids: Vec<u32>,
-    prompt: Probabilities,
-    answer: Answer,
-}
-
-#[derive(Deserialize)]
-struct Probabilities {
-    risk: Vec<f32>,
-    category: Vec<f32>,
-}
-
-/// Probabilities of some tokens of an answer.
-#[derive(Deserialize)]
-struct Answer {
-    index: Vec<usize>,
-    risk: Vec<Vec<f32>>,
-    category: Vec<Vec<f32>>,
-}
-
-fn golden(checkpoint: &str) -> Golden {
-    let path = root().join(format!("tests/golden/expected/{checkpoint}.json"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
 
 fn open(checkpoint: &str, precision: &str, cache: CachePrecision) -> Guard {
     let cache = CacheConfig { precision: cache, mib: 16 };
@@ -81,7 +47,7 @@ fn fp32_agrees_with_pytorch() {
     for checkpoint in CHECKPOINTS {
         let guard = open(checkpoint, "fp32", CachePrecision::Auto);
         let mut worst = 0f32;
-        for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+        for (conversation, expected) in conversations().iter().zip(golden(checkpoint)) {
             assert_eq!(conversation.id, expected.id);
             let (messages, answer) = conversation.split();
             let ids: Vec<u32> =
@@ -107,7 +73,7 @@ fn how_an_answer_is_pushed_does_not_matter() {
     for (precision, cache) in [("fp32", CachePrecision::Fp32), ("int8", CachePrecision::Int8)] {
         for checkpoint in ["grouped-bf16", "odd-bf16"] {
             let guard = open(checkpoint, precision, cache);
-            for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+            for (conversation, expected) in conversations().iter().zip(golden(checkpoint)) {
                 let (messages, _) = conversation.split();
                 let whole = judge(&guard, messages, &expected.answer_ids, || usize::MAX);
                 let single = judge(&guard, messages, &expected.answer_ids, || 1);
@@ -124,7 +90,7 @@ fn how_an_answer_is_pushed_does_not_matter() {
 #[test]
 fn streams_at_the_same_time_get_what_they_get_alone() {
     let guard = open("multiquery-fp32", "fp32", CachePrecision::Auto);
-    let expected = golden("multiquery-fp32").conversations;
+    let expected = golden("multiquery-fp32");
     let conversations = conversations();
     let alone: Vec<_> = conversations
         .iter()
@@ -148,7 +114,7 @@ fn streams_at_the_same_time_get_what_they_get_alone() {
 fn verdicts_have_the_same_bits_alone_and_in_company() {
     for checkpoint in CHECKPOINTS {
         let guard = open(checkpoint, "int8", CachePrecision::Auto);
-        let expected = golden(checkpoint).conversations;
+        let expected = golden(checkpoint);
         let conversations = conversations();
         let answers: Vec<&[u32]> = expected.iter().map(|expected| &expected.answer_ids[..]).collect();
         let prompted = || -> Vec<Stream> {
@@ -196,7 +162,7 @@ fn agreement(checkpoint: &str, precision: &str, cache: CachePrecision) -> (f64, 
     let exact = open(checkpoint, "fp32", CachePrecision::Fp32);
     let coarse = open(checkpoint, precision, cache);
     let (mut risks, mut categories, mut all) = (0, 0, 0);
-    for (conversation, expected) in conversations().iter().zip(golden(checkpoint).conversations) {
+    for (conversation, expected) in conversations().iter().zip(golden(checkpoint)) {
         let (messages, _) = conversation.split();
         let a = judge(&exact, messages, &expected.answer_ids, || usize::MAX);
         let b = judge(&coarse, messages, &expected.answer_ids, || usize::MAX);

@@ -10,45 +10,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{CHECKPOINTS, Conversation, GEN_CHECKPOINTS, conversations, read_conversations, root};
+use common::{
+    CHECKPOINTS, Conversation, GEN_CHECKPOINTS, conversations,
+    golden::{Expected, golden},
+    read_conversations, root,
+};
 use qwenguard::{AnnotateOptions, Annotation, Call, Config, Error, Guard, Message, Stream, Verdict};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use serde::Deserialize;
 
 /// How far a probability may be from the reference's.
 const TOLERANCES: [(&str, f32); 2] = [("fp32", 1e-4), ("fp16", 2e-2)];
-
-#[derive(Deserialize)]
-struct Golden {
-    conversations: Vec<Expected>,
-}
-
-#[derive(Deserialize)]
-struct Expected {
-    id: String,
-    answer_ids: Vec<u32>,
-    prompt: Probabilities,
-    answer: Answer,
-}
-
-#[derive(Deserialize)]
-struct Probabilities {
-    risk: Vec<f32>,
-    category: Vec<f32>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    index: Vec<usize>,
-    risk: Vec<Vec<f32>>,
-    category: Vec<Vec<f32>>,
-}
-
-fn golden(checkpoint: &str) -> Vec<Expected> {
-    let path = root().join(format!("tests/golden/expected/{checkpoint}.json"));
-    let golden: Golden = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    golden.conversations
-}
 
 fn folder(checkpoint: &str, precision: &str) -> PathBuf {
     let folder = root().join(format!("target/golden-portable/{checkpoint}-{precision}"));

@@ -2,15 +2,14 @@
 //! QWENGUARD_TEST_PROVIDER and the bundles that they export.
 //!
 //! A provider of 16 bits is held to what the CPU and PyTorch say by a tolerance: a probability within 2e-2, and 99 % of
-//! labels, of those that do not hang on less than that.
+//! labels; where there are fewer than a hundred, all but one.
 
 mod common;
 
 use std::path::PathBuf;
 
-use common::{CHECKPOINTS, GEN_CHECKPOINTS, Known, conversations, read_conversations, root};
+use common::{CHECKPOINTS, GEN_CHECKPOINTS, Known, conversations, golden::golden, read_conversations, root};
 use qwenguard::{AnnotateOptions, Call, Config, Error, Guard, Message, Provider, Stream, Verdict};
-use serde_json::Value;
 
 const PROBABILITY: f32 = 2e-2;
 const LABELS: f64 = 0.99;
@@ -78,20 +77,16 @@ impl Agreement {
         let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
         self.worst = differences.fold(self.worst, f32::max);
         let top = |all: &[f32]| (0..all.len()).reduce(|best, next| if all[next] > all[best] { next } else { best });
-        let mut sorted = expected.to_vec();
-        sorted.sort_by(|a, b| b.total_cmp(a));
-        // What may be off by that much can be the other way round.
-        if sorted.len() < 2 || sorted[0] - sorted[1] > 2.0 * PROBABILITY {
-            self.labels += 1;
-            self.same += usize::from(top(found) == top(expected));
-        }
+        self.labels += 1;
+        self.same += usize::from(top(found) == top(expected));
     }
 
     fn check(&self, what: &str) {
         let share = self.same as f64 / self.labels.max(1) as f64;
         println!("{what}: off by {:.1e} at most, {:.4} of {} labels", self.worst, share, self.labels);
         assert!(self.worst < PROBABILITY, "{what}: off by {}", self.worst);
-        assert!(share >= LABELS && self.labels > 0, "{what}: {share} of {} labels", self.labels);
+        let wrong = self.labels - self.same;
+        assert!(self.labels > 0 && (wrong <= 1 || share >= LABELS), "{what}: {share} of {} labels", self.labels);
     }
 }
 
@@ -117,26 +112,20 @@ fn every_node_is_on_the_provider() {
 fn golden_vectors_agree() {
     for checkpoint in CHECKPOINTS {
         let guard = open(checkpoint, provider(), 16);
-        let path = root().join(format!("tests/golden/expected/{checkpoint}.json"));
-        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let mut agreement = Agreement::default();
-        let floats = |value: &Value| -> Vec<f32> {
-            value.as_array().unwrap().iter().map(|p| p.as_f64().unwrap() as f32).collect()
-        };
-        let mut compare = |verdict: &Verdict, risk: &Value, category: &Value| {
+        let mut compare = |verdict: &Verdict, risk: &[f32], category: &[f32]| {
             let risks: Vec<f32> = verdict.risk_probabilities().map(|(_, p)| p).collect();
             let categories: Vec<f32> = verdict.category_probabilities().map(|(_, p)| p).collect();
-            agreement.probabilities(&risks, &floats(risk));
-            agreement.probabilities(&categories, &floats(category));
+            agreement.probabilities(&risks, risk);
+            agreement.probabilities(&categories, category);
         };
-        for (conversation, expected) in conversations().iter().zip(golden["conversations"].as_array().unwrap()) {
+        for (conversation, expected) in conversations().iter().zip(golden(checkpoint)) {
             let (messages, answer) = conversation.split();
             let verdicts = judge(&guard, messages, &ids(&guard, answer.unwrap_or_default()), usize::MAX);
-            compare(&verdicts[0], &expected["prompt"]["risk"], &expected["prompt"]["category"]);
-            let answer = &expected["answer"];
-            for (row, index) in answer["index"].as_array().unwrap().iter().enumerate() {
-                let index = 1 + index.as_u64().unwrap() as usize;
-                compare(&verdicts[index], &answer["risk"][row], &answer["category"][row]);
+            compare(&verdicts[0], &expected.prompt.risk, &expected.prompt.category);
+            let answer = &expected.answer;
+            for (row, index) in answer.index.iter().enumerate() {
+                compare(&verdicts[1 + index], &answer.risk[row], &answer.category[row]);
             }
         }
         agreement.check(checkpoint);

@@ -202,6 +202,22 @@ pub unsafe extern "C" fn qg_guard_open(
     })
 }
 
+/// Opens a guard that needs no bundle.
+///
+/// # Safety
+/// The header wants what this reads and writes.
+unsafe fn open_built_in(
+    open: fn(&Config) -> crate::Result<Guard>,
+    options: *const qg_guard_options,
+    guard: *mut *mut qg_guard,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's promises.
+    let (config, guard) = unsafe { (read_config(options)?, Out::new(guard, "guard")?) };
+    keep_loaded();
+    guard.write(give(qg_guard::new(open(&config)?)?));
+    Ok(())
+}
+
 /// Opens the demonstration guard that is built into the library, and gives a guard that is yours to free. It is small and
 /// only tells the obvious apart: for trying things and for tests. `options` may be NULL: the defaults.
 ///
@@ -212,13 +228,8 @@ pub unsafe extern "C" fn qg_guard_open_nano(
     guard: *mut *mut qg_guard,
     error: *mut *mut qg_error,
 ) -> qg_status {
-    boundary::status(error, || {
-        // SAFETY: the header wants what these read and write.
-        let (config, guard) = unsafe { (read_config(options)?, Out::new(guard, "guard")?) };
-        keep_loaded();
-        guard.write(give(qg_guard::new(Guard::nano(&config)?)?));
-        Ok(())
-    })
+    // SAFETY: the header wants what this reads and writes.
+    boundary::status(error, || unsafe { open_built_in(Guard::nano, options, guard) })
 }
 
 /// Opens the demonstration guard of the variant gen, which is built in too, and gives a guard that is yours to free: it
@@ -231,13 +242,8 @@ pub unsafe extern "C" fn qg_guard_open_nano_gen(
     guard: *mut *mut qg_guard,
     error: *mut *mut qg_error,
 ) -> qg_status {
-    boundary::status(error, || {
-        // SAFETY: the header wants what these read and write.
-        let (config, guard) = unsafe { (read_config(options)?, Out::new(guard, "guard")?) };
-        keep_loaded();
-        guard.write(give(qg_guard::new(Guard::nano_gen(&config)?)?));
-        Ok(())
-    })
+    // SAFETY: the header wants what this reads and writes.
+    boundary::status(error, || unsafe { open_built_in(Guard::nano_gen, options, guard) })
 }
 
 /// Frees a guard. NULL is fine, and so are streams that still use it: they keep what they need.

@@ -12,8 +12,15 @@ mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/etc" "$f
 folder=$(cd "$folder" && pwd)
 state=$folder/apt
 key=/usr/share/keyrings/debian-archive-keyring.gpg
+# From where the system has its own packages.
+mirror=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+    sed -n 's/^bookworm //p' | head -n 1)
+if [ -z "$mirror" ]; then
+    echo "mesa.sh: the system's sources of packages have no suite bookworm, this is for Debian 12" >&2
+    exit 1
+fi
 for suite in bookworm bookworm-backports; do
-    echo "deb [signed-by=$key] http://deb.debian.org/debian $suite main"
+    echo "deb [signed-by=$key] $mirror $suite main"
 done >"$state/etc/sources.list"
 # What is installed is known from the system, so that only what is missing is fetched.
 apt() {
