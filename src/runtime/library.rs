@@ -60,6 +60,12 @@ static BASE: AtomicPtr<ort::sys::OrtApiBase> = AtomicPtr::new(ptr::null_mut());
 pub(super) fn interface(version: u32) -> Option<*const ort::sys::OrtApi> {
     // SAFETY: NULL, or a constant of a library that is never closed.
     let base = unsafe { BASE.load(Ordering::Acquire).as_ref() }?;
+    // SAFETY: a function without preconditions. It returns a constant that ends with a NUL.
+    let library = unsafe { CStr::from_ptr((base.GetVersionString)()) }.to_string_lossy();
+    // An older library is not asked: it would write a line of its own to the host's standard error.
+    if parse(&library)? < (1, version) {
+        return None;
+    }
     // SAFETY: a function without preconditions. NULL if it does not know this version.
     Some(unsafe { (base.GetApi)(version) }).filter(|api| !api.is_null())
 }

@@ -101,7 +101,7 @@ fn inspect_says_what_a_bundle_is() {
     let output = run(qwenguard(&["inspect"]), "");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for word in ["(built in)", "Qwen3ForGuardModel", "Jailbreak", "CPU", "onnxruntime"] {
+    for word in ["(built in)", "Qwen3ForGuardModel", "Jailbreak", "provider    cpu", "onnxruntime"] {
         assert!(text.contains(word), "{word} is not in {text}");
     }
 }
