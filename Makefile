@@ -62,7 +62,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
+.PHONY: demo serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -73,6 +73,12 @@ demo: $(runtime)
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 	target/release/qwenguard annotate export/nano/demo.jsonl; test $$? -eq 3
+
+# The server with the built-in guard, until it is stopped. make serve arguments="--listen 0.0.0.0:8600"
+serve: $(runtime)
+	cargo build --release --locked --package qwenguard-cli
+	ln -sf ../onnxruntime/$(library) target/release/$(library)
+	target/release/qwenguard serve $(arguments)
 
 # The format, clippy, and the documentation of the library.
 lint:

@@ -19,6 +19,8 @@ mod progress;
 mod provider;
 mod report;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod summary;
 mod visible;
 
@@ -71,6 +73,9 @@ enum Command {
     /// user's as a prompt, any other as a response.
     #[command(after_help = ANNOTATE_EXIT_CODES)]
     Annotate(annotate::Arguments),
+    /// Serve the guard over HTTP: moderations in OpenAI's form, and verdicts in the guard's own.
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Arguments>),
     /// Show what a bundle is.
     Inspect {
         /// The bundle's folder; without it the built-in demonstration guard.
@@ -95,6 +100,16 @@ enum Command {
         /// The command that it is about; without it the program.
         command: Option<String>,
     },
+}
+
+impl Command {
+    fn serves(&self) -> bool {
+        #[cfg(feature = "serve")]
+        if matches!(self, Command::Serve(_)) {
+            return true;
+        }
+        false
+    }
 }
 
 /// What ended the program early.
@@ -159,16 +174,20 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
-    // Silent unless RUST_LOG asks for it.
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy())
-        .with_writer(io::stderr)
-        .init();
+    start_log(arguments.command.serves());
     let outcome = run(&arguments).unwrap_or_else(|failure| {
         complain(&failure.to_string());
         Outcome { failed: true, ..Outcome::default() }
     });
     outcome.into()
+}
+
+/// The log, on standard error: of a server JSON and what it served, of all else nothing unless `RUST_LOG` asks for it.
+fn start_log(serves: bool) {
+    let level = if serves { LevelFilter::INFO } else { LevelFilter::OFF };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if serves { log.json().flatten_event(true).init() } else { log.init() }
 }
 
 /// Says what is wrong with the command line, or gives the help that it asks for.
@@ -185,6 +204,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    #[cfg(feature = "serve")]
+    if let Command::Serve(of_server) = &arguments.command {
+        return serve_with(arguments.config.as_deref(), of_server);
+    }
     let mut config = match &arguments.config {
         Some(path) => read_named(path, Config::from_toml)?,
         None => Config::default(),
@@ -209,6 +232,8 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             let config = arguments.config(config)?;
             return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, input, arguments);
         }
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => unreachable!("it has begun"),
         Command::Inspect { bundle, choice } => {
             choice.apply(&mut config);
             inspect::run(&open(bundle.as_deref(), &config)?)?;
@@ -220,6 +245,22 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(Outcome::default())
 }
 
+#[cfg(feature = "serve")]
+fn serve_with(config: Option<&Path>, arguments: &serve::Arguments) -> Result<Outcome, Failure> {
+    let read = |text: &str| {
+        let (settings, rest) = serve::split(text)?;
+        Config::from_toml(&rest).map(|config| (config, settings)).map_err(|error| error.to_string())
+    };
+    let (config, settings) = config.map_or_else(|| Ok(Default::default()), |path| read_named(path, read))?;
+    let config = arguments.config(config);
+    let (policy, settings) = arguments.settings(settings, &config)?;
+    let guard = match &arguments.bundle {
+        Some(bundle) => Guard::open_with(bundle, &config)?,
+        None => Guard::nano(&config)?,
+    };
+    serve::run(guard, policy, settings)
+}
+
 fn print(text: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text)?;
@@ -227,7 +268,7 @@ fn print(text: &[u8]) -> io::Result<()> {
 }
 
 /// Reads a file; errors name it.
-fn read_named<T>(path: &Path, read: impl FnOnce(&str) -> Result<T, qwenguard::Error>) -> Result<T, Failure> {
+fn read_named<T, E: std::fmt::Display>(path: &Path, read: impl FnOnce(&str) -> Result<T, E>) -> Result<T, Failure> {
     let named = |error: &dyn std::fmt::Display| Failure::Message(format!("{}: {error}", look::file_name(path)));
     // One byte more than a document may have: the library says that it is too long, whatever else comes.
     let mut bytes = Vec::new();

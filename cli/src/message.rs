@@ -137,7 +137,8 @@ fn read_content(at: &str, content: &Value) -> Result<Option<String>, String> {
     }
 }
 
-fn read_part(at: &str, part: &Value) -> Result<String, String> {
+/// The text of a part of a content.
+pub(crate) fn read_part(at: &str, part: &Value) -> Result<String, String> {
     let part = object(at, part)?;
     let kind = required_text(at, part, "type")?;
     let field = match kind.as_str() {
@@ -211,7 +212,7 @@ fn read_function(at: &str, function: &Map<String, Value>, labels: &[&str]) -> Re
 
 /// JSON with the letters that `\u` escapes stand for: escaped text says the same to whoever parses it, and the model is
 /// to see it. Works on a text that is cut off, too.
-fn unescape(json: &str) -> String {
+pub(crate) fn unescape(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(at) = rest.find('\\') {
@@ -232,6 +233,23 @@ fn unescape(json: &str) -> String {
         rest = &rest[escape..];
     }
     plain + rest
+}
+
+/// For text that comes in pieces: the length of a text without an escape at its end that what comes next may complete.
+#[cfg(feature = "serve")]
+pub(crate) fn whole_escapes(json: &str) -> usize {
+    let from = json.len().saturating_sub(2 * ESCAPE - 1);
+    let tail = (from..=json.len()).find(|at| json.is_char_boundary(*at)).unwrap_or_default();
+    let starts = json[tail..].match_indices('\\').map(|(at, _)| tail + at);
+    // Every second one of a run of backslashes is what the one before it escapes.
+    let is_escape = |at: &usize| json[..*at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0;
+    let may_go_on = |at: &usize| {
+        let text = &json[*at..];
+        let is_begun = |text: &str| text.len() < ESCAPE && "\\u".starts_with(&text[..text.len().min(2)]);
+        let is_first = escaped_unit(text).is_some_and(|unit| (0xd800..0xdc00).contains(&unit));
+        is_begun(text) || (is_first && is_begun(&text[ESCAPE..]))
+    };
+    starts.filter(is_escape).find(may_go_on).unwrap_or(json.len())
 }
 
 /// The letter of an escape at the start of a text and the bytes it takes. None where the escape has to stay.

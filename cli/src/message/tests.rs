@@ -226,3 +226,33 @@ fn what_is_not_judged_is_refused_by_name() {
         { "role": "tool", "content": "b" }]);
     assert!(read(hides).unwrap_err().contains("messages[1]"));
 }
+
+/// Whatever the pieces, letters come as they would of the whole.
+#[cfg(feature = "serve")]
+#[test]
+fn escapes_may_be_cut_anywhere() {
+    for json in [
+        r"caf\u00e9",
+        r"\ud83c\udf5e",
+        r"a\\u0041",
+        r"\u0041\n\u0042",
+        r"\ud83c!",
+        r"\ud83c\u0041",
+        r"\u",
+        r"x\",
+        r"\\",
+        r"\u00zz",
+    ] {
+        let expected = unescape(json);
+        for size in 1..=json.len() {
+            let (mut begun, mut plain) = (String::new(), String::new());
+            for piece in json.as_bytes().chunks(size) {
+                begun += std::str::from_utf8(piece).unwrap();
+                let rest = begun.split_off(whole_escapes(&begun));
+                plain += &unescape(&begun);
+                begun = rest;
+            }
+            assert_eq!(plain + &begun, expected, "{json} in pieces of {size}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What every request goes through: its key, the limits, a line in the log, and the numbers.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt;
+
+use super::{Shared, id, keys::Admitted};
+
+/// The name of a request, in its answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a request holds as long as it is served.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    _admitted: Arc<Admitted>,
+    _serving: Arc<Serving>,
+}
+
+/// Counts the request among those that are being served.
+struct Serving;
+
+impl Serving {
+    fn new() -> Self {
+        metrics::gauge!("qwenguard_http_requests").increment(1);
+        Serving
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        metrics::gauge!("qwenguard_http_requests").decrement(1);
+    }
+}
+
+/// Lets a request in, if its key is known and there is room.
+pub(crate) async fn admit(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
+    let begun = Log::of(&request);
+    let admitted = match app.keys.admit(request.headers()) {
+        Ok(admitted) => Arc::new(admitted),
+        Err(fault) => return begun.end(fault.into_response(), ""),
+    };
+    let client = admitted.client.clone();
+    let admission = Admission { _admitted: admitted, _serving: Arc::new(Serving::new()) };
+    request.extensions_mut().insert(admission.clone());
+    let response = next.run(request).await;
+    // The request is served until all of the answer is sent.
+    let response = response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &admission;
+            frame
+        }))
+    });
+    begun.end(response, &client)
+}
+
+/// Lets a request in if its key is known.
+pub(crate) async fn known(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    match app.keys.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    }
+}
+
+/// What the log says about a request. Texts are never in it.
+struct Log {
+    id: HeaderValue,
+    method: String,
+    route: String,
+    begun: Instant,
+}
+
+impl Log {
+    fn of(request: &Request) -> Self {
+        let given = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned();
+        let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+        Log {
+            id: given.unwrap_or_else(|| HeaderValue::try_from(id("req")).expect("it is of letters and digits")),
+            method: request.method().to_string(),
+            route: route.unwrap_or_default(),
+            begun: Instant::now(),
+        }
+    }
+
+    fn end(self, mut response: Response, client: &str) -> Response {
+        let Log { id, method, route, begun } = self;
+        let (status, seconds) = (response.status().as_u16(), begun.elapsed().as_secs_f64());
+        let labels = [("route", route.clone()), ("status", status.to_string()), ("client", client.to_owned())];
+        metrics::counter!("qwenguard_http_requests_total", &labels).increment(1);
+        metrics::histogram!("qwenguard_http_request_seconds", "route" => route.clone()).record(seconds);
+        tracing::info!(request_id = ?id, method, route, status, client, seconds, "request");
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+}

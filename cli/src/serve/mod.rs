@@ -1,0 +1,198 @@
+//! `qwenguard serve`: the guard for programs that cannot link it.
+//!
+//! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
+//! form), [`judge`] (the guard's own) or [`socket`] (token by token). [`calls`] lets all of them await the guard.
+
+mod admission;
+mod body;
+mod calls;
+mod fault;
+mod judge;
+mod keys;
+mod moderations;
+mod numbers;
+mod proxy;
+mod settings;
+mod socket;
+mod state;
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use qwenguard::{Config, Guard, Policy};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, runtime, signal};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub(crate) use admission::Admission;
+pub(crate) use settings::{Settings, split};
+pub(crate) use state::{App, Shared};
+
+use crate::{Failure, Outcome, moderate, provider::Choice};
+use fault::Fault;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The bundle's folder; without it the built-in demonstration guard.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
+    /// The rules, in TOML, in place of those of the configuration.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    flags: settings::Flags,
+}
+
+impl Arguments {
+    pub(crate) fn config(&self, mut config: Config) -> Config {
+        self.choice.apply(&mut config);
+        config
+    }
+
+    /// The rules, and the settings of the server.
+    pub(crate) fn settings(&self, configured: Settings, config: &Config) -> Result<(Policy, Settings), Failure> {
+        Ok((moderate::read_policy(self.policy.as_deref(), &config.policy)?, self.flags.over(configured)?))
+    }
+}
+
+/// Serves until the system asks to end.
+pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Outcome, Failure> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Message(format!("starting threads: {error}")))?;
+    runtime.block_on(async {
+        let listen = settings.listen;
+        let drain = Duration::from_secs(settings.drain_seconds);
+        let app = App::new(guard, policy, settings)?;
+        let cannot = |error: std::io::Error| Failure::Message(format!("listening on {listen}: {error}"));
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let asked = asked_to_end().map_err(cannot)?;
+        // Scripts wait for this line, and read the port from it if they left the choice to the system.
+        crate::look::tell(&format!("qwenguard serves on http://{address}"));
+        serve(listener, app, asked, drain).await.map_err(cannot)
+    })?;
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    Ok(Outcome::default())
+}
+
+async fn serve(
+    listener: TcpListener,
+    app: Shared,
+    asked: impl Future<Output = ()> + Send + 'static,
+    drain: Duration,
+) -> std::io::Result<()> {
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let draining = app.clone();
+    let graceful = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
+        asked.await;
+        draining.drain();
+        end.send_replace(true);
+    });
+    let mut ended = ended;
+    tokio::select! {
+        served = graceful.into_future() => served,
+        () = async {
+            let _ = ended.wait_for(|ended| *ended).await;
+            tokio::time::sleep(drain).await;
+        } => {
+            tracing::warn!(seconds = drain.as_secs(), "requests were cut off: they took longer than serve.drain_seconds");
+            Ok(())
+        }
+    }
+}
+
+/// Ends when the system, or somebody at a terminal, asks the program to end.
+fn asked_to_end() -> std::io::Result<impl Future<Output = ()> + Send> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = signal::ctrl_c().await;
+    })
+}
+
+fn router(app: Shared) -> Router {
+    let limit = DefaultBodyLimit::max(app.settings.max_body_bytes);
+    let proxied = match app.upstream.is_some() {
+        true => Router::new()
+            .route("/v1/chat/completions", post(proxy::chat_completions))
+            .route("/v1/models", get(proxy::upstream::models)),
+        false => Router::new(),
+    };
+    let guarded = Router::new()
+        .route("/v1/moderations", post(moderations::moderate))
+        .route("/v1/guard/prompt", post(judge::judge_prompt))
+        .route("/v1/guard/answer", post(judge::judge_answer))
+        .route("/v1/guard/stream", get(socket::open))
+        .merge(proxied)
+        .layer(limit)
+        .route_layer(middleware::from_fn_with_state(app.clone(), admission::admit));
+    let open = Router::new().route("/info", get(info)).route("/metrics", get(numbers::metrics));
+    let open = open.route_layer(middleware::from_fn_with_state(app.clone(), admission::known));
+    Router::new()
+        .merge(guarded)
+        .merge(open)
+        .route("/health", get(health))
+        .route("/openapi.json", get(openapi))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+/// Live as long as it answers; ready unless the guard has failed or the server is ending.
+async fn health(State(app): State<Shared>) -> Response {
+    let stats = app.guard.stats();
+    let status = if app.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "live": true,
+        "ready": app.is_ready(),
+        "open_streams": stats.open_streams,
+        "oldest_wait_seconds": stats.oldest_wait_seconds,
+    });
+    (status, Json(body)).into_response()
+}
+
+async fn info(State(app): State<Shared>) -> Json<Value> {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "guard": app.guard.info() }))
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
+
+async fn unknown(request: Request) -> Fault {
+    Fault::status(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {}", request.uri().path()))
+}
+
+async fn wrong_method(request: Request) -> Fault {
+    let (method, path) = (request.method(), request.uri().path());
+    Fault::status(StatusCode::METHOD_NOT_ALLOWED, "unknown_method", format!("{path} does not take {method}"))
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Fault::server(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the server failed on this request").into_response()
+}
+
+/// A name for an answer that no other has.
+fn id(kind: &str) -> String {
+    let mut bytes = [0; 12];
+    // Without the system's random numbers names may come twice, which harms nobody.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().fold(format!("{kind}-"), |id, byte| format!("{id}{byte:02x}"))
+}

@@ -1,0 +1,125 @@
+//! An answer on its way past the guard.
+
+use qwenguard::{Call, Decision, Error, Reply, Result, Update, Violation};
+
+use crate::serve::calls::Judge;
+
+/// Bytes that are judged together: a longer piece is cut, so that others wait less.
+const PIECE: usize = 4096;
+
+/// One answer, and how much of it may be shown.
+pub(crate) struct Guarded {
+    judge: Judge,
+    /// Bytes that were given.
+    received: usize,
+    /// Bytes that may be shown.
+    horizon: usize,
+    /// What else than thinking was given.
+    is_text: bool,
+    is_finished: bool,
+    is_stopped: bool,
+    /// Where it stops.
+    stop: Option<Violation>,
+    /// What was found and does not stop: flags, and all of a policy in shadow mode.
+    reported: Vec<Violation>,
+}
+
+impl Guarded {
+    /// The answer to a prompt that was judged.
+    pub(crate) fn new(judge: Judge) -> Self {
+        Guarded {
+            judge,
+            received: 0,
+            horizon: 0,
+            is_text: false,
+            is_finished: false,
+            is_stopped: false,
+            stop: None,
+            reported: Vec::new(),
+        }
+    }
+
+    /// Judges more of the answer.
+    pub(crate) async fn text(&mut self, text: &str) -> Result<()> {
+        for piece in text.as_bytes().chunks(PIECE) {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            self.is_text = true;
+            self.call(Call::Text(piece)).await?;
+        }
+        Ok(())
+    }
+
+    /// Judges thinking. After text, and where the model's template has no place for it, it is judged as text.
+    pub(crate) async fn thinking(&mut self, text: &str) -> Result<()> {
+        for piece in text.as_bytes().chunks(PIECE) {
+            if self.is_stopped() {
+                return Ok(());
+            }
+            if !self.is_text {
+                match self.call(Call::Thinking(piece)).await {
+                    Err(Error::WrongState { .. }) if self.received == 0 => {}
+                    result => {
+                        result?;
+                        continue;
+                    }
+                }
+            }
+            self.is_text = true;
+            self.call(Call::Text(piece)).await?;
+        }
+        Ok(())
+    }
+
+    /// The answer is complete.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        if !self.is_finished && !self.is_stopped() {
+            self.call(Call::Finish).await?;
+            self.is_finished = true;
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, call: Call<'_>) -> Result<()> {
+        let Reply::Update(update) = self.judge.call(call).await? else { return Err(Error::EngineStopped) };
+        self.take(update);
+        Ok(())
+    }
+
+    fn take(&mut self, update: Update) {
+        (self.received, self.horizon) = (update.received, update.horizon);
+        self.reported.extend(update.flags);
+        match (update.decision, update.violation) {
+            (Decision::Stop, violation) => (self.is_stopped, self.stop) = (true, violation),
+            (Decision::Continue, Some(violation)) if !self.reported.contains(&violation) => {
+                self.reported.push(violation)
+            }
+            (Decision::Continue, _) => {}
+        }
+    }
+
+    /// Bytes of the answer so far.
+    pub(crate) fn received(&self) -> usize {
+        self.received
+    }
+
+    /// How many of them may be shown.
+    pub(crate) fn horizon(&self) -> usize {
+        self.horizon
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Where it stops.
+    pub(crate) fn stop(&self) -> Option<&Violation> {
+        self.stop.as_ref()
+    }
+
+    /// Takes what was found and does not stop.
+    pub(crate) fn take_reported(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.reported)
+    }
+}

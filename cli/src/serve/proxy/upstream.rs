@@ -1,0 +1,162 @@
+//! The server behind: how it is asked, and what of its answer's head is passed on.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tokio::time::timeout;
+
+use crate::{
+    Failure,
+    serve::{App, Shared, fault::Fault, settings::Settings},
+};
+
+/// The longest answer that is passed on without being judged: an error, or a list of models.
+const PASSED_BYTES: usize = 1 << 20;
+
+/// Headers that are about a connection, or about bytes that change on the way.
+const OF_THE_WAY: [HeaderName; 14] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    header::ETAG,
+    header::HOST,
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// The server behind, and the connections to it.
+pub(crate) struct Upstream {
+    client: reqwest::Client,
+    url: String,
+    /// Its key. Without one the client's own is passed on.
+    key: Option<HeaderValue>,
+    silence: Duration,
+}
+
+impl Upstream {
+    pub(crate) fn new(url: &str, settings: &Settings) -> Result<Self, Failure> {
+        let wrong = |name: &str, reason: &dyn std::fmt::Display| {
+            Failure::Message(format!("configuration: serve.{name}: {reason}"))
+        };
+        let parsed = reqwest::Url::parse(url).map_err(|error| wrong("upstream", &error))?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.query().is_some() {
+            return Err(wrong("upstream", &"it is not an address that begins with http:// or https://"));
+        }
+        let key = settings.upstream_key_env.as_ref().map(|name| {
+            let key = std::env::var(name).map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.trim()))
+                .map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
+            value.set_sensitive(true);
+            Ok::<_, Failure>(value)
+        });
+        // Another server in this program may have set it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let silence = Duration::from_secs(settings.upstream_seconds);
+        // A redirect would send the conversation to somebody else.
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(silence);
+        let client = builder.build().map_err(|error| wrong("upstream", &error))?;
+        Ok(Upstream { client, url: url.trim_end_matches('/').to_owned(), key: key.transpose()?, silence })
+    }
+}
+
+/// Asks the upstream.
+pub(crate) async fn post(app: &App, path: &str, headers: &HeaderMap, body: Bytes) -> Result<reqwest::Response, Fault> {
+    send(app, reqwest::Method::POST, path, headers, body).await
+}
+
+async fn send(
+    app: &App,
+    method: reqwest::Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<reqwest::Response, Fault> {
+    let upstream = app.upstream.as_ref().ok_or_else(|| Fault::request("there is no upstream"))?;
+    let mut sent = passed(headers);
+    // Keys of this server are not the upstream's business.
+    if upstream.key.is_some() || !app.keys.is_open() {
+        sent.remove(header::AUTHORIZATION);
+        sent.remove("x-api-key");
+    }
+    if let Some(key) = &upstream.key {
+        sent.insert(header::AUTHORIZATION, key.clone());
+    }
+    sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let request = upstream.client.request(method, format!("{}{path}", upstream.url)).headers(sent).body(body);
+    match timeout(upstream.silence, request.send()).await {
+        Ok(response) => response.map_err(|error| failed(&error)),
+        Err(_) => {
+            let message = format!("the upstream did not answer within {} s", upstream.silence.as_secs());
+            Err(Fault::server(StatusCode::GATEWAY_TIMEOUT, "upstream_silent", message))
+        }
+    }
+}
+
+fn passed(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = headers.clone();
+    // What the header names is about this connection, too.
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|names| names.to_str().ok())
+        .flat_map(|names| names.split(',').filter_map(|name| name.trim().parse().ok()))
+        .collect();
+    for name in OF_THE_WAY.iter().chain(&named) {
+        passed.remove(name);
+    }
+    passed
+}
+
+/// The headers of an answer that are passed on.
+pub(crate) fn headers(headers: &HeaderMap) -> HeaderMap {
+    passed(headers)
+}
+
+/// An answer that holds nothing of a model's: an error, or a list.
+pub(crate) async fn pass(response: reqwest::Response) -> Result<Response, Fault> {
+    let (status, headers) = (response.status(), headers(response.headers()));
+    let bytes = read(response, PASSED_BYTES).await?;
+    Ok((status, headers, Body::from(bytes)).into_response())
+}
+
+/// `GET /v1/models`.
+pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Result<Response, Fault> {
+    let response = send(&app, reqwest::Method::GET, "/models", request.headers(), Bytes::new()).await?;
+    pass(response).await
+}
+
+/// Reads an answer whole.
+pub(crate) async fn read(mut response: reqwest::Response, most: usize) -> Result<Bytes, Fault> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+        if bytes.len() + piece.len() > most {
+            let message = format!("the upstream's answer is longer than {most} bytes");
+            return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_too_long", message));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
+}
+
+/// The upstream could not be asked, or went away.
+pub(crate) fn failed(error: &reqwest::Error) -> Fault {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", format!("the upstream failed: {reason}"))
+}

@@ -1,0 +1,166 @@
+//! The settings of the server. A flag goes before an environment variable, that before the table `[serve]` of the
+//! configuration, and that before the default.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use crate::Failure;
+
+/// The table `[serve]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// A server that speaks OpenAI's interface, with its `/v1`. Without one the routes of the proxy are not there.
+    pub(crate) upstream: Option<String>,
+    /// The variable of the environment that has the upstream's key. Without it the client's own `Authorization` is sent
+    /// on, unless this server has keys.
+    pub(crate) upstream_key_env: Option<String>,
+    /// Clients that may ask. Without any, everybody may.
+    pub(crate) keys: Vec<Key>,
+    /// Requests that are served at once; more are answered 429.
+    pub(crate) max_requests: usize,
+    /// The longest body of a request, in bytes.
+    pub(crate) max_body_bytes: usize,
+    /// The most texts in one request for moderation.
+    pub(crate) max_inputs: usize,
+    /// How long a call of the guard may take, in seconds.
+    pub(crate) deadline_seconds: u64,
+    /// How long the upstream may take to connect, to answer, and between two pieces of an answer, in seconds.
+    pub(crate) upstream_seconds: u64,
+    /// How long requests may go on once the server is told to end, in seconds.
+    pub(crate) drain_seconds: u64,
+}
+
+/// A client's key.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Key {
+    /// What logs and metrics call it.
+    pub(crate) name: String,
+    /// The key itself, or
+    pub(crate) secret: Option<String>,
+    /// the variable of the environment that has it, or
+    pub(crate) secret_env: Option<String>,
+    /// a file that has it, without the line's end.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Requests with this key that are served at once. Default: as many as the server serves.
+    pub(crate) max_requests: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8600)),
+            upstream: None,
+            upstream_key_env: None,
+            keys: Vec::new(),
+            max_requests: 512,
+            max_body_bytes: 2 << 20,
+            max_inputs: 256,
+            deadline_seconds: 60,
+            upstream_seconds: 120,
+            drain_seconds: 30,
+        }
+    }
+}
+
+/// Flags and variables of the environment, by the names of the settings.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// Where to listen: an address and a port.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "QWENGUARD_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Guard the answers of this server, which speaks OpenAI's interface: its URL, with /v1.
+    #[arg(long, value_name = "URL", env = "QWENGUARD_UPSTREAM")]
+    upstream: Option<String>,
+    /// The variable of the environment that has the upstream's key.
+    #[arg(long, value_name = "NAME", env = "QWENGUARD_UPSTREAM_KEY_ENV")]
+    upstream_key_env: Option<String>,
+    /// A file with a key that clients have to send.
+    #[arg(long, value_name = "FILE", env = "QWENGUARD_KEY_FILE", value_hint = clap::ValueHint::FilePath)]
+    key_file: Option<PathBuf>,
+    /// Requests that are served at once.
+    #[arg(long, value_name = "N", env = "QWENGUARD_MAX_REQUESTS")]
+    max_requests: Option<usize>,
+    /// The longest body of a request, in bytes.
+    #[arg(long, value_name = "BYTES", env = "QWENGUARD_MAX_BODY_BYTES")]
+    max_body_bytes: Option<usize>,
+    /// The most texts in one request for moderation.
+    #[arg(long, value_name = "N", env = "QWENGUARD_MAX_INPUTS")]
+    max_inputs: Option<usize>,
+    /// How long a call of the guard may take, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_DEADLINE_SECONDS")]
+    deadline_seconds: Option<u64>,
+    /// How long the upstream may be silent, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_UPSTREAM_SECONDS")]
+    upstream_seconds: Option<u64>,
+    /// How long requests may go on once the server is told to end, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_DRAIN_SECONDS")]
+    drain_seconds: Option<u64>,
+}
+
+impl Flags {
+    /// The settings with what the command line and the environment say.
+    pub(crate) fn over(&self, mut settings: Settings) -> Result<Settings, Failure> {
+        fn set<T: Clone>(setting: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                setting.clone_from(value);
+            }
+        }
+        set(&mut settings.listen, &self.listen);
+        set(&mut settings.max_requests, &self.max_requests);
+        set(&mut settings.max_body_bytes, &self.max_body_bytes);
+        set(&mut settings.max_inputs, &self.max_inputs);
+        set(&mut settings.deadline_seconds, &self.deadline_seconds);
+        set(&mut settings.upstream_seconds, &self.upstream_seconds);
+        set(&mut settings.drain_seconds, &self.drain_seconds);
+        if self.upstream.is_some() {
+            settings.upstream.clone_from(&self.upstream);
+        }
+        if self.upstream_key_env.is_some() {
+            settings.upstream_key_env.clone_from(&self.upstream_key_env);
+        }
+        if let Some(file) = &self.key_file {
+            settings.keys = vec![Key { name: "client".into(), secret_file: Some(file.clone()), ..Key::default() }];
+        }
+        settings.check()
+    }
+}
+
+impl Settings {
+    fn check(self) -> Result<Self, Failure> {
+        let positive = [
+            ("max_requests", self.max_requests as u64),
+            ("max_body_bytes", self.max_body_bytes as u64),
+            ("max_inputs", self.max_inputs as u64),
+            ("deadline_seconds", self.deadline_seconds),
+            ("upstream_seconds", self.upstream_seconds),
+        ];
+        for (name, value) in positive {
+            if value == 0 || value > 1 << 40 {
+                return Err(Failure::Message(format!("configuration: serve.{name}: {value} is out of range")));
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+}
+
+/// Takes the table `[serve]` out of a configuration; the rest is the library's.
+pub(crate) fn split(text: &str) -> Result<(Settings, String), String> {
+    let mut document: toml::Table = toml::from_str(text).map_err(|error| one_line(&error))?;
+    let Some(table) = document.remove("serve") else { return Ok((Settings::default(), text.to_owned())) };
+    let settings = table.try_into().map_err(|error: toml::de::Error| format!("serve: {}", one_line(&error)))?;
+    let rest = toml::to_string(&document).map_err(|error| error.to_string())?;
+    Ok((settings, rest))
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,107 @@
+//! `GET /v1/guard/stream`, a WebSocket: one conversation, judged while its answer is written. A message in is a JSON object
+//! with one field, the call; a message out is what the library answers, or an error, which changes nothing.
+
+use axum::{
+    Extension,
+    extract::{
+        State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::Response,
+};
+use qwenguard::{Call, Reply};
+use serde_json::{Map, Value, json};
+
+use super::{Admission, Shared, calls::Judge, fault::Fault};
+use crate::{
+    json,
+    message::{self, ToolCalls},
+};
+
+pub(crate) async fn open(
+    State(app): State<Shared>,
+    Extension(admission): Extension<Admission>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Fault> {
+    if app.is_gen() {
+        return Err(Fault::request("the guard judges whole conversations: POST /v1/guard/answer"));
+    }
+    let judge = app.judge()?;
+    let most = app.settings.max_body_bytes;
+    let upgrade = upgrade.max_message_size(most).max_frame_size(most);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        // The request is served until the socket is closed.
+        let _admission = admission;
+        converse(socket, judge).await;
+    }))
+}
+
+async fn converse(mut socket: WebSocket, mut judge: Judge) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let text = match &message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+            Message::Ping(_) | Message::Pong(_) => continue,
+            Message::Close(_) => return,
+        };
+        let answer = match answer(&mut judge, text).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                let mut body = fault.body();
+                body["type"] = "error".into();
+                body
+            }
+        };
+        if socket.send(Message::Text(answer.to_string().into())).await.is_err() {
+            return;
+        }
+        if judge.is_lost() {
+            let frame = CloseFrame { code: close_code::ERROR, reason: "the guard has stopped".into() };
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            return;
+        }
+    }
+}
+
+async fn answer(judge: &mut Judge, text: &[u8]) -> Result<Value, Fault> {
+    let fields = json::read_object(text, &mut Value::Null).map_err(Fault::request)?;
+    let (name, value) = only(&fields)?;
+    let wrong = |what: &str| Fault::field(name, format!("{name} is not {what}"));
+    let text = || value.as_str().ok_or_else(|| wrong("a text"));
+    let count =
+        || value.as_u64().and_then(|count| usize::try_from(count).ok()).ok_or_else(|| wrong("a number of bytes"));
+    let reply = match name {
+        "prompt" | "next_turn" => {
+            let messages = value.as_array().ok_or_else(|| wrong("a list of messages"))?;
+            let messages =
+                message::read_whole(messages, ToolCalls::Judge).map_err(|reason| Fault::field(name, reason))?;
+            let call = if name == "prompt" { Call::Prompt(&messages) } else { Call::NextTurn(&messages) };
+            judge.call(call).await?
+        }
+        "text" => judge.call(Call::Text(text()?.as_bytes())).await?,
+        "thinking" => judge.call(Call::Thinking(text()?.as_bytes())).await?,
+        "truncate" => judge.call(Call::Truncate(count()?)).await?,
+        "finish" if *value == Value::Bool(true) => judge.call(Call::Finish).await?,
+        "finish" => return Err(wrong("true")),
+        _ => {
+            return Err(Fault::request(format!(
+                "{name:?} is no call: prompt, next_turn, text, thinking, truncate, finish"
+            )));
+        }
+    };
+    let (kind, mut body) = match reply {
+        Reply::Prompt(check) => ("prompt", json!(check)),
+        Reply::Update(update) => ("update", json!(update)),
+        Reply::Annotation(annotation) => ("annotation", json!(annotation)),
+    };
+    body["type"] = kind.into();
+    Ok(body)
+}
+
+fn only(fields: &Map<String, Value>) -> Result<(&str, &Value), Fault> {
+    let mut fields = fields.iter();
+    match (fields.next(), fields.next()) {
+        (Some((name, value)), None) => Ok((name, value)),
+        _ => Err(Fault::request("a message is an object with one field, the call")),
+    }
+}

@@ -1,0 +1,84 @@
+//! What all requests share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use qwenguard::{Guard, Policy};
+
+use super::{
+    calls::{Calls, Judge},
+    fault::Fault,
+    keys::Keys,
+    moderations::Categories,
+    numbers::Numbers,
+    proxy::upstream::Upstream,
+    settings::Settings,
+};
+use crate::Failure;
+
+pub(crate) struct App {
+    pub(crate) guard: Guard,
+    pub(crate) policy: Policy,
+    pub(crate) settings: Settings,
+    pub(crate) keys: Keys,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) categories: Categories,
+    pub(crate) numbers: Numbers,
+    /// The server whose answers are guarded.
+    pub(crate) upstream: Option<Upstream>,
+    is_gen: bool,
+    draining: AtomicBool,
+}
+
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    pub(crate) fn new(guard: Guard, policy: Policy, settings: Settings) -> Result<Shared, Failure> {
+        let is_gen = guard.info().variant == "gen";
+        if !is_gen {
+            // A policy that does not fit the guard is an error now, not one for each request.
+            drop(guard.stream_with(policy.clone())?);
+        }
+        if is_gen && settings.upstream.is_some() {
+            let reason = "serve.upstream: this bundle judges whole conversations, and answers of an upstream are guarded as they come";
+            return Err(Failure::Message(format!("configuration: {reason}")));
+        }
+        let upstream = settings.upstream.as_ref().map(|url| Upstream::new(url, &settings)).transpose()?;
+        let calls = Calls::start(settings.deadline());
+        let calls = calls.map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
+        Ok(Arc::new(App {
+            keys: Keys::read(&settings)?,
+            calls,
+            categories: Categories::built_in(),
+            numbers: Numbers::new(),
+            upstream,
+            is_gen,
+            draining: AtomicBool::new(false),
+            guard,
+            policy,
+            settings,
+        }))
+    }
+
+    /// Whether the model judges whole conversations, and no streams.
+    pub(crate) fn is_gen(&self) -> bool {
+        self.is_gen
+    }
+
+    /// A new conversation.
+    pub(crate) fn judge(&self) -> Result<Judge, Fault> {
+        Ok(Judge::new(&self.calls, self.guard.stream_with(self.policy.clone())?))
+    }
+
+    /// Whether new requests are welcome.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The server is ending.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,72 @@
+//! The program as a server.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use crate::common::root;
+
+pub(crate) struct Server {
+    child: Child,
+    /// Where it serves.
+    pub(crate) url: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts it with these arguments, on a port that is free.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(arguments);
+        command.envs(environment.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let found = lines.by_ref().find_map(|line| {
+            let url = line.strip_prefix("qwenguard serves on ").map(str::to_owned);
+            log.lock().unwrap().push(line);
+            url
+        });
+        let shared = log.clone();
+        std::thread::spawn(move || lines.for_each(|line| shared.lock().unwrap().push(line)));
+        let url = found.unwrap_or_else(|| panic!("it does not serve: {:?}", log.lock().unwrap()));
+        Server { child, url, log }
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Asks it to end.
+    #[cfg(unix)]
+    pub(crate) fn terminate(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended.
+    #[cfg(unix)]
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `qwenguard serve`, on a port that is free.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qwenguard"));
+    command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+}
