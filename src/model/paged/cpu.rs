@@ -46,7 +46,7 @@ impl PagedModel {
         tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
         let dims = &bundle.manifest.model;
         let layout = block(dims, options.format).layout(options.cache_bytes)?;
-        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH, graph::checked)?;
+        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH, graph::cpu::checked)?;
         let own = weights(bundle, WEIGHTS, &folder)?;
         let spec = SessionSpec {
             graph: &bytes,

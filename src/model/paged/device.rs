@@ -42,7 +42,7 @@ impl Device {
         let kind = if float == Float::Bf16 { TensorElementType::Bfloat16 } else { TensorElementType::Float16 };
         let bytes = shape.iter().product::<usize>() * float.bytes();
         let mut zero = None;
-        for name in graph::cache_names(dims, "") {
+        for name in graph::paged::cache_names(dims, "") {
             let out_of_memory = |error: ort::Error| {
                 tracing::error!(error = error.message(), bytes, "no device memory for a layer's KV cache");
                 Error::OutOfMemory { bytes, purpose: "a layer's KV cache in device memory: set cache.mib to less" }

@@ -43,7 +43,7 @@ pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
         made.map_err(|error| session_error(bundle, &file, &graph.weights, error))?;
     drop(bytes);
     let provider = config.runtime.provider.name();
-    let memory = memory::of_input(&session, &graph::cache_names(dims, "")[0])?;
+    let memory = memory::of_input(&session, &graph::paged::cache_names(dims, "")[0])?;
     let device = Device { provider, runtime: runtime.clone(), memory, lost: None };
     let cache = device.cache(&session, dims, float, layout)?;
     let model = PagedModel::new(bundle, session, cache, Kind::Gpu(device));

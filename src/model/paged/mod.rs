@@ -92,14 +92,14 @@ impl Graph {
     fn checked(
         bundle: &Bundle,
         name: &str,
-        check: impl FnOnce(&[u8], &graph::Expected) -> Result<Vec<u8>, String>,
+        check: impl FnOnce(&[u8], &graph::paged::Expected) -> Result<Vec<u8>, String>,
     ) -> Result<Self> {
         let manifest = &bundle.manifest;
         let missing = || bundle.field_error(&format!("graphs.{name}.file"), "missing".to_owned());
         let graph = manifest.graphs.get(name).ok_or_else(missing)?;
         let file = graph.file.clone().ok_or_else(missing)?;
         let (folder, location) = bundle.place.weights(&graph.weights)?;
-        let expected = graph::Expected {
+        let expected = graph::paged::Expected {
             dims: &manifest.model,
             heads: &manifest.heads,
             file: &graph.weights,
@@ -115,7 +115,7 @@ impl Graph {
 impl PagedModel {
     fn new(bundle: &Bundle, session: Session, cache: Cache, kind: Kind) -> Self {
         let manifest = &bundle.manifest;
-        let rows: Vec<String> = graph::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
+        let rows: Vec<String> = graph::paged::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
         let heads = manifest.heads.iter().map(|head| Head {
             name: head.name.clone(),
             classes: head.class_count(&manifest.model),
