@@ -63,22 +63,22 @@ fn rows(of: Of, width: usize) -> Value {
 impl<'g> Check<'g, Cpu> {
     fn matmul_int8(&self, node: &NodeProto) -> Result<Value, String> {
         let [source, packed, scales] = inputs_of(node)?;
-        let attributes = Attributes::of(node, &["K", "N", "block"])?;
-        let (of, _, [inputs, outputs, block]) = self.quantized(source, &attributes, "block")?;
-        self.packed(packed, scales, Shape::new(inputs, outputs, block)?)?;
+        let attributes = Attributes::of(node, &["K", "N", "group"])?;
+        let (of, _, [inputs, outputs, group]) = self.quantized(source, &attributes, "group")?;
+        self.packed(packed, scales, Shape::new(inputs, outputs, group)?)?;
         Ok(rows(of, outputs))
     }
 
     /// Rows of a table that a head is multiplied by, too.
     fn embedding_int8(&self, node: &NodeProto) -> Result<Value, String> {
         let [packed, scales, ids] = inputs_of(node)?;
-        let attributes = Attributes::of(node, &["K", "N", "block"])?;
-        let (width, count, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size("block")?);
+        let attributes = Attributes::of(node, &["K", "N", "group"])?;
+        let (width, count, group) = (attributes.size("K")?, attributes.size("N")?, attributes.size("group")?);
         let Dimensions { hidden_size, vocab_size, .. } = *self.dims();
         if ids != "input_ids" || (count, width) != (vocab_size, hidden_size) {
             return Err(format!("its ids are not input_ids, or it has not {vocab_size} rows of {hidden_size}"));
         }
-        self.packed(packed, scales, Shape::new(width, count, block)?)?;
+        self.packed(packed, scales, Shape::new(width, count, group)?)?;
         Ok(rows(Of::Tokens, width))
     }
 

@@ -335,17 +335,17 @@ impl<'g, T: Target> Check<'g, T> {
         &self,
         source: &str,
         attributes: &Attributes,
-        block: &str,
+        group: &str,
     ) -> Result<(Of, i32, [usize; 3]), String> {
-        let (inputs, outputs, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size(block)?);
+        let (inputs, outputs, group) = (attributes.size("K")?, attributes.size("N")?, attributes.size(group)?);
         let (of, kind, width) = self.rows(source)?;
         if inputs != width {
             return Err(format!("K is {inputs}, the rows have {width}"));
         }
-        if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&block) {
-            return Err(format!("N {outputs} or the block {block} is out of range"));
+        if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&group) {
+            return Err(format!("N {outputs} or the group {group} is out of range"));
         }
-        Ok((of, kind, [inputs, outputs, block]))
+        Ok((of, kind, [inputs, outputs, group]))
     }
 
     fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
@@ -359,10 +359,10 @@ impl<'g, T: Target> Check<'g, T> {
         if names.contains(&"accuracy_level") && !(0..=4).contains(&attributes.int("accuracy_level")?) {
             return Err("accuracy_level is not 0 to 4".to_owned());
         }
-        let (of, kind, [inputs, outputs, block]) = self.quantized(source, &attributes, "block_size")?;
-        let blocks = inputs.div_ceil(block);
-        self.tensor(packed, TensorProto::UINT8, &[outputs, blocks, block * bits / 8])?;
-        self.tensor(scales, kind, &[outputs * blocks]).or_else(|_| self.tensor(scales, kind, &[outputs, blocks]))?;
+        let (of, kind, [inputs, outputs, group]) = self.quantized(source, &attributes, "block_size")?;
+        let groups = inputs.div_ceil(group);
+        self.tensor(packed, TensorProto::UINT8, &[outputs, groups, group * bits / 8])?;
+        self.tensor(scales, kind, &[outputs * groups]).or_else(|_| self.tensor(scales, kind, &[outputs, groups]))?;
         Ok(Value::Rows { of, kind, width: outputs })
     }
 
