@@ -62,7 +62,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri \
+.PHONY: demo serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -135,18 +135,35 @@ webgpu := target/onnxruntime-$(ORT_WEBGPU_VERSION)
 webgpu_env := LD_LIBRARY_PATH=$(CURDIR)/target/mesa/lib VK_DRIVER_FILES=$(CURDIR)/target/mesa/lavapipe.json \
 	VK_ICD_FILENAMES=$(CURDIR)/target/mesa/lavapipe.json MESA_SHADER_CACHE_DIR=$(CURDIR)/target/shaders \
 	ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1
-test-webgpu: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(if $(webgpu_env),target/mesa/lavapipe.json) \
-		$(gpu_bundles)
-	mkdir -p target/shaders
-	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
-		cargo test --locked --workspace --features qwenguard/capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+on_webgpu = $(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu
+webgpu_runtime := $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) $(if $(webgpu_env),target/mesa/lavapipe.json)
 
-# The tests of portable graphs, on the same provider. They make many sessions, and so many shaders.
-test-webgpu-portable: $(webgpu)/$(library) $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION) \
-		$(if $(webgpu_env),target/mesa/lavapipe.json) $(portable)
+# Rust comes first: what it compiles the others find in target/shaders. `tests` are parts of the names of its tests.
+test-webgpu: test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp
+
+test-webgpu-rust: $(webgpu_runtime) $(gpu_bundles)
 	mkdir -p target/shaders
-	$(webgpu_env) ORT_DYLIB_PATH=$(CURDIR)/$(webgpu) QWENGUARD_TEST_PROVIDER=webgpu \
-		cargo test --locked --workspace --features qwenguard/capi --test portable -- --test-threads=1 $(tests)
+	$(on_webgpu) cargo test --locked --workspace --features qwenguard/capi --lib --test provider --test faults --test vectors \
+		--test annotation_vectors --test ffi -- --ignored --test-threads=1 --nocapture $(tests)
+
+# The vectors of the other languages; those of C and C++ are among Rust's tests.
+test-webgpu-go: dist $(webgpu_runtime) $(gpu_bundles)
+	@$(call need,go); $(call need,pkg-config); $(go) && env $(on_webgpu) \
+		LD_LIBRARY_PATH=$(abspath $(dist))/lib$(if $(webgpu_env),:$(CURDIR)/target/mesa/lib) go test -count=1 -run '^TestVectors$$' .
+
+test-webgpu-java: dist $(webgpu_runtime) $(gpu_bundles)
+	@$(call need,mvn); $(call need,javac); $(call need,cc); env $(on_webgpu) $(java) verify -Dtest=VectorsTest
+
+test-webgpu-csharp: dist $(webgpu_runtime) $(gpu_bundles)
+	@$(call need,mcs); env $(on_webgpu) $(csharp) vectors
+
+# The tests of portable graphs, on the same provider, with fewer texts: in software a step costs as much as the graph's
+# shapes, however little is in it.
+test-webgpu-portable: $(webgpu_runtime) $(portable)
+	mkdir -p target/shaders
+	$(on_webgpu) cargo test --locked --workspace --features qwenguard/capi --test portable -- --test-threads=1 --nocapture $(tests)
+	$(on_webgpu) cargo test --locked --workspace --features qwenguard/capi --test vectors --test annotation_vectors \
+		-- --test-threads=1 through_portable
 
 target/mesa/lavapipe.json: tests/webgpu/mesa.sh
 	rm -rf target/mesa

@@ -14,7 +14,7 @@ use crate::{
     policy::Policy,
     process::{Opening, Owned},
     runtime::Runtime,
-    self_test,
+    self_test::{self, Held},
     text::{ControlTokens, Renderer, Tokenizer, size},
     verdict::Labels,
 };
@@ -160,7 +160,8 @@ impl Opened {
         let runtime = Runtime::load(&config.runtime)?;
         let Backed { mut model, numbers, assigned } = open::open(bundle, &runtime, config)?;
         if config.self_test {
-            self_test::run(bundle, &tokenizer, &mut *model, numbers)?;
+            let held = Held { graph: open::graph_for(bundle, config)?, numbers };
+            self_test::run(bundle, &tokenizer, &mut *model, held)?;
         }
         let layout = model.layout();
         let engine = start_engine(model, &manifest.model, config)?;

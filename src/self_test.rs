@@ -2,11 +2,11 @@
 //! it shows damaged weights, graphs and tokenizers, and kernels that compute wrong on this processor, before the first
 //! verdict.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::{
     Error, Result,
-    bundle::{Bundle, Manifest, Precision, SelfTest},
+    bundle::{Bundle, Float, Manifest, Precision, SelfTest},
     model::{BlockId, CacheFormat, HeadId, HeadSet, Layout, Model, Numbers, RaggedBatch, StepLogits},
     text::Tokenizer,
 };
@@ -16,19 +16,50 @@ use crate::{
 /// The exporter computes with the same weights in f32, without a cache. What differs here is, with int8 weights,
 /// activations of 15 bits; with int4 weights activations of 8 bits; with an int8 cache the rounding of keys and values;
 /// and the order of additions. Measured with every kernel; docs/benchmarks.md has the table.
-///
-/// A backend with weights of its own is compared with logits of other weights, so both roundings are between them:
-/// docs/providers.md.
-fn tolerance(precision: Precision, numbers: Numbers) -> f32 {
-    match (precision, numbers) {
-        (Precision::Fp32, Numbers::Bundle(CacheFormat::Fp32)) => 0.001,
-        (Precision::Int8, Numbers::Bundle(CacheFormat::Fp32)) => 0.01,
-        (Precision::Fp32 | Precision::Int8, Numbers::Bundle(CacheFormat::Int8)) => 0.25,
-        (Precision::Int4, Numbers::Bundle(CacheFormat::Fp32)) => 0.2,
-        (Precision::Int4, Numbers::Bundle(CacheFormat::Int8)) => 0.4,
-        (Precision::Fp32, Numbers::Own { weight_bits: 32, .. }) => 0.001,
-        (Precision::Fp32 | Precision::Int8, Numbers::Own { weight_bits: 8.., .. }) => 0.1,
-        (_, Numbers::Own { .. }) => 0.5,
+fn tolerance(precision: Precision, format: CacheFormat) -> f32 {
+    match (precision, format) {
+        (Precision::Fp32, CacheFormat::Fp32) => 0.001,
+        (Precision::Int8, CacheFormat::Fp32) => 0.01,
+        (Precision::Fp32 | Precision::Int8, CacheFormat::Int8) => 0.25,
+        (Precision::Int4, CacheFormat::Fp32) => 0.2,
+        (Precision::Int4, CacheFormat::Int8) => 0.4,
+    }
+}
+
+/// The same of a backend with weights of its own. The exporter computes with these too, and rounds where the graph does:
+/// what differs is the order of additions, and what a device sums in. docs/providers.md says what was measured.
+fn own_tolerance(float: Float) -> f32 {
+    match float {
+        Float::Fp32 => 0.001,
+        Float::Fp16 => OWN_FP16,
+        // Of eight times the rounding of fp16.
+        Float::Bf16 => OWN_BF16,
+    }
+}
+
+/// Measured: 0.03 at most.
+const OWN_FP16: f32 = 0.1;
+const OWN_BF16: f32 = 0.5;
+
+/// What a backend is held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held<'a> {
+    /// The name of its graph.
+    pub(crate) graph: &'a str,
+    pub(crate) numbers: Numbers,
+}
+
+impl Held<'_> {
+    /// The logits of a text that it should give: those of its graph, if that has some of its own.
+    fn logits<'t>(&self, test: &'t SelfTest) -> &'t BTreeMap<String, Vec<f32>> {
+        test.graphs.get(self.graph).unwrap_or(&test.logits)
+    }
+
+    fn tolerance(&self, precision: Precision) -> f32 {
+        match self.numbers {
+            Numbers::Bundle(format) => tolerance(precision, format),
+            Numbers::Own { float, .. } => own_tolerance(float),
+        }
     }
 }
 
@@ -40,17 +71,24 @@ const BLOCKS: usize = 4;
 ///
 /// All texts are computed in a small f32 cache, where little rounding hides little damage. If the model's own cache rounds
 /// more, the longest text is computed in it as well: that shows kernels which read it wrong.
-pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, numbers: Numbers) -> Result<()> {
+pub(crate) fn run(bundle: &Bundle, tokenizer: &Tokenizer, model: &mut dyn Model, held: Held) -> Result<()> {
     let tests = &bundle.manifest.self_test;
     check_ids(bundle, tokenizer)?;
+    if let Numbers::Own { .. } = held.numbers
+        && let Some(index) = tests.iter().position(|test| !test.graphs.contains_key(held.graph))
+    {
+        let reason = "missing: export the checkpoint again, with this version".to_owned();
+        return Err(bundle.field_error(&format!("self_test[{index}].graphs.{}", held.graph), reason));
+    }
     let longest = tests.iter().max_by_key(|test| test.ids.len()).map_or(&[][..], std::slice::from_ref);
     let blocks = longest.iter().map(|test| blocks_of(test, model.layout())).fold(BLOCKS, usize::max);
-    let first = match numbers {
+    let first = match held.numbers {
         Numbers::Bundle(_) => Numbers::Bundle(CacheFormat::Fp32),
         own @ Numbers::Own { .. } => own,
     };
-    model.with_f32_cache(blocks, &mut |model| check_logits(bundle, tests, model, first))?;
-    if numbers == first { Ok(()) } else { check_logits(bundle, longest, model, numbers) }
+    let in_f32 = Held { numbers: first, ..held };
+    model.with_f32_cache(blocks, &mut |model| check_logits(bundle, tests, model, in_f32))?;
+    if held.numbers == first { Ok(()) } else { check_logits(bundle, longest, model, held) }
 }
 
 /// The tokens of all texts are the exporter's.
@@ -70,11 +108,16 @@ fn check_ids(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<()> {
 }
 
 /// The logits of some texts are the exporter's, but for rounding.
-fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, numbers: Numbers) -> Result<()> {
-    let tolerance = tolerance(bundle.manifest.precision, numbers);
-    let differences = differences(&bundle.manifest, tests, model).map_err(|error| match error {
+fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, held: Held) -> Result<()> {
+    let tolerance = held.tolerance(bundle.manifest.precision);
+    let differences = differences(&bundle.manifest, tests, model, held).map_err(|error| match error {
         Error::Inference { reason, .. } => {
-            bundle.field_error("self_test", format!("the model cannot be run: {reason}"))
+            // Where a device has a limit, what it says of it names neither the cache nor its size.
+            let hint = match held.numbers {
+                Numbers::Bundle(_) => "",
+                Numbers::Own { .. } => "; if that is about memory or buffers, set cache.mib to less",
+            };
+            bundle.field_error("self_test", format!("the model cannot be run: {reason}{hint}"))
         }
         other => other,
     })?;
@@ -88,7 +131,9 @@ fn check_logits(bundle: &Bundle, tests: &[SelfTest], model: &mut dyn Model, numb
             );
             let all = &bundle.manifest.self_test;
             let index = all.iter().position(|other| other.ids == test.ids).unwrap_or(0);
-            return Err(bundle.field_error(&format!("self_test[{index}].logits.{head}"), reason));
+            let of =
+                if test.graphs.contains_key(held.graph) { format!("graphs.{}", held.graph) } else { "logits".into() };
+            return Err(bundle.field_error(&format!("self_test[{index}].{of}.{head}"), reason));
         }
     }
     Ok(())
@@ -123,6 +168,7 @@ fn differences<'a>(
     manifest: &'a Manifest,
     tests: &'a [SelfTest],
     model: &mut dyn Model,
+    held: Held,
 ) -> Result<Vec<Vec<Difference<'a>>>> {
     let heads = (0..model.heads()).map(HeadId::new).collect();
     let layout = model.layout();
@@ -142,7 +188,7 @@ fn differences<'a>(
         }
         step(group, |test| 0..test.ids.len() - 1, HeadSet::default(), model)?;
         if let Some(logits) = step(group, |test| test.ids.len() - 1..test.ids.len(), heads, model)? {
-            all.extend(group.iter().enumerate().map(|(row, test)| compare(manifest, test, &logits, row)));
+            all.extend(group.iter().enumerate().map(|(row, test)| compare(manifest, held.logits(test), &logits, row)));
         }
         rest = later;
     }
@@ -177,10 +223,15 @@ fn step(
     if batch.tokens() == 0 { Ok(None) } else { model.run(&batch).map(Some) }
 }
 
-/// The heads that the text has logits of.
-fn compare<'a>(manifest: &'a Manifest, test: &'a SelfTest, logits: &StepLogits, row: usize) -> Vec<Difference<'a>> {
+/// The heads that a text has logits of.
+fn compare<'a>(
+    manifest: &'a Manifest,
+    wanted: &'a BTreeMap<String, Vec<f32>>,
+    logits: &StepLogits,
+    row: usize,
+) -> Vec<Difference<'a>> {
     let heads = manifest.heads.iter().zip(&logits.heads).filter_map(|(head, found)| {
-        let (head, expected) = test.logits.get_key_value(&head.name)?;
+        let (head, expected) = wanted.get_key_value(&head.name)?;
         Some(Difference { head, found: found.row(row).to_vec(), expected })
     });
     heads.collect()
@@ -188,29 +239,42 @@ fn compare<'a>(manifest: &'a Manifest, test: &'a SelfTest, logits: &StepLogits, 
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use super::*;
     use crate::{
+        Config,
         model::{
             cpu_ops::isa::Isa,
+            open,
             paged::{PagedModel, PagedOptions},
+            request::Backed,
         },
         runtime::Runtime,
     };
 
-    fn bundles() -> Vec<PathBuf> {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let folder = |name: &str| fs::read_dir(root.join(name)).expect("run `make test-data`");
-        let golden = ["target/golden", "target/golden-gen"].map(folder).into_iter().flatten();
-        let mut bundles: Vec<PathBuf> =
-            golden.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
-        bundles.extend(["export/nano/bundle", "export/nano-gen/bundle"].map(|bundle| root.join(bundle)));
-        // More, such as one of the true size.
-        bundles.extend(
+    /// The bundles in some folders, and more: such as one of the true size.
+    fn folders(names: &[&str]) -> Vec<PathBuf> {
+        let entries = names.iter().flat_map(|name| fs::read_dir(root().join(name)).expect("run `make test-data`"));
+        let mut folders: Vec<PathBuf> =
+            entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+        folders.extend(
             std::env::var("QWENGUARD_SELF_TEST_BUNDLES").iter().flat_map(|list| list.split(':')).map(PathBuf::from),
         );
-        bundles.sort();
+        folders.sort();
+        folders
+    }
+
+    fn root() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    fn bundles() -> Vec<PathBuf> {
+        let mut bundles = folders(&["target/golden", "target/golden-gen"]);
+        bundles.extend(["export/nano/bundle", "export/nano-gen/bundle"].map(|bundle| root().join(bundle)));
         bundles
     }
 
@@ -222,17 +286,51 @@ mod tests {
             let bundle = Bundle::open(&folder).unwrap();
             for format in [CacheFormat::Fp32, CacheFormat::Int8] {
                 let options = PagedOptions { format, cache_bytes: 16 << 20, threads: 1 };
-                let limit = tolerance(bundle.manifest.precision, Numbers::Bundle(format));
+                let limit = tolerance(bundle.manifest.precision, format);
+                let held = Held { graph: "paged_cpu", numbers: Numbers::Bundle(format) };
                 for isa in Isa::available() {
                     let mut model = PagedModel::on_cpu(&bundle, &runtime, &options, isa).unwrap().0;
                     let tests = &bundle.manifest.self_test;
-                    let differences = differences(&bundle.manifest, tests, &mut model).unwrap();
+                    let differences = differences(&bundle.manifest, tests, &mut model, held).unwrap();
                     let largest = differences.iter().flatten().map(Difference::share).fold(0.0, f32::max);
                     println!("{}: cache {format:?}, {}: {largest:.5} of {limit}", bundle.name(), isa.name());
                     let mut all = differences.iter().flatten();
                     assert!(all.all(|difference| difference.is_within(limit)), "{}, {}", bundle.name(), isa.name());
                 }
             }
+        }
+    }
+
+    /// Opens a bundle on a graph of other numbers, and prints how far it is off.
+    fn check_own_graph(folder: &Path, settings: &str) {
+        let bundle = Bundle::open(folder).unwrap();
+        let config = Config::from_toml(&format!("cache.mib = 32\n{settings}")).unwrap();
+        let graph = open::graph_for(&bundle, &config).unwrap();
+        let runtime = Runtime::load(&config.runtime).unwrap();
+        let Backed { mut model, numbers, .. } = open::open(&bundle, &runtime, &config).unwrap();
+        let held = Held { graph, numbers };
+        let Numbers::Own { weight_bits, float } = numbers else { panic!("{graph} has the bundle's numbers") };
+        let limit = own_tolerance(float);
+        let differences = differences(&bundle.manifest, &bundle.manifest.self_test, &mut *model, held).unwrap();
+        let largest = differences.iter().flatten().map(Difference::share).fold(0.0, f32::max);
+        println!("{}: {graph}, {weight_bits} bits, {float:?}: {largest:.5} of {limit}", bundle.name());
+        assert!(differences.iter().flatten().all(|difference| difference.is_within(limit)), "{}", bundle.name());
+    }
+
+    #[test]
+    fn portable_graphs_are_within_the_tolerance() {
+        for folder in folders(&["target/golden-portable"]) {
+            check_own_graph(&folder, "runtime.graph = \"portable\"");
+        }
+    }
+
+    /// Prints what docs/providers.md says was measured.
+    #[test]
+    #[ignore = "wants a provider: make test-webgpu"]
+    fn graphs_of_a_provider_are_within_the_tolerance() {
+        let provider = std::env::var("QWENGUARD_TEST_PROVIDER").expect("QWENGUARD_TEST_PROVIDER names a provider");
+        for folder in folders(&["target/golden-gpu", "target/golden-gpu-gen"]) {
+            check_own_graph(&folder, &format!("runtime.provider = {provider:?}"));
         }
     }
 }

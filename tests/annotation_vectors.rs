@@ -6,7 +6,10 @@ mod common;
 
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
-use common::{OTHER_NUMBERS, TOLERANCE, decision, failure, far_from_ties, messages, rounded, same};
+use common::{
+    OTHER_NUMBERS, TOLERANCE, decision, failure, far_from_ties, gpu_bundle, messages, on_provider, provider, rounded,
+    same,
+};
 use qwenguard::{
     AnnotateOptions, Annotation, CompletionQueue, Config, Decision, Guard, Message, Policy, Result, RewardRule, Risk,
     policy::AnnotationFinding,
@@ -199,7 +202,7 @@ fn annotations_are_up_to_date() {
 /// On graphs of fixed shapes, and the demonstration guard in other numbers: see tests/vectors.rs.
 #[test]
 fn annotations_are_the_same_through_portable_graphs() {
-    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
+    let provider = provider().unwrap_or("cpu".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("tests/vectors/annotations.json")).unwrap();
     let Value::Object(mut document) = serde_json::from_str(&text).unwrap() else { panic!("not an object") };
@@ -214,6 +217,26 @@ fn annotations_are_the_same_through_portable_graphs() {
         };
         let opened = open(&json!({ "guard": bundle }), &config);
         run(group, &opened, OTHER_NUMBERS, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// On the provider that QWENGUARD_TEST_PROVIDER names, by its own graph.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn annotations_are_the_same_on_another_provider() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/annotations.json");
+    let Value::Object(mut document) = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap() else {
+        panic!("not an object")
+    };
+    let config = Config::from_toml(&on_provider(document["config"].as_str().unwrap())).unwrap();
+    let mut wrong = Vec::new();
+    for group in document["groups"].as_array_mut().unwrap() {
+        // Not exported so; other groups have its architecture.
+        if group["guard"] != "nano-gen" {
+            let guard = Guard::open_with(gpu_bundle(group["guard"].as_str().unwrap()), &config).unwrap();
+            run(group, &guard, OTHER_NUMBERS, &mut wrong);
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,7 +1,8 @@
 //! Guards on the portable graphs, against golden vectors of PyTorch (tests/golden/README.md) and against the paged graph
 //! of the same weights.
 //!
-//! On the CPU, or on the provider that QWENGUARD_TEST_PROVIDER names.
+//! On the CPU, or on the provider that QWENGUARD_TEST_PROVIDER names: there with fewer texts and in fp16 alone, because what is
+//! proved is that it computes the same graph, and in software each run of a graph of fixed shapes costs as much as its largest.
 
 mod common;
 
@@ -20,6 +21,26 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// How far a probability may be from the reference's.
 const TOLERANCES: [(&str, f32); 2] = [("fp32", 1e-4), ("fp16", 2e-2)];
+
+/// Whether it is another provider than the CPU.
+fn is_elsewhere() -> bool {
+    std::env::var("QWENGUARD_TEST_PROVIDER").is_ok_and(|name| name != "cpu")
+}
+
+/// Those precisions that are tested, with their tolerances.
+fn tolerances() -> &'static [(&'static str, f32)] {
+    if is_elsewhere() { &TOLERANCES[1..] } else { &TOLERANCES }
+}
+
+/// Conversations, of which a few will do on another provider.
+fn some(mut conversations: Vec<Conversation>) -> Vec<Conversation> {
+    let mut place = 0;
+    conversations.retain(|_| {
+        place += 1;
+        !is_elsewhere() || place % 5 == 1
+    });
+    conversations
+}
 
 fn folder(checkpoint: &str, precision: &str) -> PathBuf {
     let folder = root().join(format!("target/golden-portable/{checkpoint}-{precision}"));
@@ -125,11 +146,13 @@ impl Off {
 fn verdicts_agree_with_pytorch() {
     let mut rng = SmallRng::seed_from_u64(3);
     for checkpoint in CHECKPOINTS {
-        for (precision, tolerance) in TOLERANCES {
+        for (precision, tolerance) in tolerances().iter().copied() {
             let guard = open(&folder(checkpoint, precision), "cache.mib = 64");
             assert_eq!((&*guard.info().weights, &*guard.info().cache), (precision, precision));
             let mut off = Off::default();
-            for (conversation, expected) in conversations().iter().zip(golden(checkpoint)) {
+            let expected = golden(checkpoint);
+            for conversation in &some(conversations()) {
+                let expected = expected.iter().find(|expected| expected.id == conversation.id).unwrap();
                 let messages = conversation.split().0;
                 let verdicts = judge(&guard, messages, &expected.answer_ids, || rng.random_range(1..90));
                 off.take(&verdicts[0], &expected.prompt.risk, &expected.prompt.category);
@@ -292,9 +315,9 @@ fn annotations(guard: &Guard, conversations: &[Conversation]) -> Vec<Annotation>
 
 #[test]
 fn annotations_agree_with_the_paged_graph() {
-    let conversations = read_conversations("tests/golden/gen/conversations.jsonl");
+    let conversations = some(read_conversations("tests/golden/gen/conversations.jsonl"));
     for checkpoint in GEN_CHECKPOINTS {
-        for (precision, tolerance) in TOLERANCES {
+        for (precision, tolerance) in tolerances().iter().copied() {
             let bundle = folder(checkpoint, precision);
             let expected = annotations(&paged(&bundle), &conversations);
             let found = annotations(&open(&bundle, "cache.mib = 64"), &conversations);

@@ -6,7 +6,10 @@ mod common;
 
 use std::{fmt::Write, fs, path::Path, time::Duration};
 
-use common::{OTHER_NUMBERS, TOLERANCE, decision, failure, far_from_ties, messages, rounded, same};
+use common::{
+    OTHER_NUMBERS, TOLERANCE, decision, failure, far_from_ties, gpu_bundle, messages, on_provider, provider, rounded,
+    same,
+};
 
 use qwenguard::{
     Annotation, Call, Channel, CompletionQueue, Config, Guard, Message, Opinion, Policy, PromptCheck, Reply, Risk,
@@ -347,8 +350,10 @@ fn check_file(name: &str) {
 /// The demonstration guard in other numbers, on graphs of fixed shapes, on the provider that QWENGUARD_TEST_PROVIDER names.
 #[test]
 fn vectors_are_the_same_through_portable_graphs() {
-    let provider = std::env::var("QWENGUARD_TEST_PROVIDER").unwrap_or("cpu".into());
-    for precision in ["fp32", "fp16"] {
+    let provider = provider().unwrap_or("cpu".into());
+    // In software a graph of fixed shapes takes long.
+    let precisions = if provider == "cpu" { &["fp32", "fp16"][..] } else { &["fp16"] };
+    for precision in precisions {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/golden-portable/nano-{precision}"));
         assert!(folder.is_dir(), "{} is missing: run `make test-data`", folder.display());
         let config = format!("cache.mib = 64\n[runtime]\nthreads = 1\ngraph = \"portable\"\nprovider = {provider:?}");
@@ -358,4 +363,31 @@ fn vectors_are_the_same_through_portable_graphs() {
         let wrong = run(&mut document, &guard, OTHER_NUMBERS);
         assert!(wrong.is_empty(), "{precision}: {}", wrong.join("\n"));
     }
+}
+
+/// On the provider that QWENGUARD_TEST_PROVIDER names, by its own graph.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn vectors_are_the_same_on_another_provider() {
+    let mut document = read("vectors.json");
+    let config = on_provider(document["config"].as_str().unwrap());
+    let guard = Guard::open_with(gpu_bundle("nano"), &Config::from_toml(&config).unwrap()).unwrap();
+    assert_eq!(Some(&*guard.info().provider), provider().as_deref());
+    assert_eq!(document["categories"], labels(&guard));
+    let wrong = run(&mut document, &guard, OTHER_NUMBERS);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// And so is the guard behind.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn second_opinions_are_the_same_on_another_provider() {
+    let mut document = read("opinions.json");
+    let behind = gpu_bundle(document["second_opinion"].as_str().unwrap());
+    let config = on_provider(document["config"].as_str().unwrap());
+    let config =
+        format!("{config}\nsecond_opinion.bundle = {:?}\nsecond_opinion.cache_mib = 64", behind.display().to_string());
+    let guard = Guard::open_with(gpu_bundle("nano"), &Config::from_toml(&config).unwrap()).unwrap();
+    let wrong = run(&mut document, &guard, OTHER_NUMBERS);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds with Mono into target/csharp/ and runs: run.sh test [PART OF A NAME], run.sh example [BUNDLE] or run.sh bench.
+# Builds with Mono into target/csharp/ and runs: run.sh test [PART OF A NAME], run.sh vectors, run.sh example [BUNDLE] or
+# run.sh bench.
 # QWENGUARD_DIST is the absolute path of what `make dist` makes.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -27,7 +28,7 @@ program() {
 # The API of .NET Framework 4.7.2 has little more than that of .NET Standard 2.0.
 library $out -sdk:4.7.2-api
 
-what=${1:?test, example or bench}
+what=${1:?test, vectors, example or bench}
 shift
 case $what in
 test)
@@ -40,6 +41,11 @@ test)
     mono $out/spans/Tests.exe TextTests
     mono $out/Tests.exe "$@"
     ;;
+vectors)
+    program $out $out/ModerateAnswers.exe "$here/examples/ModerateAnswers/*.cs"
+    program $out $out/Tests.exe "$here/tests/*.cs" -r:System.Web.Extensions -r:System.Xml.Linq
+    mono $out/Tests.exe VectorTests.All
+    ;;
 example)
     program $out $out/ModerateAnswers.exe "$here/examples/ModerateAnswers/*.cs"
     mono $out/ModerateAnswers.exe "$@"
@@ -49,7 +55,7 @@ bench)
     mono $out/Crossing.exe
     ;;
 *)
-    echo "run.sh test, example or bench" >&2
+    echo "run.sh test, vectors, example or bench" >&2
     exit 2
     ;;
 esac

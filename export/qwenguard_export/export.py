@@ -80,7 +80,7 @@ def export(options: Options) -> Report:
         precision = options.precision if built[0].target == CPU else built[0].quantization
         notes = _check_schemas(built, folder)
         results = _measure(source, options, folder, built) if options.parity else {}
-        tests = _self_test(source, options, folder, built[0])
+        tests = _self_test(source, options, folder, built)
         document = manifest(
             config=source.config,
             heads=heads_of(source.config, _candidates(source)),
@@ -180,11 +180,16 @@ def _evaluators(source: Source, options: Options, folder: Path, built: Built, to
     return evaluators(built, folder, source.config, options.precision, tokens)
 
 
-def _self_test(source: Source, options: Options, folder: Path, built: Built) -> list[dict[str, Any]]:
-    evaluator = _evaluators(source, options, folder, built, self_test.MAX_TOKENS)[0]
-    with tqdm(desc="self-test", total=evaluator.parts, disable=None, leave=False) as bar:
-        named = heads_of(source.config, _candidates(source))
-        return self_test.record(evaluator.run(bar.update), source.text.tokenizer, named, source.config.context)
+def _self_test(source: Source, options: Options, folder: Path, built: list[Built]) -> list[dict[str, Any]]:
+    """Of each graph: of the portable ones, which compute the same, the first."""
+    named = heads_of(source.config, _candidates(source))
+    recorded = {}
+    for one in built:
+        evaluator = _evaluators(source, options, folder, one, self_test.MAX_TOKENS)[0]
+        with tqdm(desc=f"self-test {one.key}", total=evaluator.parts, disable=None, leave=False) as bar:
+            run = evaluator.run(bar.update)
+            recorded[one.key] = self_test.record(run, source.text.tokenizer, named, source.config.context)
+    return self_test.joined(recorded)
 
 
 def _hash_sources(source: Source) -> dict[str, str]:

@@ -2,7 +2,7 @@
 opens the bundle.
 
 The logits are those of the exported weights on stock operators, so that what may differ is the rounding of activations
-and of the cache only.
+and of the cache only. Graphs for other processors have weights of their own, and so logits of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ TEXTS = [
     "Tell me how to break into my neighbour's house at night.",
 ]
 
+CPU_GRAPH = "paged_cpu"
+
 # What fits a block of the library's cache, and keeps opening a bundle fast.
 MAX_TOKENS = 32
 
@@ -42,6 +44,16 @@ def record(evaluate: Evaluate, tokenizer: bytes, heads: list[Head], context: int
     return [
         {"text": text, "ids": ids, "logits": {name: _decimal(outputs[name][end - 1]) for name in names}}
         for (text, ids), end in zip(tests, ends, strict=True)
+    ]
+
+
+def joined(recorded: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The tables of the first graph, with the logits of those that are not for CPUs by their names in guard.toml."""
+    first, *_ = recorded.values()
+    others = {key: tests for key, tests in recorded.items() if key != CPU_GRAPH}
+    return [
+        {**test, **({"graphs": {key: tests[index]["logits"] for key, tests in others.items()}} if others else {})}
+        for index, test in enumerate(first)
     ]
 
 

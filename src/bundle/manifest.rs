@@ -88,6 +88,9 @@ pub(crate) struct SelfTest {
     pub(crate) ids: Vec<u32>,
     /// Of each head that is no vocabulary, by name.
     pub(crate) logits: BTreeMap<String, Vec<f32>>,
+    /// The same of graphs that have weights of their own, by their names.
+    #[serde(default)]
+    pub(crate) graphs: BTreeMap<String, BTreeMap<String, Vec<f32>>>,
 }
 
 /// The heads of the variant "stream" that the library judges by: level and category of an answer's tokens, and of a
@@ -151,7 +154,10 @@ impl Manifest {
         for (index, test) in self.self_test.iter().enumerate() {
             let named = |(field, reason): FieldError| (format!("self_test[{index}].{field}"), reason);
             self.check_ids(&test.ids).map_err(|reason| named(("ids".to_owned(), reason)))?;
-            self.check_logits(&test.logits).map_err(named)?;
+            self.check_logits("logits", &test.logits).map_err(named)?;
+            for (graph, logits) in &test.graphs {
+                self.check_logits(&format!("graphs.{graph}"), logits).map_err(named)?;
+            }
         }
         Ok(())
     }
@@ -167,13 +173,13 @@ impl Manifest {
         }
     }
 
-    fn check_logits(&self, logits: &BTreeMap<String, Vec<f32>>) -> Result<(), FieldError> {
+    fn check_logits(&self, of: &str, logits: &BTreeMap<String, Vec<f32>>) -> Result<(), FieldError> {
         let listed = || self.heads.iter().filter(|head| head.classes() != Classes::Vocabulary);
         if let Some(name) = logits.keys().find(|name| !listed().any(|head| head.name == **name)) {
-            return Err((format!("logits.{name}"), "there is no such head, or it is a vocabulary".to_owned()));
+            return Err((format!("{of}.{name}"), "there is no such head, or it is a vocabulary".to_owned()));
         }
         for head in listed() {
-            let (field, classes) = (format!("logits.{}", head.name), head.class_count(&self.model));
+            let (field, classes) = (format!("{of}.{}", head.name), head.class_count(&self.model));
             match logits.get(&head.name) {
                 None => return Err((field, "missing".to_owned())),
                 Some(logits) if logits.len() != classes => {

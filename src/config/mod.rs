@@ -272,6 +272,20 @@ impl Config {
                 return Err(Error::config(field, "must be at least 1"));
             }
         }
+        let paths = [
+            ("runtime.cuda.library", &self.runtime.cuda.library),
+            ("runtime.webgpu.library", &self.runtime.webgpu.library),
+            ("runtime.coreml.cache", &self.runtime.coreml.cache),
+        ];
+        if let Some((field, _)) =
+            paths.iter().find(|(_, path)| path.as_ref().is_some_and(|path| path.as_os_str().is_empty()))
+        {
+            return Err(Error::config(*field, "it is empty"));
+        }
+        if self.runtime.cuda.graphs {
+            let reason = "there are no CUDA graphs yet: they were never tried on a GPU, see docs/providers.md";
+            return Err(Error::config("runtime.cuda.graphs", reason));
+        }
         if let Some(second) = &self.second_opinion {
             second.validate()?;
         }
@@ -292,6 +306,7 @@ mod tests {
             [runtime.cuda]
             device = 3
             library = "/x/cuda.so"
+            graphs = false
             [runtime.webgpu]
             library = "/x/webgpu.so"
             device = 1
@@ -326,6 +341,10 @@ mod tests {
             ("runtime.coreml.compute_units = \"gpu\"", "gpu"),
             ("runtime.cuda.device = -1", "-1"),
             ("runtime.webgpu.device = 1024", "runtime.webgpu.device: 1024 is more than 1023"),
+            ("runtime.cuda.graphs = true", "runtime.cuda.graphs: there are no CUDA graphs yet"),
+            ("runtime.cuda.library = \"\"", "runtime.cuda.library: it is empty"),
+            ("runtime.webgpu.library = \"\"", "runtime.webgpu.library: it is empty"),
+            ("runtime.coreml.cache = \"\"", "runtime.coreml.cache: it is empty"),
         ] {
             let error = Config::from_toml(toml).unwrap_err().to_string();
             assert!(error.starts_with("configuration: ") && error.contains(expected), "{toml}: {error}");

@@ -58,6 +58,9 @@ pub struct CudaConfig {
     pub device: usize,
     /// A plugin with the provider: its library. Default: the provider that ONNX Runtime's own GPU build has beside it.
     pub library: Option<PathBuf>,
+    /// Whether steps are recorded as CUDA graphs and played again. Nobody could try that on a GPU yet, so `true` is
+    /// [`Error::Config`](crate::Error::Config): docs/providers.md says what is missing. Default false.
+    pub graphs: bool,
 }
 
 /// Settings of [`Provider::WebGpu`].

@@ -4,6 +4,7 @@
 pub(crate) mod cache_size;
 pub(crate) mod cpu_ops;
 mod graph;
+mod on_device;
 mod onnx;
 pub(crate) mod open;
 pub(crate) mod paged;

@@ -1,6 +1,7 @@
 //! Which backend runs a bundle: a table of the execution providers, and the graphs that each can run.
 
 use super::{
+    on_device::OnDevice,
     paged::{cpu, gpu},
     portable,
     request::{Backed, Request},
@@ -9,7 +10,7 @@ use crate::{
     Error, Result,
     bundle::Bundle,
     config::{Config, Provider},
-    runtime::Runtime,
+    runtime::{Runtime, Turn},
 };
 
 /// A way to run a model.
@@ -44,7 +45,14 @@ pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Resul
     let backend = backend_for(bundle, config)?;
     let graph = bundle.manifest.graphs.get(backend.graph);
     let graph = graph.ok_or_else(|| bundle.field_error("graphs", format!("{} is missing", backend.graph)))?;
-    (backend.open)(&Request { bundle, name: backend.graph, graph, runtime, config })
+    let request = Request { bundle, name: backend.graph, graph, runtime, config };
+    if config.runtime.provider == Provider::Cpu {
+        return (backend.open)(&request);
+    }
+    let _turn = Turn::of(config.runtime.provider);
+    runtime.renew(config.runtime.provider)?;
+    let backed = (backend.open)(&request)?;
+    Ok(Backed { model: Box::new(OnDevice::new(backed.model, runtime, &config.runtime)), ..backed })
 }
 
 fn backend_for(bundle: &Bundle, config: &Config) -> Result<Backend> {

@@ -51,5 +51,5 @@ pub(crate) fn copy(runtime: &Runtime, from: &DynTensor, to: &mut DynTensor) -> o
         Ok(())
     };
     // Providers that are no plugins may have their copies in sessions only.
-    copied().or_else(|_| from.copy_into(to))
+    copied().or_else(|error| from.copy_into(to).map_err(|_| error))
 }

@@ -1,12 +1,14 @@
 //! ONNX Runtime: finding the library, the one environment of the process, and sessions.
 
 mod assignment;
+mod kept;
 mod library;
 pub(crate) mod memory;
 #[cfg(feature = "_internals")]
 mod profile;
 mod provider;
 mod threads;
+mod turn;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +33,9 @@ use crate::{
 pub(crate) use assignment::Assigned;
 #[cfg(feature = "_internals")]
 pub use profile::profile_sessions;
+pub(crate) use provider::PluginUser;
 use threads::Threads;
+pub(crate) use turn::Turn;
 
 /// The library that was loaded and the environment made with it. Never dropped: ONNX Runtime allows one environment
 /// per process, and host programs tear down in any order.
@@ -68,8 +72,8 @@ pub(crate) struct MadeSession {
 
 /// Where a graph's weights are. The runtime reads nothing else.
 pub(crate) enum Weights<'a> {
-    /// In this folder, in files that the graph names.
-    Folder(&'a str),
+    /// In this folder, in the one file that the graph names.
+    Folder { folder: &'a str, name: &'a str },
     /// In memory, for the one file that the graph names.
     Memory { name: &'a str, bytes: Vec<u8> },
 }
@@ -129,16 +133,12 @@ impl Runtime {
         if let Some(operators) = operators {
             builder = builder.with_operators(operators)?;
         }
-        let builder = self.with_provider(builder, config, digest).map_err(SessionError::Provider)?;
-        let mut builder = match weights {
-            Weights::Folder(folder) => {
-                builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-            }
-            Weights::Memory { name, bytes } => builder
-                .with_external_initializer_file_in_memory(name, bytes.into())
-                .map_err(|error| SessionError::Weights(reason(error.into())))?,
+        let mut builder = self.with_provider(builder, config, digest).map_err(SessionError::Provider)?;
+        let session = match self.kept(config, digest, graph, &weights).map_err(SessionError::Provider)? {
+            Some(path) => builder.commit_from_file(path),
+            None => with_weights(builder, weights)?.commit_from_memory(graph),
         };
-        let session = builder.commit_from_memory(graph).map_err(|error| self.blame(config, error))?;
+        let session = session.map_err(|error| self.blame(config, error))?;
         let assigned = assignment::of(&session)?.unwrap_or_default();
         self.check_placement(config, &assigned).map_err(SessionError::Provider)?;
         Ok(MadeSession { session, assigned })
@@ -162,6 +162,18 @@ impl Runtime {
             // Spin inside a step, sleep between steps.
             .with_config_entry("session.force_spinning_stop", "1")?
             .with_config_entry(assignment::RECORD.0, assignment::RECORD.1)?)
+    }
+}
+
+/// Says where a graph's weights are that is given in memory.
+fn with_weights(builder: SessionBuilder, weights: Weights) -> Result<SessionBuilder, SessionError> {
+    match weights {
+        Weights::Folder { folder, .. } => {
+            Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?)
+        }
+        Weights::Memory { name, bytes } => builder
+            .with_external_initializer_file_in_memory(name, bytes.into())
+            .map_err(|error| SessionError::Weights(reason(error.into()))),
     }
 }
 

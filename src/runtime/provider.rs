@@ -2,9 +2,9 @@
 
 use std::{
     ffi::{CStr, CString},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ort::{
@@ -13,11 +13,12 @@ use ort::{
     ep::{CUDA, CoreML, DirectML, ExecutionProvider, ExecutionProviderDispatch, coreml},
     memory::DeviceType,
     ortsys,
-    session::builder::SessionBuilder,
+    session::{Session, builder::SessionBuilder},
     sys::OrtHardwareDevice,
+    value::Tensor,
 };
 
-use super::{Assigned, Runtime, SessionError, one_session_at_a_time, reason};
+use super::{Assigned, Runtime, SessionError, Turn, Weights, kept, one_session_at_a_time, reason};
 use crate::{
     Error, Result,
     config::{ComputeUnits, Provider, RuntimeConfig},
@@ -27,8 +28,32 @@ use crate::{
 /// A model of one addition: what a provider cannot make a session of, it cannot be had for anything.
 const PROBE: &[u8] = include_bytes!("probe.onnx");
 
-/// Plugins that this process has registered: the provider, and the library.
-static PLUGINS: Mutex<Vec<(Provider, PathBuf)>> = Mutex::new(Vec::new());
+/// The numbers that it adds.
+const PROBE_DIMS: [usize; 4] = [1, 1, 1, 16];
+
+/// Plugins that this process has registered.
+static PLUGINS: Mutex<Vec<Plugin>> = Mutex::new(Vec::new());
+
+struct Plugin {
+    provider: Provider,
+    library: PathBuf,
+    /// What this and every model on it hold.
+    users: Arc<()>,
+    /// It keeps a device that was lost.
+    is_lost: bool,
+}
+
+/// Held as long as a model has sessions on a plugin's device.
+pub(crate) struct PluginUser(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
+fn plugins() -> MutexGuard<'static, Vec<Plugin>> {
+    PLUGINS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a plugin is registered as.
+fn registration(provider: Provider) -> String {
+    format!("qwenguard.{provider}")
+}
 
 #[cfg(target_os = "windows")]
 const WEBGPU_PLUGIN: &str = "onnxruntime_providers_webgpu.dll";
@@ -70,15 +95,66 @@ impl Runtime {
 
     /// Whether there is this provider: makes a session of next to nothing on it.
     pub(crate) fn probe(&self, config: &RuntimeConfig) -> Result<Vec<Device>> {
+        let _turn = Turn::of(config.provider);
         let devices = self.look_for(config)?;
-        let _turn = one_session_at_a_time();
-        self.probe_session(config).map(|()| devices)
+        let _session = one_session_at_a_time();
+        self.probe_session(config).map(|_| devices)
     }
 
-    fn probe_session(&self, config: &RuntimeConfig) -> Result<()> {
+    fn probe_session(&self, config: &RuntimeConfig) -> Result<Session> {
         let failed = |error: ort::Error| unavailable(config.provider, error.message());
         let builder = self.session_builder(1).map_err(failed)?;
-        self.with_provider(builder, config, "probe")?.commit_from_memory(PROBE).map(drop).map_err(failed)
+        self.with_provider(builder, config, "probe")?.commit_from_memory(PROBE).map_err(failed)
+    }
+
+    /// Whether the provider's device still computes. Who uses it has its turn.
+    pub(crate) fn answers(&self, config: &RuntimeConfig) -> Result<()> {
+        let _session = one_session_at_a_time();
+        let failed = |error: ort::Error| unavailable(config.provider, error.message());
+        let mut session = self.probe_session(config)?;
+        let numbers = vec![1f32; PROBE_DIMS.iter().product()];
+        let input = Tensor::from_array((PROBE_DIMS, numbers)).map_err(failed)?;
+        let outputs = session.run(ort::inputs! { "x" => input }).map_err(failed)?;
+        let (_, found) = outputs["y"].try_extract_tensor::<f32>().map_err(failed)?;
+        match found.iter().all(|number| *number == 2.0) {
+            true => Ok(()),
+            false => Err(unavailable(config.provider, "it computes wrong")),
+        }
+    }
+
+    /// Counts a model on a plugin's device until it is let go of.
+    pub(crate) fn plugin_user(&self, provider: Provider) -> Option<PluginUser> {
+        let plugins = plugins();
+        plugins.iter().find(|plugin| plugin.provider == provider).map(|plugin| PluginUser(Arc::clone(&plugin.users)))
+    }
+
+    /// Notes that a provider's device was lost. Its plugin keeps that device for all who come later.
+    pub(crate) fn lost_device(&self, provider: Provider) {
+        plugins().iter_mut().filter(|plugin| plugin.provider == provider).for_each(|plugin| plugin.is_lost = true);
+    }
+
+    /// Lets go of a plugin whose device was lost, so that it is loaded anew. Who uses it has its turn.
+    pub(crate) fn renew(&self, provider: Provider) -> Result<()> {
+        let mut plugins = plugins();
+        let Some(index) = plugins.iter().position(|plugin| plugin.provider == provider && plugin.is_lost) else {
+            return Ok(());
+        };
+        if Arc::strong_count(&plugins[index].users) > 1 {
+            let reason =
+                "its device was lost, and another guard still has it: drop all guards on it before one is opened";
+            return Err(unavailable(provider, reason));
+        }
+        let name = CString::new(registration(provider)).map_err(|error| unavailable(provider, &error.to_string()))?;
+        let environment = self.environment.ptr().cast_mut();
+        let unregister = || -> ort::Result<()> {
+            // SAFETY: both pointers are valid, and nobody has a session on the plugin's devices.
+            ortsys![unsafe UnregisterExecutionProviderLibrary(environment, name.as_ptr())?];
+            Ok(())
+        };
+        unregister().map_err(|error| unavailable(provider, error.message()))?;
+        plugins.remove(index);
+        tracing::info!(%provider, "let go of the plugin of an execution provider whose device was lost");
+        Ok(())
     }
 
     /// Gives a session that is to be made the configuration's provider.
@@ -159,17 +235,18 @@ impl Runtime {
 
     /// Registers a plugin with the process' environment, once.
     fn register(&self, provider: Provider, library: &Path) -> Result<(), String> {
-        let mut known = PLUGINS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = known.iter().find(|(known, _)| *known == provider) {
+        let mut plugins = plugins();
+        if let Some(Plugin { library: known, .. }) = plugins.iter().find(|plugin| plugin.provider == provider) {
             return match known == library {
                 true => Ok(()),
                 false => Err(format!("its plugin {} is loaded already, a process can hold one", known.display())),
             };
         }
-        let words = |error: ort::Error| one_line(error.message());
-        self.environment.register_ep_library(format!("qwenguard.{provider}"), library).map_err(words)?;
+        let words =
+            |error: ort::Error| format!("its plugin {}: {}", library.display(), one_line(plain(error.message())));
+        self.environment.register_ep_library(registration(provider), library).map_err(words)?;
         tracing::info!(%provider, library = %library.display(), "registered the plugin of an execution provider");
-        known.push((provider, library.to_owned()));
+        plugins.push(Plugin { provider, library: library.to_owned(), users: Arc::new(()), is_lost: false });
         Ok(())
     }
 
@@ -197,12 +274,24 @@ impl Runtime {
         Ok(devices)
     }
 
+    /// A graph as a file, with its weights beside it, for a provider that keeps what it makes of a graph by its path.
+    pub(super) fn kept(
+        &self,
+        config: &RuntimeConfig,
+        digest: &str,
+        graph: &[u8],
+        weights: &Weights,
+    ) -> Result<Option<PathBuf>> {
+        let Some(folder) = cache(config, digest) else { return Ok(None) };
+        kept::lay_out(&folder, graph, weights).map(Some).map_err(|error| cache_error(&folder, &error))
+    }
+
     /// Whose fault it is that there is no session: the provider's if it cannot make any.
     pub(super) fn blame(&self, config: &RuntimeConfig, error: ort::Error) -> SessionError {
         match config.provider == Provider::Cpu {
             true => SessionError::Graph(reason(error)),
             false => match self.probe_session(config) {
-                Ok(()) => SessionError::Graph(reason(error)),
+                Ok(_) => SessionError::Graph(reason(error)),
                 Err(error) => SessionError::Provider(error),
             },
         }
@@ -253,6 +342,13 @@ fn chosen(config: &RuntimeConfig) -> usize {
     }
 }
 
+/// Where a provider keeps what it makes of a graph, if it is to.
+fn cache(config: &RuntimeConfig, digest: &str) -> Option<PathBuf> {
+    let cache = config.coreml.cache.as_ref().filter(|_| config.provider == Provider::CoreMl)?;
+    // The provider knows a model by its path alone: weights that differ would get what was made of others.
+    Some(cache.join(digest))
+}
+
 fn core_ml(config: &RuntimeConfig, digest: &str) -> Result<ExecutionProviderDispatch> {
     let units = match config.coreml.compute_units {
         ComputeUnits::All => coreml::ComputeUnits::All,
@@ -264,12 +360,13 @@ fn core_ml(config: &RuntimeConfig, digest: &str) -> Result<ExecutionProviderDisp
         .with_compute_units(units)
         .with_model_format(coreml::ModelFormat::MLProgram)
         .with_static_input_shapes(true);
-    let Some(cache) = &config.coreml.cache else { return Ok(provider.build()) };
-    // The provider knows a model by its graph alone: weights that differ would get what was made of others.
-    let folder = cache.join(digest);
-    fs::create_dir_all(&folder)
-        .map_err(|error| Error::config("runtime.coreml.cache", format!("{}: {error}", folder.display())))?;
+    let Some(folder) = cache(config, digest) else { return Ok(provider.build()) };
+    fs::create_dir_all(&folder).map_err(|error| cache_error(&folder, &error))?;
     Ok(provider.with_model_cache_dir(folder.display()).build())
+}
+
+fn cache_error(folder: &Path, error: &io::Error) -> Error {
+    Error::config("runtime.coreml.cache", format!("{}: {error}", folder.display()))
 }
 
 fn unavailable(provider: Provider, reason: &str) -> Error {

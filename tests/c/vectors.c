@@ -433,6 +433,10 @@ static void same_categories(const char *names, uint32_t heads) {
 static text read_config(const char *vectors, const char *project) {
     const char *second = field(vectors, "second_opinion");
     text config = text_of(field(vectors, "config")), bundle;
+    if (provider() != NULL) {
+        config.data = (char *)realloc(config.data, config.length + strlen(provider()) + 100);
+        config.length += (size_t)sprintf(config.data + config.length, "\nruntime.provider = '%s'\n", provider());
+    }
     if (second == NULL)
         return config;
     bundle = text_of(second);
@@ -442,6 +446,16 @@ static text read_config(const char *vectors, const char *project) {
                                      (int)bundle.length, bundle.data);
     free(bundle.data);
     return config;
+}
+
+static void open_guard(const qg_guard_options *options, const char *project) {
+    char folder[1024];
+    int length = snprintf(folder, sizeof folder, "%s/target/golden-gpu/nano", project);
+    CHECK(length > 0 && (size_t)length < sizeof folder);
+    if (provider() != NULL)
+        WORKS(qg_guard_open(folder, (size_t)length, options, &guard, &error));
+    else
+        WORKS(qg_guard_open_nano(options, &guard, &error));
 }
 
 static void run_file(const char *file, const char *project) {
@@ -454,7 +468,7 @@ static void run_file(const char *file, const char *project) {
     WORKS(qg_guard_options_init(&options, sizeof options, &error));
     options.config_toml = config.data;
     options.config_toml_length = config.length;
-    WORKS(qg_guard_open_nano(&options, &guard, &error));
+    open_guard(&options, project);
     free(config.data);
     same_categories(field(field(vectors, "categories"), "prompt"), QG_HEADS_PROMPT);
     same_categories(field(field(vectors, "categories"), "answer"), QG_HEADS_ANSWER);
@@ -469,6 +483,8 @@ static void run_file(const char *file, const char *project) {
 int main(int argument_count, char **arguments) {
     CHECK(argument_count == 6);
     run_file(arguments[1], arguments[3]);
+    if (provider() != NULL)
+        return 0;
     run_file(arguments[4], arguments[3]);
     run_file(arguments[5], arguments[3]);
     return 0;

@@ -1,5 +1,7 @@
 //! What the tests of `tests/vectors` share.
 
+use std::path::{Path, PathBuf};
+
 use qwenguard::{Decision, Error, Message};
 use serde_json::{Value, json};
 
@@ -8,6 +10,28 @@ pub(crate) const TOLERANCE: f64 = 1e-3;
 
 /// And from that of weights and a cache in other numbers.
 pub(crate) const OTHER_NUMBERS: f64 = 2e-2;
+
+/// The provider that QWENGUARD_TEST_PROVIDER names, if it is set.
+pub(crate) fn provider() -> Option<String> {
+    std::env::var("QWENGUARD_TEST_PROVIDER").ok().filter(|name| !name.is_empty())
+}
+
+/// A file's configuration for that provider.
+pub(crate) fn on_provider(config: &str) -> String {
+    let provider = provider().expect("QWENGUARD_TEST_PROVIDER names a provider");
+    format!("{config}\nruntime.provider = {provider:?}")
+}
+
+/// The bundle with graphs for other providers that is of a bundle's checkpoint, or of a guard that is built in.
+pub(crate) fn gpu_bundle(name: &str) -> PathBuf {
+    let name = match name {
+        "nano" => "target/golden-gpu/nano".to_owned(),
+        name => name.replace("/golden-gen/", "/golden-gpu-gen/").replace("-fp32", ""),
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    assert!(folder.join("guard.toml").is_file(), "{} is missing: run `make test-data`", folder.display());
+    folder
+}
 
 fn status(error: &Error) -> &'static str {
     match error {

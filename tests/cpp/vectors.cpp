@@ -7,16 +7,25 @@ namespace {
 
 // With the guard behind, if the file names one by its place in the folder of the project.
 std::string config(const Json &vectors, const std::string &project) {
+    const std::string toml =
+        vectors["config"].text + (provider().empty() ? "" : "\nruntime.provider = '" + provider() + "'");
     if (!vectors.has("second_opinion"))
-        return vectors["config"].text;
-    return vectors["config"].text + "\n[second_opinion]\nbundle = '" + project + "/" + vectors["second_opinion"].text +
+        return toml;
+    return toml + "\n[second_opinion]\nbundle = '" + project + "/" + vectors["second_opinion"].text +
            "'\ncache_mib = 64\n";
+}
+
+qwenguard::Guard open(const Json &vectors, const std::string &project) {
+    const std::string toml = config(vectors, project);
+    if (provider().empty())
+        return qwenguard::Guard::nano({0, 0, toml, {}});
+    return qwenguard::Guard::open(project + "/target/golden-gpu/nano", {0, 0, toml, {}});
 }
 
 class Runner {
 public:
     Runner(const Json &vectors, const std::string &project)
-        : guard_(qwenguard::Guard::nano({0, 0, config(vectors, project), {}})),
+        : guard_(open(vectors, project)),
           prompt_(guard_.categories(qwenguard::Heads::Prompt)), answer_(guard_.categories(qwenguard::Heads::Answer)) {
         categories("prompt", vectors["categories"]["prompt"], prompt_);
         categories("answer", vectors["categories"]["answer"], answer_);

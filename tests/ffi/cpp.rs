@@ -59,6 +59,17 @@ fn the_vectors() {
     }
 }
 
+/// On the provider that QWENGUARD_TEST_PROVIDER names.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn cpp_vectors_on_another_provider() {
+    if have("c++") {
+        let vectors = program(root().join("tests/cpp/vectors.cpp"), "vectors", &FLAGS);
+        let said = run(Command::new(vectors).arg(root()).arg(root().join("tests/vectors/vectors.json")));
+        assert!(said.contains(" steps"), "{said}");
+    }
+}
+
 #[test]
 fn the_annotations() {
     if have("c++") {

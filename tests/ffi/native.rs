@@ -147,6 +147,15 @@ fn c_programs() {
     }
 }
 
+/// On the provider that QWENGUARD_TEST_PROVIDER names.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn c_vectors_on_another_provider() {
+    if have("cc") {
+        run(&mut c_program(&c_test("vectors", "c", "cc", &C)));
+    }
+}
+
 #[test]
 fn c_programs_as_cpp() {
     if have("c++") {

@@ -1,9 +1,13 @@
+using System;
 using System.Text;
 
 namespace Qwenguard.Tests
 {
     internal static class Samples
     {
+        /// <summary>The provider to run on instead of the CPU, or nothing: see tests/vectors/README.md.</summary>
+        internal static readonly string Provider = Environment.GetEnvironmentVariable("QWENGUARD_TEST_PROVIDER") ?? "";
+
         internal const string Question = "How do I clean the kitchen?";
 
         internal const string Harmless = "Wipe the counters with warm water and mop the floor at the end.";

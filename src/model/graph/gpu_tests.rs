@@ -1,9 +1,12 @@
 //! Golden graphs for GPUs, and the same after edits.
 
+use prost::Message;
+
 use super::*;
 use crate::{
     bundle::Bundle,
-    model::onnx::{AttributeProto, DimensionProto, TypeProto},
+    limits,
+    model::onnx::{AttributeProto, DimensionProto, GraphProto, ModelProto, TypeProto},
 };
 
 fn bundle() -> Bundle {

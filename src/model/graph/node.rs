@@ -53,9 +53,21 @@ impl<'g> Attributes<'g> {
     }
 
     pub(super) fn epsilon(&self) -> Result<(), String> {
-        match self.float("epsilon")? {
-            epsilon if epsilon.is_finite() && epsilon >= 0.0 => Ok(()),
-            epsilon => Err(format!("epsilon is {epsilon}")),
+        self.non_negative("epsilon")
+    }
+
+    pub(super) fn non_negative(&self, name: &str) -> Result<(), String> {
+        match self.float(name)? {
+            value if value.is_finite() && value >= 0.0 => Ok(()),
+            value => Err(format!("attribute {name} is {value}")),
+        }
+    }
+
+    /// What the scores of an attention are multiplied by.
+    pub(super) fn scale(&self) -> Result<(), String> {
+        match self.float("scale")? {
+            scale if scale.is_finite() && scale > 0.0 => Ok(()),
+            scale => Err(format!("attribute scale is {scale}")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The graph's tensors: where each lies and how large it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::onnx::{StringStringEntryProto, TensorProto};
 
@@ -38,13 +38,13 @@ impl Tensor {
 pub(super) struct Tensors<'g>(HashMap<&'g str, Tensor>);
 
 impl<'g> Tensors<'g> {
-    /// `rows` are the graph's inputs of rows, whose names no tensor may have.
-    pub(super) fn new(tensors: &'g [TensorProto], weights: External, rows: &[&str]) -> Result<Self, String> {
+    /// `inputs` are those of the graph, whose names no tensor may have.
+    pub(super) fn new(tensors: &'g [TensorProto], weights: External, inputs: &HashSet<String>) -> Result<Self, String> {
         let mut known = HashMap::with_capacity(tensors.len());
         for proto in tensors {
             let name = proto.name();
             let tensor = check(proto, weights).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
-            if name.is_empty() || is_input(name, rows) || known.insert(name, tensor).is_some() {
+            if name.is_empty() || inputs.contains(name) || known.insert(name, tensor).is_some() {
                 return Err(format!("tensor {name:?} has no name of its own"));
             }
         }
@@ -55,29 +55,9 @@ impl<'g> Tensors<'g> {
         self.0.get(name).ok_or_else(|| format!("there is no tensor {name:?}"))
     }
 
-    pub(super) fn floats(&self, name: &str) -> Result<&Tensor, String> {
-        self.of(name, TensorProto::FLOAT, "floats")
-    }
-
-    pub(super) fn bytes(&self, name: &str) -> Result<&Tensor, String> {
-        self.of(name, TensorProto::UINT8, "bytes")
-    }
-
-    pub(super) fn integer(&self, name: &str) -> Result<i64, String> {
-        match self.integers(name) {
-            Ok(&[integer]) => Ok(integer),
-            _ => Err(format!("tensor {name:?} is not one integer")),
-        }
-    }
-
     /// A few integers, which lie in the graph.
     pub(super) fn integers(&self, name: &str) -> Result<&[i64], String> {
         self.get(name)?.integers.as_deref().ok_or_else(|| format!("tensor {name:?} is not a few integers"))
-    }
-
-    fn of(&self, name: &str, kind: i32, words: &str) -> Result<&Tensor, String> {
-        let tensor = self.get(name)?;
-        if tensor.kind == kind { Ok(tensor) } else { Err(format!("tensor {name:?} is not of {words}")) }
     }
 }
 
@@ -148,13 +128,4 @@ fn external(entries: &[StringStringEntryProto], bytes: u64, weights: External) -
         return Err(format!("external_data: {length} bytes at {offset} are not on pages within {name}"));
     }
     Ok(length)
-}
-
-/// Whether a graph has an input of this name; `rows` are those that name rows.
-pub(super) fn is_input(name: &str, rows: &[&str]) -> bool {
-    let cache = |prefix| name.strip_prefix(prefix).is_some_and(|layer: &str| layer.parse::<usize>().is_ok());
-    ["input_ids", "cu_seqlens", "past_lens", "block_table"].contains(&name)
-        || rows.contains(&name)
-        || cache("key_cache.")
-        || cache("value_cache.")
 }

@@ -23,7 +23,9 @@ impl Cache {
         let mut binding = session.create_binding()?;
         let pool_shape = [layout.blocks, dims.num_kv_heads, format.record_bytes(dims.head_dim)];
         let mut pools = Vec::with_capacity(2 * dims.num_layers);
-        for (input, output) in graph::cache_names(dims, "").into_iter().zip(graph::cache_names(dims, "_out")) {
+        for (input, output) in
+            graph::paged::cache_names(dims, "").into_iter().zip(graph::paged::cache_names(dims, "_out"))
+        {
             pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
         }
         Ok(Cache { binding, _pools: pools, layout })

@@ -46,18 +46,19 @@ impl PagedModel {
         tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
         let dims = &bundle.manifest.model;
         let layout = block(dims, options.format).layout(options.cache_bytes)?;
-        let Graph { file, bytes, folder } = Graph::checked(bundle, GRAPH, graph::checked)?;
-        let own = weights(bundle, WEIGHTS, &folder)?;
+        let checked = Graph::checked(bundle, GRAPH, graph::cpu::checked)?;
+        let own = weights(bundle, WEIGHTS, &checked)?;
         let spec = SessionSpec {
-            graph: &bytes,
+            graph: &checked.bytes,
             weights: own,
             operators: Some(operators(isa)?),
             threads: options.threads,
             digest: "",
         };
         let made = runtime.session(&RuntimeConfig::default(), spec);
-        let MadeSession { session, assigned } = made.map_err(|error| session_error(bundle, &file, WEIGHTS, error))?;
-        drop(bytes);
+        let MadeSession { session, assigned } =
+            made.map_err(|error| session_error(bundle, &checked.file, WEIGHTS, error))?;
+        drop(checked);
         let cache = Cache::new(&session, dims, options.format, layout)?;
         Ok((PagedModel::new(bundle, session, cache, Kind::Cpu { f32_block: block(dims, CacheFormat::Fp32) }), assigned))
     }

@@ -1,6 +1,6 @@
-//! A GPU: its memory, whether it is still there, and what its kernels want of a batch, which they do not check.
+//! A GPU: its memory, and what its kernels want of a batch, which they do not check.
 
-use half::{bf16, f16};
+use half::{bf16, f16, vec::HalfBitsVecExt};
 use ort::{
     memory::{Allocator, MemoryInfo},
     session::Session,
@@ -20,13 +20,9 @@ const MAX_STREAMS: usize = 256;
 
 /// The device that a model is on.
 pub(super) struct Device {
-    /// What the configuration calls the provider.
-    pub(super) provider: &'static str,
     pub(super) runtime: Runtime,
     /// The device's.
     pub(super) memory: MemoryInfo<'static>,
-    /// Set once the device was lost: nothing can be computed with it any more.
-    pub(super) lost: Option<String>,
 }
 
 impl Device {
@@ -42,7 +38,7 @@ impl Device {
         let kind = if float == Float::Bf16 { TensorElementType::Bfloat16 } else { TensorElementType::Float16 };
         let bytes = shape.iter().product::<usize>() * float.bytes();
         let mut zero = None;
-        for name in graph::cache_names(dims, "") {
+        for name in graph::paged::cache_names(dims, "") {
             let out_of_memory = |error: ort::Error| {
                 tracing::error!(error = error.message(), bytes, "no device memory for a layer's KV cache");
                 Error::OutOfMemory { bytes, purpose: "a layer's KV cache in device memory: set cache.mib to less" }
@@ -74,17 +70,6 @@ impl Device {
         Ok(memory::copy(&self.runtime, from, to)?)
     }
 
-    /// What is wrong after a step has failed: of the step, or of the device.
-    pub(super) fn after(&mut self, session: &Session, error: Error) -> Error {
-        if let Err(lost) = self.is_there(session) {
-            let reason =
-                format!("{error}; the device does not answer ({lost}): it is lost, drop this guard and open another");
-            tracing::error!(reason, "lost the device");
-            self.lost = Some(reason);
-        }
-        self.check_there().err().unwrap_or(error)
-    }
-
     /// Whether the device still takes and gives what it was given.
     fn is_there(&self, session: &Session) -> Result<()> {
         let allocator = self.allocator(session)?;
@@ -98,30 +83,24 @@ impl Device {
             false => Err(Error::inference("it gives back other numbers than it was given")),
         }
     }
-
-    pub(super) fn check_there(&self) -> Result<()> {
-        match &self.lost {
-            None => Ok(()),
-            Some(reason) => Err(Error::Provider { provider: self.provider.to_owned(), reason: reason.clone() }),
-        }
-    }
 }
 
 fn zeros(shape: [usize; 4], float: Float) -> Result<DynTensor> {
-    let count = shape.iter().product();
+    let zeros = pages_of_zeros(shape.iter().product())?;
     Ok(match float {
-        Float::Bf16 => Tensor::from_array((shape, filled(count, bf16::ZERO)?))?.upcast(),
-        _ => Tensor::from_array((shape, filled(count, f16::ZERO)?))?.upcast(),
+        Float::Bf16 => Tensor::from_array((shape, zeros.reinterpret_into::<bf16>()))?.upcast(),
+        _ => Tensor::from_array((shape, zeros.reinterpret_into::<f16>()))?.upcast(),
     })
 }
 
-fn filled<T: Clone>(count: usize, value: T) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    let bytes = count.saturating_mul(size_of::<T>());
-    let out_of_memory = |_| Error::OutOfMemory { bytes, purpose: "zeros for a layer's KV cache" };
-    values.try_reserve_exact(count).map_err(out_of_memory)?;
-    values.resize(count, value);
-    Ok(values)
+/// Zeros of 16 bits. They are never written, so the system needs no memory for those that are many.
+fn pages_of_zeros(count: usize) -> Result<Vec<u16>> {
+    let bytes = count.saturating_mul(size_of::<u16>());
+    let out_of_memory =
+        |_| Error::OutOfMemory { bytes, purpose: "zeros for a layer's KV cache: set cache.mib to less" };
+    // What cannot be had would end the process below.
+    Vec::<u16>::new().try_reserve_exact(count).map_err(out_of_memory)?;
+    Ok(vec![0; count])
 }
 
 /// How long streams are, as the attention is told beforehand: the most new tokens of a stream, and twice the most tokens of

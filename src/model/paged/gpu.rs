@@ -30,23 +30,25 @@ pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
     let dims = &bundle.manifest.model;
     let (block, float) = block(request)?;
     let weight_bits = request.field("weight_bits", &graph.weight_bits)?;
+    if ![4, 8, 16].contains(&weight_bits) {
+        return Err(request.field_error("weight_bits", format!("{weight_bits} is not 4, 8 or 16")));
+    }
     let layout = block.layout(cache_size::bytes(config, dims.context, block, Memory::Device)?)?;
     let checks = graph::gpu::Gpu { float, block_tokens: block.tokens };
-    let Graph { file, bytes, folder } =
+    let checked =
         Graph::checked(bundle, request.name, |bytes, expected| graph::gpu::checked(bytes, expected, &checks))?;
-    let own = weights(bundle, &graph.weights, &folder)?;
+    let own = weights(bundle, &graph.weights, &checked)?;
     let digest = bundle.manifest.files.get(&graph.weights).map_or("", |file| &file.sha256);
     // What little is on the CPU needs no threads.
-    let spec = SessionSpec { graph: &bytes, weights: own, operators: None, threads: 1, digest };
+    let spec = SessionSpec { graph: &checked.bytes, weights: own, operators: None, threads: 1, digest };
     let made = runtime.session(&config.runtime, spec);
     let MadeSession { session, assigned } =
-        made.map_err(|error| session_error(bundle, &file, &graph.weights, error))?;
-    drop(bytes);
-    let provider = config.runtime.provider.name();
-    let memory = memory::of_input(&session, &graph::cache_names(dims, "")[0])?;
-    let device = Device { provider, runtime: runtime.clone(), memory, lost: None };
+        made.map_err(|error| session_error(bundle, &checked.file, &graph.weights, error))?;
+    drop(checked);
+    let memory = memory::of_input(&session, &graph::paged::cache_names(dims, "")[0])?;
+    let device = Device { runtime: runtime.clone(), memory };
     let cache = device.cache(&session, dims, float, layout)?;
-    let model = PagedModel::new(bundle, session, cache, Kind::Gpu(device));
+    let model = PagedModel::new(bundle, session, cache, Kind::Gpu);
     Ok(Backed { model: Box::new(model), numbers: Numbers::Own { weight_bits, float }, assigned })
 }
 

@@ -20,7 +20,6 @@ use crate::{
     runtime::{SessionError, Weights},
 };
 use cache::Cache;
-use device::Device;
 
 /// The output that shows rows which are not finite.
 const ROW_CHECK: &str = "row_check";
@@ -51,7 +50,7 @@ enum Kind {
         /// A block of a cache in f32.
         f32_block: Block,
     },
-    Gpu(Device),
+    Gpu,
 }
 
 /// An output of the graph.
@@ -66,8 +65,9 @@ struct Head {
 struct Graph {
     file: String,
     bytes: Vec<u8>,
-    /// Where the weights are.
+    /// Where the weights are: the folder, and the name that the graph has for them.
     folder: String,
+    location: String,
 }
 
 /// What is wrong with a bundle, or with the machine, if there is no session.
@@ -80,9 +80,9 @@ fn session_error(bundle: &Bundle, graph: &str, weights: &str, error: SessionErro
 }
 
 /// A bundle's file of weights, which is in this folder or in memory.
-fn weights<'a>(bundle: &Bundle, file: &'a str, folder: &'a str) -> Result<Weights<'a>> {
+fn weights<'a>(bundle: &Bundle, file: &'a str, graph: &'a Graph) -> Result<Weights<'a>> {
     Ok(match &bundle.place {
-        Place::Folder(_) => Weights::Folder(folder),
+        Place::Folder(_) => Weights::Folder { folder: &graph.folder, name: &graph.location },
         Place::Embedded(_) => Weights::Memory { name: file, bytes: bundle.place.read(file, u64::MAX)?.into_owned() },
     })
 }
@@ -92,14 +92,14 @@ impl Graph {
     fn checked(
         bundle: &Bundle,
         name: &str,
-        check: impl FnOnce(&[u8], &graph::Expected) -> Result<Vec<u8>, String>,
+        check: impl FnOnce(&[u8], &graph::paged::Expected) -> Result<Vec<u8>, String>,
     ) -> Result<Self> {
         let manifest = &bundle.manifest;
         let missing = || bundle.field_error(&format!("graphs.{name}.file"), "missing".to_owned());
         let graph = manifest.graphs.get(name).ok_or_else(missing)?;
         let file = graph.file.clone().ok_or_else(missing)?;
         let (folder, location) = bundle.place.weights(&graph.weights)?;
-        let expected = graph::Expected {
+        let expected = graph::paged::Expected {
             dims: &manifest.model,
             heads: &manifest.heads,
             file: &graph.weights,
@@ -108,14 +108,14 @@ impl Graph {
         };
         let bytes = bundle.place.read(&file, limits::GRAPH_BYTES)?;
         let bytes = check(&bytes, &expected).map_err(|reason| bundle.file_error(&file, reason))?;
-        Ok(Graph { file, bytes, folder })
+        Ok(Graph { file, bytes, folder, location })
     }
 }
 
 impl PagedModel {
     fn new(bundle: &Bundle, session: Session, cache: Cache, kind: Kind) -> Self {
         let manifest = &bundle.manifest;
-        let rows: Vec<String> = graph::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
+        let rows: Vec<String> = graph::paged::row_inputs(&manifest.heads).into_iter().map(str::to_owned).collect();
         let heads = manifest.heads.iter().map(|head| Head {
             name: head.name.clone(),
             classes: head.class_count(&manifest.model),
@@ -160,7 +160,7 @@ impl PagedModel {
         binding.bind_input("cu_seqlens", &Tensor::from_array(([streams + 1], batch.cu_seqlens.clone()))?)?;
         binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
         binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
-        if let Kind::Gpu(_) = self.kind {
+        if let Kind::Gpu = self.kind {
             let metadata = device::metadata(batch).to_vec();
             binding.bind_input(graph::gpu::METADATA, &Tensor::from_array(([metadata.len()], metadata))?)?;
         }
@@ -182,7 +182,7 @@ impl PagedModel {
         match &self.kind {
             // The operator of the CPU looks at the rest.
             Kind::Cpu { .. } => Ok(()),
-            Kind::Gpu(_) => device::check(batch, self.cache.layout, self.dims.context),
+            Kind::Gpu => device::check(batch, self.cache.layout, self.dims.context),
         }
     }
 
@@ -224,13 +224,10 @@ impl Model for PagedModel {
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         self.check(batch)?;
-        let Kind::Gpu(device) = &self.kind else { return self.run_checked(batch) };
-        device.check_there()?;
-        let result = device::in_parts(batch, &mut |part| self.run_checked(part));
-        result.map_err(|error| match &mut self.kind {
-            Kind::Gpu(device) => device.after(&self.session, error),
-            Kind::Cpu { .. } => error,
-        })
+        match self.kind {
+            Kind::Cpu { .. } => self.run_checked(batch),
+            Kind::Gpu => device::in_parts(batch, &mut |part| self.run_checked(part)),
+        }
     }
 }
 

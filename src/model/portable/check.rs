@@ -4,19 +4,16 @@
 
 use std::collections::HashMap;
 
-use prost::Message;
-
 use super::{cache::names, element::Element};
 use crate::{
     bundle::{Append, Dimensions, Head, Variant},
-    limits,
     model::{
         graph::{
+            self, Rules,
             node::{Attributes, inputs_of},
-            relocated,
             tensors::{self, External},
         },
-        onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
+        onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto},
     },
 };
 
@@ -26,11 +23,8 @@ pub(super) const ROW_CHECK: &str = "row_check";
 /// The output, of hidden states, that heads which are graphs of their own read.
 pub(super) const HIDDEN: &str = "hidden";
 
-/// Opsets of ONNX that this library knows these operators in.
-const OPSETS: std::ops::RangeInclusive<i64> = 13..=17;
-
-/// Nodes of a layer, and of what is around the layers.
-const LAYER_NODES: usize = 96;
+/// Operators of ONNX alone.
+const RULES: Rules = Rules { opsets: &[("", 13..=17)], layer_nodes: 96 };
 
 /// The most numbers of a value between two nodes.
 const NUMBERS: usize = 1 << 32;
@@ -112,43 +106,21 @@ pub(super) fn of_head(head: &Head, dims: &Dimensions, element: Element) -> [Vec<
 
 /// Checks a graph and writes anew what was checked.
 pub(super) fn checked(bytes: &[u8], expected: &Expected) -> Result<Vec<u8>, String> {
-    let model = ModelProto::decode(bytes).map_err(|error| format!("not a model of ONNX: {error}"))?;
-    check_opsets(&model)?;
-    let graph = model.graph.as_ref().ok_or("it has no graph")?;
-    let nodes = LAYER_NODES * (expected.dims.num_layers + 2);
-    let items = graph.initializer.len().max(graph.input.len()).max(graph.output.len());
-    if graph.node.len() > nodes || items > limits::GRAPH_ITEMS {
-        let count = graph.node.len();
-        return Err(format!("{count} nodes and {items} tensors, the limits are {nodes} and {}", limits::GRAPH_ITEMS));
-    }
-    let mut check = Check::new(graph, expected)?;
-    for node in &graph.node {
-        let reason = |reason| format!("node {} {:?}: {reason}", node.op_type(), node.name());
-        check.node(node).map_err(reason)?;
-    }
-    check_ends("output", &graph.output, &expected.outputs)?;
-    for (name, value) in &expected.outputs {
-        match check.values.get(&**name).filter(|_| check.computed.contains(&&**name)) {
-            Some(found) if found == value => {}
-            Some(found) => return Err(format!("output {name} has the shape {:?}, not {:?}", found.dims, value.dims)),
-            None => return Err(format!("output {name} is not computed")),
+    graph::checked(bytes, &RULES, expected.dims.num_layers, expected.location, |graph| {
+        let mut check = Check::new(graph, expected)?;
+        graph::check_nodes(graph, |node| check.node(node))?;
+        check_ends("output", &graph.output, &expected.outputs)?;
+        for (name, value) in &expected.outputs {
+            match check.values.get(&**name).filter(|_| check.computed.contains(&&**name)) {
+                Some(found) if found == value => {}
+                Some(found) => {
+                    return Err(format!("output {name} has the shape {:?}, not {:?}", found.dims, value.dims));
+                }
+                None => return Err(format!("output {name} is not computed")),
+            }
         }
-    }
-    drop(check);
-    Ok(relocated(model, expected.location))
-}
-
-fn check_opsets(model: &ModelProto) -> Result<(), String> {
-    if !(8..=10).contains(&model.ir_version()) {
-        return Err(format!("ir_version {} is not 8 to 10", model.ir_version()));
-    }
-    match &model.opset_import[..] {
-        [opset] if opset.domain().is_empty() && OPSETS.contains(&opset.version()) => Ok(()),
-        opsets => {
-            let found: Vec<_> = opsets.iter().map(|opset| (opset.domain(), opset.version())).collect();
-            Err(format!("the opsets {found:?} are not supported, only one of {OPSETS:?} of ONNX"))
-        }
-    }
+        Ok(())
+    })
 }
 
 /// Inputs or outputs are those that are expected, in any order.

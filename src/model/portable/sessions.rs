@@ -107,7 +107,7 @@ impl Sessions {
         tracing::info!(file, "a session for a graph of fixed shapes");
         self.pinned.check()?;
         let weights = match &self.place {
-            Place::Folder(_) => Weights::Folder(&self.folder),
+            Place::Folder(_) => Weights::Folder { folder: &self.folder, name: &self.location },
             Place::Embedded(_) => {
                 Weights::Memory { name: &self.location, bytes: self.place.read(&self.weights, u64::MAX)?.into_owned() }
             }

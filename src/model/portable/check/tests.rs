@@ -1,9 +1,11 @@
 use std::path::Path;
 
+use prost::Message;
+
 use super::*;
 use crate::{
     bundle::Bundle,
-    model::onnx::{AttributeProto, DimensionProto, OperatorSetIdProto},
+    model::onnx::{AttributeProto, DimensionProto, ModelProto, OperatorSetIdProto},
 };
 
 fn bundle(name: &str) -> Bundle {

@@ -14,6 +14,8 @@ import org.junit.jupiter.api.function.Executable;
 final class Fixtures {
     static final Path ROOT = Path.of(System.getProperty("test.root"));
     static final Path DIST = Path.of(System.getProperty("test.dist"));
+    /** The provider to run on instead of the CPU, or nothing: see tests/vectors/README.md. */
+    static final String PROVIDER = System.getenv().getOrDefault("QWENGUARD_TEST_PROVIDER", "");
     /** An answer that takes the model a while. */
     static final String LONG = "Mix flour and water, and wait. ".repeat(200);
 

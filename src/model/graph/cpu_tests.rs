@@ -1,5 +1,12 @@
+//! The graph of the nano guard, and the same after edits.
+
+use prost::Message;
+
 use super::*;
-use crate::model::onnx::{AttributeProto, StringStringEntryProto};
+use crate::{
+    bundle::Head,
+    model::onnx::{AttributeProto, GraphProto, ModelProto, StringStringEntryProto},
+};
 
 const GRAPH: &[u8] = include_bytes!("../../../export/nano/bundle/paged.onnx");
 
