@@ -340,7 +340,7 @@ tsan:
 # nightly toolchain with miri and rust-src.
 miri:
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --features capi --target-dir target/miri -- \
-		ffi:: verdict:: stats:: policy:: stream::tape text::markup model::cache_size \
+		ffi:: verdict:: stats:: tally:: queue:: policy:: stream::tape text::markup model::cache_size \
 		attention::softmax a_zero_key bad_batches extremes_do_not vector_kernels \
 		matmul::tests::a_row activations_lose random_products wrong_sizes zeros_and model::cpu_ops::swiglu \
 		engine::tests::an_ a_failed_step cut_back_goes_on forks_share

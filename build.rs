@@ -11,7 +11,7 @@ mod capi {
     use std::{env, fs, path::PathBuf};
 
     /// The order of the functions in the header.
-    const SOURCES: [&str; 15] = [
+    const SOURCES: [&str; 18] = [
         "version",
         "status",
         "failure",
@@ -27,6 +27,9 @@ mod capi {
         "annotation",
         "annotate",
         "queue",
+        "wake",
+        "subscriber",
+        "log",
     ];
     /// The comment that the header begins with.
     const FRONT_PAGE: &str = "src/ffi/front_page.h";

@@ -79,6 +79,11 @@
  * fork() waits while other threads open guards, 30 seconds at most; a child that was forked in the
  * middle all the same cannot open one. fork() and exec, and posix_spawn, need no care.
  *
+ * EVENT LOOPS wait for the descriptor of a queue (qg_queue_descriptor), or are woken by a callback
+ * (qg_queue_set_wake). LOG: messages go nowhere until a function of the log asks for them
+ * (qg_log_set, qg_log_open). Those callbacks are called by any thread, also by threads of the
+ * library, which wait for them: they say what they may do.
+ *
  * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
  * starts; a guard refuses to open with one that would. A program that loads such a build itself must
@@ -259,6 +264,21 @@
 /// The most categories that a verdict can carry. A bundle with more is refused.
 #define QG_MAX_CATEGORIES 16
 
+/// The prompt of a stream.
+#define QG_VERDICT_CHANNEL_PROMPT 0
+
+/// A token of an answer's thinking.
+#define QG_VERDICT_CHANNEL_THINKING 1
+
+/// A token of what an answer says.
+#define QG_VERDICT_CHANNEL_ANSWER 2
+
+/// A whole conversation, by what the user asks.
+#define QG_VERDICT_CHANNEL_ANNOTATED_PROMPT 3
+
+/// A whole conversation, by what is answered.
+#define QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE 4
+
 /// `qg_stream_prompt`: `data` is an array of `qg_message`.
 #define QG_CALL_PROMPT 0
 
@@ -317,6 +337,24 @@
 /// For as long as it takes.
 #define QG_NO_TIMEOUT UINT64_MAX
 
+/// Nothing.
+#define QG_LOG_OFF 0
+
+/// Something failed that should not: a step, a device.
+#define QG_LOG_ERROR 1
+
+/// Something that may be wrong: a setting, or what ONNX Runtime warns of.
+#define QG_LOG_WARNING 2
+
+/// What happens seldom: what was loaded, and what computes.
+#define QG_LOG_INFO 3
+
+/// What happens often, and most of what ONNX Runtime says.
+#define QG_LOG_DEBUG 4
+
+/// Everything.
+#define QG_LOG_TRACE 5
+
 /// The verdict on a whole conversation. It needs no guard any more, and is memory like any other. Yours to free.
 typedef struct qg_annotation qg_annotation;
 
@@ -325,6 +363,9 @@ typedef struct qg_error qg_error;
 
 /// An opened bundle: heavy, shared, for any number of threads at once.
 typedef struct qg_guard qg_guard;
+
+/// Messages that are kept until they are taken, by a thread of yours: for hosts in which threads of others cannot call.
+typedef struct qg_log qg_log;
 
 /// Calls of streams, and annotations, that go on while the program does other things. For any number of threads at once.
 typedef struct qg_queue qg_queue;
@@ -418,6 +459,26 @@ typedef struct qg_stats {
     /// 0.
     uint64_t reserved[3];
 } qg_stats;
+
+/// How often a guard gave a verdict of one channel, level and category, and what policies made of it.
+typedef struct qg_verdict_count {
+    /// What was judged: `QG_VERDICT_CHANNEL_`.
+    int32_t channel;
+    /// The level, `QG_RISK_`: of a verdict the most probable one, of a stop or a flag the one that it counts as.
+    int32_t risk;
+    /// Index of the category, among those of `QG_HEADS_PROMPT` where the channel is a prompt or an annotated one, else of
+    /// `QG_HEADS_ANSWER`; -1 of safe verdicts, and where none is known.
+    int32_t category;
+    /// 0.
+    uint32_t reserved;
+    /// Final verdicts: one for each prompt, for each token of an answer and for each annotation. Tokens that are judged again
+    /// after an answer was cut back count again.
+    uint64_t verdicts;
+    /// How often a host was told to stop: a prompt, an answer or an annotation whose decision became `QG_DECISION_STOP`.
+    uint64_t stops;
+    /// What was reported and let the answer go on: flags, and in shadow mode what would have stopped.
+    uint64_t flags;
+} qg_verdict_count;
 
 /// A message of a conversation.
 typedef struct qg_message {
@@ -720,6 +781,24 @@ typedef struct qg_completion {
     struct qg_annotation *annotation;
 } qg_completion;
 
+/// Tells that a queue has something to take. Called by any thread, also by threads of the library: a stream's next step waits
+/// for it. It only has to wake the thread that takes calls (uv_async_send, PostQueuedCompletionStatus, kevent with
+/// EVFILT_USER, a write to a pipe, call_soon_threadsafe): it may call no function of the library. It must return: no exception
+/// and no longjmp may leave it, which would end the process.
+typedef void (*qg_wake_callback)(void *context);
+
+/// Takes a message: its level (`QG_LOG_`), where it comes from (such as "qwenguard::engine::worker"), and what it says, in one
+/// or more lines. Both texts are UTF-8, end with a NUL and live as long as the call.
+///
+/// It is called by any thread, also by several at once and by threads of the library: a stream's next step waits for it. So it
+/// must not wait for anything of the library's. It may call the functions that only tell something (qg_status_name,
+/// qg_risk_name, those of versions) and free errors, texts and annotations, no other; messages that it brings about are not
+/// given to it. It must return: no exception and no longjmp may leave it, which would end the process.
+typedef void (*qg_log_callback)(void *context,
+                                uint32_t level,
+                                const char *target,
+                                const char *message);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -875,8 +954,22 @@ qg_status qg_guard_stats(const struct qg_guard *guard,
                          struct qg_stats *stats,
                          struct qg_error **error);
 
-/// Gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes. All names start
-/// with `qwenguard_`. The text is yours to free.
+/// Tells how often the guard gave which verdict, and what policies made of it: an element for each channel, level and category
+/// that there was.
+///
+/// `counts` is an array with room for `capacity`. `*count` becomes the number of elements; if it is more than `capacity`, only
+/// the first were written.
+///
+/// Errors: QG_ERROR_NULL for `guard`, `count`, or `counts` if `capacity` is not 0.
+qg_status qg_guard_verdict_counts(const struct qg_guard *guard,
+                                  struct qg_verdict_count *counts,
+                                  size_t capacity,
+                                  size_t *count,
+                                  struct qg_error **error);
+
+/// Gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes, and verdicts, stops
+/// and flags by their labels `channel`, `level` and `category`. All names start with `qwenguard_`; if the configuration gives the
+/// guard a `name`, each sample has it as its label `guard`. The text is yours to free.
 ///
 /// Errors: QG_ERROR_NULL.
 qg_status qg_guard_metrics(const struct qg_guard *guard,
@@ -1257,6 +1350,87 @@ qg_status qg_queue_cancel(const struct qg_queue *queue,
 ///
 /// Errors: QG_ERROR_NULL.
 qg_status qg_queue_length(const struct qg_queue *queue, size_t *calls, struct qg_error **error);
+
+/// Gives what an event loop of the system waits for while the queue has nothing to take: on Unix a file descriptor that becomes
+/// readable, `(int)descriptor`, for epoll, kqueue, poll, uv_poll_t and add_reader of asyncio; on Windows a handle of an event
+/// that becomes set, `(HANDLE)(intptr_t)descriptor`, for WaitForMultipleObjects and RegisterWaitForSingleObject.
+///
+/// It is ready for as long as there is something to take: level-triggered. When it is, call `qg_queue_wait` with a timeout of
+/// 0; do not read from it, write to it, reset or close it. It may be ready although `qg_queue_wait` then gives nothing, for
+/// one of several parts of a call, or because another thread was faster. It becomes ready for deadlines, too, of which a thread
+/// of the library takes care from now on. A loop that is told of changes only (EPOLLET, EV_CLEAR) calls `qg_queue_wait`
+/// until that gives fewer calls than there is room for.
+///
+/// It is the queue's, is always the same, and is closed by `qg_queue_free`: take it out of the loop before. A forked process
+/// must not use it.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the system gives no more descriptors; QG_ERROR_CONFIG if it gives no thread.
+qg_status qg_queue_descriptor(const struct qg_queue *queue,
+                              int64_t *descriptor,
+                              struct qg_error **error);
+
+/// Has a function called when the queue has something to take, after it had nothing: in place of the one before, for loops that
+/// are woken from other threads and not by descriptors. `context` is given to it. NULL switches it off. If there is something
+/// to take already, it is called at once. When this returns, the function that was set before does not run and is not called
+/// again; so it is after `qg_queue_free`.
+///
+/// It is called once, however much comes, until `qg_queue_wait` has found that nothing is left: when it was called, call
+/// `qg_queue_wait` with a timeout of 0 until that gives fewer calls than there is room for. It may be called although there is
+/// nothing then. It is called for deadlines, too, of which a thread of the library takes care from now on.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE from the function itself; QG_ERROR_CONFIG if the system gives no thread.
+qg_status qg_queue_set_wake(const struct qg_queue *queue,
+                            qg_wake_callback callback,
+                            void *context,
+                            struct qg_error **error);
+
+/// Has the messages of the library, and of ONNX Runtime as it uses it, given to a function, in place of the one before: those
+/// of `level` (`QG_LOG_`) and graver ones. `context` is given to the function. NULL, or QG_LOG_OFF, switches it off. When this
+/// returns, the function that was set before does not run and is not called again.
+///
+/// Nothing of this is set up before the first call. Messages of guards that are open, or being opened by other threads, begin
+/// with the call.
+///
+/// A program in Rust that has this library linked into it and has a subscriber of `tracing` gets the messages there. If this is
+/// called first, that program cannot set a global subscriber later. A forked process has no function until it sets one.
+///
+/// Errors: QG_ERROR_ENUM; QG_ERROR_WRONG_STATE from the function itself, and in a program whose subscriber of `tracing` gets
+/// the messages.
+qg_status qg_log_set(qg_log_callback callback,
+                     void *context,
+                     uint32_t level,
+                     struct qg_error **error);
+
+/// Has messages kept: those of `level` (`QG_LOG_`) and graver ones, from now on, up to 1,024 of them; what comes when as many
+/// wait is counted and lost. The log is yours to free. There may be several, and a function of `qg_log_set` beside them; what
+/// is said there of programs in Rust holds here, too.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_ENUM; QG_ERROR_WRONG_STATE in a program whose subscriber of `tracing` gets the messages.
+qg_status qg_log_open(uint32_t level,
+                      struct qg_log **log,
+                      struct qg_error **error);
+
+/// Waits for the next message, for `timeout_ms` milliseconds at most; 0 only looks, QG_NO_TIMEOUT waits for as long as it takes.
+///
+/// `*level` becomes its level, or QG_LOG_OFF if the time passed, and then the texts become NULL. `*target` says where it comes
+/// from, `*message` what it says; both are yours to free. `*lost` becomes how many messages were lost since the call before.
+///
+/// Errors: QG_ERROR_NULL; QG_ERROR_WRONG_STATE after `qg_log_end`, once all messages are taken.
+qg_status qg_log_wait(const struct qg_log *log,
+                      uint64_t timeout_ms,
+                      uint32_t *level,
+                      struct qg_text **target,
+                      struct qg_text **message,
+                      uint64_t *lost,
+                      struct qg_error **error);
+
+/// Ends a log: no more messages are kept, and who waits returns.
+///
+/// Errors: QG_ERROR_NULL.
+qg_status qg_log_end(const struct qg_log *log, struct qg_error **error);
+
+/// Frees a log, with the messages that are not taken. NULL is fine. No thread may be in a function of the log.
+void qg_log_free(struct qg_log *log);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -14,8 +14,9 @@
  * moved from fails with Status::Null. An Annotation is a value. A Guard or a Queue is for any number of threads at once, a
  * Stream for one at a time: member functions that are const follow the rule of qwenguard.h for pointers to const.
  *
- * Errors are exceptions of type qwenguard::Error. Where QWENGUARD_NO_EXCEPTIONS is defined, which needs no support for
- * exceptions, they are results instead: what is said here to return T returns a Result<T>, which is true if it holds a T:
+ * Errors are exceptions of type qwenguard::Error. In a program that is compiled without exceptions, or where
+ * QWENGUARD_NO_EXCEPTIONS is defined, they are results instead: what is said here to return T returns a Result<T>, which is
+ * true if it holds a T. A Result that is asked for what it does not hold ends the program (std::abort).
  *
  *     auto stream = guard->stream();
  *     if (!stream) return log(stream.error().message());
@@ -32,8 +33,11 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,6 +47,11 @@
 #include <vector>
 
 #include <qwenguard.h>
+
+/* What compilers say of -fno-exceptions: GCC and Clang by the first, MSVC by the second. */
+#if !defined(QWENGUARD_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+#define QWENGUARD_NO_EXCEPTIONS
+#endif
 
 #ifndef QWENGUARD_NO_EXCEPTIONS
 #include <stdexcept>
@@ -131,6 +140,25 @@ enum class TextOverflow : std::uint32_t {
     Head = QG_TEXT_OVERFLOW_HEAD,
     Tail = QG_TEXT_OVERFLOW_TAIL,
     Windows = QG_TEXT_OVERFLOW_WINDOWS,
+};
+
+/// What a verdict is about, where verdicts are counted.
+enum class VerdictChannel : std::int32_t {
+    Prompt = QG_VERDICT_CHANNEL_PROMPT,
+    Thinking = QG_VERDICT_CHANNEL_THINKING,
+    Answer = QG_VERDICT_CHANNEL_ANSWER,
+    AnnotatedPrompt = QG_VERDICT_CHANNEL_ANNOTATED_PROMPT,
+    AnnotatedResponse = QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE,
+};
+
+/// How grave a message of the log is: the graver, the smaller.
+enum class LogLevel : std::uint32_t {
+    Off = QG_LOG_OFF,
+    Error = QG_LOG_ERROR,
+    Warning = QG_LOG_WARNING,
+    Info = QG_LOG_INFO,
+    Debug = QG_LOG_DEBUG,
+    Trace = QG_LOG_TRACE,
 };
 
 /// Why a call failed.
@@ -321,6 +349,19 @@ struct TextToken {
 /// What a guard has done, and how it is: see `qg_stats`.
 using Stats = qg_stats;
 
+/// How often a guard gave a verdict of one channel, level and category: see `qg_verdict_count`.
+struct VerdictCount {
+    VerdictChannel channel;
+    Risk risk;
+    /// Index among the categories of Heads::Prompt for prompts and annotated prompts, else of Heads::Answer; none of safe
+    /// verdicts, and where none is known.
+    std::optional<std::uint32_t> category;
+    std::uint64_t verdicts;
+    std::uint64_t stops;
+    /// What was reported and let the answer go on.
+    std::uint64_t flags;
+};
+
 /// A message of a conversation. It only looks at the texts.
 struct Message {
     std::string_view role;
@@ -362,9 +403,25 @@ struct Options {
     std::uint64_t cache_mib = 0;
     /// The configuration, a TOML document.
     std::string config_toml;
-    /// Path of the ONNX Runtime library or of its folder.
+    /// Path of the ONNX Runtime library or of its folder, in UTF-8: utf8(path) of a std::filesystem::path.
     std::string runtime_library;
 };
+
+/// A path as the library takes it: in UTF-8, on every system.
+inline std::string utf8(const std::filesystem::path &path) {
+    const auto text = path.u8string(); // of char, or of char8_t from C++20 on
+    return {reinterpret_cast<const char *>(text.data()), text.size()};
+}
+
+/// Takes a message of the log: its level, where it comes from, and what it says. The texts live as long as the call.
+using LogFunction = std::function<void(LogLevel level, std::string_view target, std::string_view message)>;
+
+/// Has messages of the library, and of ONNX Runtime as it uses it, given to a function, in place of the one before: those of
+/// `level` and graver ones. An empty function switches it off. When this returns, the function before does not run any more.
+///
+/// It is called by any thread, also by several at once and by threads of the library, which wait for it: see `qg_log_callback`
+/// for what it may call. An exception that it throws goes no further, and the message is lost.
+Result<std::monostate> set_log(LogLevel level, LogFunction function);
 
 /// The version of the library that is loaded, such as "0.1.0".
 inline std::string_view version() noexcept { return qg_version(); }
@@ -486,6 +543,53 @@ inline PromptCheck check(const qg_prompt_check &raw) noexcept {
 }
 
 } // namespace detail
+
+namespace detail {
+
+/// Calls a function of C++ from C: nothing that it throws gets out.
+template <class Function, class... Arguments> void guarded(const Function &function, Arguments... arguments) noexcept {
+#ifdef QWENGUARD_NO_EXCEPTIONS
+    function(arguments...);
+#else
+    try {
+        function(arguments...);
+    } catch (...) {
+    }
+#endif
+}
+
+inline void log(void *context, std::uint32_t level, const char *target, const char *message) noexcept {
+    guarded(*static_cast<const LogFunction *>(context), static_cast<LogLevel>(level), std::string_view(target),
+            std::string_view(message));
+}
+
+inline void wake(void *context) noexcept { guarded(*static_cast<const std::function<void()> *>(context)); }
+
+/// The function of the log. It is never destroyed: at the end of the program threads may still call it.
+struct LogSlot {
+    std::mutex mutex;
+    std::unique_ptr<LogFunction> function;
+    static LogSlot &get() {
+        static LogSlot *const slot = new LogSlot();
+        return *slot;
+    }
+};
+
+} // namespace detail
+
+inline Result<std::monostate> set_log(LogLevel level, LogFunction function) {
+    auto &slot = detail::LogSlot::get();
+    const std::lock_guard<std::mutex> lock(slot.mutex);
+    auto made = function ? std::make_unique<LogFunction>(std::move(function)) : nullptr;
+    return detail::result(
+        [&](qg_error **error) {
+            return qg_log_set(made ? detail::log : nullptr, made.get(), static_cast<std::uint32_t>(level), error);
+        },
+        [&] {
+            slot.function = std::move(made);
+            return std::monostate();
+        });
+}
 
 class Annotation;
 
@@ -911,9 +1015,23 @@ public:
 
     /// Takes a queue of the C functions over.
     explicit Queue(qg_queue *raw) noexcept : raw_(raw) {}
+    Queue(Queue &&) noexcept = default;
+    /// What it had is freed before the function that is called for it.
+    Queue &operator=(Queue &&other) noexcept {
+        raw_ = std::move(other.raw_);
+        wake_ = std::move(other.wake_);
+        return *this;
+    }
+    ~Queue() = default;
     /// For the C functions. It stays this object's.
     qg_queue *get() const noexcept { return raw_.get(); }
-    qg_queue *release() noexcept { return raw_.release(); }
+    /// Gives it away. A function of set_wake is not called any more.
+    qg_queue *release() noexcept {
+        if (wake_)
+            qg_queue_set_wake(get(), nullptr, nullptr, nullptr);
+        wake_.reset();
+        return raw_.release();
+    }
 
     static Result<Queue> open() {
         qg_queue *made = nullptr;
@@ -960,6 +1078,27 @@ public:
         return detail::result([&](qg_error **error) { return qg_queue_cancel(get(), tag, &count, error); },
                               [&] { return count; });
     }
+    /// What an event loop of the system waits for while there is nothing to take: on Unix a file descriptor that becomes
+    /// readable, on Windows a HANDLE of an event. It stays the queue's: see `qg_queue_descriptor`.
+    Result<std::int64_t> descriptor() const {
+        std::int64_t descriptor = -1;
+        return detail::result([&](qg_error **error) { return qg_queue_descriptor(get(), &descriptor, error); },
+                              [&] { return descriptor; });
+    }
+    /// Has a function called when there is something to take, after there was nothing: by any thread, to wake the one that
+    /// then takes all there is. It may call nothing of this library, and what it throws goes no further. An empty one
+    /// switches it off: see `qg_queue_set_wake`.
+    Result<std::monostate> set_wake(std::function<void()> function) {
+        auto made = function ? std::make_unique<std::function<void()>>(std::move(function)) : nullptr;
+        return detail::result(
+            [&](qg_error **error) {
+                return qg_queue_set_wake(get(), made ? detail::wake : nullptr, made.get(), error);
+            },
+            [&] {
+                wake_ = std::move(made);
+                return std::monostate();
+            });
+    }
     /// How many calls are not given back yet.
     Result<std::size_t> size() const {
         std::size_t calls = 0;
@@ -974,6 +1113,8 @@ private:
         return timeout.count() < 0 ? 0 : static_cast<std::uint64_t>(timeout.count());
     }
 
+    /* Freed after the queue, which may call it until then. */
+    std::unique_ptr<std::function<void()>> wake_;
     detail::Owned<qg_queue> raw_;
 };
 
@@ -991,6 +1132,11 @@ public:
         return make(options, [bundle](const qg_guard_options *raw, qg_guard **guard, qg_error **error) {
             return qg_guard_open(bundle.data(), bundle.size(), raw, guard, error);
         });
+    }
+    /// The same of a std::filesystem::path.
+    template <class Path, class = std::enable_if_t<std::is_same_v<Path, std::filesystem::path>>>
+    static Result<Guard> open(const Path &bundle, const Options &options = {}) {
+        return open(std::string_view(utf8(bundle)), options);
     }
     /// Opens the demonstration guard that is built in.
     static Result<Guard> nano(const Options &options = {}) { return make(options, qg_guard_open_nano); }
@@ -1053,6 +1199,32 @@ public:
         Stats stats;
         return detail::result([&](qg_error **error) { return qg_guard_stats(get(), &stats, error); },
                               [&] { return stats; });
+    }
+    /// How often it gave which verdict, and what policies made of it.
+    Result<std::vector<VerdictCount>> verdict_counts() const {
+        std::vector<qg_verdict_count> raw;
+        std::size_t count = 64;
+        return detail::result(
+            [&](qg_error **error) {
+                qg_status status;
+                do {
+                    raw.resize(count);
+                    status = qg_guard_verdict_counts(get(), raw.data(), raw.size(), &count, error);
+                } while (status == QG_OK && count > raw.size());
+                return status;
+            },
+            [&] {
+                std::vector<VerdictCount> counts;
+                for (std::size_t index = 0; index < count; index++) {
+                    const qg_verdict_count &own = raw[index];
+                    std::optional<std::uint32_t> category;
+                    if (own.category >= 0)
+                        category = static_cast<std::uint32_t>(own.category);
+                    counts.push_back({static_cast<VerdictChannel>(own.channel), static_cast<Risk>(own.risk), category,
+                                      own.verdicts, own.stops, own.flags});
+                }
+                return counts;
+            });
     }
     /// The same, with histograms, in the text format of Prometheus.
     Result<std::string> metrics() const {

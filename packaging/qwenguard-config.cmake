@@ -1,5 +1,9 @@
-# find_package(qwenguard): the targets qwenguard::qwenguard (shared) and qwenguard::static. Finds everything relative to
-# this file, in <prefix>/share/cmake/qwenguard, so that the prefix can be moved.
+# find_package(qwenguard): the targets qwenguard::qwenguard (shared) and qwenguard::static, and qwenguard::onnxruntime, which
+# nothing links and programs take along. Finds everything relative to this file, in <prefix>/share/cmake/qwenguard, so that the
+# prefix can be moved. A program installs what it needs to run with one of
+#
+#     install(IMPORTED_RUNTIME_ARTIFACTS qwenguard::qwenguard qwenguard::onnxruntime DESTINATION lib)   # CMake 3.21 and newer
+#     install(FILES ${qwenguard_RUNTIME_LIBRARIES} DESTINATION lib)
 
 get_filename_component(_qwenguard_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(_qwenguard_folders "${_qwenguard_prefix}/lib" "${_qwenguard_prefix}/lib64"
@@ -28,6 +32,28 @@ if(QWENGUARD_STATIC AND NOT TARGET qwenguard::static)
     set_target_properties(qwenguard::static PROPERTIES
       INTERFACE_LINK_LIBRARIES "gcc_s;util;rt;pthread;m;dl;c")
   endif()
+endif()
+
+# ONNX Runtime is loaded at run time, from beside the library.
+find_file(QWENGUARD_ONNXRUNTIME NAMES libonnxruntime.so libonnxruntime.dylib onnxruntime.dll
+    PATHS ${_qwenguard_folders} "${_qwenguard_prefix}/bin" NO_DEFAULT_PATH)
+mark_as_advanced(QWENGUARD_ONNXRUNTIME)
+if(QWENGUARD_ONNXRUNTIME AND NOT TARGET qwenguard::onnxruntime)
+  add_library(qwenguard::onnxruntime MODULE IMPORTED)
+  set_target_properties(qwenguard::onnxruntime PROPERTIES IMPORTED_LOCATION "${QWENGUARD_ONNXRUNTIME}")
+endif()
+
+# Files for install(FILES): the library, with the name that programs ask for, and ONNX Runtime.
+set(qwenguard_RUNTIME_LIBRARIES)
+if(QWENGUARD_SHARED)
+  get_filename_component(_qwenguard_file "${QWENGUARD_SHARED}" REALPATH)
+  get_filename_component(_qwenguard_folder "${_qwenguard_file}" DIRECTORY)
+  file(GLOB _qwenguard_names "${_qwenguard_folder}/libqwenguard.so.*" "${_qwenguard_folder}/libqwenguard.*.dylib")
+  list(APPEND qwenguard_RUNTIME_LIBRARIES "${_qwenguard_file}" ${_qwenguard_names})
+  list(REMOVE_DUPLICATES qwenguard_RUNTIME_LIBRARIES)
+endif()
+if(QWENGUARD_ONNXRUNTIME)
+  list(APPEND qwenguard_RUNTIME_LIBRARIES "${QWENGUARD_ONNXRUNTIME}")
 endif()
 
 if(NOT QWENGUARD_SHARED AND NOT QWENGUARD_STATIC)

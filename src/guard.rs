@@ -206,7 +206,10 @@ impl Guard {
     /// What the guard has done so far and how it is. Never waits for a step; callers may poll it. In a forked process all
     /// zeros: see [`Guard`].
     pub fn stats(&self) -> Stats {
-        let stats = self.shared.engine.stats();
+        if !self.process().is_current() {
+            return self.shared.engine.stats();
+        }
+        let stats = self.shared.engine.stats().with_verdicts(self.shared.name.clone(), self.shared.tally.counts());
         match &self.second {
             Some(second) => second.add_to(stats),
             None => stats,

@@ -39,6 +39,7 @@ mod second;
 mod self_test;
 mod stats;
 mod stream;
+mod tally;
 mod text;
 mod verdict;
 
@@ -53,7 +54,7 @@ pub use opened::Info;
 pub use policy::{Decision, Policy};
 pub use providers::{ProviderDevice, ProviderStatus, providers};
 pub use queue::{Completion, CompletionQueue};
-pub use stats::{Histogram, Stats};
+pub use stats::{Histogram, Stats, VerdictChannel, VerdictCount};
 pub use stream::{
     Call, Opinion, OpinionOutcome, OpinionTrigger, PromptCheck, PromptFinding, Reply, Stream, TokenVerdict, Update,
     Violation,

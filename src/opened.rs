@@ -15,6 +15,7 @@ use crate::{
     process::{Opening, Owned},
     runtime::Runtime,
     self_test::{self, Held},
+    tally::Tally,
     text::{ControlTokens, Renderer, Tokenizer, size},
     verdict::Labels,
 };
@@ -41,6 +42,9 @@ pub(crate) struct Opened {
     pub(crate) info: Info,
     /// Of streams that are given none of their own.
     pub(crate) policy: Policy,
+    pub(crate) name: Option<String>,
+    /// What all streams, and annotations, came to.
+    pub(crate) tally: Tally,
 }
 
 /// The heads of a bundle that the library judges by, by its variant.
@@ -168,6 +172,7 @@ impl Opened {
         let (response_labels, query_labels) =
             (manifest.response_labels(&bundle.name())?, manifest.query_labels(&bundle.name())?);
         config.policy.check_categories(&query_labels, &response_labels)?;
+        let tally = Tally::new(&query_labels, &response_labels);
         let info = Info {
             context: engine.context(),
             cache_bytes_per_token: layout.block_bytes / layout.block_tokens,
@@ -189,6 +194,8 @@ impl Opened {
             overflow: config.engine.overflow,
             info,
             policy: config.policy.clone(),
+            name: config.name.clone(),
+            tally,
         })
     }
 

@@ -49,6 +49,7 @@ impl Second {
     pub(crate) fn open(first: &Opened, config: &Config) -> Result<Option<Arc<Self>>> {
         let Some(second) = &config.second_opinion else { return Ok(None) };
         let mut own = Config { second_opinion: None, policy: Default::default(), ..config.clone() };
+        own.name = config.name.as_ref().map(|name| format!("{name} second opinion"));
         own.cache.mib = second.cache_mib;
         own.engine = EngineConfig { overflow: Overflow::Error, idle_seconds: 0, ..own.engine };
         let opened = match (&second.bundle, second.built_in) {

@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
+use crate::verdict::{NO_CATEGORY, Risk};
+
 /// Upper bounds of the buckets of times, in seconds.
 const SECONDS: [f64; BUCKETS] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
 
@@ -20,6 +22,8 @@ const BUCKETS: usize = 14;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
+    /// [`Config::name`](crate::Config::name) of the guard.
+    pub name: Option<String>,
     /// Streams that are open.
     pub open_streams: usize,
     /// Streams that wait for an answer.
@@ -69,6 +73,73 @@ pub struct Stats {
     pub failed_opinions: u64,
     /// Time of a second opinion, from when it was asked for, in seconds. Bounds as those of `step_seconds`.
     pub opinion_seconds: Histogram,
+    /// Verdicts by channel, level and category, and what came of them. What never was is left out.
+    pub verdicts: Vec<VerdictCount>,
+}
+
+/// How often a guard gave a verdict of one channel, level and category, and what policies made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct VerdictCount {
+    /// What was judged.
+    pub channel: VerdictChannel,
+    /// The level: of a verdict the most probable one, of a stop or a flag the one that it counts as.
+    pub risk: Risk,
+    /// The category, exactly as the checkpoint spells it. `None` of safe verdicts, and where none is known.
+    pub category: Option<String>,
+    /// Final verdicts: one for each prompt, for each token of an answer and for each annotation. Tokens that are judged again
+    /// after an answer was cut back count again.
+    pub verdicts: u64,
+    /// How often a host was told to stop: a prompt, an answer or an annotation whose decision became
+    /// [`Decision::Stop`](crate::Decision::Stop).
+    pub stops: u64,
+    /// What was reported and let the answer go on: flags, and in shadow mode what would have stopped.
+    pub flags: u64,
+}
+
+/// What a verdict is about, where verdicts are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VerdictChannel {
+    /// The prompt of a stream.
+    Prompt,
+    /// A token of an answer's thinking.
+    Thinking,
+    /// A token of what an answer says.
+    Answer,
+    /// A whole conversation, by what the user asks.
+    AnnotatedPrompt,
+    /// A whole conversation, by what is answered.
+    AnnotatedResponse,
+}
+
+impl VerdictChannel {
+    /// All of them.
+    pub const ALL: [VerdictChannel; 5] = [
+        VerdictChannel::Prompt,
+        VerdictChannel::Thinking,
+        VerdictChannel::Answer,
+        VerdictChannel::AnnotatedPrompt,
+        VerdictChannel::AnnotatedResponse,
+    ];
+
+    /// Whether categories are those of [`Guard::query_labels`](crate::Guard::query_labels), else of
+    /// [`Guard::response_labels`](crate::Guard::response_labels).
+    pub fn is_of_prompts(self) -> bool {
+        matches!(self, VerdictChannel::Prompt | VerdictChannel::AnnotatedPrompt)
+    }
+
+    /// Its name where metrics name it, such as `annotated_prompt`.
+    pub fn name(self) -> &'static str {
+        match self {
+            VerdictChannel::Prompt => "prompt",
+            VerdictChannel::Thinking => "thinking",
+            VerdictChannel::Answer => "answer",
+            VerdictChannel::AnnotatedPrompt => "annotated_prompt",
+            VerdictChannel::AnnotatedResponse => "annotated_response",
+        }
+    }
 }
 
 /// What became of second opinions.
@@ -102,8 +173,13 @@ impl Stats {
         }
     }
 
+    pub(crate) fn with_verdicts(self, name: Option<String>, verdicts: Vec<VerdictCount>) -> Self {
+        Stats { name, verdicts, ..self }
+    }
+
     pub(crate) fn new(cache_bytes: u64) -> Self {
         Stats {
+            name: None,
             open_streams: 0,
             waiting_streams: 0,
             queued_tokens: 0,
@@ -128,43 +204,49 @@ impl Stats {
             reported_opinions: 0,
             failed_opinions: 0,
             opinion_seconds: Histogram::new(&SECONDS),
+            verdicts: Vec::new(),
         }
     }
 
-    /// The text format of Prometheus, version 0.0.4. All names start with `qwenguard_`.
+    /// The text format of Prometheus, version 0.0.4. All names start with `qwenguard_`. Where the guard has a
+    /// [`name`](Self::name) each sample has it as its label `guard`.
     pub fn to_prometheus(&self) -> String {
-        let mut text = String::new();
+        let guard = self.name.as_ref().map(|name| label("guard", name));
+        let mut text = Text { out: String::new(), guard: guard.unwrap_or_default() };
         // Writing to a string cannot fail.
         let _ = self.write_prometheus(&mut text);
-        text
+        text.out
     }
 
     #[rustfmt::skip]
-    fn write_prometheus(&self, out: &mut String) -> fmt::Result {
-        gauge(out, "open_streams", "Streams that are open.", self.open_streams as f64)?;
-        gauge(out, "waiting_streams", "Streams that wait for an answer.", self.waiting_streams as f64)?;
-        gauge(out, "queued_tokens", "Tokens that were given and are not computed.", self.queued_tokens as f64)?;
-        gauge(out, "oldest_wait_seconds", "How long the stream that waits longest has waited.", self.oldest_wait_seconds)?;
-        counter(out, "steps_total", "Steps run.", self.steps)?;
-        counter(out, "failed_steps_total", "Steps that failed.", self.failed_steps)?;
-        counter(out, "tokens_total", "Tokens in all steps.", self.tokens)?;
-        counter(out, "recomputed_tokens_total", "Tokens computed again after their cache was lost.", self.recomputed_tokens)?;
-        counter(out, "prefix_hit_tokens_total", "Tokens found in the cache of an equal prefix.", self.prefix_hit_tokens)?;
-        counter(out, "evictions_total", "Times that a stream lost its cache to others.", self.evictions)?;
-        counter(out, "expired_streams_total", "Streams that expired because they were idle.", self.expired_streams)?;
-        self.step_seconds.write(out, "step_seconds", "Time of a step.")?;
-        self.queue_seconds.write(out, "queue_seconds", "Time between a call and its first step.")?;
-        self.step_tokens.write(out, "step_tokens", "Tokens in a step.")?;
-        self.step_streams.write(out, "step_streams", "Streams in a step.")?;
-        gauge(out, "cache_bytes", "The most bytes that keys and values may take.", self.cache_bytes as f64)?;
-        gauge(out, "cache_used_bytes", "Bytes of the cache that open streams use.", self.cache_used_bytes as f64)?;
-        gauge(out, "cache_unused_bytes", "Bytes of the cache kept for tokens that may come again.", self.cache_unused_bytes as f64)?;
-        counter(out, "opinions_total", "Second opinions asked for.", self.opinions)?;
-        counter(out, "confirmed_opinions_total", "Second opinions that confirmed what was in dispute.", self.confirmed_opinions)?;
-        counter(out, "lifted_opinions_total", "Second opinions that lifted or cleared what was in dispute.", self.lifted_opinions)?;
-        counter(out, "reported_opinions_total", "Second opinions that were only reported.", self.reported_opinions)?;
-        counter(out, "failed_opinions_total", "Second opinions that could not be had.", self.failed_opinions)?;
-        self.opinion_seconds.write(out, "opinion_seconds", "Time of a second opinion.")
+    fn write_prometheus(&self, text: &mut Text) -> fmt::Result {
+        text.gauge("open_streams", "Streams that are open.", self.open_streams as f64)?;
+        text.gauge("waiting_streams", "Streams that wait for an answer.", self.waiting_streams as f64)?;
+        text.gauge("queued_tokens", "Tokens that were given and are not computed.", self.queued_tokens as f64)?;
+        text.gauge("oldest_wait_seconds", "How long the stream that waits longest has waited.", self.oldest_wait_seconds)?;
+        text.counter("steps_total", "Steps run.", self.steps)?;
+        text.counter("failed_steps_total", "Steps that failed.", self.failed_steps)?;
+        text.counter("tokens_total", "Tokens in all steps.", self.tokens)?;
+        text.counter("recomputed_tokens_total", "Tokens computed again after their cache was lost.", self.recomputed_tokens)?;
+        text.counter("prefix_hit_tokens_total", "Tokens found in the cache of an equal prefix.", self.prefix_hit_tokens)?;
+        text.counter("evictions_total", "Times that a stream lost its cache to others.", self.evictions)?;
+        text.counter("expired_streams_total", "Streams that expired because they were idle.", self.expired_streams)?;
+        text.histogram("step_seconds", "Time of a step.", &self.step_seconds)?;
+        text.histogram("queue_seconds", "Time between a call and its first step.", &self.queue_seconds)?;
+        text.histogram("step_tokens", "Tokens in a step.", &self.step_tokens)?;
+        text.histogram("step_streams", "Streams in a step.", &self.step_streams)?;
+        text.gauge("cache_bytes", "The most bytes that keys and values may take.", self.cache_bytes as f64)?;
+        text.gauge("cache_used_bytes", "Bytes of the cache that open streams use.", self.cache_used_bytes as f64)?;
+        text.gauge("cache_unused_bytes", "Bytes of the cache kept for tokens that may come again.", self.cache_unused_bytes as f64)?;
+        text.counter("opinions_total", "Second opinions asked for.", self.opinions)?;
+        text.counter("confirmed_opinions_total", "Second opinions that confirmed what was in dispute.", self.confirmed_opinions)?;
+        text.counter("lifted_opinions_total", "Second opinions that lifted or cleared what was in dispute.", self.lifted_opinions)?;
+        text.counter("reported_opinions_total", "Second opinions that were only reported.", self.reported_opinions)?;
+        text.counter("failed_opinions_total", "Second opinions that could not be had.", self.failed_opinions)?;
+        text.histogram("opinion_seconds", "Time of a second opinion.", &self.opinion_seconds)?;
+        text.verdicts("verdicts_total", "Final verdicts, by what was judged.", &self.verdicts, |count| count.verdicts)?;
+        text.verdicts("stops_total", "Times that the host was told to stop.", &self.verdicts, |count| count.stops)?;
+        text.verdicts("flags_total", "What was reported and let go on.", &self.verdicts, |count| count.flags)
     }
 }
 
@@ -194,32 +276,70 @@ impl Histogram {
         self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
         self.sum += value;
     }
+}
 
-    fn write(&self, out: &mut String, name: &str, help: &str) -> fmt::Result {
-        head(out, name, help, "histogram")?;
-        let mut below = 0;
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
-            below += count;
-            writeln!(out, "qwenguard_{name}_bucket{{le=\"{bound}\"}} {below}")?;
+/// The text format of Prometheus.
+struct Text {
+    out: String,
+    /// The label of all samples, or nothing.
+    guard: String,
+}
+
+impl Text {
+    fn head(&mut self, name: &str, help: &str, kind: &str) -> fmt::Result {
+        writeln!(self.out, "# HELP qwenguard_{name} {help}\n# TYPE qwenguard_{name} {kind}")
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl fmt::Display) -> fmt::Result {
+        let comma = if self.guard.is_empty() || labels.is_empty() { "" } else { "," };
+        match self.guard.is_empty() && labels.is_empty() {
+            true => writeln!(self.out, "qwenguard_{name} {value}"),
+            false => writeln!(self.out, "qwenguard_{name}{{{}{comma}{labels}}} {value}", self.guard),
         }
-        let count = self.count();
-        writeln!(out, "qwenguard_{name}_bucket{{le=\"+Inf\"}} {count}")?;
-        writeln!(out, "qwenguard_{name}_sum {}\nqwenguard_{name}_count {count}", self.sum)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.head(name, help, "gauge")?;
+        self.sample(name, "", value)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.head(name, help, "counter")?;
+        self.sample(name, "", value)
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        self.head(name, help, "histogram")?;
+        let (bucket, count) = (format!("{name}_bucket"), histogram.count());
+        let mut below = 0;
+        for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
+            below += count;
+            self.sample(&bucket, &label("le", &bound.to_string()), below)?;
+        }
+        self.sample(&bucket, &label("le", "+Inf"), count)?;
+        self.sample(&format!("{name}_sum"), "", histogram.sum)?;
+        self.sample(&format!("{name}_count"), "", count)
+    }
+
+    fn verdicts(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: &[VerdictCount],
+        number: impl Fn(&VerdictCount) -> u64,
+    ) -> fmt::Result {
+        self.head(name, help, "counter")?;
+        for count in counts.iter().filter(|count| number(count) > 0) {
+            let category = count.category.as_deref().unwrap_or(NO_CATEGORY);
+            let (channel, risk) = (label("channel", count.channel.name()), label("level", &count.risk.to_string()));
+            self.sample(name, &format!("{channel},{risk},{}", label("category", category)), number(count))?;
+        }
+        Ok(())
     }
 }
 
-fn head(out: &mut String, name: &str, help: &str, kind: &str) -> fmt::Result {
-    writeln!(out, "# HELP qwenguard_{name} {help}\n# TYPE qwenguard_{name} {kind}")
-}
-
-fn gauge(out: &mut String, name: &str, help: &str, value: f64) -> fmt::Result {
-    head(out, name, help, "gauge")?;
-    writeln!(out, "qwenguard_{name} {value}")
-}
-
-fn counter(out: &mut String, name: &str, help: &str, value: u64) -> fmt::Result {
-    head(out, name, help, "counter")?;
-    writeln!(out, "qwenguard_{name} {value}")
+fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
 }
 
 #[cfg(test)]
@@ -235,6 +355,18 @@ mod tests {
         for value in [0.0005, 0.001, 0.0011, 3.0, 99.0] {
             stats.step_seconds.record(value);
         }
+        let count = |channel, risk, category: Option<&str>, verdicts, stops| VerdictCount {
+            channel,
+            risk,
+            category: category.map(str::to_owned),
+            verdicts,
+            stops,
+            flags: 0,
+        };
+        stats.verdicts = vec![
+            count(VerdictChannel::Prompt, Risk::Safe, None, 7, 0),
+            count(VerdictChannel::Answer, Risk::Unsafe, Some("Sexual Content or Sexual Acts"), 5, 1),
+        ];
         stats
     }
 
@@ -251,7 +383,32 @@ mod tests {
     /// the allowed letters, counters end in `_total`, buckets are cumulative and complete, the end is a line's end.
     #[test]
     fn the_text_is_what_prometheus_reads() {
-        let text = filled().to_prometheus();
+        let samples = read(&filled().to_prometheus());
+        assert_eq!(samples["qwenguard_steps_total"], 3.0);
+        assert_eq!(samples["qwenguard_oldest_wait_seconds"], 0.25);
+        let bucket = |bound: &str| samples[&format!("qwenguard_step_seconds_bucket{{le=\"{bound}\"}}")];
+        assert_eq!([bucket("0.001"), bucket("0.0025"), bucket("2.5"), bucket("5"), bucket("25")], [2., 3., 3., 4., 4.]);
+        assert_eq!([bucket("+Inf"), samples["qwenguard_step_seconds_count"]], [5.0, 5.0]);
+        let safe = r#"{channel="prompt",level="Safe",category="None"}"#;
+        let found = r#"{channel="answer",level="Unsafe",category="Sexual Content or Sexual Acts"}"#;
+        assert_eq!(samples[&format!("qwenguard_verdicts_total{safe}")], 7.0);
+        assert_eq!(samples[&format!("qwenguard_verdicts_total{found}")], 5.0);
+        assert_eq!(samples[&format!("qwenguard_stops_total{found}")], 1.0);
+        assert!(!samples.contains_key(&format!("qwenguard_stops_total{safe}")));
+    }
+
+    #[test]
+    fn the_name_of_the_guard_is_a_label_of_every_sample() {
+        let text = Stats { name: Some("a \"b\" \\ c\nd".to_owned()), ..filled() }.to_prometheus();
+        let guard = r#"{guard="a \"b\" \\ c\nd""#;
+        assert!(text.lines().all(|line| line.starts_with('#') || line.contains(guard)), "{text}");
+        assert_eq!(read(&text).len(), read(&filled().to_prometheus()).len());
+        assert!(text.contains(&format!("qwenguard_steps_total{guard}}} 3\n")));
+        assert!(text.contains(&format!("qwenguard_step_seconds_bucket{guard},le=\"0.001\"}} 2\n")));
+        assert!(text.contains(&format!("qwenguard_verdicts_total{guard},channel=\"prompt\",level=\"Safe\",")));
+    }
+
+    fn read(text: &str) -> HashMap<String, f64> {
         assert!(text.ends_with('\n') && !text.contains("\n\n"));
         let (mut family, mut kind) = ("", "");
         let (mut families, mut samples) = (HashSet::new(), HashMap::new());
@@ -267,28 +424,28 @@ mod tests {
                 assert_eq!(name.ends_with("_total"), of == "counter", "{line}");
                 kind = of;
             } else {
-                let (name, value) = line.split_once(' ').unwrap();
-                let suffix = name.strip_prefix(family).unwrap();
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                let plain = name.split('{').next().unwrap();
+                assert!(plain == name || name.ends_with("\"}"), "{line}");
+                let suffix = plain.strip_prefix(family).unwrap();
                 let known = match kind {
-                    "histogram" => suffix.starts_with("_bucket{le=\"") || suffix == "_sum" || suffix == "_count",
+                    "histogram" => {
+                        suffix == "_bucket" && name.contains("le=\"") || suffix == "_sum" || suffix == "_count"
+                    }
                     _ => suffix.is_empty(),
                 };
                 assert!(known, "{line}");
-                assert!(samples.insert(name, value.parse::<f64>().unwrap()).is_none(), "{line}");
+                assert!(samples.insert(name.to_owned(), value.parse::<f64>().unwrap()).is_none(), "{line}");
             }
         }
-        assert_eq!(samples["qwenguard_steps_total"], 3.0);
-        assert_eq!(samples["qwenguard_oldest_wait_seconds"], 0.25);
-        let bucket = |bound: &str| samples[format!("qwenguard_step_seconds_bucket{{le=\"{bound}\"}}").as_str()];
-        assert_eq!([bucket("0.001"), bucket("0.0025"), bucket("2.5"), bucket("5"), bucket("25")], [2., 3., 3., 4., 4.]);
-        assert_eq!([bucket("+Inf"), samples["qwenguard_step_seconds_count"]], [5.0, 5.0]);
+        samples
     }
 
     #[test]
     fn every_number_is_exported() {
         let text = filled().to_prometheus();
         let serde_json::Value::Object(fields) = serde_json::to_value(filled()).unwrap() else { panic!() };
-        for name in fields.keys() {
+        for name in fields.keys().filter(|name| *name != "name") {
             let exported = |suffix: &str| text.contains(&format!("# TYPE qwenguard_{name}{suffix} "));
             assert!(exported("") || exported("_total"), "{name}");
         }

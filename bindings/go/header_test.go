@@ -48,6 +48,14 @@ var constants = map[string]uint64{
 	"QG_TEXT_OVERFLOW_TAIL": uint64(OverflowTail), "QG_TEXT_OVERFLOW_WINDOWS": uint64(OverflowWindows),
 
 	"QG_NO_TIMEOUT": milliseconds(NoTimeout),
+
+	"QG_LOG_OFF": logOff, "QG_LOG_ERROR": logError, "QG_LOG_WARNING": logWarning, "QG_LOG_INFO": logInfo,
+	"QG_LOG_DEBUG": logDebug, "QG_LOG_TRACE": logTrace,
+	"QG_VERDICT_CHANNEL_PROMPT":             uint64(VerdictChannelPrompt),
+	"QG_VERDICT_CHANNEL_THINKING":           uint64(VerdictChannelThinking),
+	"QG_VERDICT_CHANNEL_ANSWER":             uint64(VerdictChannelAnswer),
+	"QG_VERDICT_CHANNEL_ANNOTATED_PROMPT":   uint64(VerdictChannelAnnotatedPrompt),
+	"QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE": uint64(VerdictChannelAnnotatedResponse),
 }
 
 func header(t *testing.T) string {

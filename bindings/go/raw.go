@@ -53,6 +53,8 @@ package qwenguard
 #cgo nocallback qg_providers
 #cgo noescape qg_guard_stats
 #cgo nocallback qg_guard_stats
+#cgo noescape qg_guard_verdict_counts
+#cgo nocallback qg_guard_verdict_counts
 #cgo noescape qg_guard_metrics
 #cgo nocallback qg_guard_metrics
 #cgo noescape qg_stream_open
@@ -125,6 +127,20 @@ package qwenguard
 #cgo nocallback qg_queue_cancel
 #cgo noescape qg_queue_length
 #cgo nocallback qg_queue_length
+#cgo noescape qg_queue_descriptor
+#cgo nocallback qg_queue_descriptor
+#cgo noescape qg_queue_set_wake
+#cgo nocallback qg_queue_set_wake
+#cgo noescape qg_log_set
+#cgo nocallback qg_log_set
+#cgo noescape qg_log_open
+#cgo nocallback qg_log_open
+#cgo noescape qg_log_wait
+#cgo nocallback qg_log_wait
+#cgo noescape qg_log_end
+#cgo nocallback qg_log_end
+#cgo noescape qg_log_free
+#cgo nocallback qg_log_free
 #include <qwenguard.h>
 */
 import "C"
@@ -135,6 +151,7 @@ type (
 	rawAnnotation = *C.qg_annotation
 	rawError      = *C.qg_error
 	rawGuard      = *C.qg_guard
+	rawLog        = *C.qg_log
 	rawQueue      = *C.qg_queue
 	rawStream     = *C.qg_stream
 	rawText       = *C.qg_text
@@ -265,6 +282,13 @@ func guardStats(guard rawGuard) (Stats, error) {
 	var failure *C.qg_error
 	status := C.qg_guard_stats(guard, &stats, &failure)
 	return goStats(&stats), takeError(status, failure)
+}
+
+func guardVerdictCounts(guard rawGuard, counts []C.qg_verdict_count) (int, error) {
+	var count C.size_t
+	var failure *C.qg_error
+	status := C.qg_guard_verdict_counts(guard, unsafe.SliceData(counts), C.size_t(len(counts)), &count, &failure)
+	return int(count), takeError(status, failure)
 }
 
 func guardMetrics(guard rawGuard) (string, error) {
@@ -509,4 +533,50 @@ func queueLength(queue rawQueue) (int, error) {
 	var failure *C.qg_error
 	status := C.qg_queue_length(queue, &calls, &failure)
 	return int(calls), takeError(status, failure)
+}
+
+func queueDescriptor(queue rawQueue) (int64, error) {
+	var descriptor C.int64_t
+	var failure *C.qg_error
+	status := C.qg_queue_descriptor(queue, &descriptor, &failure)
+	return int64(descriptor), takeError(status, failure)
+}
+
+func queueSetWake(queue rawQueue, callback unsafe.Pointer, context unsafe.Pointer) error {
+	var failure *C.qg_error
+	status := C.qg_queue_set_wake(queue, C.qg_wake_callback(callback), context, &failure)
+	return takeError(status, failure)
+}
+
+func logSet(callback unsafe.Pointer, context unsafe.Pointer, level uint32) error {
+	var failure *C.qg_error
+	status := C.qg_log_set(C.qg_log_callback(callback), context, C.uint32_t(level), &failure)
+	return takeError(status, failure)
+}
+
+func logOpen(level uint32) (rawLog, error) {
+	var log *C.qg_log
+	var failure *C.qg_error
+	status := C.qg_log_open(C.uint32_t(level), &log, &failure)
+	return log, takeError(status, failure)
+}
+
+func logWait(log rawLog, timeoutMs uint64) (uint32, string, string, uint64, error) {
+	var level C.uint32_t
+	var target *C.qg_text
+	var message *C.qg_text
+	var lost C.uint64_t
+	var failure *C.qg_error
+	status := C.qg_log_wait(log, C.uint64_t(timeoutMs), &level, &target, &message, &lost, &failure)
+	return uint32(level), takeText(target), takeText(message), uint64(lost), takeError(status, failure)
+}
+
+func logEnd(log rawLog) error {
+	var failure *C.qg_error
+	status := C.qg_log_end(log, &failure)
+	return takeError(status, failure)
+}
+
+func logFree(log rawLog) {
+	C.qg_log_free(log)
 }

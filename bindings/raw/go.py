@@ -3,7 +3,7 @@ its own; what is written here gives each function the arguments and results of G
 
 from header import camel, pascal
 
-NUMBERS = {"int32_t": "int32", "uint32_t": "uint32", "uint64_t": "uint64", "size_t": "int", "double": "float64"}
+NUMBERS = {"int32_t": "int32", "uint32_t": "uint32", "int64_t": "int64", "uint64_t": "uint64", "size_t": "int", "double": "float64"}
 # What the library fills, by the function that makes a value of Go of it.
 FILLED = {"qg_update": ("Update", "goUpdate"), "qg_prompt_check": ("PromptCheck", "goCheck"), "qg_stats": ("Stats", "goStats")}
 
@@ -37,7 +37,10 @@ class Call:
             return 2
         if end and not value.const and all(v.stars == 1 and not v.const for v in array[:end]):
             return self.room(array[:end])
-        if value.stars == 0:
+        if value.type in (*self.header.callbacks, "void"):  # a pointer of C's: Go calls no function through it
+            self.parameters.append(f"{name} unsafe.Pointer")
+            self.arguments.append(name if value.stars else f"C.{value.type}({name})")
+        elif value.stars == 0:
             self.parameters.append(f"{name} {NUMBERS[value.type]}")
             self.arguments.append(f"C.{value.type}({name})")
         elif value.stars == 2:

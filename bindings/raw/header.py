@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Of a machine with pointers of 8 bytes.
-SIZES = {"int32_t": 4, "uint32_t": 4, "float": 4, "uint64_t": 8, "double": 8, "size_t": 8}
+SIZES = {"int32_t": 4, "uint32_t": 4, "float": 4, "int64_t": 8, "uint64_t": 8, "double": 8, "size_t": 8}
 # What functions take and give otherwise than by pointers.
 BY_VALUE = ("void", "int32_t", "uint32_t", "uint64_t", "size_t", "double", "qg_status")
 
@@ -74,6 +74,7 @@ class Header:
         self.constants = {}
         for name, number in re.findall(r"^#define (QG_\w+) (.+)$", text, flags=re.M):
             self.constants[name] = self._number(number)
+        self.callbacks = re.findall(r"^typedef \w+ \(\*(qg_\w+)\)\(", text, flags=re.M)
         self.opaque = re.findall(r"^typedef struct (\w+) \1;$", text, flags=re.M)
         self.structs = {}
         for name, fields in re.findall(r"^typedef struct (\w+) \{(.*?)\} \1;", text, flags=re.M | re.S):
@@ -88,7 +89,7 @@ class Header:
             raise SystemExit("include/qwenguard.h: a function is not understood")
         for function in self.functions:
             for passed in (function.result, *function.parameters):
-                if passed.count or not passed.stars and passed.type not in BY_VALUE:
+                if passed.count or not passed.stars and passed.type not in (*BY_VALUE, *self.callbacks):
                     raise SystemExit(f"include/qwenguard.h: {function.name}: {passed.type} {passed.name} is not understood")
 
     def _number(self, text):

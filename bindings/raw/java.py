@@ -11,8 +11,8 @@ INDENT = " " * 12
 
 
 def of(value):
-    """Pointers, lengths and all of 64 bits are long."""
-    if value.stars or value.type in ("size_t", "uint64_t"):
+    """Pointers, those of functions too, lengths and all of 64 bits are long."""
+    if value.stars or value.type.endswith("_callback") or value.type in ("size_t", "uint64_t"):
         return "long"
     if value.type == "double":
         return "double"
@@ -22,6 +22,13 @@ def of(value):
 def signature(function):
     parameters = ", ".join(f"{of(value)} {value.camel}" for value in function.parameters)
     return f"{of(function.result)} {camel(function.name)}({parameters})"
+
+
+def argument(value):
+    """What Java gives, as C takes it."""
+    if value.type.endswith("_callback"):
+        return f"({value.type})POINTER({value.name})"
+    return f"POINTER({value.name})" if value.stars else value.name
 
 
 def functions(header):
@@ -52,7 +59,7 @@ def jni_c(header):
         result = of(function.result)
         kind = "void" if result == "void" else "j" + result
         parameters = ["JNIEnv *env", "jobject self"] + [f"j{of(value)} {value.name}" for value in function.parameters]
-        arguments = ", ".join(f"POINTER({v.name})" if v.stars else v.name for v in function.parameters)
+        arguments = ", ".join(argument(v) for v in function.parameters)
         call = f"{function.name}({arguments})"
         if function.result.stars:
             call = f"NUMBER({call})"

@@ -7,7 +7,9 @@ use crate::{
     annotation::{AnnotateOptions, Annotation, AnnotationMode, TextOverflow, with_last},
     generative::Rendered,
     opened::{Gen, Heads, Opened},
-    policy::Policy,
+    policy::{Decision, Policy},
+    stats::VerdictChannel,
+    tally::Made,
     text::{Message, encode, size},
     verdict::Risk,
 };
@@ -126,5 +128,19 @@ pub(super) fn merge(shared: &Opened, mut parts: Vec<(Judged, Annotation)>) -> Re
     (annotation.refusal, annotation.refusal_probability) = (refusal, probability);
     (annotation.judged, annotation.is_cut, annotation.windows) = (judged.bytes, judged.is_cut, windows);
     (annotation.decision, annotation.finding) = annotation.judge(&shared.policy);
+    count(shared, &annotation);
     Ok(annotation)
+}
+
+/// Counts an annotation for the guard's statistics.
+fn count(shared: &Opened, annotation: &Annotation) {
+    let channel = match annotation.mode {
+        AnnotationMode::Prompt => VerdictChannel::AnnotatedPrompt,
+        AnnotationMode::Response => VerdictChannel::AnnotatedResponse,
+    };
+    shared.tally.annotation(channel, annotation.risk, annotation.categories.first().map(String::as_str));
+    if let Some(finding) = &annotation.finding {
+        let made = if annotation.decision == Decision::Stop { Made::Stop } else { Made::Flag };
+        shared.tally.found(channel, finding.risk, finding.category.as_deref(), made);
+    }
 }

@@ -28,6 +28,9 @@ pub use provider::{ComputeUnits, CoreMlConfig, CudaConfig, DirectMlConfig, Provi
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// What the guard is called in its statistics and metrics, for hosts that have several: up to 128 bytes without control
+    /// characters. Default: nothing. A second guard behind it is called `NAME second opinion`.
+    pub name: Option<String>,
     /// ONNX Runtime: where it is and how it runs.
     pub runtime: RuntimeConfig,
     /// The KV cache.
@@ -52,6 +55,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            name: None,
             runtime: RuntimeConfig::default(),
             cache: CacheConfig::default(),
             engine: EngineConfig::default(),
@@ -105,6 +109,9 @@ const MAX_STEP_TOKENS: usize = 1 << 16;
 
 /// No machine has more processors of one kind.
 const MAX_DEVICE: usize = 1023;
+
+/// Of a guard's name, in bytes.
+const MAX_NAME: usize = 128;
 
 /// 16 TiB.
 pub(crate) const MAX_CACHE_MIB: usize = 1 << 24;
@@ -286,6 +293,11 @@ impl Config {
             let reason = "there are no CUDA graphs yet: they were never tried on a GPU, see docs/providers.md";
             return Err(Error::config("runtime.cuda.graphs", reason));
         }
+        if let Some(name) = &self.name
+            && (name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control))
+        {
+            return Err(Error::config("name", format!("it must have 1 to {MAX_NAME} bytes and no control characters")));
+        }
         if let Some(second) = &self.second_opinion {
             second.validate()?;
         }
@@ -340,6 +352,8 @@ mod tests {
             ("runtime.webgpu.compute_units = \"all\"", "compute_units"),
             ("runtime.coreml.compute_units = \"gpu\"", "gpu"),
             ("runtime.cuda.device = -1", "-1"),
+            ("name = ''", "name: it must have 1 to 128 bytes and no control characters"),
+            ("name = \"a\\nb\"", "name: it must have"),
             ("runtime.webgpu.device = 1024", "runtime.webgpu.device: 1024 is more than 1023"),
             ("runtime.cuda.graphs = true", "runtime.cuda.graphs: there are no CUDA graphs yet"),
             ("runtime.cuda.library = \"\"", "runtime.cuda.library: it is empty"),

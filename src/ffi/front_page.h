@@ -79,6 +79,11 @@
  * fork() waits while other threads open guards, 30 seconds at most; a child that was forked in the
  * middle all the same cannot open one. fork() and exec, and posix_spawn, need no care.
  *
+ * EVENT LOOPS wait for the descriptor of a queue (qg_queue_descriptor), or are woken by a callback
+ * (qg_queue_set_wake). LOG: messages go nowhere until a function of the log asks for them
+ * (qg_log_set, qg_log_open). Those callbacks are called by any thread, also by threads of the
+ * library, which wait for them: they say what they may do.
+ *
  * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
  * starts; a guard refuses to open with one that would. A program that loads such a build itself must

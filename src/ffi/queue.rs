@@ -21,6 +21,7 @@ use super::{
     guard::{Categories, qg_guard},
     memory::give,
     message::{qg_message, read_messages},
+    signals::Signals,
     status::qg_status,
     stream::qg_stream,
 };
@@ -33,7 +34,7 @@ pub const QG_NO_TIMEOUT: u64 = u64::MAX;
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct qg_queue {
-    submitted: Arc<Submitted>,
+    pub(super) submitted: Arc<Submitted>,
 }
 
 impl Object for qg_queue {
@@ -57,8 +58,9 @@ pub struct qg_completion {
 }
 
 /// The calls in a queue. The library's own queue knows each by a ticket.
-struct Submitted {
-    queue: CompletionQueue,
+pub(super) struct Submitted {
+    pub(super) queue: CompletionQueue,
+    pub(super) signals: Signals,
     jobs: Mutex<Jobs>,
 }
 
@@ -218,6 +220,7 @@ impl Borrower for Submitted {
 /// Streams whose calls are cancelled can be used again.
 impl Drop for qg_queue {
     fn drop(&mut self) {
+        self.submitted.signals.end();
         let jobs = std::mem::take(&mut self.submitted.lock().by_ticket);
         for (ticket, job) in jobs {
             job.what.take_back(self.submitted.queue.withdraw(ticket).pop().flatten());
@@ -247,7 +250,7 @@ fn completion((job, done): Done) -> qg_completion {
     }
 }
 
-fn until(timeout_ms: u64) -> Option<Instant> {
+pub(super) fn until(timeout_ms: u64) -> Option<Instant> {
     match timeout_ms {
         QG_NO_TIMEOUT => None,
         milliseconds => Instant::now().checked_add(Duration::from_millis(milliseconds)),
@@ -262,7 +265,8 @@ pub unsafe extern "C" fn qg_queue_open(queue: *mut *mut qg_queue, error: *mut *m
     boundary::status(error, || {
         // SAFETY: the header wants what this writes.
         let queue = unsafe { Out::new(queue, "queue")? };
-        let submitted = Submitted { queue: CompletionQueue::new(), jobs: Mutex::default() };
+        let submitted =
+            Submitted { queue: CompletionQueue::new(), signals: Signals::default(), jobs: Mutex::default() };
         queue.write(give(qg_queue { submitted: Arc::new(submitted) }));
         Ok(())
     })

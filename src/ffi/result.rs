@@ -384,7 +384,7 @@ fn channel(channel: Channel) -> i32 {
 }
 
 /// Verdicts and violations name categories by the labels they are looked up in.
-fn category(labels: &Labels, name: &str) -> i32 {
+pub(super) fn category(labels: &Labels, name: &str) -> i32 {
     labels.categories().iter().position(|category| category == name).map_or(-1, |index| index as i32)
 }
 

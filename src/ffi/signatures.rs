@@ -4,8 +4,8 @@
 use safer_ffi::layout::ReprC;
 
 use super::{
-    annotate::*, annotation::*, call::*, error::*, guard::*, providers::*, queue::*, result::*, stats::*, stream::*,
-    text::*, version::*,
+    annotate::*, annotation::*, call::*, error::*, guard::*, log::*, providers::*, queue::*, result::*, stats::*,
+    stream::*, text::*, version::*, wake::*,
 };
 
 const fn is_repr_c<F: ReprC + Copy>(_: F) {}
@@ -37,6 +37,7 @@ prove! {
     qg_guard_info(_, _, _);
     qg_guard_stats(_, _, _);
     qg_guard_metrics(_, _, _);
+    qg_guard_verdict_counts(_, _, _, _, _);
     qg_guard_category_count(_, _, _, _);
     qg_guard_category_name(_, _, _, _, _);
     qg_guard_encode(_, _, _, _, _, _, _, _);
@@ -76,6 +77,13 @@ prove! {
     qg_queue_wait(_, _, _, _, _, _);
     qg_queue_cancel(_, _, _, _);
     qg_queue_length(_, _, _);
+    qg_queue_descriptor(_, _, _);
+    qg_queue_set_wake(_, _, _, _);
+    qg_log_set(_, _, _, _);
+    qg_log_open(_, _, _);
+    qg_log_wait(_, _, _, _, _, _, _);
+    qg_log_end(_, _);
+    qg_log_free(_);
 }
 
 #[cfg(test)]
@@ -115,6 +123,7 @@ mod tests {
             qg_opinion { trigger, outcome, channel, risk, risk_probabilities, is_annotated, byte_start, byte_end, first_token, confirming_token, reserved }
             qg_token_verdict { index, byte_start, byte_end, token_id, channel, is_final, reserved, verdict }
             qg_stats { open_streams, waiting_streams, queued_tokens, oldest_wait_seconds, steps, failed_steps, step_seconds, tokens, recomputed_tokens, prefix_hit_tokens, evictions, expired_streams, cache_bytes, cache_used_bytes, cache_unused_bytes, opinions, confirmed_opinions, lifted_opinions, reported_opinions, failed_opinions, opinion_seconds, reserved }
+            qg_verdict_count { channel, risk, category, reserved, verdicts, stops, flags }
             qg_call { stream, kind, reserved, data, length }
             qg_reply { status, is_check, error, check, update }
             qg_judgement { decision, has_finding, action, risk, category, probability, reserved }

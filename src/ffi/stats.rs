@@ -4,13 +4,25 @@ use safer_ffi::derive_ReprC;
 
 use super::{
     boundary,
-    cast::{Out, object},
+    cast::{Out, OutArray, object},
     failure::qg_error,
     guard::qg_guard,
+    result::{category, risk},
     status::qg_status,
     text::qg_text,
 };
-use crate::Stats;
+use crate::{Stats, VerdictChannel, VerdictCount};
+
+/// The prompt of a stream.
+pub const QG_VERDICT_CHANNEL_PROMPT: i32 = 0;
+/// A token of an answer's thinking.
+pub const QG_VERDICT_CHANNEL_THINKING: i32 = 1;
+/// A token of what an answer says.
+pub const QG_VERDICT_CHANNEL_ANSWER: i32 = 2;
+/// A whole conversation, by what the user asks.
+pub const QG_VERDICT_CHANNEL_ANNOTATED_PROMPT: i32 = 3;
+/// A whole conversation, by what is answered.
+pub const QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE: i32 = 4;
 
 /// What a guard has done since it was opened, and how it is now. It is healthy while `oldest_wait_seconds` stays small: that
 /// grows if steps hang, even when nothing else shows it.
@@ -65,6 +77,54 @@ pub struct qg_stats {
     pub reserved: [u64; 3],
 }
 
+/// How often a guard gave a verdict of one channel, level and category, and what policies made of it.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct qg_verdict_count {
+    /// What was judged: `QG_VERDICT_CHANNEL_`.
+    pub channel: i32,
+    /// The level, `QG_RISK_`: of a verdict the most probable one, of a stop or a flag the one that it counts as.
+    pub risk: i32,
+    /// Index of the category, among those of `QG_HEADS_PROMPT` where the channel is a prompt or an annotated one, else of
+    /// `QG_HEADS_ANSWER`; -1 of safe verdicts, and where none is known.
+    pub category: i32,
+    /// 0.
+    pub reserved: u32,
+    /// Final verdicts: one for each prompt, for each token of an answer and for each annotation. Tokens that are judged again
+    /// after an answer was cut back count again.
+    pub verdicts: u64,
+    /// How often a host was told to stop: a prompt, an answer or an annotation whose decision became `QG_DECISION_STOP`.
+    pub stops: u64,
+    /// What was reported and let the answer go on: flags, and in shadow mode what would have stopped.
+    pub flags: u64,
+}
+
+impl qg_verdict_count {
+    fn new(count: &VerdictCount, guard: &qg_guard) -> Self {
+        let labels = match count.channel.is_of_prompts() {
+            true => &guard.categories.query,
+            false => &guard.categories.response,
+        };
+        let category = count.category.as_ref();
+        qg_verdict_count {
+            channel: match count.channel {
+                VerdictChannel::Prompt => QG_VERDICT_CHANNEL_PROMPT,
+                VerdictChannel::Thinking => QG_VERDICT_CHANNEL_THINKING,
+                VerdictChannel::Answer => QG_VERDICT_CHANNEL_ANSWER,
+                VerdictChannel::AnnotatedPrompt => QG_VERDICT_CHANNEL_ANNOTATED_PROMPT,
+                VerdictChannel::AnnotatedResponse => QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE,
+            },
+            risk: risk(count.risk),
+            category: category.map_or(-1, |name| self::category(labels, name)),
+            reserved: 0,
+            verdicts: count.verdicts,
+            stops: count.stops,
+            flags: count.flags,
+        }
+    }
+}
+
 impl qg_stats {
     fn new(stats: &Stats) -> Self {
         qg_stats {
@@ -111,8 +171,35 @@ pub unsafe extern "C" fn qg_guard_stats(
     })
 }
 
-/// Gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes. All names start
-/// with `qwenguard_`. The text is yours to free.
+/// Tells how often the guard gave which verdict, and what policies made of it: an element for each channel, level and category
+/// that there was.
+///
+/// `counts` is an array with room for `capacity`. `*count` becomes the number of elements; if it is more than `capacity`, only
+/// the first were written.
+///
+/// Errors: QG_ERROR_NULL for `guard`, `count`, or `counts` if `capacity` is not 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qg_guard_verdict_counts(
+    guard: *const qg_guard,
+    counts: *mut qg_verdict_count,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut qg_error,
+) -> qg_status {
+    boundary::status(error, || {
+        // SAFETY: the header wants what these read and write.
+        let (guard, counts, count) =
+            unsafe { (object(guard, "guard")?, OutArray::new(counts, capacity, "counts")?, Out::new(count, "count")?) };
+        let found = guard.guard.stats().verdicts;
+        counts.write(found.iter().map(|found| qg_verdict_count::new(found, guard)));
+        count.write(found.len());
+        Ok(())
+    })
+}
+
+/// Gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes, and verdicts, stops
+/// and flags by their labels `channel`, `level` and `category`. All names start with `qwenguard_`; if the configuration gives the
+/// guard a `name`, each sample has it as its label `guard`. The text is yours to free.
 ///
 /// Errors: QG_ERROR_NULL.
 #[unsafe(no_mangle)]

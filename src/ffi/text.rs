@@ -18,7 +18,11 @@ pub struct qg_text {
 
 impl qg_text {
     pub(super) fn allocate(text: impl Into<String>) -> *mut qg_text {
-        give(qg_text { text: c_string(text) })
+        qg_text::of(c_string(text))
+    }
+
+    pub(super) fn of(text: CString) -> *mut qg_text {
+        give(qg_text { text })
     }
 }
 

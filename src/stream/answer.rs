@@ -7,7 +7,9 @@ use super::{
 };
 use crate::{
     policy::{Look, Policy},
-    text::{AnswerText, AnswerToken, TextChange, TokenEdit},
+    stats::VerdictChannel,
+    tally::{Made, Tally},
+    text::{AnswerText, AnswerToken, Channel, TextChange, TokenEdit},
     verdict::Verdict,
 };
 
@@ -73,6 +75,7 @@ impl Answer {
     /// is what the text of an answer starts with.
     pub(super) fn apply(
         &mut self,
+        tally: &Tally,
         policy: &Policy,
         change: Change,
         verdicts: Vec<Option<Verdict>>,
@@ -108,8 +111,14 @@ impl Answer {
             }
         }
         let Settled { looks, outcome, flags, rulings, opinions } = settled;
-        self.provisional.drain(..looks.len());
+        let first = self.looks.len();
+        for (verdict, token) in self.provisional.drain(..looks.len()).zip(&self.tokens[first..]) {
+            if let Some(verdict) = verdict {
+                tally.verdict(counted(token.channel), &verdict);
+            }
+        }
         self.looks.extend(looks);
+        count_found(tally, policy, self.outcome.violation.as_ref(), outcome.violation.as_ref(), &flags);
         self.outcome = outcome;
         self.rulings.extend(rulings);
         for token in &mut judged {
@@ -187,5 +196,28 @@ impl Answer {
             }
             _ => 0,
         }
+    }
+}
+
+/// Where a channel's verdicts are counted.
+fn counted(channel: Channel) -> VerdictChannel {
+    match channel {
+        Channel::Thinking => VerdictChannel::Thinking,
+        Channel::Answer => VerdictChannel::Answer,
+    }
+}
+
+/// Counts what a change brings about: that the answer has to stop, where it had not before, and what is flagged.
+fn count_found(
+    tally: &Tally,
+    policy: &Policy,
+    before: Option<&Violation>,
+    after: Option<&Violation>,
+    flags: &[Violation],
+) {
+    let shadow = if policy.shadow { Made::Flag } else { Made::Stop };
+    let new = after.filter(|_| before.is_none()).map(|violation| (violation, shadow));
+    for (found, made) in new.into_iter().chain(flags.iter().map(|flag| (flag, Made::Flag))) {
+        tally.found(counted(found.channel), found.risk, Some(&found.category), made);
     }
 }

@@ -8,7 +8,9 @@ use crate::{
     Result,
     engine::{Batch, Notify, Pending, Read, Sequence},
     opened::Opened,
-    policy::Policy,
+    policy::{Decision, Policy},
+    stats::VerdictChannel,
+    tally::Made,
     text::{Frame, Message},
     verdict::Verdict,
 };
@@ -60,7 +62,9 @@ impl Prompt {
         let logits = sequence.complete(pending)?;
         let [risk, category] = shared.query_heads()?.map(|head| logits.head(head));
         let verdict = Verdict::from_logits(&shared.query_labels, risk.row(0), category.row(0));
-        Ok((Turn::new(messages, ids, frame), check(policy, verdict)))
+        let check = check(policy, verdict);
+        count(shared, &check);
+        Ok((Turn::new(messages, ids, frame), check))
     }
 }
 
@@ -78,5 +82,14 @@ fn check(policy: &Policy, verdict: Verdict) -> PromptCheck {
             rule: judge.name("prompt", &finding, verdict.labels()),
         }),
         verdict,
+    }
+}
+
+/// Counts it for the guard's statistics.
+fn count(shared: &Opened, check: &PromptCheck) {
+    shared.tally.verdict(VerdictChannel::Prompt, &check.verdict);
+    if let Some(finding) = &check.finding {
+        let made = if check.decision == Decision::Stop { Made::Stop } else { Made::Flag };
+        shared.tally.found(VerdictChannel::Prompt, finding.risk, Some(&finding.category), made);
     }
 }

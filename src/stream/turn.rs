@@ -139,7 +139,7 @@ impl Turn {
         self.tape.hold(held);
         let Turn { tape, answer, .. } = self;
         let no_text = || AnswerText::new(&tape.frame, tape.most_tokens(shared));
-        answer.apply(policy, change, verdicts, settled, no_text)
+        answer.apply(&shared.tally, policy, change, verdicts, settled, no_text)
     }
 
     /// The conversation with the answer as a change makes it, up to a byte: whole characters only.

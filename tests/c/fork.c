@@ -100,6 +100,7 @@ static void calls_are_stopped(void) {
     qg_annotation *annotation = NULL;
     qg_annotation_result result;
     qg_completion done;
+    int64_t descriptor;
     size_t count;
     int i;
     calls[0] = text_for(resting);
@@ -115,6 +116,8 @@ static void calls_are_stopped(void) {
     STOPPED(qg_queue_wait(queue, QG_NO_TIMEOUT, &done, 1, &count, &error));
     STOPPED(qg_queue_cancel(queue, 7, &count, &error));
     STOPPED(qg_queue_length(queue, &count, &error));
+    STOPPED(qg_queue_descriptor(queue, &descriptor, &error));
+    STOPPED(qg_queue_set_wake(queue, NULL, NULL, &error));
 }
 
 static void free_all(void) {
@@ -232,6 +235,7 @@ int main(int count, char **arguments) {
     qg_error *old_error = NULL;
     qg_text *old_text = NULL;
     qg_prompt_check check;
+    int64_t descriptor;
     int i;
     still = count > 1;
 
@@ -249,6 +253,7 @@ int main(int count, char **arguments) {
 
     guard = open_asking();
     WORKS(qg_queue_open(&queue, &error));
+    WORKS(qg_queue_descriptor(queue, &descriptor, &error));
     resting = open_stream(guard);
     CHECK(qg_stream_next_turn(resting, NULL, 0, &check, &old_error) == QG_ERROR_WRONG_STATE);
     WORKS(qg_guard_info(guard, &old_text, &error));

@@ -2,7 +2,11 @@
 #include <qwenguard.hpp>
 #include <qwenguard.hpp>
 
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -153,8 +157,97 @@ void annotations() {
 
 } // namespace
 
+// A loop that sleeps until a call is done, told by a function and by a descriptor, and what moves with a queue.
+void loops() {
+    qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, {}, {}});
+    qwenguard::Stream stream = guard.stream();
+    qwenguard::Queue first = qwenguard::Queue::open();
+    std::mutex mutex;
+    std::condition_variable rang;
+    bool ringing = false;
+    int calls = 0;
+    first.set_wake([&] {
+        const std::lock_guard<std::mutex> lock(mutex);
+        ringing = true;
+        calls++;
+        rang.notify_one();
+        throw std::runtime_error("goes no further");
+    });
+    const std::int64_t descriptor = first.descriptor();
+    CHECK(descriptor >= 0 && first.descriptor() == descriptor);
+    qwenguard::Queue queue = std::move(first);
+    const std::vector<qwenguard::Message> user = {qwenguard::Message::user("Hello")};
+    queue.submit(qwenguard::Call::prompt(stream, user), 7);
+    std::vector<qwenguard::Completion> done;
+    while (done.empty()) {
+        std::unique_lock<std::mutex> lock(mutex);
+        rang.wait(lock, [&] { return ringing; });
+        ringing = false;
+        lock.unlock();
+        done = queue.wait(std::chrono::milliseconds(0));
+    }
+    CHECK(done.size() == 1 && done[0].tag == 7 && done[0].reply.check().decision == qwenguard::Decision::Continue);
+    queue.set_wake(nullptr);
+    const int before = calls;
+    queue.submit(qwenguard::Call::finish(stream), 8);
+    done = queue.wait(qwenguard::Queue::forever);
+    CHECK(done.size() == 1 && calls == before && before >= 1);
+    // The function of the queue that is given up for another one is not called any more.
+    queue.set_wake([&calls] { calls++; });
+    queue = qwenguard::Queue::open();
+    queue.set_wake([&calls] { calls++; });
+    qg_queue *raw = queue.release();
+    qg_queue_free(raw);
+}
+
+void log_and_counts() {
+    std::mutex mutex;
+    std::string seen;
+    qwenguard::set_log(qwenguard::LogLevel::Info, [&](qwenguard::LogLevel level, std::string_view target, std::string_view text) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        CHECK(level <= qwenguard::LogLevel::Info && !target.empty());
+        seen += text;
+        throw 7;
+    });
+    qwenguard::Guard guard = qwenguard::Guard::nano({1, 64, "name = 'cpp'", {}});
+    qwenguard::set_log(qwenguard::LogLevel::Off, {});
+    const std::string said = seen;
+    CHECK(said.find("kernels on the CPU") != std::string::npos);
+    qwenguard::Guard other = qwenguard::Guard::nano({1, 64, {}, {}});
+    CHECK(seen == said);
+    CHECK(guard.verdict_counts().empty());
+    qwenguard::Stream stream = guard.stream();
+    stream.prompt({qwenguard::Message::user("Hello")});
+    const std::vector<qwenguard::VerdictCount> counts = guard.verdict_counts();
+    CHECK(counts.size() == 1 && counts[0].channel == qwenguard::VerdictChannel::Prompt);
+    CHECK(counts[0].risk == qwenguard::Risk::Safe && !counts[0].category && counts[0].verdicts == 1 && counts[0].stops == 0);
+    CHECK(guard.metrics().find("{guard=\"cpp\",channel=\"prompt\",level=\"Safe\",category=\"None\"} 1\n") != std::string::npos);
+}
+
+// Paths are UTF-8 inside, whatever they are outside.
+void paths() {
+    const std::filesystem::path nowhere = std::filesystem::path("/nowhere") / std::filesystem::u8path("gr\u00fcn");
+    CHECK(qwenguard::utf8(nowhere) == "/nowhere/gr\xc3\xbcn");
+    qwenguard::Options options;
+    options.runtime_library = qwenguard::utf8(nowhere);
+    for (const auto open : {+[](const std::filesystem::path &path) { qwenguard::Guard::open(path); },
+                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(path.string()); },
+                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(path.c_str()); }}) {
+        try {
+            open(nowhere);
+            CHECK(false);
+        } catch (const qwenguard::Error &error) {
+            CHECK(error.status() == qwenguard::Status::BundleFile);
+            CHECK(error.message().find("/nowhere/gr\xc3\xbcn") != std::string::npos);
+        }
+    }
+}
+
 int main() {
     providers();
+    paths();
+    loops();
+    log_and_counts();
     moves();
     errors();
     views();

@@ -1,5 +1,4 @@
-// The classes without exceptions: compiled with -fno-exceptions and -fno-rtti.
-#define QWENGUARD_NO_EXCEPTIONS
+// The classes without exceptions: compiled with -fno-exceptions, which they see themselves, and -fno-rtti.
 #include <qwenguard.hpp>
 #include <qwenguard.hpp>
 
@@ -7,6 +6,10 @@
 #include <vector>
 
 #include "check.hpp"
+
+#ifndef QWENGUARD_NO_EXCEPTIONS
+#error "-fno-exceptions was not seen"
+#endif
 
 int results() {
     auto none = qwenguard::Guard::open("/nowhere");
@@ -51,5 +54,14 @@ int results() {
     CHECK(!reward && reward.error().status() == qwenguard::Status::Argument);
     CHECK(queue->annotate(taken, {qwenguard::Message::user("Hello")}, 2));
     CHECK((*queue->wait(qwenguard::Queue::forever))[0].reply.annotation()->risk() == qwenguard::Risk::Safe);
+    int woken = 0;
+    CHECK(queue->set_wake([&woken] { woken++; }) && queue->descriptor() && *queue->descriptor() >= 0);
+    CHECK(queue->set_wake({}));
+    CHECK(qwenguard::set_log(qwenguard::LogLevel::Warning, [](auto, auto, auto) {}));
+    CHECK(qwenguard::set_log(qwenguard::LogLevel::Off, {}));
+    auto counts = taken.verdict_counts();
+    CHECK(counts && !counts->empty());
+    auto nowhere = qwenguard::Guard::open(std::filesystem::path("/nowhere"));
+    CHECK(!nowhere && nowhere.error().status() == qwenguard::Status::BundleFile);
     return 0;
 }

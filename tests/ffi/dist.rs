@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::native::{SYSTEM_LIBRARIES, have, make, root, run, scratch};
+use super::native::{SYSTEM_LIBRARIES, first_program, have, make, root, run, scratch};
 
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
@@ -90,6 +90,40 @@ fn a_program_with_cmake() {
     // It looks for ONNX Runtime beside itself.
     fs::copy(prefix().join("lib/libonnxruntime.so"), folder.join("libonnxruntime.so")).unwrap();
     alone(&folder.join("consumer-static"));
+    let installed = folder.join("installed");
+    run(Command::new("cmake").arg("--install").arg(&folder).arg("--prefix").arg(&installed));
+    for place in ["lib", "files"] {
+        for name in ["libqwenguard.so.0.1", "libonnxruntime.so"] {
+            assert!(installed.join(place).join(name).is_file(), "{place}/{name}");
+        }
+    }
+    let needs = run(Command::new("ldd").arg(installed.join("bin/consumer-cpp")));
+    assert!(needs.contains("installed/bin/../files/libqwenguard.so.0.1"), "{needs}");
+    alone(&installed.join("bin/consumer-qwenguard"));
+    assert!(alone(&installed.join("bin/consumer-cpp")).contains("turns: cut at byte 160"));
+}
+
+/// The line that the pages have for the static library, as it stands there.
+#[test]
+fn a_program_with_the_static_library_by_the_line_of_the_page() {
+    for (page, language, tool) in [("bindings/c/README.md", "c", "cc"), ("bindings/cpp/README.md", "cpp", "c++")] {
+        if !have(tool) {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let line = text.lines().find(|line| line.starts_with(tool) && line.contains("lib/libqwenguard.a")).unwrap();
+        assert!(line.ends_with(SYSTEM_LIBRARIES), "{line}");
+        let source = first_program(page, language);
+        let line = line.replace("<the folder>", prefix().to_str().unwrap());
+        let folder = scratch("static").join(language);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(source, folder.join(format!("server.{language}"))).unwrap();
+        run(Command::new("sh").current_dir(&folder).args(["-c", &line]));
+        assert!(!run(Command::new("ldd").arg(folder.join("a.out"))).contains("qwenguard"));
+        // It looks for ONNX Runtime beside itself.
+        fs::copy(prefix().join("lib/libonnxruntime.so"), folder.join("libonnxruntime.so")).unwrap();
+        assert!(alone(&folder.join("a.out")).contains("cut: Unsafe"));
+    }
 }
 
 #[test]

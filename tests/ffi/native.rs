@@ -13,7 +13,7 @@ pub(crate) use crate::tools::have;
 
 pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 const CPP: [&str; 7] = ["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
-const C_TESTS: [&str; 10] = [
+const C_TESTS: [&str; 13] = [
     "conversation",
     "arguments",
     "lifetime",
@@ -24,6 +24,9 @@ const C_TESTS: [&str; 10] = [
     "annotate",
     "annotations",
     "odd_inputs",
+    "wake",
+    "log",
+    "metrics",
 ];
 /// What the static library wants from the system, on Linux with glibc. It stands in the pkg-config file too.
 pub(crate) const SYSTEM_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
@@ -182,7 +185,7 @@ fn c_programs_under_sanitizers() {
 #[test]
 fn c_programs_under_valgrind() {
     if have("cc") && have("valgrind") {
-        for test in ["lifetime", "conversation", "many", "annotate"] {
+        for test in ["lifetime", "conversation", "many", "annotate", "metrics"] {
             let program = c_test(test, "valgrind", "cc", &C);
             let mut command = Command::new("valgrind");
             command.args(["-q", "--error-exitcode=9", "--leak-check=full"]);

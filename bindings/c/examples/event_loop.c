@@ -1,12 +1,15 @@
 /*
- * A server with one thread whose language models write many answers at once. It never waits for the guard alone: calls go
- * into a queue, and whatever is done comes out of it, while the models go on writing.
+ * A server with one thread whose language models write many answers at once. It waits for all of its sockets at once, and never
+ * for the guard alone: calls go into a queue, whose descriptor is one more of those that epoll looks at, and whatever is done
+ * comes out of it. On other systems the descriptor goes to kqueue or poll, on Windows to WaitForMultipleObjects.
  *
  *     event_loop [BUNDLE]      without a bundle: the built-in demonstration guard
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <qwenguard.h>
 
@@ -92,31 +95,55 @@ static int done(qg_queue *queue, size_t tag, const qg_reply *reply) {
     return 1;
 }
 
+/* An epoll that looks at the queue. A server adds its sockets, and the pipes that its models write to. */
+static int watch(const qg_queue *queue) {
+    struct epoll_event event = {0};
+    int64_t descriptor = -1;
+    qg_error *error = NULL;
+    int loop = epoll_create1(EPOLL_CLOEXEC);
+    check(qg_queue_descriptor(queue, &descriptor, &error), &error);
+    event.events = EPOLLIN;
+    if (loop < 0 || epoll_ctl(loop, EPOLL_CTL_ADD, (int)descriptor, &event) != 0) {
+        perror("epoll");
+        exit(1);
+    }
+    return loop;
+}
+
+/* Takes some of what is done; while there is more the descriptor stays ready. Returns how many chats are over. */
+static size_t take(qg_queue *queue) {
+    qg_completion completions[CHATS];
+    size_t taken = 0, over = 0, index;
+    qg_error *error = NULL;
+    check(qg_queue_wait(queue, 0, completions, CHATS, &taken, &error), &error);
+    for (index = 0; index < taken; index++)
+        over += !done(queue, (size_t)completions[index].tag, &completions[index].reply);
+    return over;
+}
+
 int main(int count, char **arguments) {
     qg_guard *guard = NULL;
     qg_queue *queue = NULL;
     qg_error *error = NULL;
-    size_t tag, live = CHATS, index;
+    size_t tag, live = CHATS;
+    int loop;
     if (count > 1)
         check(qg_guard_open(arguments[1], strlen(arguments[1]), NULL, &guard, &error), &error);
     else
         check(qg_guard_open_nano(NULL, &guard, &error), &error);
     check(qg_queue_open(&queue, &error), &error);
+    loop = watch(queue);
     for (tag = 0; tag < CHATS; tag++) {
         qg_message user = {"user", 4, chats[tag].prompt, strlen(chats[tag].prompt)};
         check(qg_stream_open(guard, NULL, 0, &chats[tag].stream, &error), &error);
         submit(queue, tag, QG_CALL_PROMPT, &user, 1);
     }
     while (live > 0) {
-        qg_completion completions[CHATS];
-        size_t taken = 0;
-        /* A server does other things between two looks. */
-        check(qg_queue_wait(queue, 10, completions, CHATS, &taken, &error), &error);
-        for (index = 0; index < taken; index++) {
-            if (!done(queue, (size_t)completions[index].tag, &completions[index].reply))
-                live--;
-        }
+        struct epoll_event event;
+        if (epoll_wait(loop, &event, 1, -1) == 1)
+            live -= take(queue);
     }
+    close(loop);
     for (tag = 0; tag < CHATS; tag++)
         qg_stream_free(chats[tag].stream);
     qg_queue_free(queue);

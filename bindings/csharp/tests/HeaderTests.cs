@@ -31,6 +31,8 @@ namespace Qwenguard.Tests
             { "QG_MODE_", typeof(AnnotationMode) },
             { "QG_DECODING_", typeof(Decoding) },
             { "QG_TEXT_OVERFLOW_", typeof(TextOverflow) },
+            { "QG_LOG_", typeof(GuardLogLevel) },
+            { "QG_VERDICT_CHANNEL_", typeof(VerdictChannel) },
             { "QG_CALL_", Library.GetType("Qwenguard.CallKind", true) },
         };
 
@@ -184,14 +186,14 @@ namespace Qwenguard.Tests
             switch (name)
             {
                 case "void": case "int32_t": case "uint32_t": case "uint64_t": case "size_t": case "qg_status":
-                case "char": case "uint8_t": case "double":
+                case "char": case "uint8_t": case "double": case "int64_t":
                     return Primitive(name) + new string('*', stars);
                 case "qg_guard": case "qg_stream": case "qg_queue": case "qg_text": case "qg_error":
-                case "qg_annotation":
+                case "qg_annotation": case "qg_log":
                     return stars == 2 ? "IntPtr&" : function.EndsWith("_free") ? "IntPtr"
                         : CamelCase(name.Substring(3)) + "Handle";
                 default:
-                    return type;
+                    return name.EndsWith("_callback") ? "IntPtr" : type;
             }
         }
 
@@ -202,6 +204,7 @@ namespace Qwenguard.Tests
                 case "void": return "Void";
                 case "uint32_t": return "UInt32";
                 case "uint64_t": return "UInt64";
+                case "int64_t": return "Int64";
                 case "size_t": return "UIntPtr";
                 case "double": return "Double";
                 case "char": case "uint8_t": return "Byte";

@@ -58,6 +58,11 @@ namespace Qwenguard.Native
         internal const int QG_HEADS_PROMPT = 0;
         internal const int QG_HEADS_ANSWER = 1;
         internal const int QG_MAX_CATEGORIES = 16;
+        internal const int QG_VERDICT_CHANNEL_PROMPT = 0;
+        internal const int QG_VERDICT_CHANNEL_THINKING = 1;
+        internal const int QG_VERDICT_CHANNEL_ANSWER = 2;
+        internal const int QG_VERDICT_CHANNEL_ANNOTATED_PROMPT = 3;
+        internal const int QG_VERDICT_CHANNEL_ANNOTATED_RESPONSE = 4;
         internal const int QG_CALL_PROMPT = 0;
         internal const int QG_CALL_NEXT_TURN = 1;
         internal const int QG_CALL_PUSH_TEXT = 2;
@@ -76,6 +81,12 @@ namespace Qwenguard.Native
         internal const int QG_TEXT_OVERFLOW_TAIL = 2;
         internal const int QG_TEXT_OVERFLOW_WINDOWS = 3;
         internal const ulong QG_NO_TIMEOUT = ulong.MaxValue;
+        internal const int QG_LOG_OFF = 0;
+        internal const int QG_LOG_ERROR = 1;
+        internal const int QG_LOG_WARNING = 2;
+        internal const int QG_LOG_INFO = 3;
+        internal const int QG_LOG_DEBUG = 4;
+        internal const int QG_LOG_TRACE = 5;
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern byte* qg_version();
@@ -152,6 +163,10 @@ namespace Qwenguard.Native
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_guard_stats(GuardHandle guard, qg_stats* stats, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_guard_verdict_counts(
+            GuardHandle guard, qg_verdict_count* counts, UIntPtr capacity, UIntPtr* count, out IntPtr error);
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_guard_metrics(GuardHandle guard, out IntPtr metrics, out IntPtr error);
@@ -290,5 +305,29 @@ namespace Qwenguard.Native
 
         [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
         internal static extern int qg_queue_length(QueueHandle queue, UIntPtr* calls, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_queue_descriptor(QueueHandle queue, long* descriptor, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_queue_set_wake(
+            QueueHandle queue, IntPtr callback, void* context, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_log_set(IntPtr callback, void* context, uint level, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_log_open(uint level, out IntPtr log, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_log_wait(
+            LogHandle log, ulong timeout_ms, uint* level, out IntPtr target, out IntPtr message, ulong* lost,
+            out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern int qg_log_end(LogHandle log, out IntPtr error);
+
+        [DllImport(Library, CallingConvention = C, ExactSpelling = true)]
+        internal static extern void qg_log_free(IntPtr log);
     }
 }

@@ -52,6 +52,18 @@ namespace Qwenguard.Native
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct qg_verdict_count
+    {
+        public int channel;
+        public int risk;
+        public int category;
+        public uint reserved;
+        public ulong verdicts;
+        public ulong stops;
+        public ulong flags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal unsafe struct qg_message
     {
         public byte* role;

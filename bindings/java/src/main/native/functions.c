@@ -101,6 +101,11 @@ FUNCTION(jint, guardStats)(JNIEnv *env, jobject self, jlong guard, jlong stats, 
     return qg_guard_stats(POINTER(guard), POINTER(stats), POINTER(error));
 }
 
+FUNCTION(jint, guardVerdictCounts)(JNIEnv *env, jobject self, jlong guard, jlong counts, jlong capacity, jlong count,
+        jlong error) {
+    return qg_guard_verdict_counts(POINTER(guard), POINTER(counts), capacity, POINTER(count), POINTER(error));
+}
+
 FUNCTION(jint, guardMetrics)(JNIEnv *env, jobject self, jlong guard, jlong metrics, jlong error) {
     return qg_guard_metrics(POINTER(guard), POINTER(metrics), POINTER(error));
 }
@@ -266,4 +271,34 @@ FUNCTION(jint, queueCancel)(JNIEnv *env, jobject self, jlong queue, jlong tag, j
 
 FUNCTION(jint, queueLength)(JNIEnv *env, jobject self, jlong queue, jlong calls, jlong error) {
     return qg_queue_length(POINTER(queue), POINTER(calls), POINTER(error));
+}
+
+FUNCTION(jint, queueDescriptor)(JNIEnv *env, jobject self, jlong queue, jlong descriptor, jlong error) {
+    return qg_queue_descriptor(POINTER(queue), POINTER(descriptor), POINTER(error));
+}
+
+FUNCTION(jint, queueSetWake)(JNIEnv *env, jobject self, jlong queue, jlong callback, jlong context, jlong error) {
+    return qg_queue_set_wake(POINTER(queue), (qg_wake_callback)POINTER(callback), POINTER(context), POINTER(error));
+}
+
+FUNCTION(jint, logSet)(JNIEnv *env, jobject self, jlong callback, jlong context, jint level, jlong error) {
+    return qg_log_set((qg_log_callback)POINTER(callback), POINTER(context), level, POINTER(error));
+}
+
+FUNCTION(jint, logOpen)(JNIEnv *env, jobject self, jint level, jlong log, jlong error) {
+    return qg_log_open(level, POINTER(log), POINTER(error));
+}
+
+FUNCTION(jint, logWait)(JNIEnv *env, jobject self, jlong log, jlong timeout_ms, jlong level, jlong target,
+        jlong message, jlong lost, jlong error) {
+    return qg_log_wait(POINTER(log), timeout_ms, POINTER(level), POINTER(target), POINTER(message), POINTER(lost),
+            POINTER(error));
+}
+
+FUNCTION(jint, logEnd)(JNIEnv *env, jobject self, jlong log, jlong error) {
+    return qg_log_end(POINTER(log), POINTER(error));
+}
+
+FUNCTION(void, logFree)(JNIEnv *env, jobject self, jlong log) {
+    qg_log_free(POINTER(log));
 }

@@ -51,6 +51,11 @@ final class Constants {
     static final int HEADS_PROMPT = 0;
     static final int HEADS_ANSWER = 1;
     static final int MAX_CATEGORIES = 16;
+    static final int VERDICT_CHANNEL_PROMPT = 0;
+    static final int VERDICT_CHANNEL_THINKING = 1;
+    static final int VERDICT_CHANNEL_ANSWER = 2;
+    static final int VERDICT_CHANNEL_ANNOTATED_PROMPT = 3;
+    static final int VERDICT_CHANNEL_ANNOTATED_RESPONSE = 4;
     static final int CALL_PROMPT = 0;
     static final int CALL_NEXT_TURN = 1;
     static final int CALL_PUSH_TEXT = 2;
@@ -69,6 +74,12 @@ final class Constants {
     static final int TEXT_OVERFLOW_TAIL = 2;
     static final int TEXT_OVERFLOW_WINDOWS = 3;
     static final long NO_TIMEOUT = -1;
+    static final int LOG_OFF = 0;
+    static final int LOG_ERROR = 1;
+    static final int LOG_WARNING = 2;
+    static final int LOG_INFO = 3;
+    static final int LOG_DEBUG = 4;
+    static final int LOG_TRACE = 5;
 
     private Constants() {}
 }

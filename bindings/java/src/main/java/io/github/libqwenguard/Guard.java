@@ -289,6 +289,14 @@ public final class Guard implements AutoCloseable {
         }
     }
 
+    /**
+     * How often the guard gave which verdict, and what policies made of it: an element for each channel, level and category that
+     * there was. {@link #metrics()} has the same with names.
+     */
+    public List<VerdictCount> verdictCounts() {
+        return VerdictCount.of(this);
+    }
+
     /** The same with histograms, in the text format of Prometheus, version 0.0.4. */
     public String metrics() {
         try (Frame frame = handle.enter(this, 0)) {

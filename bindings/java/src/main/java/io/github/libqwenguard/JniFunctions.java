@@ -74,6 +74,9 @@ abstract class JniFunctions extends Native {
     native int guardStats(long guard, long stats, long error);
 
     @Override
+    native int guardVerdictCounts(long guard, long counts, long capacity, long count, long error);
+
+    @Override
     native int guardMetrics(long guard, long metrics, long error);
 
     @Override
@@ -183,4 +186,25 @@ abstract class JniFunctions extends Native {
 
     @Override
     native int queueLength(long queue, long calls, long error);
+
+    @Override
+    native int queueDescriptor(long queue, long descriptor, long error);
+
+    @Override
+    native int queueSetWake(long queue, long callback, long context, long error);
+
+    @Override
+    native int logSet(long callback, long context, int level, long error);
+
+    @Override
+    native int logOpen(int level, long log, long error);
+
+    @Override
+    native int logWait(long log, long timeoutMs, long level, long target, long message, long lost, long error);
+
+    @Override
+    native int logEnd(long log, long error);
+
+    @Override
+    native void logFree(long log);
 }

@@ -46,6 +46,17 @@ final class Layout {
         static final int SIZE = 192;
     }
 
+    static final class VerdictCount {
+        static final int CHANNEL = 0;
+        static final int RISK = 4;
+        static final int CATEGORY = 8;
+        static final int RESERVED = 12;
+        static final int VERDICTS = 16;
+        static final int STOPS = 24;
+        static final int FLAGS = 32;
+        static final int SIZE = 40;
+    }
+
     static final class Message {
         static final int ROLE = 0;
         static final int ROLE_LENGTH = 8;

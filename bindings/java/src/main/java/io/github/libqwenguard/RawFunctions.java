@@ -53,6 +53,8 @@ abstract class RawFunctions {
 
     abstract int guardStats(long guard, long stats, long error);
 
+    abstract int guardVerdictCounts(long guard, long counts, long capacity, long count, long error);
+
     abstract int guardMetrics(long guard, long metrics, long error);
 
     abstract int streamOpen(long guard, long policy, long policyLength, long stream, long error);
@@ -128,4 +130,18 @@ abstract class RawFunctions {
     abstract int queueCancel(long queue, long tag, long count, long error);
 
     abstract int queueLength(long queue, long calls, long error);
+
+    abstract int queueDescriptor(long queue, long descriptor, long error);
+
+    abstract int queueSetWake(long queue, long callback, long context, long error);
+
+    abstract int logSet(long callback, long context, int level, long error);
+
+    abstract int logOpen(int level, long log, long error);
+
+    abstract int logWait(long log, long timeoutMs, long level, long target, long message, long lost, long error);
+
+    abstract int logEnd(long log, long error);
+
+    abstract void logFree(long log);
 }

@@ -40,6 +40,8 @@ abstract class FfmFunctions extends Native {
             LONG, LONG);
     private static final MethodHandle PROVIDERS = FfmLibrary.find("qg_providers", INT, LONG, LONG, LONG);
     private static final MethodHandle GUARD_STATS = FfmLibrary.find("qg_guard_stats", INT, LONG, LONG, LONG);
+    private static final MethodHandle GUARD_VERDICT_COUNTS = FfmLibrary.find("qg_guard_verdict_counts", INT, LONG,
+            LONG, LONG, LONG, LONG);
     private static final MethodHandle GUARD_METRICS = FfmLibrary.find("qg_guard_metrics", INT, LONG, LONG, LONG);
     private static final MethodHandle STREAM_OPEN = FfmLibrary.find("qg_stream_open", INT, LONG, LONG, LONG, LONG,
             LONG);
@@ -99,6 +101,15 @@ abstract class FfmFunctions extends Native {
             LONG);
     private static final MethodHandle QUEUE_CANCEL = FfmLibrary.find("qg_queue_cancel", INT, LONG, LONG, LONG, LONG);
     private static final MethodHandle QUEUE_LENGTH = FfmLibrary.find("qg_queue_length", INT, LONG, LONG, LONG);
+    private static final MethodHandle QUEUE_DESCRIPTOR = FfmLibrary.find("qg_queue_descriptor", INT, LONG, LONG, LONG);
+    private static final MethodHandle QUEUE_SET_WAKE = FfmLibrary.find("qg_queue_set_wake", INT, LONG, LONG, LONG,
+            LONG);
+    private static final MethodHandle LOG_SET = FfmLibrary.find("qg_log_set", INT, LONG, LONG, INT, LONG);
+    private static final MethodHandle LOG_OPEN = FfmLibrary.find("qg_log_open", INT, INT, LONG, LONG);
+    private static final MethodHandle LOG_WAIT = FfmLibrary.find("qg_log_wait", INT, LONG, LONG, LONG, LONG, LONG,
+            LONG, LONG);
+    private static final MethodHandle LOG_END = FfmLibrary.find("qg_log_end", INT, LONG, LONG);
+    private static final MethodHandle LOG_FREE = FfmLibrary.find("qg_log_free", null, LONG);
 
     @Override
     long version() {
@@ -303,6 +314,15 @@ abstract class FfmFunctions extends Native {
     int guardStats(long guard, long stats, long error) {
         try {
             return (int) GUARD_STATS.invokeExact(guard, stats, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int guardVerdictCounts(long guard, long counts, long capacity, long count, long error) {
+        try {
+            return (int) GUARD_VERDICT_COUNTS.invokeExact(guard, counts, capacity, count, error);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }
@@ -633,6 +653,69 @@ abstract class FfmFunctions extends Native {
     int queueLength(long queue, long calls, long error) {
         try {
             return (int) QUEUE_LENGTH.invokeExact(queue, calls, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int queueDescriptor(long queue, long descriptor, long error) {
+        try {
+            return (int) QUEUE_DESCRIPTOR.invokeExact(queue, descriptor, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int queueSetWake(long queue, long callback, long context, long error) {
+        try {
+            return (int) QUEUE_SET_WAKE.invokeExact(queue, callback, context, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int logSet(long callback, long context, int level, long error) {
+        try {
+            return (int) LOG_SET.invokeExact(callback, context, level, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int logOpen(int level, long log, long error) {
+        try {
+            return (int) LOG_OPEN.invokeExact(level, log, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int logWait(long log, long timeoutMs, long level, long target, long message, long lost, long error) {
+        try {
+            return (int) LOG_WAIT.invokeExact(log, timeoutMs, level, target, message, lost, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    int logEnd(long log, long error) {
+        try {
+            return (int) LOG_END.invokeExact(log, error);
+        } catch (Throwable failure) {
+            throw FfmLibrary.unexpected(failure);
+        }
+    }
+
+    @Override
+    void logFree(long log) {
+        try {
+            LOG_FREE.invokeExact(log);
         } catch (Throwable failure) {
             throw FfmLibrary.unexpected(failure);
         }

@@ -68,7 +68,7 @@ class HeaderTest {
     }
 
     private static String javaType(String type) {
-        if (type.contains("*") || type.contains("size_t") || type.contains("uint64_t")) {
+        if (type.contains("*") || type.contains("_callback") || type.contains("size_t") || type.contains("uint64_t")) {
             return "long";
         }
         String name = type.replaceAll("\\w+$", "").strip();
@@ -120,6 +120,12 @@ class HeaderTest {
         }
         for (TextOverflow overflow : TextOverflow.values()) {
             put(found, "TEXT_OVERFLOW_", overflow, overflow.number());
+        }
+        for (LogLevel level : LogLevel.values()) {
+            put(found, "LOG_", level, level.number());
+        }
+        for (VerdictChannel channel : VerdictChannel.values()) {
+            put(found, "VERDICT_CHANNEL_", channel, channel.number());
         }
         for (Call.Kind kind : Call.Kind.values()) {
             put(found, "CALL_", kind, kind.ordinal());

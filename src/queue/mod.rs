@@ -1,10 +1,13 @@
 //! Calls of streams, and annotations, without waiting for them.
 
+mod inbox;
+
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -18,6 +21,8 @@ use crate::{
     stream::{BegunCall, Call, Reply, Stream},
     text::Message,
 };
+pub(crate) use inbox::Signal;
+use inbox::{Inbox, TIMER_STACK, Taken, wake};
 
 /// Takes calls of streams, and gives each stream back when its call is done. Takes conversations to annotate, too. May be used from several threads at once.
 /// Dropping it cancels all calls in it, with their streams.
@@ -44,6 +49,8 @@ use crate::{
 pub struct CompletionQueue {
     inbox: Arc<Owned<Inbox>>,
     jobs: Owned<Mutex<Jobs>>,
+    /// Looks at deadlines while nobody waits, once a host has asked for signals.
+    timer: Owned<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// A call that is done.
@@ -61,21 +68,6 @@ impl fmt::Debug for CompletionQueue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("CompletionQueue").finish_non_exhaustive()
     }
-}
-
-/// What wakes those who wait.
-#[derive(Default)]
-struct Inbox {
-    arrivals: Mutex<Arrivals>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Arrivals {
-    /// Of calls that can go on without waiting.
-    tickets: VecDeque<u64>,
-    /// Counts calls with a deadline: who waits looks at deadlines again.
-    deadlines: u64,
 }
 
 #[derive(Default)]
@@ -114,22 +106,6 @@ impl Begun {
             Begun::Call(call) => call.is_ready(),
             Begun::Annotation(annotation) => annotation.is_ready(),
         }
-    }
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, ticket: u64) {
-        self.lock().tickets.push_back(ticket);
-        self.arrived.notify_one();
-    }
-
-    fn put_deadline(&self) {
-        self.lock().deadlines += 1;
-        self.arrived.notify_all();
     }
 }
 
@@ -204,23 +180,52 @@ impl CompletionQueue {
         }
         let until = Instant::now().checked_add(timeout);
         loop {
-            let deadlines = self.inbox.lock().deadlines;
+            let deadlines = self.inbox.look();
             let now = Instant::now();
             if let Some(job) = self.expired(now) {
                 // The call is cancelled by dropping it.
                 return Some(Completion { tag: job.tag, stream: job.stream, result: Err(Error::DeadlineExceeded) });
             }
             let next = self.lock().deadlines.first().map(|(deadline, _)| *deadline);
-            match self.take_ticket([until, next].into_iter().flatten().min(), deadlines) {
-                Some(ticket) => {
+            match self.inbox.take(until, next, deadlines) {
+                Taken::Ticket(ticket) => {
                     if let Some(completion) = self.go_on(ticket) {
                         return Some(completion);
                     }
                 }
-                None if until.is_some_and(|until| until <= Instant::now()) => return None,
-                None => {}
+                Taken::Nothing if until.is_some_and(|until| until <= Instant::now()) => return None,
+                Taken::Nothing | Taken::Again => {}
             }
         }
+    }
+
+    /// Has a signal told whenever there is something to do, beginning with now. A deadline is told of by a thread, which is
+    /// started here for the first signal.
+    ///
+    /// # Errors
+    /// [`Error::EngineStopped`] in a forked process; [`Error::Config`] if the system gives no thread.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "the C interface has signals"))]
+    pub(crate) fn attach(&self, signal: Arc<dyn Signal>) -> Result<()> {
+        self.process().check()?;
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        if timer.is_none() {
+            let inbox = self.inbox.clone();
+            let thread = std::thread::Builder::new().name("qwenguard-timer".into()).stack_size(TIMER_STACK);
+            let thread = thread.spawn(move || inbox.tell_of_deadlines());
+            *timer = Some(thread.map_err(|error| Error::threads(1, 0, error))?);
+        }
+        let woken = self.inbox.attach(&signal);
+        // From now on calls set it themselves.
+        let next = self.lock().deadlines.first().map(|(deadline, _)| *deadline);
+        self.inbox.set_alarm(next);
+        wake(woken);
+        Ok(())
+    }
+
+    /// If signals know that there is something to do, wakes them once more: one of them has somebody else to tell.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "the C interface has signals"))]
+    pub(crate) fn wake_again(&self) {
+        self.inbox.wake_again();
     }
 
     /// How many calls are not given back yet.
@@ -300,7 +305,7 @@ impl CompletionQueue {
         if let Some(deadline) = job.deadline {
             jobs.deadlines.insert((deadline, ticket));
         }
-        let has_deadline = job.deadline.is_some();
+        let deadline = job.deadline;
         // It may have become ready while it was not in the queue, and nobody would hear of it.
         let ready = job.is_ready();
         jobs.by_ticket.insert(ticket, job);
@@ -308,36 +313,18 @@ impl CompletionQueue {
         drop(dropped);
         if ready {
             self.inbox.put(ticket);
-        } else if has_deadline {
-            self.inbox.put_deadline();
+        } else if let Some(deadline) = deadline {
+            self.inbox.put_deadline(deadline);
         }
     }
 
     fn expired(&self, now: Instant) -> Option<Job> {
         let mut jobs = self.lock();
-        let (deadline, ticket) = *jobs.deadlines.first()?;
+        let mut past = jobs.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
         // A result that is there is better than none.
-        let late = deadline <= now && !jobs.by_ticket.get(&ticket).is_some_and(Job::is_ready);
-        if late { jobs.take(ticket) } else { None }
-    }
-
-    /// The next ticket; waits for one until the given moment, or until there are other deadlines than those seen.
-    fn take_ticket(&self, until: Option<Instant>, deadlines: u64) -> Option<u64> {
-        let mut arrivals = self.inbox.lock();
-        loop {
-            if let Some(ticket) = arrivals.tickets.pop_front() {
-                return Some(ticket);
-            }
-            if arrivals.deadlines != deadlines {
-                return None;
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            arrivals = match left {
-                Some(Duration::ZERO) => return None,
-                Some(left) => self.inbox.arrived.wait_timeout(arrivals, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.inbox.arrived.wait(arrivals).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
+        let late = past.find(|(_, ticket)| !jobs.by_ticket.get(ticket).is_some_and(Job::is_ready));
+        let ticket = late.map(|(_, ticket)| *ticket)?;
+        jobs.take(ticket)
     }
 
     /// Goes on with a call that does not have to wait. Returns it if it is done.
@@ -382,6 +369,20 @@ enum Done {
     /// The engine's part of a call: its stream can complete it.
     Call,
     Annotation(Annotation),
+}
+
+impl Drop for CompletionQueue {
+    fn drop(&mut self) {
+        if !self.process().is_current() {
+            return;
+        }
+        self.inbox.end();
+        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(timer) = timer {
+            // It does nothing that can panic, but for what a host does when it is woken.
+            let _ = timer.join();
+        }
+    }
 }
 
 impl Job {
