@@ -28,6 +28,7 @@ mod guard;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+mod machine;
 mod model;
 mod opened;
 pub mod policy;
@@ -40,6 +41,7 @@ mod self_test;
 mod stats;
 mod stream;
 mod text;
+mod unsupported;
 mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
