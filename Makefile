@@ -23,7 +23,10 @@ else
 library := $(if $(filter Darwin,$(shell uname)),libonnxruntime.dylib,libonnxruntime.so)
 scripts := bin
 endif
-runtime := target/onnxruntime/.$(ORT_VERSION)
+runtime_folder := target/onnxruntime
+runtime := $(runtime_folder)/.$(ORT_VERSION)
+# What pip takes for it.
+runtime_wheel = onnxruntime==$(ORT_VERSION)
 venv := target/venv/.installed
 qwen3 := target/test-data/qwen3/tokenizer.json
 bundles := target/golden/.exported
@@ -46,12 +49,21 @@ version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 platform := $(shell uname -s | tr A-Z a-z)-$(shell uname -m)
 dist := target/dist/qwenguard-$(version)-$(platform)
 built := target/$(if $(filter dev,$(profile)),debug,$(profile))
+shared_apple := libqwenguard.$(version).dylib libqwenguard.0.1.dylib libqwenguard.dylib
+named_apple := -Clink-arg=-Wl,-install_name,@rpath/libqwenguard.0.1.dylib
 ifeq ($(shell uname),Darwin)
-shared := libqwenguard.$(version).dylib libqwenguard.0.1.dylib libqwenguard.dylib
-named := -Clink-arg=-Wl,-install_name,@rpath/libqwenguard.0.1.dylib
+shared := $(shared_apple)
+named := $(named_apple)
 else
 shared := libqwenguard.so.$(version) libqwenguard.so.0.1 libqwenguard.so
 named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1
+endif
+cargo_rustc := cargo rustc
+cargo_build := cargo build
+install = $(install_shared)
+# Another platform: `target` is its triple.
+ifdef target
+include packaging/cross.mk
 endif
 
 # For what needs a toolchain: without it, it is skipped with a notice; with QWENGUARD_REQUIRE_TOOLCHAINS=1 that is a failure.
@@ -62,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp \
+.PHONY: demo serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -221,20 +233,42 @@ fuzz:
 	for target in $(fuzz_targets); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 # The C library, shared and static. Cargo gives a shared library no versioned name of its own accord.
-lib:
-	cargo rustc --locked --package qwenguard --profile $(profile) --lib --features capi --crate-type cdylib --crate-type staticlib -- $(named)
+lib: $(toolchain)
+	@$(foreach tool,$(cross_tools),command -v $(tool) >/dev/null || { echo "$(tool) is missing: $(cross_packages)" >&2; exit 1; };) :
+	$(cargo_rustc) --locked --package qwenguard --profile $(profile) $(cargo_target) --lib --features capi \
+		--crate-type cdylib --crate-type staticlib -- $(named)
+
+# The command line program.
+program: $(toolchain)
+	@$(foreach tool,$(cross_tools),command -v $(tool) >/dev/null || { echo "$(tool) is missing: $(cross_packages)" >&2; exit 1; };) :
+	$(cargo_build) --locked --package qwenguard-cli --profile $(profile) $(cargo_target)
 
 # A folder with all that a program in C or C++ needs. It runs anywhere on this platform, and can be moved.
 dist: lib $(runtime)
 	rm -rf $(dist)
 	mkdir -p $(dist)/lib/pkgconfig $(dist)/include $(dist)/share/cmake/qwenguard $(dist)/share/doc/qwenguard
-	cp $(built)/$(lastword $(shared)) $(dist)/lib/$(firstword $(shared))
-	for name in $(wordlist 2,3,$(shared)); do ln -s $(firstword $(shared)) $(dist)/lib/$$name; done
-	cp $(built)/libqwenguard.a target/onnxruntime/$(library) $(dist)/lib/
+	$(install)
 	cp include/qwenguard.h include/qwenguard.hpp $(dist)/include/
-	cp packaging/qwenguard.pc $(dist)/lib/pkgconfig/
+	sed '$(if $(system_libraries),s/^Libs.private:.*/Libs.private: $(system_libraries)/)' packaging/qwenguard.pc \
+		>$(dist)/lib/pkgconfig/qwenguard.pc
 	cp packaging/*.cmake $(dist)/share/cmake/qwenguard/
-	cp LICENSE README.md CHANGELOG.md $(wildcard target/onnxruntime/onnxruntime-*.txt) $(dist)/share/doc/qwenguard/
+	cp LICENSE README.md CHANGELOG.md $(runtime_folder)/onnxruntime-*.txt $(dist)/share/doc/qwenguard/
+
+define install_shared
+cp $(built)/$(lastword $(shared)) $(dist)/lib/$(firstword $(shared))
+	for name in $(wordlist 2,3,$(shared)); do ln -s $(firstword $(shared)) $(dist)/lib/$$name; done
+	cp $(built)/libqwenguard.a $(runtime_folder)/$(library) $(dist)/lib/
+endef
+
+# DLLs are where programs are. Import libraries are for GNU's linker and for Microsoft's.
+define install_windows
+mkdir -p $(dist)/bin
+	cp $(built)/qwenguard.dll $(runtime_folder)/$(library) $(dist)/bin/
+	cp $(built)/libqwenguard.dll.a $(built)/libqwenguard.a $(dist)/lib/
+	(echo 'LIBRARY "qwenguard.dll"'; echo EXPORTS; sed -n 's/^ *\(qg_[a-z_0-9]*\) .*/    \1/p' $(built)/qwenguard.def) \
+		>$(dist)/lib/qwenguard.def
+	x86_64-w64-mingw32-dlltool --machine i386:x86-64 --input-def $(dist)/lib/qwenguard.def --output-lib $(dist)/lib/qwenguard.lib
+endef
 
 # The examples, with the built-in guard. All of them cut the same answer at the same byte.
 linked = -I$(dist)/include -L$(dist)/lib -lqwenguard -Wl,-rpath,$(abspath $(dist)/lib)
@@ -269,14 +303,15 @@ raw:
 
 # ONNX Runtime's shared library, out of its Python wheel.
 $(runtime):
-	rm -rf target/onnxruntime target/download/onnxruntime*
-	mkdir -p target/onnxruntime target/download
-	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download onnxruntime==$(ORT_VERSION)
-	$(PYTHON) -m zipfile -e target/download/onnxruntime-*.whl target/download/onnxruntime
-	cp "$$(find target/download/onnxruntime/onnxruntime/capi -name '$(basename $(library)).*')" target/onnxruntime/$(library)
+	rm -rf $(@D) target/download/$(notdir $(@D))
+	mkdir -p $(@D) target/download/$(notdir $(@D))
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: -d target/download/$(notdir $(@D)) $(runtime_wheel)
+	cd target/download/$(notdir $(@D)) && $(PYTHON) -m zipfile -e onnxruntime-*.whl .
+	cp "$$(find target/download/$(notdir $(@D))/onnxruntime/capi -name '$(basename $(library)).*')" $(@D)/$(library)
 	for notice in LICENSE ThirdPartyNotices.txt; do \
-		cp target/download/onnxruntime/onnxruntime/$$notice target/onnxruntime/onnxruntime-$${notice%.txt}.txt; \
+		cp target/download/$(notdir $(@D))/onnxruntime/$$notice $(@D)/onnxruntime-$${notice%.txt}.txt; \
 	done
+	rm -rf target/download/$(notdir $(@D))
 	touch $@
 
 # The exporter and what its tests need; beside them an ONNX Runtime that knows the operators of the GPU graphs.
@@ -437,6 +472,9 @@ ifndef PEERS_PYTHON
 	-target/bench/venv/bin/pip install -q torch==$(TORCH_VERSION) transformers==$(TRANSFORMERS_VERSION)
 endif
 	touch $@
+
+# Other platforms.
+include tests/platforms/platforms.mk
 
 clean:
 	cargo clean

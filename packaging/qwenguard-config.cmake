@@ -8,8 +8,22 @@
 get_filename_component(_qwenguard_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(_qwenguard_folders "${_qwenguard_prefix}/lib" "${_qwenguard_prefix}/lib64"
     "${_qwenguard_prefix}/lib/${CMAKE_LIBRARY_ARCHITECTURE}")
-find_library(QWENGUARD_SHARED NAMES qwenguard PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
-find_library(QWENGUARD_STATIC NAMES libqwenguard.a PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
+if(WIN32)
+  # The DLL is what runs, the import library what is linked.
+  find_file(QWENGUARD_SHARED NAMES qwenguard.dll PATHS "${_qwenguard_prefix}/bin" NO_DEFAULT_PATH)
+  if(MSVC)
+    find_file(QWENGUARD_IMPORT NAMES qwenguard.lib PATHS "${_qwenguard_prefix}/lib" NO_DEFAULT_PATH)
+  else()
+    find_file(QWENGUARD_IMPORT NAMES libqwenguard.dll.a PATHS "${_qwenguard_prefix}/lib" NO_DEFAULT_PATH)
+  endif()
+  mark_as_advanced(QWENGUARD_IMPORT)
+else()
+  find_library(QWENGUARD_SHARED NAMES qwenguard PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
+endif()
+# The static library of Windows is for GNU's linker.
+if(NOT MSVC)
+  find_library(QWENGUARD_STATIC NAMES libqwenguard.a PATHS ${_qwenguard_folders} NO_DEFAULT_PATH)
+endif()
 mark_as_advanced(QWENGUARD_SHARED QWENGUARD_STATIC)
 
 if(QWENGUARD_SHARED AND NOT TARGET qwenguard::qwenguard)
@@ -20,6 +34,8 @@ if(QWENGUARD_SHARED AND NOT TARGET qwenguard::qwenguard)
     INTERFACE_INCLUDE_DIRECTORIES "${_qwenguard_prefix}/include")
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     set_target_properties(qwenguard::qwenguard PROPERTIES IMPORTED_SONAME "libqwenguard.so.0.1")
+  elseif(WIN32)
+    set_target_properties(qwenguard::qwenguard PROPERTIES IMPORTED_IMPLIB "${QWENGUARD_IMPORT}")
   endif()
 endif()
 
@@ -31,6 +47,9 @@ if(QWENGUARD_STATIC AND NOT TARGET qwenguard::static)
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     set_target_properties(qwenguard::static PROPERTIES
       INTERFACE_LINK_LIBRARIES "gcc_s;util;rt;pthread;m;dl;c")
+  elseif(WIN32)
+    set_target_properties(qwenguard::static PROPERTIES
+      INTERFACE_LINK_LIBRARIES "kernel32;ntdll;userenv;ws2_32;dbghelp")
   endif()
 endif()
 

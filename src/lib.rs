@@ -28,6 +28,7 @@ mod guard;
 #[doc(hidden)]
 pub mod internals;
 mod limits;
+mod machine;
 mod model;
 mod opened;
 pub mod policy;
@@ -41,6 +42,7 @@ mod stats;
 mod stream;
 mod tally;
 mod text;
+mod unsupported;
 mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};

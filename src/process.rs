@@ -8,7 +8,7 @@ use std::{
     ops::Deref,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{Error, Result};
@@ -25,6 +25,7 @@ const FORKING: u64 = 1 << 32;
 static TORN: AtomicBool = AtomicBool::new(false);
 
 /// For how long a fork waits for guards that other threads are opening.
+#[cfg(unix)]
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -148,7 +149,7 @@ fn count_forks() {}
 #[cfg(unix)]
 unsafe extern "C" fn before_fork() {
     BUSY.fetch_add(FORKING, Ordering::SeqCst);
-    let start = Instant::now();
+    let start = std::time::Instant::now();
     while BUSY.load(Ordering::SeqCst) % FORKING > opening_here() && start.elapsed() < PATIENCE {
         thread::sleep(PAUSE);
     }

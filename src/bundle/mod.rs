@@ -268,7 +268,7 @@ impl Place {
     /// The folder and the name of a file with weights, whatever links lead there. Embedded weights have no folder.
     pub(crate) fn weights(&self, file: &str) -> Result<(String, String)> {
         let Place::Folder(folder) = self else { return Ok((String::new(), file.to_owned())) };
-        let path = folder.join(file).canonicalize().map_err(|error| self.file_error(file, Reason::of(error)))?;
+        let path = dunce::canonicalize(folder.join(file)).map_err(|error| self.file_error(file, Reason::of(error)))?;
         let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned);
         let parts = text(path.parent().map(Path::as_os_str)).zip(text(path.file_name()));
         parts.ok_or_else(|| self.file_error(file, format!("its path {path:?} is not UTF-8")))

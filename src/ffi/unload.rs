@@ -25,5 +25,27 @@ pub(super) fn keep_loaded() {
     KEPT.store(true, Ordering::Relaxed);
 }
 
-#[cfg(not(unix))]
+/// As above: a pinned module stays until the process ends, whoever calls `FreeLibrary`.
+#[cfg(windows)]
+pub(super) fn keep_loaded() {
+    use std::{ptr, sync::Once};
+
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+    };
+
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let here: fn() = keep_loaded;
+        let flags = GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS;
+        let mut module = ptr::null_mut();
+        // SAFETY: an address in this module instead of a name, as the flag says, and a place for a handle, which a pinned
+        // module does not count.
+        if unsafe { GetModuleHandleExW(flags, here as *const u16, &mut module) } == 0 {
+            tracing::debug!(error = %std::io::Error::last_os_error(), "cannot be kept in memory");
+        }
+    });
+}
+
+#[cfg(not(any(unix, windows)))]
 pub(super) fn keep_loaded() {}

@@ -98,6 +98,22 @@ pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<Pat
     }
 }
 
+/// Has the system's loader load a library.
+#[cfg(not(windows))]
+unsafe fn load_library(path: &Path) -> Result<Library, libloading::Error> {
+    // SAFETY: the caller's.
+    unsafe { Library::new(path) }
+}
+
+/// As above. What the library needs is looked for beside it too, not only beside the program.
+#[cfg(windows)]
+unsafe fn load_library(path: &Path) -> Result<Library, libloading::Error> {
+    use libloading::os::windows;
+
+    // SAFETY: the caller's.
+    unsafe { windows::Library::load_with_flags(path, windows::LOAD_WITH_ALTERED_SEARCH_PATH) }.map(Library::from)
+}
+
 /// Opens a library and returns its version, and what gives its interfaces. Errors are in the words of the system's loader.
 fn open(path: &Path) -> Result<(String, &'static ort::sys::OrtApiBase), Reason> {
     let words = |error: libloading::Error| {
@@ -106,7 +122,7 @@ fn open(path: &Path) -> Result<(String, &'static ort::sys::OrtApiBase), Reason> 
     };
     // SAFETY: the code that runs when a library is opened is that of a file which the caller, the environment or the
     // system's administrator named for this.
-    let library = unsafe { Library::new(path) }.map_err(words)?;
+    let library = unsafe { load_library(path) }.map_err(words)?;
     // Never closed, for what it may have started.
     let library = ManuallyDrop::new(library);
     // SAFETY: ONNX Runtime's header declares it so.
@@ -191,7 +207,7 @@ fn find_in_place(place: &Path, named_by: &str, tried: &mut Vec<String>) -> Optio
 }
 
 fn find_unnamed(tried: &mut Vec<String>) -> Option<PathBuf> {
-    let module = process_path::get_dylib_path().and_then(|module| module.canonicalize().ok());
+    let module = process_path::get_dylib_path().and_then(|module| dunce::canonicalize(module).ok());
     let module = module.or_else(|| env::current_exe().ok());
     let beside = module.and_then(|module| module.parent().map(Path::to_owned));
     let folders = beside.into_iter().chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
@@ -213,7 +229,7 @@ fn find_in_folder(folder: &Path, prefix: &str, tried: &mut Vec<String>) -> Optio
 
 /// The absolute path of an existing file. `ort` would resolve a relative one against the executable.
 fn existing_file(path: &Path) -> Option<PathBuf> {
-    path.is_file().then(|| path.canonicalize().ok()).flatten()
+    path.is_file().then(|| dunce::canonicalize(path).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -242,7 +258,8 @@ mod tests {
         let file = folder.path().join(NAMES[0]);
         std::fs::write(&file, b"").unwrap();
         let found = find_in_place(folder.path(), VARIABLE, &mut Vec::new()).unwrap();
-        assert_eq!(found, file.canonicalize().unwrap());
+        assert_eq!(found, dunce::canonicalize(&file).unwrap());
+        assert!(!found.to_str().unwrap().starts_with(r"\\?\"), "{found:?}");
     }
 
     #[test]

