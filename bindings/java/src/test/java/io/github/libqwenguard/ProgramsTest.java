@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.File;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -45,6 +47,46 @@ class ProgramsTest {
         String output = Program.of("Chat", code.group(1)).run(0, Program.JAR, Program.NATIVES);
         hasLine(output, "may be shown: \\d+ bytes");
         hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
+    }
+
+    /** In an empty folder, but for the program. */
+    @Test
+    void readmeCommands() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        List<String> commands = Pattern.compile("(?s)```sh\n(.*?)```").matcher(page).results()
+                .map(match -> match.group(1)).toList();
+        assertEquals(4, commands.size());
+        Matcher code = Pattern.compile("(?s)```java\n(import .*?)```").matcher(page);
+        assertTrue(code.find(), "the page has a program");
+        Path folder = Files.createTempDirectory("newcomer");
+        Files.writeString(folder.resolve("Chat.java"), code.group(1));
+        ProcessBuilder shell = new ProcessBuilder("sh", "-euc", commands.get(2) + commands.get(3))
+                .directory(folder.toFile()).redirectErrorStream(true);
+        shell.environment().put("CHECKOUT", Fixtures.ROOT.toRealPath().toString());
+        shell.environment().put("DIST", Fixtures.DIST.toString());
+        String bin = Path.of(System.getProperty("java.home"), "bin").toString();
+        shell.environment().put("PATH", bin + File.pathSeparator + System.getenv("PATH"));
+        shell.environment().put("JAVA_TOOL_OPTIONS", "-Dqwenguard.cache=" + System.getProperty("qwenguard.cache")
+                + " -Dqwenguard.provider=" + Qwenguard.provider());
+        Process process = shell.start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertEquals(0, process.waitFor(), output);
+        hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
+        hasLine(output, "turns: cut at byte 160 of .*");
+    }
+
+    @Test
+    void readmeHasFutures() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        Matcher code = Pattern.compile("(?s)```java\n(CompletionStage.*?)```").matcher(page);
+        assertTrue(code.find(), "the page has futures");
+        String program = "import io.github.libqwenguard.*; import java.util.concurrent.*; public class Futures {"
+                + " static CompletionStage<Update> refuse(PromptCheck check) { throw new IllegalStateException(); }"
+                + " public static void main(String[] arguments) {"
+                + " String question = \"Hello\", piece = \"Hi there.\";"
+                + " try (Guard guard = Guard.nano(); GuardStream stream = guard.stream()) {\n" + code.group(1)
+                + "System.out.println(shown.toCompletableFuture().join().received()); } } }\n";
+        assertEquals("9\n", Program.of("Futures", program).run(0, Program.JAR, Program.NATIVES));
     }
 
     @Test
