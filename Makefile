@@ -334,7 +334,7 @@ bench-peers: $(runtime) target/bench/0.6B-int8 $(peers)
 
 bench-weights: $(runtime) $(addprefix target/bench/0.6B-,$(weights)) $(peers)
 	$(compare) --name weights --cases 1x1@128,1x16@128,16x1@128 \
-		--engines "ours int8,ours int8 block 128,ours int4,ours int4 block 128,llama.cpp q8_0"
+		--engines "ours int8,ours int8 group 128,ours int4,ours int4 group 128,llama.cpp q8_0"
 
 # The nano guard is the only trained model here. `conversations` is a file of them, as `qwenguard moderate` takes it.
 bench-agreement: $(runtime) $(addprefix target/bench/nano-,fp32 $(weights))
@@ -387,7 +387,7 @@ bench-load: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench load -- export/nano/bundle
 
 # The true shape of the 0.6B model with random weights, and the nano guard, with weights of one kind: see `weights`.
-kind = --precision $(firstword $(subst -, ,$*)) $(if $(findstring -128,$*),--block 128)
+kind = --precision $(firstword $(subst -, ,$*)) $(if $(findstring -128,$*),--group 128)
 target/bench/0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
 	$(exporter) --random 0.6B $@ $(kind) --tokenizer target/test-data/qwen3 --no-parity

@@ -7,11 +7,11 @@ use qwenguard::internals::Int8Matrix;
 /// Outputs and inputs of a layer's matrices in the 0.6B model: q, k and v; o; gate and up; down.
 const SHAPES: [(usize, usize); 4] = [(4096, 1024), (1024, 2048), (6144, 1024), (1024, 3072)];
 
-const BLOCK: usize = 32;
+const GROUP: usize = 32;
 
 fn matmul(criterion: &mut Criterion) {
     for (outputs, inputs) in SHAPES {
-        let mut matrix = Int8Matrix::arbitrary(inputs, outputs, BLOCK);
+        let mut matrix = Int8Matrix::arbitrary(inputs, outputs, GROUP);
         let mut group = criterion.benchmark_group(format!("matmul {} {outputs}x{inputs}", matrix.kernel()));
         for rows in [1, 4, 16, 32, 128] {
             let activations: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.37).sin()).collect();
@@ -109,7 +109,7 @@ mod peak {
 
 #[cfg(target_arch = "x86_64")]
 fn registers(criterion: &mut Criterion) {
-    let kernel = Int8Matrix::arbitrary(32, 32, BLOCK).kernel();
+    let kernel = Int8Matrix::arbitrary(32, 32, GROUP).kernel();
     if let Some((run, multiplications)) = peak::of(kernel) {
         let mut group = criterion.benchmark_group(format!("peak {kernel}"));
         group.throughput(Throughput::Elements(multiplications as u64));

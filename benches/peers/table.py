@@ -65,9 +65,9 @@ def commands(peers_python):
 
     return {
         "ours int8": ours(OUT / "0.6B-int8"),
-        "ours int8 block 128": ours(OUT / "0.6B-int8-128"),
+        "ours int8 group 128": ours(OUT / "0.6B-int8-128"),
         "ours int4": ours(OUT / "0.6B-int4"),
-        "ours int4 block 128": ours(OUT / "0.6B-int4-128"),
+        "ours int4 group 128": ours(OUT / "0.6B-int4-128"),
         BASE: llamacpp("q8_0"),
         "llama.cpp q8_0 plain": llamacpp("q8_0", "plain"),
         "llama.cpp q8_0 no flash": llamacpp("q8_0", "no-flash"),
@@ -208,7 +208,7 @@ def load_average():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = "ours int8,llama.cpp q8_0,llama.cpp q4_0,PyTorch bf16,official"
-    also = "ours int8 block 128, ours int4, ours int4 block 128, llama.cpp q8_0 plain, llama.cpp q8_0 no flash"
+    also = "ours int8 group 128, ours int4, ours int4 group 128, llama.cpp q8_0 plain, llama.cpp q8_0 no flash"
     parser.add_argument("--engines", default=default, help=f"also: {also}")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)

@@ -57,9 +57,9 @@ class Builder:
     candidates: tuple[int, ...]
     folder: Path
     files: dict[str, FileRecord]
-    # Of the graphs for CPUs; the block also of the others' quantised weights.
+    # Of the graphs for CPUs; the group also of the others' quantised weights.
     precision: str
-    block: int
+    group: int
     options: TargetOptions
     progress: Callable[[int], object] = field(default=lambda _: None)
 
@@ -75,7 +75,7 @@ class Builder:
         built = []
         for file, targets in self.weight_files().items():
             with WeightWriter(self.folder / file) as writer:
-                store = WeightStore(self.source.checkpoint, writer, self.precision, self.block, self.progress)
+                store = WeightStore(self.source.checkpoint, writer, self.precision, self.group, self.progress)
                 made = [self._build(target, file, store, writer) for target in targets]
                 self.files[file] = FileRecord(*writer.finish())
             for one in made:
@@ -142,14 +142,14 @@ class Builder:
             self.files[file] = write_file(self.folder / file, model.SerializeToString(deterministic=True))
 
     def _check_sizes(self) -> None:
-        """GPUs multiply by whole blocks of quantised weights."""
+        """GPUs multiply by whole groups of quantised weights."""
         if self.options.gpu_weights == 16 or not set(self.options.targets) & set(_CACHE_TYPES):
             return
         for what, size in _inputs_of_matrices(self.source.config):
-            if size % self.block:
+            if size % self.group:
                 raise ExportError(
-                    f"--gpu-weights {self.options.gpu_weights}: the {what} of {size} is not a multiple of the block "
-                    f"of {self.block}"
+                    f"--gpu-weights {self.options.gpu_weights}: the {what} of {size} is not a multiple of the group "
+                    f"of {self.group}"
                 )
 
 

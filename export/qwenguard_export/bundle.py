@@ -63,7 +63,7 @@ def manifest(
     heads: list[Head],
     answer: dict[str, Any] | None,
     precision: str,
-    block: int | None,
+    group: int | None,
     source_name: str,
     source_sha256: dict[str, str],
     tokens: dict[str, int | list[int]],
@@ -74,8 +74,8 @@ def manifest(
 ) -> bytes:
     """The text of guard.toml."""
     document: dict[str, Any] = {"format": 2, "variant": config.variant, "precision": precision}
-    if block is not None:
-        document["block"] = block
+    if group is not None:
+        document["group"] = group
     document["exporter"] = f"qwenguard-export {__version__}"
     document["source"] = {"name": source_name, "sha256": source_sha256}
     document["model"] = _model_table(config)

@@ -121,7 +121,7 @@ def _parse(arguments: list[str] | None) -> Options:
         source=checkpoint[0] if checkpoint else _random(values),
         out=out,
         precision=values.precision or "int8",
-        block=values.block or 32,
+        group=values.group or 32,
         parity=values.parity,
         force=values.force,
         answer=values.answer,
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
     parser.add_argument("--precision", choices=["fp32", "int8", "int4"], help="of the graph for CPUs (int8)")
-    parser.add_argument("--block", type=int, choices=[32, 64, 128], help="weights per scale (32)")
+    parser.add_argument("--group", type=int, choices=[32, 64, 128], help="weights per scale (32)")
     parser.add_argument(
         "--target",
         type=_list_of(parse_targets),
@@ -220,6 +220,6 @@ def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) 
         if getattr(values, option) and PORTABLE not in values.target:
             parser.error(f"--{option.replace('_', '-')} goes with the target portable")
     is_quantized = CPU in values.target and values.precision != "fp32" or (values.gpu_weights or 16) < 16
-    if values.block and not is_quantized:
+    if values.group and not is_quantized:
         where = "with --precision fp32" if values.precision else "where no weights are quantised"
-        parser.error(f"--block has no meaning {where}")
+        parser.error(f"--group has no meaning {where}")

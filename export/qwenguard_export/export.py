@@ -33,7 +33,7 @@ class Options:
     source: Path | RandomModel
     out: Path
     precision: str = "int8"
-    block: int = 32
+    group: int = 32
     parity: bool = True
     force: bool = False
     # A file with the texts of a Gen model's answer.
@@ -86,7 +86,7 @@ def export(options: Options) -> Report:
             heads=heads_of(source.config, _candidates(source)),
             answer=_answer(source),
             precision=precision,
-            block=options.block if precision in BITS else None,
+            group=options.group if precision in BITS else None,
             source_name=source.name,
             source_sha256=_hash_sources(source),
             tokens=source.text.tokens,
@@ -121,7 +121,7 @@ def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
 
 
 def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> list[Built]:
-    builder = Builder(source, _candidates(source), folder, files, options.precision, options.block, options.made_for)
+    builder = Builder(source, _candidates(source), folder, files, options.precision, options.group, options.made_for)
     total = sum(info.nbytes for info in source.checkpoint.tensors.values()) * len(builder.weight_files())
     with tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         return replace(builder, progress=bar.update).build()

@@ -128,7 +128,7 @@ _ATTENTION_OF_HEADS = f"""
 
 _MATMUL_INT8 = """
 <domain: "ai.qwenguard", opset_import: ["" : 21]>
-MatMulInt8 <K, N, block> (a, packed, scales) => (y)
+MatMulInt8 <K, N, group> (a, packed, scales) => (y)
 {
     zeros = Constant <value_ints = [0, 0]> ()
     one = Constant <value_ints = [1]> ()
@@ -153,22 +153,22 @@ MatMulInt8 <K, N, block> (a, packed, scales) => (y)
     offset = Constant <value = uint8 {128}> ()
     scales_shape = Shape (row_scales)
     offsets = Expand (offset, scales_shape)
-    weight = DequantizeLinear <axis = 1, block_size: int = @block> (levels, row_scales, offsets)
+    weight = DequantizeLinear <axis = 1, block_size: int = @group> (levels, row_scales, offsets)
     y = Gemm <transB = 1> (a, weight)
 }
 """
 
 _GATHER_INT8 = """
 <domain: "ai.qwenguard", opset_import: ["" : 21]>
-GatherInt8 <K, N, block> (packed, scales, ids) => (rows)
+GatherInt8 <K, N, group> (packed, scales, ids) => (rows)
 {
     zero = Constant <value_ints = [0]> ()
     one = Constant <value_ints = [1]> ()
     all = Constant <value_ints = [-1]> ()
     columns_scalar = Constant <value_int: int = @K> ()
     columns = Reshape (columns_scalar, one)
-    block_scalar = Constant <value_int: int = @block> ()
-    block_size = Reshape (block_scalar, one)
+    group_scalar = Constant <value_int: int = @group> ()
+    group_size = Reshape (group_scalar, one)
     panel = Shape <start = 2, end = 3> (packed)
     count = Shape (ids)
 
@@ -182,14 +182,14 @@ GatherInt8 <K, N, block> (packed, scales, ids) => (rows)
     scales_by_lane = Transpose <perm = [0, 2, 1]> (scale_panels)
     row_scales = GatherND <batch_dims = 1> (scales_by_lane, lane)
 
-    blocked_shape = Concat <axis = 0> (count, all, block_size)
-    level_blocks = Reshape (levels, blocked_shape)
-    level_floats = Cast <to = 1> (level_blocks)
+    grouped_shape = Concat <axis = 0> (count, all, group_size)
+    level_groups = Reshape (levels, grouped_shape)
+    level_floats = Cast <to = 1> (level_groups)
     offset = Constant <value_float = 128.0> ()
     centred = Sub (level_floats, offset)
     last = Constant <value_ints = [2]> ()
-    scale_blocks = Unsqueeze (row_scales, last)
-    values = Mul (centred, scale_blocks)
+    scale_groups = Unsqueeze (row_scales, last)
+    values = Mul (centred, scale_groups)
     flat_shape = Concat <axis = 0> (count, all)
     padded = Reshape (values, flat_shape)
     rows = Slice (padded, zero, columns, one)

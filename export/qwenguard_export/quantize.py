@@ -11,28 +11,28 @@ from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmu
 _QUANTIZERS = {4: quantize_matmul_4bits, 8: quantize_matmul_8bits}
 
 
-def packed_shape(rows: int, columns: int, bits: int, block: int) -> tuple[int, int, int]:
+def packed_shape(rows: int, columns: int, bits: int, group: int) -> tuple[int, int, int]:
     """Shape of the packed weight of a [rows, columns] matrix."""
-    return rows, -(-columns // block), block * bits // 8
+    return rows, -(-columns // group), group * bits // 8
 
 
-def quantize_rows(weight: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quantises float32 [rows, columns], as a checkpoint stores it, in blocks along the columns.
+def quantize_rows(weight: np.ndarray, bits: int, group: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quantises float32 [rows, columns], as a checkpoint stores it, in groups along the columns.
 
-    Returns the packed weight and the scales [rows, blocks]. Symmetric: the value of largest magnitude in a block maps
+    Returns the packed weight and the scales [rows, groups]. Symmetric: the value of largest magnitude in a group maps
     to -2^(bits-1), so a scale may be negative.
     """
     rows, columns = weight.shape
-    shape = packed_shape(rows, columns, bits, block)
-    blocks = shape[1]
-    # The functions take [columns, rows], and read the last block to its end.
-    transposed = np.zeros((blocks * block, rows), dtype=np.float32)
+    shape = packed_shape(rows, columns, bits, group)
+    groups = shape[1]
+    # The functions take [columns, rows], and read the last group to its end.
+    transposed = np.zeros((groups * group, rows), dtype=np.float32)
     transposed[:columns] = weight.T
     packed = np.zeros(shape, dtype=np.uint8)
-    scales = np.zeros((rows, blocks), dtype=np.float32)
+    scales = np.zeros((rows, groups), dtype=np.float32)
     # Written to only when not symmetric, but required.
-    zero_points = np.zeros((rows, -(-blocks * bits // 8)), dtype=np.uint8)
-    _QUANTIZERS[bits](packed, transposed, scales, zero_points, block, rows, columns, True)
+    zero_points = np.zeros((rows, -(-groups * bits // 8)), dtype=np.uint8)
+    _QUANTIZERS[bits](packed, transposed, scales, zero_points, group, rows, columns, True)
     return packed, scales
 
 
@@ -41,10 +41,10 @@ PANEL = 32
 _QUAD = 4
 
 
-def panel_shapes(rows: int, columns: int, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def panel_shapes(rows: int, columns: int, group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of the values and the scales of a [rows, columns] matrix in panels."""
-    panels, blocks = -(-rows // PANEL), -(-columns // block)
-    return (panels, blocks * block // _QUAD, PANEL, _QUAD), (panels, blocks, PANEL)
+    panels, groups = -(-rows // PANEL), -(-columns // group)
+    return (panels, groups * group // _QUAD, PANEL, _QUAD), (panels, groups, PANEL)
 
 
 def pack_panels(packed: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,9 +52,9 @@ def pack_panels(packed: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.
 
     A last panel that is not full is filled up with zero weights: 128, with scale 0.
     """
-    rows, blocks, block = packed.shape
+    rows, groups, group = packed.shape
     missing = -rows % PANEL
     packed = np.pad(packed, ((0, missing), (0, 0), (0, 0)), constant_values=128)
     scales = np.pad(scales, ((0, missing), (0, 0)))
-    values = packed.reshape(-1, PANEL, blocks * block // _QUAD, _QUAD).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(values), np.ascontiguousarray(scales.reshape(-1, PANEL, blocks).transpose(0, 2, 1))
+    values = packed.reshape(-1, PANEL, groups * group // _QUAD, _QUAD).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(values), np.ascontiguousarray(scales.reshape(-1, PANEL, groups).transpose(0, 2, 1))

@@ -44,11 +44,11 @@ class WeightStore:
         checkpoint: Checkpoint,
         writer: WeightWriter,
         precision: str,
-        block: int,
+        group: int,
         progress: Callable[[int], object],
     ) -> None:
         self.precision = precision
-        self.block = block
+        self.group = group
         self._checkpoint = checkpoint
         self._writer = writer
         self._progress = progress
@@ -104,10 +104,10 @@ class WeightStore:
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
         pieces = self._quantized_rows(sources, bits)
         if bits == 8:
-            packed_dims, scales_dims = panel_shapes(rows, columns, self.block)
+            packed_dims, scales_dims = panel_shapes(rows, columns, self.group)
             pieces = (pack_panels(*piece) for piece in _whole_panels(pieces))
         else:
-            packed_dims = packed_shape(rows, columns, bits, self.block)
+            packed_dims = packed_shape(rows, columns, bits, self.group)
             scales_dims = (rows * packed_dims[1],)
         # The packed values are written as they come. The scales, a fraction of them, wait for their turn.
         scales: list[np.ndarray] = []
@@ -115,11 +115,11 @@ class WeightStore:
         self._writer.add(result.scales, _FLOAT32, scales_dims, scales)
         return result
 
-    def blockwise(self, name: str, sources: list[str], bits: int, scale_type: np.dtype) -> Quantized:
+    def groupwise(self, name: str, sources: list[str], bits: int, scale_type: np.dtype) -> Quantized:
         """Stacks matrices and quantises them as MatMulNBits of a GPU reads them, with scales of its type."""
         rows, columns = self._stacked_shape(sources)
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
-        packed_dims = packed_shape(rows, columns, bits, self.block)
+        packed_dims = packed_shape(rows, columns, bits, self.group)
         scales: list[np.ndarray] = []
         pieces = _first(self._quantized_rows(sources, bits), scales)
         self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, pieces)
@@ -137,7 +137,7 @@ class WeightStore:
     def _quantized_rows(self, sources: list[str], bits: int) -> Iterator[_Quantized]:
         for source in sources:
             for rows in self._rows(source, _FLOAT32):
-                yield quantize_rows(rows, bits, self.block)
+                yield quantize_rows(rows, bits, self.group)
 
     def _transposed(self, sources: list[str], dtype: np.dtype) -> Iterator[np.ndarray]:
         matrices = [read(self._checkpoint, source) for source in sources]

@@ -36,7 +36,7 @@ def labels(*names: str) -> dict[str, str]:
 
 
 def small_config(**changes: Any) -> dict[str, Any]:
-    """Sizes that divide by nothing convenient: hidden is no multiple of a block, head_dim is not hidden / heads."""
+    """Sizes that divide by nothing convenient: hidden is no multiple of a group, head_dim is not hidden / heads."""
     config = {
         "architectures": ["Qwen3ForGuardModel"],
         "model_type": "qwen3",

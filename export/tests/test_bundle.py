@@ -30,7 +30,7 @@ def manifest(folder: Path) -> dict:
 
 
 def test_contents(export_spec, tmp_path):
-    export_spec(Spec(shards=2), precision="int8", block=64)
+    export_spec(Spec(shards=2), precision="int8", group=64)
     bundle, checkpoint = tmp_path / "bundle", tmp_path / "checkpoint"
     assert sorted(path.name for path in bundle.iterdir()) == FILES
     assert (bundle / "tokenizer.json").read_bytes() == (checkpoint / "tokenizer.json").read_bytes()
@@ -38,7 +38,7 @@ def test_contents(export_spec, tmp_path):
     guard = manifest(bundle)
     assert guard["format"] == 2
     assert guard["variant"] == "stream"
-    assert (guard["precision"], guard["block"]) == ("int8", 64)
+    assert (guard["precision"], guard["group"]) == ("int8", 64)
     assert guard["source"]["name"] == "checkpoint"
     assert guard["model"] == {
         "architecture": "Qwen3ForGuardModel",
@@ -124,7 +124,7 @@ def test_graph_interface(export_spec, tmp_path):
     quantized = [node for node in model.graph.node if node.op_type == "MatMulInt8"]
     assert len(quantized) == 4 * 3
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in quantized[0].attribute}
-    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 24, "block": 32}
+    assert attributes == {"K": 48, "N": (4 + 2 * 2) * 24, "group": 32}
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     assert [shapes[name] for name in quantized[0].input[1:]] == [[6, 64 // 4, 32, 4], [6, 2, 32]]
 
@@ -180,10 +180,10 @@ def test_source_name(export_spec, tmp_path, given, name):
     assert manifest(tmp_path / "bundle")["source"]["name"] == name
 
 
-def test_fp32_bundle_has_no_block(export_spec, tmp_path):
+def test_fp32_bundle_has_no_group(export_spec, tmp_path):
     export_spec(Spec(), parity=False)
     guard = manifest(tmp_path / "bundle")
-    assert "block" not in guard
+    assert "group" not in guard
     assert "parity" not in guard
 
 

@@ -161,15 +161,15 @@ def test_the_vocabulary_in_pieces_and_on_some_rows(export_spec, tmp_path, monkey
     assert evaluate(tmp_path / "bundle", IDS, [[], []])["next_token"].shape == (0, 300)
 
 
-@pytest.mark.parametrize("block", [32, 64])
-def test_a_shared_table_gives_the_rows_that_it_holds(export_spec, tmp_path, block):
+@pytest.mark.parametrize("group", [32, 64])
+def test_a_shared_table_gives_the_rows_that_it_holds(export_spec, tmp_path, group):
     """GatherInt8 against the packed values, read by their layout."""
-    export_spec(gen_spec(), precision="int8", block=block, parity=False)
+    export_spec(gen_spec(), precision="int8", group=group, parity=False)
     model = onnx.load(tmp_path / "bundle/paged.onnx")
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     packed, scales = values["embed.packed"], values["embed.scales"]
     levels = packed.transpose(0, 2, 1, 3).reshape(len(packed) * 32, -1).astype(np.float32) - 128
-    rows = levels * np.repeat(scales.transpose(0, 2, 1).reshape(len(levels), -1), block, axis=1)
+    rows = levels * np.repeat(scales.transpose(0, 2, 1).reshape(len(levels), -1), group, axis=1)
     part = exported._parts(model)[0]
     session = exported.open_session(exported._cut(model, part), tmp_path / "bundle")
     ids = np.array([0, 299, 31, 32, 33, 250, 0])

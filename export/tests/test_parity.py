@@ -42,11 +42,11 @@ def test_fp32_matches_for_other_shapes(export_spec, changes):
     assert export_spec(Spec(config=small_config(**changes))).parity.max_prob_diff < 1e-4
 
 
-@pytest.mark.parametrize("block", [32, 64, 128])
+@pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize(("precision", "agreement"), [("int8", 0.95), ("int4", 0.65)])
-def test_quantised_graph_stays_close(export_spec, precision, block, agreement):
+def test_quantised_graph_stays_close(export_spec, precision, group, agreement):
     """Random heads decide by hairs, so that even a small error turns a label now and then."""
-    report = export_spec(Spec(), precision=precision, block=block)
+    report = export_spec(Spec(), precision=precision, group=group)
     assert report.parity.risk_agreement > agreement
     assert report.parity.category_agreement > agreement
     if precision == "int8":

@@ -14,26 +14,26 @@ from qwenguard_export.store import _whole_panels
 
 
 @pytest.mark.parametrize("columns", [32, 33, 80, 96, 1024])
-@pytest.mark.parametrize("block", [32, 64, 128])
+@pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize(("bits", "limit"), [(8, 0.007), (4, 0.12)])
-def test_weight_error(columns, block, bits, limit):
+def test_weight_error(columns, group, bits, limit):
     weight = np.random.default_rng(1).standard_normal((24, columns), dtype=np.float32)
     weight[5] = 0
-    packed, scales = quantize_rows(weight, bits, block)
+    packed, scales = quantize_rows(weight, bits, group)
     restored = _dequantize(packed, scales, bits)[:, :columns]
     assert np.linalg.norm(restored - weight) / np.linalg.norm(weight) < limit
     assert not restored[5].any()
 
 
 @pytest.mark.parametrize("columns", [48, 80, 256])
-@pytest.mark.parametrize("block", [32, 64, 128])
+@pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_operator_reads_the_format(columns, block, bits):
+def test_operator_reads_the_format(columns, group, bits):
     generator = np.random.default_rng(2)
-    packed, scales = quantize_rows(generator.standard_normal((40, columns), dtype=np.float32), bits, block)
+    packed, scales = quantize_rows(generator.standard_normal((40, columns), dtype=np.float32), bits, group)
     x = generator.standard_normal((5, columns), dtype=np.float32)
     wanted = x @ _dequantize(packed, scales, bits)[:, :columns].T
-    found = _matmul_nbits(x, packed, scales, bits, block)
+    found = _matmul_nbits(x, packed, scales, bits, group)
     # What is left is the rounding of x to 8 bits.
     assert np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 0.01
 
@@ -50,13 +50,13 @@ def test_scales_of_16_bits_cost_little(scale_type, bits, limit):
 
 @pytest.mark.parametrize("rows", [3, 32, 40, 96])
 @pytest.mark.parametrize("columns", [32, 48, 200])
-@pytest.mark.parametrize("block", [32, 64, 128])
-def test_panels(rows, columns, block):
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_panels(rows, columns, group):
     """Every weight is where the layout says, and the operator's function finds it there."""
     generator = np.random.default_rng(3)
-    packed, scales = quantize_rows(generator.standard_normal((rows, columns), dtype=np.float32), 8, block)
+    packed, scales = quantize_rows(generator.standard_normal((rows, columns), dtype=np.float32), 8, group)
     values, panel_scales = pack_panels(packed, scales)
-    assert (values.shape, panel_scales.shape) == panel_shapes(rows, columns, block)
+    assert (values.shape, panel_scales.shape) == panel_shapes(rows, columns, group)
     flat = packed.reshape(rows, -1)
     for row in range(values.shape[0] * 32):
         for column in range(flat.shape[1]):
@@ -67,7 +67,7 @@ def test_panels(rows, columns, block):
 
     x = generator.standard_normal((5, columns), dtype=np.float32)
     wanted = x @ _dequantize(packed, scales, 8)[:, :columns].T
-    np.testing.assert_allclose(_matmul_int8(x, values, panel_scales, rows, block), wanted, atol=1e-4)
+    np.testing.assert_allclose(_matmul_int8(x, values, panel_scales, rows, group), wanted, atol=1e-4)
 
 
 def test_panels_are_cut_across_pieces():
@@ -82,10 +82,10 @@ def test_panels_are_cut_across_pieces():
     assert (np.concatenate([scales for _, scales in whole]) == scales).all()
 
 
-def _matmul_int8(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: int, block: int) -> np.ndarray:
+def _matmul_int8(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: int, group: int) -> np.ndarray:
     columns = x.shape[1]
     node = helper.make_node(
-        "MatMulInt8", ["x", "values", "scales"], ["y"], domain="ai.qwenguard", K=columns, N=rows, block=block
+        "MatMulInt8", ["x", "values", "scales"], ["y"], domain="ai.qwenguard", K=columns, N=rows, group=group
     )
     graph = helper.make_graph(
         [node],
@@ -99,7 +99,7 @@ def _matmul_int8(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: in
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
 
-def _matmul_nbits(x: np.ndarray, packed: np.ndarray, scales: np.ndarray, bits: int, block: int) -> np.ndarray:
+def _matmul_nbits(x: np.ndarray, packed: np.ndarray, scales: np.ndarray, bits: int, group: int) -> np.ndarray:
     rows, columns = len(packed), x.shape[1]
     node = helper.make_node(
         "MatMulNBits",
@@ -109,7 +109,7 @@ def _matmul_nbits(x: np.ndarray, packed: np.ndarray, scales: np.ndarray, bits: i
         K=columns,
         N=rows,
         bits=bits,
-        block_size=block,
+        block_size=group,
         accuracy_level=4,
     )
     graph = helper.make_graph(

@@ -25,7 +25,7 @@ FP16, BF16, FP32, INT32, INT64 = (
     TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64,
 )  # fmt: skip
 HALVES = {"webgpu": FP16, "cuda": BF16}
-# All sizes are multiples of a block.
+# All sizes are multiples of a group.
 WHOLE_BLOCKS = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 96}
 LABELS = ["response_risk", "response_category", "query_risk", "query_category"]
 
@@ -73,7 +73,7 @@ def test_contents(export_spec, tmp_path, spec):
     guard = manifest(bundle)
     is_gen, context = guard["variant"] == "gen", guard["model"]["context"]
     graphs = guard["graphs"]
-    assert (guard["precision"], guard["block"], graphs["paged_cpu"]) == ("int8", 32, {"file": "paged.onnx"})
+    assert (guard["precision"], guard["group"], graphs["paged_cpu"]) == ("int8", 32, {"file": "paged.onnx"})
     assert graphs["paged_webgpu"] == {
         "file": "paged_webgpu.onnx", "weights": "weights_fp16.bin", "cache": "fp16", "block_tokens": 128,
         "weight_bits": 16,
@@ -200,7 +200,7 @@ def test_quantised_gpu_weights(export_spec, tmp_path, target, bits, tied):
     half = {"webgpu": "fp16", "cuda": "bf16"}[target]
     assert guard["graphs"][f"paged_{target}"]["weights"] == f"weights_{half}_int{bits}.bin"
     assert guard["graphs"][f"paged_{target}"]["weight_bits"] == bits
-    assert (guard["precision"], guard["block"]) == (f"int{bits}", 32)
+    assert (guard["precision"], guard["group"]) == (f"int{bits}", 32)
     matmuls = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
     # q, k and v are one, gate and values two; a head of its own is quantised too, in 8 bits.
     assert len(matmuls) == 3 * 5 + (0 if tied else 1)
@@ -209,9 +209,9 @@ def test_quantised_gpu_weights(export_spec, tmp_path, target, bits, tied):
         sizes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
         own_bits = 8 if node.name.startswith("/heads") else bits
         assert (sizes["bits"], sizes["block_size"]) == (own_bits, 32)
-        blocks = sizes["K"] // 32
-        assert kinds[node.input[1]] == (TensorProto.UINT8, [sizes["N"], blocks, 32 * own_bits // 8])
-        assert kinds[node.input[2]] == (HALVES[target], [sizes["N"] * blocks])
+        groups = sizes["K"] // 32
+        assert kinds[node.input[1]] == (TensorProto.UINT8, [sizes["N"], groups, 32 * own_bits // 8])
+        assert kinds[node.input[2]] == (HALVES[target], [sizes["N"] * groups])
     head = next(node for node in model.graph.node if node.name == "/heads/next_token/matmul")
     assert (head.op_type, head.input[1]) == (("Gemm", "embed") if tied else ("MatMulNBits", "heads.next_token.packed"))
 
@@ -219,16 +219,16 @@ def test_quantised_gpu_weights(export_spec, tmp_path, target, bits, tied):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": 48}, "the hidden size of 48 is not a multiple of the block of 32"),
-        ({"head_dim": 24}, "the size of all heads of 96 is not a multiple of the block of 64"),
-        ({"intermediate_size": 104}, "the intermediate size of 104 is not a multiple of the block of 32"),
+        ({"hidden_size": 48}, "the hidden size of 48 is not a multiple of the group of 32"),
+        ({"head_dim": 24}, "the size of all heads of 96 is not a multiple of the group of 64"),
+        ({"intermediate_size": 104}, "the intermediate size of 104 is not a multiple of the group of 32"),
     ],
 )
-def test_sizes_that_are_no_whole_blocks(export_spec, tmp_path, changes, message):
-    block = 64 if "head_dim" in changes else 32
+def test_sizes_that_are_no_whole_groups(export_spec, tmp_path, changes, message):
+    group = 64 if "head_dim" in changes else 32
     spec = Spec(config=small_config(**{**WHOLE_BLOCKS, **changes}))
     with pytest.raises(ExportError, match=f"^--gpu-weights 8: {message}"):
-        export_spec(spec, block=block, parity=False, made_for=TargetOptions(("cuda",), gpu_weights=8))
+        export_spec(spec, group=group, parity=False, made_for=TargetOptions(("cuda",), gpu_weights=8))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -343,7 +343,7 @@ def test_bundles_without_a_graph_for_cpus(export_spec, tmp_path, target):
     guard = manifest(tmp_path / "bundle")
     assert "paged_cpu" not in guard["graphs"] and not (tmp_path / "bundle/weights.bin").exists()
     # That is: no weights are quantised.
-    assert guard["precision"] == "fp32" and "block" not in guard
+    assert guard["precision"] == "fp32" and "group" not in guard
     assert report.parity is None and set(guard["parity"]) == set(guard["graphs"]) == set(report.parities)
     assert len(guard["self_test"]) == 4
     assert all(np.isfinite(test["logits"][name]).all() for test in guard["self_test"] for name in LABELS)

@@ -60,11 +60,11 @@ def test_what_is_no_list_of_sizes(parse, text, message):
 
 
 def test_options():
-    everything = ["--target", "portable,gpu", "--gpu-weights", "8", "--block", "64", "--portable-precision", "fp32"]
+    everything = ["--target", "portable,gpu", "--gpu-weights", "8", "--group", "64", "--portable-precision", "fp32"]
     options = _parse(["a", "b", *everything, "--portable-context", "256,512", "--portable-slots", "1,4"])
     made_for = options.made_for
     assert made_for.targets == ("webgpu", "cuda", "portable")
-    assert (made_for.gpu_weights, made_for.portable_precision, options.block) == (8, "fp32", 64)
+    assert (made_for.gpu_weights, made_for.portable_precision, options.group) == (8, "fp32", 64)
     assert (made_for.portable_contexts, made_for.portable_slots) == ((256, 512), (1, 4))
 
 
@@ -73,7 +73,7 @@ def test_defaults():
     made_for = options.made_for
     assert (made_for.targets, made_for.gpu_weights, made_for.portable_precision) == (("cpu",), 16, "fp16")
     assert (made_for.portable_contexts, made_for.portable_slots) == ((1024, 4096), (1,))
-    assert (options.precision, options.block) == ("int8", 32)
+    assert (options.precision, options.group) == ("int8", 32)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_defaults():
         (["--portable-precision", "fp32"], "--portable-precision goes with the target portable"),
         (["--target", "portable", "--portable-slots", "none"], "'none' is not a number of slots from 1 to 64"),
         (["--target", "portable", "--precision", "int8"], "--precision goes with the target cpu"),
-        (["--target", "portable", "--block", "32"], "--block has no meaning where no weights are quantised"),
-        (["--target", "cuda", "--block", "32"], "--block has no meaning where no weights are quantised"),
-        (["--precision", "fp32", "--block", "32"], "--block has no meaning with --precision fp32"),
+        (["--target", "portable", "--group", "32"], "--group has no meaning where no weights are quantised"),
+        (["--target", "cuda", "--group", "32"], "--group has no meaning where no weights are quantised"),
+        (["--precision", "fp32", "--group", "32"], "--group has no meaning with --precision fp32"),
     ],
 )
 def test_usage_errors(tmp_path: Path, capsys, arguments, message):
@@ -100,6 +100,6 @@ def test_usage_errors(tmp_path: Path, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_block_has_a_meaning_where_only_the_gpu_graphs_are_quantised():
-    arguments = ["--target", "cpu,cuda", "--precision", "fp32", "--gpu-weights", "4", "--block", "128"]
-    assert _parse(["a", "b", *arguments]).block == 128
+def test_a_group_has_a_meaning_where_only_the_gpu_graphs_are_quantised():
+    arguments = ["--target", "cpu,cuda", "--precision", "fp32", "--gpu-weights", "4", "--group", "128"]
+    assert _parse(["a", "b", *arguments]).group == 128

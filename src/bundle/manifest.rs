@@ -27,7 +27,6 @@ pub(crate) struct Manifest {
     pub(crate) variant: String,
     pub(crate) precision: Precision,
     /// How many weights share a scale, where they are quantised.
-    #[serde(rename = "block")]
     pub(crate) group: Option<usize>,
     pub(crate) exporter: String,
     pub(crate) source: Source,

@@ -15,9 +15,9 @@ pub struct Int8Matrix {
 }
 
 impl Int8Matrix {
-    /// Arbitrary weights. `block` inputs share a scale: 32, 64 or 128.
-    pub fn arbitrary(inputs: usize, outputs: usize, block: usize) -> Self {
-        let shape = Shape::new(inputs, outputs, block).unwrap_or_else(|reason| panic!("{reason}"));
+    /// Arbitrary weights. `group` inputs share a scale: 32, 64 or 128.
+    pub fn arbitrary(inputs: usize, outputs: usize, group: usize) -> Self {
+        let shape = Shape::new(inputs, outputs, group).unwrap_or_else(|reason| panic!("{reason}"));
         // Knuth's multiplicative hash.
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);

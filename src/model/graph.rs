@@ -327,16 +327,16 @@ impl<'g> Check<'g> {
 
     /// What is multiplied by a matrix of quantised weights, and the matrix' sizes: inputs, outputs, and inputs that share a
     /// scale.
-    fn quantized(&self, source: &str, attributes: &Attributes, block: &str) -> Result<(Of, [usize; 3]), String> {
-        let (inputs, outputs, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size(block)?);
+    fn quantized(&self, source: &str, attributes: &Attributes, group: &str) -> Result<(Of, [usize; 3]), String> {
+        let (inputs, outputs, group) = (attributes.size("K")?, attributes.size("N")?, attributes.size(group)?);
         let (of, width) = self.rows(source)?;
         if inputs != width {
             return Err(format!("K is {inputs}, the rows have {width}"));
         }
-        if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&block) {
-            return Err(format!("N {outputs} or the block {block} is out of range"));
+        if !(1..=limits::GRAPH_WIDTH).contains(&outputs) || ![32, 64, 128].contains(&group) {
+            return Err(format!("N {outputs} or the group {group} is out of range"));
         }
-        Ok((of, [inputs, outputs, block]))
+        Ok((of, [inputs, outputs, group]))
     }
 
     fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
@@ -346,32 +346,32 @@ impl<'g> Check<'g> {
         if !(0..=4).contains(&attributes.int("accuracy_level")?) {
             return Err("accuracy_level is not 0 to 4".to_owned());
         }
-        let (of, [inputs, outputs, block]) = self.quantized(source, &attributes, "block_size")?;
-        let blocks = inputs.div_ceil(block);
-        self.tensors.bytes(packed)?.has(&[outputs, blocks, block / 2])?;
+        let (of, [inputs, outputs, group]) = self.quantized(source, &attributes, "block_size")?;
+        let groups = inputs.div_ceil(group);
+        self.tensors.bytes(packed)?.has(&[outputs, groups, group / 2])?;
         let scales = self.tensors.floats(scales)?;
-        scales.has(&[outputs * blocks]).or_else(|_| scales.has(&[outputs, blocks]))?;
+        scales.has(&[outputs * groups]).or_else(|_| scales.has(&[outputs, groups]))?;
         Ok(Value::Rows(of, outputs))
     }
 
     fn matmul_int8(&self, node: &NodeProto) -> Result<Value, String> {
         let [source, packed, scales] = inputs_of(node)?;
-        let attributes = Attributes::of(node, &["K", "N", "block"])?;
-        let (of, [inputs, outputs, block]) = self.quantized(source, &attributes, "block")?;
-        self.packed(packed, scales, Shape::new(inputs, outputs, block)?)?;
+        let attributes = Attributes::of(node, &["K", "N", "group"])?;
+        let (of, [inputs, outputs, group]) = self.quantized(source, &attributes, "group")?;
+        self.packed(packed, scales, Shape::new(inputs, outputs, group)?)?;
         Ok(Value::Rows(of, outputs))
     }
 
     /// Rows of a table that a head is multiplied by, too.
     fn embedding_int8(&self, node: &NodeProto) -> Result<Value, String> {
         let [packed, scales, ids] = inputs_of(node)?;
-        let attributes = Attributes::of(node, &["K", "N", "block"])?;
-        let (width, rows, block) = (attributes.size("K")?, attributes.size("N")?, attributes.size("block")?);
+        let attributes = Attributes::of(node, &["K", "N", "group"])?;
+        let (width, rows, group) = (attributes.size("K")?, attributes.size("N")?, attributes.size("group")?);
         let Dimensions { hidden_size, vocab_size, .. } = *self.dims;
         if ids != "input_ids" || (rows, width) != (vocab_size, hidden_size) {
             return Err(format!("its ids are not input_ids, or it has not {vocab_size} rows of {hidden_size}"));
         }
-        self.packed(packed, scales, Shape::new(width, rows, block)?)?;
+        self.packed(packed, scales, Shape::new(width, rows, group)?)?;
         Ok(Value::Rows(Of::Tokens, width))
     }
 

@@ -78,7 +78,7 @@ fn attributes_are_those_of_the_manifest() {
         ("PagedAttention", "head_dim"),
         ("MatMulInt8", "K"),
         ("MatMulInt8", "N"),
-        ("MatMulInt8", "block"),
+        ("MatMulInt8", "group"),
         ("Gather", "axis"),
         ("Cast", "to"),
         ("SimplifiedLayerNormalization", "axis"),
@@ -292,7 +292,7 @@ fn a_table_that_is_embedding_and_head_is_checked() {
     };
     for (precision, operator, names) in [
         ("fp32", "Gemm", &["transB"][..]),
-        ("int8", "GatherInt8", &["K", "N", "block"]),
+        ("int8", "GatherInt8", &["K", "N", "group"]),
         ("int4", "GatherInt8", &["N"]),
     ] {
         let (bundle, model) = bundle(precision);

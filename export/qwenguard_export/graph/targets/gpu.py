@@ -36,8 +36,8 @@ class GpuNodes(Nodes):
         return self.matmul_n_bits(name, source, weight, tensors, self.weight_bits)
 
     def matmul_n_bits(self, name: str, source: str, weight: str, tensors: list[str], bits: int) -> str:
-        quantized = self.store.blockwise(weight, tensors, bits, self.hidden_type)
-        sizes = {"K": quantized.columns, "N": quantized.rows, "bits": bits, "block_size": self.store.block}
+        quantized = self.store.groupwise(weight, tensors, bits, self.hidden_type)
+        sizes = {"K": quantized.columns, "N": quantized.rows, "bits": bits, "block_size": self.store.group}
         inputs = [source, quantized.packed, quantized.scales]
         return self.node("MatMulNBits", name, inputs, domain=CONTRIB_DOMAIN, **sizes)
 

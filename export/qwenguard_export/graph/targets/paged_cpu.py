@@ -50,7 +50,7 @@ class _CpuNodes(Nodes):
         inputs = [source, quantized.packed, quantized.scales]
         sizes = {"K": quantized.columns, "N": quantized.rows}
         if self.store.precision == "int8":
-            return self.node("MatMulInt8", name, inputs, domain=OWN_DOMAIN, **sizes, block=self.store.block)
+            return self.node("MatMulInt8", name, inputs, domain=OWN_DOMAIN, **sizes, group=self.store.group)
         return self.node(
             "MatMulNBits",
             name,
@@ -58,7 +58,7 @@ class _CpuNodes(Nodes):
             domain=CONTRIB_DOMAIN,
             **sizes,
             bits=BITS[self.store.precision],
-            block_size=self.store.block,
+            block_size=self.store.group,
             accuracy_level=_ACCURACY_LEVEL,
         )
 
@@ -81,7 +81,7 @@ class _CpuNodes(Nodes):
         # 8 bits also where the layers have 4, of which answers would suffer.
         if not config.tied:
             self.store.quantized(table, [LM_HEAD], bits=8)
-        sizes = {"K": config.hidden_size, "N": config.vocab_size, "block": self.store.block}
+        sizes = {"K": config.hidden_size, "N": config.vocab_size, "group": self.store.group}
         inputs = [wanted, f"{table}.packed", f"{table}.scales"]
         self.node("MatMulInt8", name, inputs, output=output, domain=OWN_DOMAIN, **sizes)
 
@@ -103,7 +103,7 @@ class _CpuTrunk(Trunk):
             self.store.table_rows(EMBED, EMBEDDING)
             return self.nodes.node("Gather", "/embed/gather", [EMBED, "input_ids"], axis=0)
         table = self.store.quantized(EMBED, [EMBEDDING], bits=8)
-        sizes = {"K": table.columns, "N": table.rows, "block": self.store.block}
+        sizes = {"K": table.columns, "N": table.rows, "group": self.store.group}
         inputs = [table.packed, table.scales, "input_ids"]
         return self.nodes.node("GatherInt8", "/embed/gather", inputs, domain=OWN_DOMAIN, **sizes)
 

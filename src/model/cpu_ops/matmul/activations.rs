@@ -1,23 +1,23 @@
-//! Activations rounded to integers: a row's block becomes `unit * level`, with levels of at most [`LEVELS`] either way.
+//! Activations rounded to integers: a row's group becomes `unit * level`, with levels of at most [`LEVELS`] either way.
 //!
 //! Kernels with 8-bit dot products take a level as two 8-bit terms, `high * 128 + low`; the others take it as it is.
 
 use super::{QUAD, Shape};
 use crate::model::cpu_ops::rounding::{level, unit_of};
 
-/// The level of a block's largest magnitude: 127 in the high term, 0 in the low.
+/// The level of a group's largest magnitude: 127 in the high term, 0 in the low.
 const LEVELS: f32 = (127 << LOW_BITS) as f32;
 
 /// What the high term counts in, as a power of two.
 pub(super) const LOW_BITS: u32 = 7;
 
-/// Values whose levels one [`Line`] holds. Divides every block size.
-pub(super) const GROUP: usize = 32;
+/// Values whose levels one [`Line`] holds. Divides every group size.
+pub(super) const LINE: usize = 32;
 
-/// The levels of [`GROUP`] values, in one of the [`Terms`] forms.
+/// The levels of [`LINE`] values, in one of the [`Terms`] forms.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u8; 2 * GROUP]);
+pub(super) struct Line(pub(super) [u8; 2 * LINE]);
 
 /// How a [`Line`] holds levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,12 @@ pub(super) enum Terms {
 pub(crate) struct Activations {
     rows: usize,
     inputs: usize,
-    block: usize,
-    /// `[inputs / GROUP, padded to whole blocks][rows]`
+    group: usize,
+    /// `[inputs / LINE, padded to whole groups][rows]`
     lines: Vec<Line>,
-    /// `[blocks][rows]`
+    /// `[groups][rows]`
     units: Vec<f32>,
-    /// Minus the sum of the block's levels: `[blocks][rows]`. Times 128 it makes up for the weights' offset.
+    /// Minus the sum of the group's levels: `[groups][rows]`. Times 128 it makes up for the weights' offset.
     offsets: Vec<i32>,
 }
 
@@ -49,13 +49,13 @@ impl Activations {
     /// are none.
     pub(crate) fn reset(&mut self, rows: usize, shape: Shape) -> Result<(), String> {
         self.rows = 0;
-        let blocks = shape.blocks().checked_mul(rows);
-        let lines = blocks.and_then(|blocks| blocks.checked_mul(shape.block / GROUP));
-        let (Some(blocks), Some(lines)) = (blocks, lines) else { return Err(format!("{rows} rows are too many")) };
-        resize(&mut self.lines, lines, Line([0; 2 * GROUP]))?;
-        resize(&mut self.units, blocks, 0.0)?;
-        resize(&mut self.offsets, blocks, 0)?;
-        (self.rows, self.inputs, self.block) = (rows, shape.inputs, shape.block);
+        let groups = shape.groups().checked_mul(rows);
+        let lines = groups.and_then(|groups| groups.checked_mul(shape.group / LINE));
+        let (Some(groups), Some(lines)) = (groups, lines) else { return Err(format!("{rows} rows are too many")) };
+        resize(&mut self.lines, lines, Line([0; 2 * LINE]))?;
+        resize(&mut self.units, groups, 0.0)?;
+        resize(&mut self.offsets, groups, 0)?;
+        (self.rows, self.inputs, self.group) = (rows, shape.inputs, shape.group);
         Ok(())
     }
 
@@ -65,7 +65,7 @@ impl Activations {
 
     /// Whether these are rows for a weight matrix of this shape.
     pub(super) fn fit(&self, shape: Shape) -> bool {
-        (self.inputs, self.block) == (shape.inputs, shape.block)
+        (self.inputs, self.group) == (shape.inputs, shape.group)
     }
 
     pub(super) fn lines(&self) -> &[Line] {
@@ -85,7 +85,7 @@ impl Activations {
         RowWriter {
             rows: self.rows,
             inputs: self.inputs,
-            block: self.block,
+            group: self.group,
             lines: self.lines.as_mut_ptr(),
             units: self.units.as_mut_ptr(),
             offsets: self.offsets.as_mut_ptr(),
@@ -105,7 +105,7 @@ fn resize<T: Clone>(values: &mut Vec<T>, len: usize, value: T) -> Result<(), Str
 pub(crate) struct RowWriter {
     rows: usize,
     inputs: usize,
-    block: usize,
+    group: usize,
     lines: *mut Line,
     units: *mut f32,
     offsets: *mut i32,
@@ -117,7 +117,7 @@ unsafe impl Send for RowWriter {}
 unsafe impl Sync for RowWriter {}
 
 impl RowWriter {
-    /// Rounds a row. A block with a value that is not finite gets a unit that is not a number, and so does every result
+    /// Rounds a row. A group with a value that is not finite gets a unit that is not a number, and so does every result
     /// of its row.
     ///
     /// # Safety
@@ -125,19 +125,19 @@ impl RowWriter {
     #[inline(always)]
     pub(super) unsafe fn set(&self, terms: Terms, row: usize, values: &[f32]) {
         assert!(row < self.rows && values.len() == self.inputs);
-        let groups_per_block = self.block / GROUP;
-        for (index, block) in values.chunks(self.block).enumerate() {
-            let (unit, factor) = unit_of(block, LEVELS);
+        let lines_per_group = self.group / LINE;
+        for (index, group) in values.chunks(self.group).enumerate() {
+            let (unit, factor) = unit_of(group, LEVELS);
             let mut sum = 0;
-            for group in 0..groups_per_block {
-                let levels = levels_of(block.get(group * GROUP..).unwrap_or_default(), factor);
+            for line in 0..lines_per_group {
+                let levels = levels_of(group.get(line * LINE..).unwrap_or_default(), factor);
                 sum += levels.iter().sum::<i32>();
-                let at = (index * groups_per_block + group) * self.rows + row;
-                // SAFETY: `Activations::reset` made a line for every group and row; this one is ours.
+                let at = (index * lines_per_group + line) * self.rows + row;
+                // SAFETY: `Activations::reset` made a line for every row and 32 of its values; this one is ours.
                 unsafe { self.lines.add(at).write(line_of(terms, &levels)) };
             }
             let at = index * self.rows + row;
-            // SAFETY: `Activations::reset` made a unit and an offset for every block and row; these are ours.
+            // SAFETY: `Activations::reset` made a unit and an offset for every group and row; these are ours.
             unsafe {
                 self.units.add(at).write(unit);
                 self.offsets.add(at).write(-sum);
@@ -147,12 +147,12 @@ impl RowWriter {
 }
 
 #[inline(always)]
-fn levels_of(values: &[f32], factor: f32) -> [i32; GROUP] {
-    let mut levels = [0; GROUP];
+fn levels_of(values: &[f32], factor: f32) -> [i32; LINE] {
+    let mut levels = [0; LINE];
     if factor == 0.0 {
         return levels;
     }
-    if let Some(values) = values.first_chunk::<GROUP>() {
+    if let Some(values) = values.first_chunk::<LINE>() {
         for (to, value) in levels.iter_mut().zip(values) {
             *to = level(*value, factor);
         }
@@ -165,11 +165,11 @@ fn levels_of(values: &[f32], factor: f32) -> [i32; GROUP] {
 }
 
 #[inline(always)]
-fn line_of(terms: Terms, levels: &[i32; GROUP]) -> Line {
-    let mut line = Line([0; 2 * GROUP]);
+fn line_of(terms: Terms, levels: &[i32; LINE]) -> Line {
+    let mut line = Line([0; 2 * LINE]);
     match terms {
         Terms::Bytes => {
-            let (high, low) = line.0.split_at_mut(GROUP);
+            let (high, low) = line.0.split_at_mut(LINE);
             for ((high, low), level) in high.iter_mut().zip(low).zip(levels) {
                 // Rounded to nearest, so that both fit into 8 bits.
                 let rounded = (level + (1 << (LOW_BITS - 1))) >> LOW_BITS;

@@ -1,15 +1,17 @@
 //! What a kernel is, and the multiplication: one task per panel of weights, with all rows of the batch.
 
+use std::mem::MaybeUninit;
+
 use super::{
     PANEL, PackedWeights,
-    activations::{Activations, GROUP, Line, RowWriter},
+    activations::{Activations, LINE, Line, RowWriter},
 };
 
 /// Rows that a task works on at a time, so that they and their sums stay in the first-level cache.
 const ROWS: usize = 64;
 
 /// Inputs that a tile covers: enough to make the call worth it, few enough that their weights stay in the first-level
-/// cache for the rows' other tiles. Every block size divides it.
+/// cache for the rows' other tiles. Every group size divides it.
 const SPAN: usize = 128;
 
 /// The results of one call, `[rows, shape.outputs]`, shared by its tasks.
@@ -30,21 +32,23 @@ type RoundFn = unsafe fn(RowWriter, usize, &[f32]);
 /// The pointers of the tile are good for its sizes; `rows` is at most the kernel's `tile_rows`.
 pub(super) type TileFn = unsafe fn(Tile);
 
-/// Some rows times some blocks of one panel.
+/// Some rows times some groups of one panel.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub(super) rows: usize,
-    pub(super) blocks: usize,
-    pub(super) groups_per_block: usize,
+    pub(super) groups: usize,
+    pub(super) lines_per_group: usize,
     /// Rows of the batch: the distance between a row's lines, units and offsets.
     pub(super) stride: usize,
-    /// `[blocks * groups_per_block][GROUP / 4][PANEL][4]`
+    /// `[groups * lines_per_group][LINE / 4][PANEL][4]`
     pub(super) values: *const u8,
-    /// `[blocks][PANEL]`
+    /// The same values as 16-bit words, as [`Widened`] made them, which no other kernel reads.
+    pub(super) words: *const i16,
+    /// `[groups][PANEL]`
     pub(super) scales: *const f32,
-    /// `[blocks * groups_per_block][stride]`, from the tile's first row on
+    /// `[groups * lines_per_group][stride]`, from the tile's first row on
     pub(super) lines: *const Line,
-    /// `[blocks][stride]`, from the tile's first row on
+    /// `[groups][stride]`, from the tile's first row on
     pub(super) units: *const f32,
     /// As `units`.
     pub(super) offsets: *const i32,
@@ -59,7 +63,24 @@ pub(crate) struct Kernel {
     pub(super) tile: TileFn,
     /// Rows that a tile may have.
     pub(super) tile_rows: usize,
+    /// What many rows are multiplied by instead, if that is faster.
+    pub(super) widened: Option<Widened>,
 }
+
+/// A way for many rows: a tile's weights are widened to 16-bit words once, and its rows read those.
+#[derive(Clone, Copy)]
+pub(super) struct Widened {
+    /// Writes the words of so many lines of a panel's weights.
+    pub(super) widen: unsafe fn(values: *const u8, lines: usize, words: *mut i16),
+    pub(super) tile: TileFn,
+    pub(super) tile_rows: usize,
+    /// From how many rows on.
+    pub(super) from_rows: usize,
+}
+
+/// The words of a tile's weights, which stay in the first-level cache.
+#[repr(C, align(64))]
+struct Words([i16; SPAN * PANEL]);
 
 impl Kernel {
     /// Rounds a row of a batch.
@@ -80,43 +101,56 @@ impl Kernel {
     pub(crate) unsafe fn multiply(&self, weights: &PackedWeights, rows: &Activations, output: Output, panel: usize) {
         let shape = weights.shape;
         assert!(panel < shape.panels() && rows.fit(shape));
-        let groups_per_block = shape.block / GROUP;
-        let (stride, blocks) = (rows.rows(), shape.blocks());
+        let lines_per_group = shape.group / LINE;
+        let (stride, groups) = (rows.rows(), shape.groups());
         let values = &weights.values[panel * shape.panel_bytes()..][..shape.panel_bytes()];
-        let scales = &weights.scales[panel * blocks * PANEL..][..blocks * PANEL];
-        let mut sums = Sums([[0.0; PANEL]; ROWS]);
+        let scales = &weights.scales[panel * groups * PANEL..][..groups * PANEL];
+        // Set as far as they are used only: to set them all takes as long as some products of one row.
+        let mut sums = Sums([MaybeUninit::uninit(); ROWS]);
+        let mut words = MaybeUninit::<Words>::uninit();
         for first in (0..stride).step_by(ROWS) {
             let count = (stride - first).min(ROWS);
-            sums.0[..count].fill([0.0; PANEL]);
+            sums.0[..count].fill(MaybeUninit::new([0.0; PANEL]));
+            let widened = self.widened.filter(|widened| count >= widened.from_rows);
+            let (tile_fn, tile_rows) =
+                widened.map_or((self.tile, self.tile_rows), |widened| (widened.tile, widened.tile_rows));
             // Tiles of equal height, as far as possible: a flat last one would be as slow as a full one.
-            let tiles = count.div_ceil(self.tile_rows);
-            for block in (0..blocks).step_by(SPAN / shape.block) {
+            let tiles = count.div_ceil(tile_rows);
+            for group in (0..groups).step_by(SPAN / shape.group) {
+                let line = group * lines_per_group;
+                let span = (groups - group).min(SPAN / shape.group);
+                let values = values[line * LINE * PANEL..].as_ptr();
+                if let Some(widened) = widened {
+                    // SAFETY: the panel has these lines, and the words have room for a whole span's; the processor has
+                    // the function's instruction set.
+                    unsafe { (widened.widen)(values, span * lines_per_group, words.as_mut_ptr().cast()) };
+                }
                 for tile in 0..tiles {
                     let (start, end) = (count * tile / tiles, count * (tile + 1) / tiles);
-                    let group = block * groups_per_block;
                     let tile = Tile {
                         rows: end - start,
-                        blocks: (blocks - block).min(SPAN / shape.block),
-                        groups_per_block,
+                        groups: span,
+                        lines_per_group,
                         stride,
-                        values: values[group * GROUP * PANEL..].as_ptr(),
-                        scales: scales[block * PANEL..].as_ptr(),
-                        lines: rows.lines()[group * stride + first + start..].as_ptr(),
-                        units: rows.units()[block * stride + first + start..].as_ptr(),
-                        offsets: rows.offsets()[block * stride + first + start..].as_ptr(),
-                        sums: sums.0[start..].as_mut_ptr(),
+                        values,
+                        words: words.as_ptr().cast(),
+                        scales: scales[group * PANEL..].as_ptr(),
+                        lines: rows.lines()[line * stride + first + start..].as_ptr(),
+                        units: rows.units()[group * stride + first + start..].as_ptr(),
+                        offsets: rows.offsets()[group * stride + first + start..].as_ptr(),
+                        sums: sums.0[start..].as_mut_ptr().cast(),
                     };
                     // SAFETY: the slices above reach to the panel's end and to the last row; the processor has
                     // the function's instruction set.
-                    unsafe { (self.tile)(tile) };
+                    unsafe { tile_fn(tile) };
                 }
             }
             let width = (shape.outputs - panel * PANEL).min(PANEL);
             for (row, sums) in sums.0[..count].iter().enumerate() {
-                // SAFETY: the row is one of the batch, and the columns are the panel's, as far as there are any.
+                // SAFETY: the row is one of the batch and its sums are set; the columns are the panel's, as far as there are any.
                 unsafe {
                     let to = output.0.add((first + row) * shape.outputs + panel * PANEL);
-                    to.copy_from_nonoverlapping(sums.as_ptr(), width);
+                    to.copy_from_nonoverlapping(sums.as_ptr().cast(), width);
                 }
             }
         }
@@ -125,4 +159,4 @@ impl Kernel {
 
 /// Results of some rows so far.
 #[repr(C, align(64))]
-struct Sums([[f32; PANEL]; ROWS]);
+struct Sums([MaybeUninit<[f32; PANEL]>; ROWS]);

@@ -6,7 +6,7 @@
 //! | 1 scales | float32 | as of `MatMulInt8` |
 //! | 2 ids | int64 | `[T]` |
 //!
-//! Output: float32 `[T, K]`. Attributes: K, N, block, as of `MatMulInt8`.
+//! Output: float32 `[T, K]`. Attributes: K, N, group, as of `MatMulInt8`.
 
 use ort::{
     operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},

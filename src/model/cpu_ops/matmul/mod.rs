@@ -1,8 +1,8 @@
 //! Matrix multiplication with 8-bit weights on the CPU, as an operator of the graph.
 //!
-//! Weights are 8-bit integers with one scale per block of [`Shape::block`] inputs. Activations are rounded to 15 bits,
-//! row by row and block by block, so that what is lost is the weights' rounding only, and so that a row's result does
-//! not depend on the rows beside it. Within a block everything is integer arithmetic and exact; blocks are added up in
+//! Weights are 8-bit integers with one scale per group of [`Shape::group`] inputs. Activations are rounded to 15 bits,
+//! row by row and group by group, so that what is lost is the weights' rounding only, and so that a row's result does
+//! not depend on the rows beside it. Within a group everything is integer arithmetic and exact; groups are added up in
 //! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
 //!
 //! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
@@ -15,9 +15,9 @@
 //! | tensor | type | shape | beyond the edge |
 //! |---|---|---|---|
 //! | values | uint8, offset 128 | `[panels][padded inputs / 4][32 outputs][4 inputs]` | 128 |
-//! | scales | float32 | `[panels][blocks][32 outputs]` | 0 |
+//! | scales | float32 | `[panels][groups][32 outputs]` | 0 |
 //!
-//! A panel is 32 outputs, inputs are padded to whole blocks. Four neighbouring inputs make the 32-bit lane that 8-bit
+//! A panel is 32 outputs, inputs are padded to whole groups. Four neighbouring inputs make the 32-bit lane that 8-bit
 //! dot-product instructions want; a task reads its panel from one end to the other.
 
 pub(crate) mod activations;
@@ -47,18 +47,18 @@ pub(crate) struct Shape {
     /// Values in a row of results, N.
     pub(crate) outputs: usize,
     /// Inputs that share a scale: 32, 64 or 128.
-    pub(crate) block: usize,
+    pub(crate) group: usize,
 }
 
 impl Shape {
-    pub(crate) fn new(inputs: usize, outputs: usize, block: usize) -> Result<Self, String> {
-        let shape = Shape { inputs, outputs, block };
+    pub(crate) fn new(inputs: usize, outputs: usize, group: usize) -> Result<Self, String> {
+        let shape = Shape { inputs, outputs, group };
         // Larger sizes could overflow when they are multiplied.
         let sizes = 1..=i32::MAX as usize / 2;
-        if !sizes.contains(&inputs) || !sizes.contains(&outputs) || ![32, 64, 128].contains(&block) {
+        if !sizes.contains(&inputs) || !sizes.contains(&outputs) || ![32, 64, 128].contains(&group) {
             return Err(format!("sizes {shape:?} are not supported"));
         }
-        if shape.blocks().checked_mul(block * PANEL).and_then(|bytes| bytes.checked_mul(shape.panels())).is_none() {
+        if shape.groups().checked_mul(group * PANEL).and_then(|bytes| bytes.checked_mul(shape.panels())).is_none() {
             return Err(format!("sizes {shape:?} are too large"));
         }
         Ok(shape)
@@ -68,23 +68,23 @@ impl Shape {
         self.outputs.div_ceil(PANEL)
     }
 
-    pub(crate) fn blocks(&self) -> usize {
-        self.inputs.div_ceil(self.block)
+    pub(crate) fn groups(&self) -> usize {
+        self.inputs.div_ceil(self.group)
     }
 
     /// Bytes of a panel's values.
     fn panel_bytes(&self) -> usize {
-        self.blocks() * self.block * PANEL
+        self.groups() * self.group * PANEL
     }
 
     /// Dimensions of the values' tensor.
     pub(crate) fn values_dims(&self) -> [usize; 4] {
-        [self.panels(), self.blocks() * self.block / QUAD, PANEL, QUAD]
+        [self.panels(), self.groups() * self.group / QUAD, PANEL, QUAD]
     }
 
     /// Dimensions of the scales' tensor.
     pub(crate) fn scales_dims(&self) -> [usize; 3] {
-        [self.panels(), self.blocks(), PANEL]
+        [self.panels(), self.groups(), PANEL]
     }
 }
 
@@ -109,13 +109,13 @@ impl<'a> PackedWeights<'a> {
 
     /// The weights of one output, one for each input, as floats.
     pub(crate) fn output(&self, output: usize) -> impl Iterator<Item = f32> {
-        let Shape { inputs, block, .. } = self.shape;
+        let Shape { inputs, group, .. } = self.shape;
         let (panel, lane) = (output / PANEL, output % PANEL);
         let values = &self.values[panel * self.shape.panel_bytes()..][..self.shape.panel_bytes()];
-        let scales = &self.scales[panel * self.shape.blocks() * PANEL..][..self.shape.blocks() * PANEL];
+        let scales = &self.scales[panel * self.shape.groups() * PANEL..][..self.shape.groups() * PANEL];
         (0..inputs).map(move |input| {
             let level = values[(input / QUAD * PANEL + lane) * QUAD + input % QUAD];
-            (f32::from(level) - 128.0) * scales[input / block * PANEL + lane]
+            (f32::from(level) - 128.0) * scales[input / group * PANEL + lane]
         })
     }
 }

@@ -3,10 +3,10 @@
 //! | input | type | shape |
 //! |---|---|---|
 //! | 0 activations | float32 | `[T, K]`, T at least 1 |
-//! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, P is K rounded up to whole blocks |
-//! | 2 scales | float32 | `[ceil(N / 32), P / block, 32]` |
+//! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, P is K rounded up to whole groups |
+//! | 2 scales | float32 | `[ceil(N / 32), P / group, 32]` |
 //!
-//! Output: float32 `[T, N]`. Attributes: K, N, block (32, 64 or 128), int. What the weights' elements are is in
+//! Output: float32 `[T, N]`. Attributes: K, N, group (32, 64 or 128), int. What the weights' elements are is in
 //! [`super`].
 
 use std::cell::RefCell;
@@ -122,7 +122,7 @@ pub(super) fn shape(context: &KernelContext) -> Result<Shape, String> {
         let value = context.get::<i64>(attribute).and_then(|value| usize::try_from(value).ok());
         value.ok_or_else(|| format!("attribute {attribute} is missing or not a size"))
     };
-    Shape::new(size("K")?, size("N")?, size("block")?)
+    Shape::new(size("K")?, size("N")?, size("group")?)
 }
 
 /// The weights that two inputs hold, which are number `first` and the next.

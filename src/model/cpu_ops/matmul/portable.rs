@@ -2,11 +2,11 @@
 
 use super::{
     PANEL, QUAD,
-    activations::{GROUP, LOW_BITS, RowWriter, Terms},
+    activations::{LINE, LOW_BITS, RowWriter, Terms},
     contract::{Kernel, Tile},
 };
 
-pub(super) const KERNEL: Kernel = Kernel { round: round_portable, tile: tile_portable, tile_rows: 4 };
+pub(super) const KERNEL: Kernel = Kernel { round: round_portable, tile: tile_portable, tile_rows: 4, widened: None };
 
 unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
     // SAFETY: the caller's promises.
@@ -14,17 +14,20 @@ unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
 }
 
 unsafe fn tile_portable(tile: Tile) {
-    let Tile { rows, blocks, groups_per_block, stride, .. } = tile;
-    for block in 0..blocks {
+    let Tile { rows, groups, lines_per_group, stride, .. } = tile;
+    for group in 0..groups {
         for row in 0..rows {
             // SAFETY: the promises of `TileFn`.
             let (unit, offset) =
-                unsafe { (*tile.units.add(block * stride + row), *tile.offsets.add(block * stride + row)) };
+                unsafe { (*tile.units.add(group * stride + row), *tile.offsets.add(group * stride + row)) };
             let mut products = [offset << LOW_BITS; PANEL];
-            for group in block * groups_per_block..(block + 1) * groups_per_block {
+            for line in group * lines_per_group..(group + 1) * lines_per_group {
                 // SAFETY: the promises of `TileFn`.
                 let (line, values) = unsafe {
-                    (&*tile.lines.add(group * stride + row), &*tile.values.add(group * GROUP * PANEL).cast::<Group>())
+                    (
+                        &*tile.lines.add(line * stride + row),
+                        &*tile.values.add(line * LINE * PANEL).cast::<LineWeights>(),
+                    )
                 };
                 for (values, levels) in values.iter().zip(line.0.as_chunks::<{ 2 * QUAD }>().0) {
                     // The order of `Terms::Words`.
@@ -41,7 +44,7 @@ unsafe fn tile_portable(tile: Tile) {
             }
             // SAFETY: the promises of `TileFn`.
             let (sums, scales) =
-                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(block * PANEL).cast::<[f32; PANEL]>()) };
+                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(group * PANEL).cast::<[f32; PANEL]>()) };
             for ((sum, product), scale) in sums.iter_mut().zip(products).zip(scales) {
                 *sum += product as f32 * (scale * unit);
             }
@@ -49,5 +52,5 @@ unsafe fn tile_portable(tile: Tile) {
     }
 }
 
-/// A panel's weights for [`GROUP`] inputs.
-type Group = [[[u8; QUAD]; PANEL]; GROUP / QUAD];
+/// A panel's weights for [`LINE`] inputs.
+type LineWeights = [[[u8; QUAD]; PANEL]; LINE / QUAD];

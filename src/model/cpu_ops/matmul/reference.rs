@@ -8,14 +8,14 @@ pub(super) struct PlainWeights {
     pub(super) shape: Shape,
     /// `[outputs][inputs]`
     pub(super) values: Vec<i8>,
-    /// `[outputs][blocks]`
+    /// `[outputs][groups]`
     pub(super) scales: Vec<f32>,
 }
 
 impl PlainWeights {
     pub(super) fn weight(&self, output: usize, input: usize) -> f64 {
-        let Shape { inputs, block, .. } = self.shape;
-        let scale = self.scales[output * self.shape.blocks() + input / block];
+        let Shape { inputs, group, .. } = self.shape;
+        let scale = self.scales[output * self.shape.groups() + input / group];
         f64::from(scale) * f64::from(self.values[output * inputs + input])
     }
 
@@ -34,10 +34,10 @@ impl PlainWeights {
         }
         let mut scales = Vec::new();
         for panel in 0..panels {
-            for block in 0..shape.blocks() {
+            for group in 0..shape.groups() {
                 for output in panel * lanes..(panel + 1) * lanes {
                     let exists = output < shape.outputs;
-                    scales.push(if exists { self.scales[output * shape.blocks() + block] } else { 0.0 });
+                    scales.push(if exists { self.scales[output * shape.groups() + group] } else { 0.0 });
                 }
             }
         }
@@ -45,13 +45,13 @@ impl PlainWeights {
     }
 }
 
-/// What a row of activations stands for after rounding: in each block the largest magnitude is 127 high units, and a low
+/// What a row of activations stands for after rounding: in each group the largest magnitude is 127 high units, and a low
 /// unit is a 128th of a high one.
-pub(super) fn round(row: &[f32], block: usize) -> Vec<f64> {
-    row.chunks(block).flat_map(round_block).collect()
+pub(super) fn round(row: &[f32], group: usize) -> Vec<f64> {
+    row.chunks(group).flat_map(round_group).collect()
 }
 
-fn round_block(values: &[f32]) -> Vec<f64> {
+fn round_group(values: &[f32]) -> Vec<f64> {
     if values.iter().any(|value| !value.is_finite()) {
         return vec![f64::NAN; values.len()];
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::cpu_ops::isa::Isa;
 
-/// Inputs, outputs and block. Miri runs the same tests on less.
+/// Inputs, outputs and group. Miri runs the same tests on less.
 const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
     &[(40, 33, 32)]
 } else {
@@ -32,7 +32,7 @@ fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
     PlainWeights {
         shape,
         values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(-128..=127i32) as i8).collect(),
-        scales: (0..shape.outputs * shape.blocks()).map(|_| rng.random_range(-0.02..0.02)).collect(),
+        scales: (0..shape.outputs * shape.groups()).map(|_| rng.random_range(-0.02..0.02)).collect(),
     }
 }
 
@@ -69,13 +69,13 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
     let shape = weights.shape;
     let expected = rows
         .chunks_exact(shape.inputs)
-        .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.block)))
+        .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.group)))
         .collect::<Vec<_>>();
     for isa in Isa::available() {
         let found = multiply(isa, weights, rows);
         for (index, (found, (wanted, size))) in found.into_iter().zip(&expected).enumerate() {
-            // One rounding for each block, a few for its factor.
-            let limit = size * f64::from(f32::EPSILON) * (shape.blocks() + 4) as f64;
+            // One rounding for each group, a few for its factor.
+            let limit = size * f64::from(f32::EPSILON) * (shape.groups() + 4) as f64;
             assert!(
                 (f64::from(found) - wanted).abs() <= limit,
                 "{} {shape:?}: result {index} is {found} instead of {wanted}",
@@ -88,8 +88,8 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
 #[test]
 fn random_products_are_right() {
     let mut rng = SmallRng::seed_from_u64(1);
-    for &(inputs, outputs, block) in SHAPES {
-        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
+    for &(inputs, outputs, group) in SHAPES {
+        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, group).unwrap());
         for &rows in ROWS {
             check(&weights, &random_values(&mut rng, rows * inputs));
         }
@@ -98,11 +98,11 @@ fn random_products_are_right() {
 
 #[test]
 fn largest_products_do_not_overflow() {
-    for block in [32, 64, 128] {
-        let shape = Shape::new(2 * block, 33, block).unwrap();
+    for group in [32, 64, 128] {
+        let shape = Shape::new(2 * group, 33, group).unwrap();
         for extremes in [[-128, -128], [127, 127], [-128, 127], [127, -128]] {
             let values = (0..shape.inputs * shape.outputs).map(|index| extremes[index % 2]).collect();
-            let weights = PlainWeights { shape, values, scales: vec![-0.5; shape.outputs * shape.blocks()] };
+            let weights = PlainWeights { shape, values, scales: vec![-0.5; shape.outputs * shape.groups()] };
             for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
                 let row = (0..shape.inputs).map(|index| signs[index % 2] * 1e4).collect::<Vec<_>>();
                 check(&weights, &row);
@@ -160,8 +160,8 @@ fn values_that_are_not_finite_spoil_their_row_only() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let mut rng = SmallRng::seed_from_u64(4);
-    for &(inputs, outputs, block) in SHAPES {
-        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, block).unwrap());
+    for &(inputs, outputs, group) in SHAPES {
+        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, group).unwrap());
         let count = if cfg!(miri) { 6 } else { 131 };
         let rows = random_values(&mut rng, count * inputs);
         for isa in Isa::available() {
@@ -181,7 +181,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     }
 }
 
-/// Integers are exact and blocks are added up in the same order, with a fused multiplication: only the portable kernel,
+/// Integers are exact and groups are added up in the same order, with a fused multiplication: only the portable kernel,
 /// which has none, may differ.
 #[test]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -197,12 +197,12 @@ fn vector_kernels_agree_on_every_bit() {
 #[test]
 fn activations_lose_a_part_in_thirty_thousand() {
     let mut rng = SmallRng::seed_from_u64(6);
-    for block in [32, 64, 128] {
+    for group in [32, 64, 128] {
         // The identity, so that results are what activations were rounded to.
-        let shape = Shape::new(block, block, block).unwrap();
-        let values = (0..block * block).map(|at| i8::from(at / block == at % block)).collect();
-        let weights = PlainWeights { shape, values, scales: vec![1.0; block] };
-        let row = random_values(&mut rng, block);
+        let shape = Shape::new(group, group, group).unwrap();
+        let values = (0..group * group).map(|at| i8::from(at / group == at % group)).collect();
+        let weights = PlainWeights { shape, values, scales: vec![1.0; group] };
+        let row = random_values(&mut rng, group);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
         for isa in Isa::available() {
             for (found, wanted) in multiply(isa, &weights, &row).iter().zip(&row) {
@@ -214,8 +214,8 @@ fn activations_lose_a_part_in_thirty_thousand() {
 
 #[test]
 fn wrong_sizes_are_refused() {
-    for (inputs, outputs, block) in [(0, 1, 32), (1, 0, 32), (64, 64, 16), (64, 64, 0), (usize::MAX, 1, 32)] {
-        assert!(Shape::new(inputs, outputs, block).is_err(), "{inputs} {outputs} {block}");
+    for (inputs, outputs, group) in [(0, 1, 32), (1, 0, 32), (64, 64, 16), (64, 64, 0), (usize::MAX, 1, 32)] {
+        assert!(Shape::new(inputs, outputs, group).is_err(), "{inputs} {outputs} {group}");
     }
     let shape = Shape::new(40, 33, 32).unwrap();
     let (values, scales) = (vec![0; 2 * 64 * 32], vec![0.0; 2 * 2 * 32]);
@@ -304,7 +304,7 @@ mod operator {
     fn a_node_gives_the_kernels_results() {
         let mut rng = SmallRng::seed_from_u64(7);
         let weights = random_weights(&mut rng, Shape::new(300, 1000, 32).unwrap());
-        let mut session = session([("K", 300), ("N", 1000), ("block", 32)]).unwrap();
+        let mut session = session([("K", 300), ("N", 1000), ("group", 32)]).unwrap();
         // Rounded by one thread and by several; of a head that nobody wants there are no rows.
         for count in [1, 130, 0, 7] {
             let rows = random_values(&mut rng, count * 300);
@@ -317,7 +317,7 @@ mod operator {
     fn wrong_shapes_are_errors() {
         let mut rng = SmallRng::seed_from_u64(8);
         let weights = random_weights(&mut rng, Shape::new(64, 40, 32).unwrap());
-        let mut node = session([("K", 64), ("N", 40), ("block", 32)]).unwrap();
+        let mut node = session([("K", 64), ("N", 40), ("group", 32)]).unwrap();
         let error = run(&mut node, &weights, [2, 63], &[0.0; 2 * 63]).unwrap_err();
         assert!(error.contains("MatMulInt8 node: activations have the shape [2, 63]"), "{error}");
         let other = random_weights(&mut rng, Shape::new(64, 72, 32).unwrap());
@@ -328,10 +328,10 @@ mod operator {
 
     #[test]
     fn wrong_attributes_are_errors() {
-        let error = session([("K", 64), ("N", 40), ("block", 48)]).unwrap_err().to_string();
+        let error = session([("K", 64), ("N", 40), ("group", 48)]).unwrap_err().to_string();
         assert!(error.contains("MatMulInt8 node: sizes"), "{error}");
-        let error = session([("K", 64), ("N", 40), ("blocks", 32)]).unwrap_err().to_string();
-        assert!(error.contains("attribute block is missing"), "{error}");
+        let error = session([("K", 64), ("N", 40), ("groups", 32)]).unwrap_err().to_string();
+        assert!(error.contains("attribute group is missing"), "{error}");
     }
 
     fn gather(session: &mut Session, weights: &PlainWeights, dims: Vec<i64>, ids: &[i64]) -> Result<Vec<f32>, String> {
@@ -347,10 +347,10 @@ mod operator {
     fn gathered_rows_are_those_of_the_weights() {
         let mut rng = SmallRng::seed_from_u64(9);
         let inputs = [("values", UINT8), ("scales", FLOAT), ("ids", INT64)];
-        for (width, rows, block) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
-            let attributes = [("K", width as u16), ("N", rows as u16), ("block", block as u16)];
+        for (width, rows, group) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
+            let attributes = [("K", width as u16), ("N", rows as u16), ("group", group as u16)];
             let mut node = session_of(&model("GatherInt8", inputs, attributes)).unwrap();
-            let weights = random_weights(&mut rng, Shape::new(width, rows, block).unwrap());
+            let weights = random_weights(&mut rng, Shape::new(width, rows, group).unwrap());
             for count in [1usize, 0, 50] {
                 let ids: Vec<i64> = (0..count).map(|_| rng.random_range(0..rows as i64)).collect();
                 let found = gather(&mut node, &weights, vec![count as i64], &ids).unwrap();
@@ -363,7 +363,7 @@ mod operator {
             }
             let error = gather(&mut node, &weights, vec![1, 1], &[0]).unwrap_err();
             assert!(error.contains("GatherInt8 node: ids have the shape [1, 1]"), "{error}");
-            let other = random_weights(&mut rng, Shape::new(width, rows + 64, block).unwrap());
+            let other = random_weights(&mut rng, Shape::new(width, rows + 64, group).unwrap());
             assert!(gather(&mut node, &other, vec![1], &[0]).unwrap_err().contains("do not fit"));
         }
     }

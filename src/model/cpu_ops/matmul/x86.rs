@@ -6,8 +6,8 @@ use std::arch::x86_64::*;
 
 use super::{
     PANEL, QUAD,
-    activations::{GROUP, LOW_BITS, RowWriter, Terms},
-    contract::{Kernel, Tile},
+    activations::{LINE, LOW_BITS, RowWriter, Terms},
+    contract::{Kernel, Tile, Widened},
 };
 
 /// Bytes of a panel's weights for one quad of inputs.
@@ -17,12 +17,19 @@ const QUAD_BYTES: usize = PANEL * QUAD;
 const AHEAD: usize = 8192;
 
 /// AVX-512 with VNNI.
-pub(super) const AVX512_VNNI: Kernel = Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12 };
+pub(super) const AVX512_VNNI: Kernel =
+    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12, widened: None };
 
 /// AVX-VNNI, which is AVX2 with 8-bit dot products.
-pub(super) const AVX_VNNI: Kernel = Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6 };
+pub(super) const AVX_VNNI: Kernel = Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, widened: None };
 
-pub(super) const AVX2: Kernel = Kernel { round: round_avx2, tile: tile_avx2, tile_rows: 4 };
+/// Without weights to widen there are registers for six rows.
+pub(super) const AVX2: Kernel = Kernel {
+    round: round_avx2,
+    tile: tile_avx2,
+    tile_rows: 4,
+    widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 12 }),
+};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn round_avx512(rows: RowWriter, row: usize, values: &[f32]) {
@@ -68,20 +75,20 @@ unsafe fn tile_avx512_vnni(tile: Tile) {
 /// added to it, so that one pair of registers serves both.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
-    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    let Tile { groups, lines_per_group, stride, .. } = tile;
     // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
     unsafe {
-        for block in 0..blocks {
-            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+        for group in 0..groups {
+            let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
             let mut products = [[_mm512_setzero_si512(); 2]; ROWS];
             for row in 0..ROWS {
                 products[row] = [_mm512_set1_epi32(*offsets.add(row)); 2];
             }
             for term in 0..2 {
-                for group in block * groups_per_block..(block + 1) * groups_per_block {
-                    let values = tile.values.add(group * GROUP * PANEL);
-                    let lines = tile.lines.add(group * stride).cast::<u8>().add(term * GROUP);
-                    for quad in 0..GROUP / QUAD {
+                for line in group * lines_per_group..(group + 1) * lines_per_group {
+                    let values = tile.values.add(line * LINE * PANEL);
+                    let lines = tile.lines.add(line * stride).cast::<u8>().add(term * LINE);
+                    for quad in 0..LINE / QUAD {
                         let values = values.add(quad * QUAD_BYTES);
                         if term == 0 {
                             _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
@@ -90,7 +97,7 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
                         let left = _mm512_loadu_si512(values.cast());
                         let right = _mm512_loadu_si512(values.add(64).cast());
                         for row in 0..ROWS {
-                            let terms = lines.add(row * 2 * GROUP + quad * QUAD).cast::<i32>();
+                            let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
                             let terms = _mm512_set1_epi32(terms.read());
                             products[row][0] = _mm512_dpbusd_epi32(products[row][0], left, terms);
                             products[row][1] = _mm512_dpbusd_epi32(products[row][1], right, terms);
@@ -103,7 +110,7 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
                     }
                 }
             }
-            let scales = tile.scales.add(block * PANEL);
+            let scales = tile.scales.add(group * PANEL);
             for half in 0..2 {
                 let scale = _mm512_loadu_ps(scales.add(half * 16));
                 for row in 0..ROWS {
@@ -136,21 +143,21 @@ unsafe fn tile_avx_vnni(tile: Tile) {
 /// As for AVX-512, but half a panel at a time.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
-    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    let Tile { groups, lines_per_group, stride, .. } = tile;
     // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
     unsafe {
-        for block in 0..blocks {
-            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+        for group in 0..groups {
+            let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
             for half in 0..2 {
                 let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
                 for row in 0..ROWS {
                     products[row] = [_mm256_set1_epi32(*offsets.add(row)); 2];
                 }
                 for term in 0..2 {
-                    for group in block * groups_per_block..(block + 1) * groups_per_block {
-                        let values = tile.values.add(group * GROUP * PANEL + half * QUAD_BYTES / 2);
-                        let lines = tile.lines.add(group * stride).cast::<u8>().add(term * GROUP);
-                        for quad in 0..GROUP / QUAD {
+                    for line in group * lines_per_group..(group + 1) * lines_per_group {
+                        let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
+                        let lines = tile.lines.add(line * stride).cast::<u8>().add(term * LINE);
+                        for quad in 0..LINE / QUAD {
                             let values = values.add(quad * QUAD_BYTES);
                             if term == 0 {
                                 _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
@@ -158,7 +165,7 @@ unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
                             let left = _mm256_loadu_si256(values.cast());
                             let right = _mm256_loadu_si256(values.add(32).cast());
                             for row in 0..ROWS {
-                                let terms = lines.add(row * 2 * GROUP + quad * QUAD).cast::<i32>();
+                                let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
                                 let terms = _mm256_set1_epi32(terms.read());
                                 products[row][0] = _mm256_dpbusd_avx_epi32(products[row][0], left, terms);
                                 products[row][1] = _mm256_dpbusd_avx_epi32(products[row][1], right, terms);
@@ -171,25 +178,25 @@ unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
                         }
                     }
                 }
-                add_half_panel(&tile, block, half, units, &products);
+                add_half_panel(&tile, group, half, units, &products);
             }
         }
     }
 }
 
-/// Adds a block's products with half a panel to the sums.
+/// Adds a group's products with half a panel to the sums.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add_half_panel<const ROWS: usize>(
     tile: &Tile,
-    block: usize,
+    group: usize,
     half: usize,
     units: *const f32,
     products: &[[__m256i; 2]; ROWS],
 ) {
     // SAFETY: the promises of `TileFn`, with `ROWS` rows.
     unsafe {
-        let scales = tile.scales.add(block * PANEL + half * PANEL / 2);
+        let scales = tile.scales.add(group * PANEL + half * PANEL / 2);
         for side in 0..2 {
             let scale = _mm256_loadu_ps(scales.add(side * 8));
             for row in 0..ROWS {
@@ -220,21 +227,21 @@ unsafe fn tile_avx2(tile: Tile) {
 /// register a row; half a panel is worked on at a time.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile_avx2_of<const ROWS: usize>(tile: Tile) {
-    let Tile { blocks, groups_per_block, stride, .. } = tile;
+    let Tile { groups, lines_per_group, stride, .. } = tile;
     // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
     unsafe {
         let even = _mm256_set1_epi16(0x00ff);
-        for block in 0..blocks {
-            let (units, offsets) = (tile.units.add(block * stride), tile.offsets.add(block * stride));
+        for group in 0..groups {
+            let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
             for half in 0..2 {
                 let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
                 for row in 0..ROWS {
                     products[row] = [_mm256_set1_epi32(*offsets.add(row) << LOW_BITS); 2];
                 }
-                for group in block * groups_per_block..(block + 1) * groups_per_block {
-                    let values = tile.values.add(group * GROUP * PANEL + half * QUAD_BYTES / 2);
-                    let lines = tile.lines.add(group * stride).cast::<u8>();
-                    for quad in 0..GROUP / QUAD {
+                for line in group * lines_per_group..(group + 1) * lines_per_group {
+                    let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
+                    let lines = tile.lines.add(line * stride).cast::<u8>();
+                    for quad in 0..LINE / QUAD {
                         let values = values.add(quad * QUAD_BYTES);
                         _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
                         let left = _mm256_loadu_si256(values.cast());
@@ -242,7 +249,7 @@ unsafe fn tile_avx2_of<const ROWS: usize>(tile: Tile) {
                         let values =
                             [left, right].map(|lanes| [_mm256_and_si256(lanes, even), _mm256_srli_epi16::<8>(lanes)]);
                         for row in 0..ROWS {
-                            let levels = lines.add(row * 2 * GROUP + quad * 2 * QUAD).cast::<i32>();
+                            let levels = lines.add(row * 2 * LINE + quad * 2 * QUAD).cast::<i32>();
                             for parity in 0..2 {
                                 let levels = _mm256_set1_epi32(levels.add(parity).read());
                                 for side in 0..2 {
@@ -253,7 +260,81 @@ unsafe fn tile_avx2_of<const ROWS: usize>(tile: Tile) {
                         }
                     }
                 }
-                add_half_panel(&tile, block, half, units, &products);
+                add_half_panel(&tile, group, half, units, &products);
+            }
+        }
+    }
+}
+
+/// Of each half of a panel and each quad the even inputs of 16 outputs, then the odd ones.
+#[target_feature(enable = "avx2")]
+unsafe fn widen_avx2(values: *const u8, lines: usize, words: *mut i16) {
+    let even = _mm256_set1_epi16(0x00ff);
+    // SAFETY: the promises of `Widened`: so many lines of weights, and room for as many words; fetching ahead does not
+    // access memory.
+    unsafe {
+        for line in 0..lines {
+            for half in 0..2 {
+                for quad in 0..LINE / QUAD {
+                    let values = values.add(line * LINE * PANEL + quad * QUAD_BYTES + half * QUAD_BYTES / 2);
+                    let words = words.add((line * 2 + half) * LINE * PANEL / 2 + quad * QUAD_BYTES / 2);
+                    _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                    for side in 0..2 {
+                        let lanes = _mm256_loadu_si256(values.add(side * 32).cast());
+                        let (even, odd) = (_mm256_and_si256(lanes, even), _mm256_srli_epi16::<8>(lanes));
+                        _mm256_storeu_si256(words.add(side * 16).cast(), even);
+                        _mm256_storeu_si256(words.add(32 + side * 16).cast(), odd);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_widened_avx2(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match tile.rows {
+            1 => tile_widened_avx2_of::<1>(tile),
+            2 => tile_widened_avx2_of::<2>(tile),
+            3 => tile_widened_avx2_of::<3>(tile),
+            4 => tile_widened_avx2_of::<4>(tile),
+            5 => tile_widened_avx2_of::<5>(tile),
+            6 => tile_widened_avx2_of::<6>(tile),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    }
+}
+
+/// As [`tile_avx2_of`], on words. A row's sums take two registers, weights two, and levels and a product one each.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_widened_avx2_of<const ROWS: usize>(tile: Tile) {
+    let Tile { groups, lines_per_group, stride, .. } = tile;
+    // SAFETY: the promises of `TileFn`, with `ROWS` rows, and words of all of the tile's lines.
+    unsafe {
+        for group in 0..groups {
+            let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
+            for half in 0..2 {
+                let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
+                for row in 0..ROWS {
+                    products[row] = [_mm256_set1_epi32(*offsets.add(row) << LOW_BITS); 2];
+                }
+                for line in group * lines_per_group..(group + 1) * lines_per_group {
+                    let words = tile.words.add((line * 2 + half) * LINE * PANEL / 2);
+                    let lines = tile.lines.add(line * stride).cast::<i32>();
+                    for pair in 0..LINE / 2 {
+                        let left = _mm256_loadu_si256(words.add(pair * PANEL).cast());
+                        let right = _mm256_loadu_si256(words.add(pair * PANEL + 16).cast());
+                        for row in 0..ROWS {
+                            let levels = _mm256_set1_epi32(lines.add(row * LINE / 2 + pair).read());
+                            let [first, second] = &mut products[row];
+                            *first = _mm256_add_epi32(*first, _mm256_madd_epi16(left, levels));
+                            *second = _mm256_add_epi32(*second, _mm256_madd_epi16(right, levels));
+                        }
+                    }
+                }
+                add_half_panel(&tile, group, half, units, &products);
             }
         }
     }
