@@ -69,7 +69,7 @@ class ValuesTest {
         try (Guard guard = Guard.nano(Fixtures.small());
                 GuardStream stream = guard.stream()) {
             QwenguardException failure = assertThrows(QwenguardException.class, stream::finish);
-            assertTrue(failure.getMessage().startsWith("WRONG_STATE: "), failure.getMessage());
+            assertEquals("WRONG_STATE: " + failure.detail(), failure.getMessage());
             Reply reply = GuardStream.callAll(List.of(Call.finish(stream))).get(0);
             assertEquals("WRONG_STATE: " + reply.message(),
                     assertThrows(QwenguardException.class, reply::update).getMessage());
