@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>How conversations are annotated.</summary>
-    public sealed class AnnotateOptions
+    public sealed partial class AnnotateOptions
     {
         /// <summary>How the verdict is had of a model that writes it.</summary>
         public Decoding Decoding { get; set; } = Decoding.Constrained;

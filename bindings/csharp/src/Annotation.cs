@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System;
 using System.Collections.Generic;
 using Qwenguard.Native;
@@ -5,7 +6,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>The verdict on a whole conversation: a value, which needs no guard any more and is not disposed of.</summary>
-    public sealed class Annotation
+    public sealed partial class Annotation
     {
         private static readonly AnnotationHandle None = new AnnotationHandle(IntPtr.Zero);
 
@@ -48,6 +49,7 @@ namespace Qwenguard
 
         /// <summary>Probability of each category of the mode of being named first, in the model's order. With
         /// <see cref="NoneProbability"/> they sum to 1. Null where that was not decided, as where the level is Safe.</summary>
+        [MaybeNull]
         public IReadOnlyList<KeyValuePair<string, float>> CategoryProbabilities { get; }
 
         /// <summary>Probability that no category is named. 0 where that was not decided.</summary>
@@ -124,7 +126,8 @@ namespace Qwenguard
         /// safe if both say so.</param>
         /// <exception cref="QwenguardException">Config: the rule is wrong. Argument: an annotation is of a prompt, the score
         /// is needed and is no finite number, or it matters whether the response refuses and that is not known.</exception>
-        public unsafe double GetReward(string ruleToml = "", double helpfulness = 0, Annotation thinking = null)
+        public unsafe double GetReward(
+            string ruleToml = "", double helpfulness = 0, [AllowNull] Annotation thinking = null)
         {
             byte[] rule = Utf8.Encode(ruleToml, nameof(ruleToml));
             double reward;
@@ -158,7 +161,7 @@ namespace Qwenguard
     }
 
     /// <summary>What a policy makes of an annotation.</summary>
-    public sealed class Judgement
+    public sealed partial class Judgement
     {
         internal Judgement(in qg_judgement raw, string rule, string[] names)
         {
@@ -170,11 +173,12 @@ namespace Qwenguard
         public Decision Decision { get; }
 
         /// <summary>What the policy found; null if no rule applies.</summary>
+        [MaybeNull]
         public AnnotationFinding Finding { get; }
     }
 
     /// <summary>What a policy found in an annotation.</summary>
-    public sealed class AnnotationFinding
+    public sealed partial class AnnotationFinding
     {
         internal AnnotationFinding(in qg_judgement raw, string rule, string[] names)
         {
@@ -192,6 +196,7 @@ namespace Qwenguard
         public Risk Risk { get; }
 
         /// <summary>The category whose rule applies, or that is named; null if none is known.</summary>
+        [MaybeNull]
         public string Category { get; }
 
         /// <summary>Probability of the level, 0 to 1.</summary>

@@ -1,7 +1,7 @@
 namespace Qwenguard
 {
     /// <summary>A part of a text, in bytes of its UTF-8.</summary>
-    public readonly struct ByteRange
+    public readonly partial struct ByteRange
     {
         internal ByteRange(ulong start, ulong end)
         {

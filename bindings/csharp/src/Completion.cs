@@ -1,7 +1,9 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Qwenguard
 {
     /// <summary>A call of a queue that is done.</summary>
-    public sealed class Completion
+    public sealed partial class Completion
     {
         internal Completion(ulong tag, GuardStream stream, Reply reply)
         {
@@ -14,6 +16,7 @@ namespace Qwenguard
         public ulong Tag { get; }
 
         /// <summary>The stream of the call, which is free for its next one; null for an annotation.</summary>
+        [MaybeNull]
         public GuardStream Stream { get; }
 
         /// <summary>What the call answers.</summary>

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
@@ -12,7 +13,7 @@ namespace Qwenguard
     /// serve all streams of all guards. Tasks are simpler: see <see cref="GuardStream.PushTextAsync(string,
     /// CancellationToken)"/>.
     /// </summary>
-    public sealed class CompletionQueue : IDisposable
+    public sealed partial class CompletionQueue : IDisposable
     {
         /// <summary>A wait looks so often whether the queue was disposed of, in milliseconds.</summary>
         private const long LongestWait = 250;
@@ -90,7 +91,8 @@ namespace Qwenguard
 
         /// <summary>Begins to annotate a conversation, as <see cref="Guard.Annotate(IEnumerable{Message},
         /// AnnotateOptions)"/> does. It comes back with <see cref="Reply.GetAnnotation"/> and no stream.</summary>
-        public void Annotate(Guard guard, IEnumerable<Message> messages, ulong tag, AnnotateOptions options = null)
+        public void Annotate(
+            Guard guard, IEnumerable<Message> messages, ulong tag, [AllowNull] AnnotateOptions options = null)
         {
             Annotate(guard, messages, tag, options, Timeout.InfiniteTimeSpan);
         }

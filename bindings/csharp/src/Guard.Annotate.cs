@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
@@ -15,7 +16,7 @@ namespace Qwenguard
         /// <exception cref="QwenguardException">Conversation: there is no message, the template refuses one or leaves out a
         /// part of it, or there is nothing to judge. ContextFull: conversation and answer do not fit the model's
         /// context.</exception>
-        public unsafe Annotation Annotate(IEnumerable<Message> messages, AnnotateOptions options = null)
+        public unsafe Annotation Annotate(IEnumerable<Message> messages, [AllowNull] AnnotateOptions options = null)
         {
             IntPtr annotation = IntPtr.Zero;
             using (var pinned = new PinnedConversations(new[] { messages }))
@@ -36,7 +37,7 @@ namespace Qwenguard
         /// <summary>Judges many conversations together and waits for all of them, which is much faster than one after the
         /// other. Replies are in their order; one that fails leaves the others alone.</summary>
         public unsafe IReadOnlyList<Reply> AnnotateAll(
-            IEnumerable<IEnumerable<Message>> conversations, AnnotateOptions options = null)
+            IEnumerable<IEnumerable<Message>> conversations, [AllowNull] AnnotateOptions options = null)
         {
             if (conversations == null)
                 throw new ArgumentNullException(nameof(conversations));
@@ -62,7 +63,7 @@ namespace Qwenguard
         /// are made at the same time are computed together.</summary>
         /// <exception cref="OperationCanceledException">It was cancelled.</exception>
         public Task<Annotation> AnnotateAsync(
-            IEnumerable<Message> messages, AnnotateOptions options = null,
+            IEnumerable<Message> messages, [AllowNull] AnnotateOptions options = null,
             CancellationToken cancellationToken = default(CancellationToken)) =>
             AsyncCalls.Annotate(this, messages, options, cancellationToken);
 

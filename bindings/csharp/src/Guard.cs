@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System;
 using System.Collections.Generic;
 using System.Runtime.CompilerServices;
@@ -33,7 +34,7 @@ namespace Qwenguard
         /// <summary>Opens the bundle in a folder. It takes as long as reading the weights does.</summary>
         /// <exception cref="QwenguardException">The bundle, the options or ONNX Runtime cannot be used.</exception>
         /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
-        public static Guard Open(string bundle, GuardOptions options = null)
+        public static Guard Open(string bundle, [AllowNull] GuardOptions options = null)
         {
             byte[] path = Utf8.Encode(bundle, nameof(bundle));
             LibraryLoader.EnsureLoaded();
@@ -44,7 +45,7 @@ namespace Qwenguard
         /// trying things and for tests.</summary>
         /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
         /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
-        public static Guard OpenNano(GuardOptions options = null)
+        public static Guard OpenNano([AllowNull] GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
             return new Guard(Make(Made.Nano, null, options));
@@ -54,7 +55,7 @@ namespace Qwenguard
         /// streams. It is as small as the other.</summary>
         /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
         /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
-        public static Guard OpenNanoGen(GuardOptions options = null)
+        public static Guard OpenNanoGen([AllowNull] GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
             return new Guard(Make(Made.NanoGen, null, options));
@@ -65,7 +66,7 @@ namespace Qwenguard
         /// makes no difference.</summary>
         /// <exception cref="QwenguardException">The options or ONNX Runtime cannot be used.</exception>
         /// <exception cref="DllNotFoundException">There is no libqwenguard that fits.</exception>
-        public static string GetProviders(GuardOptions options = null)
+        public static string GetProviders([AllowNull] GuardOptions options = null)
         {
             LibraryLoader.EnsureLoaded();
             return TextHandle.Take(Make(Made.Providers, null, options));
@@ -76,7 +77,7 @@ namespace Qwenguard
         /// the guard's policy says. Null or empty: the guard's policy.</param>
         /// <exception cref="QwenguardException">Config: the policy is wrong. Busy: as many streams are open as the
         /// configuration allows.</exception>
-        public unsafe GuardStream OpenStream(string policyToml = null)
+        public unsafe GuardStream OpenStream([AllowNull] string policyToml = null)
         {
             byte[] policy = Utf8.Encode(policyToml ?? "", nameof(policyToml));
             IntPtr stream, error;

@@ -1,7 +1,9 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace Qwenguard
 {
     /// <summary>How a guard is opened. What is not set is as the configuration says, else the default.</summary>
-    public sealed class GuardOptions
+    public sealed partial class GuardOptions
     {
         /// <summary>Threads that compute one step, 1024 at most. 0: one per core.</summary>
         public int Threads { get; set; }
@@ -10,9 +12,11 @@ namespace Qwenguard
         public long CacheMib { get; set; }
 
         /// <summary>The configuration, a TOML document: policies, limits, everything else.</summary>
+        [AllowNull, MaybeNull]
         public string ConfigToml { get; set; }
 
         /// <summary>Path of the ONNX Runtime library or of its folder.</summary>
+        [AllowNull, MaybeNull]
         public string RuntimeLibrary { get; set; }
     }
 }

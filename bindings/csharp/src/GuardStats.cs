@@ -5,7 +5,7 @@ namespace Qwenguard
 {
     /// <summary>What a guard has done since it was opened, and how it is now. It is healthy while
     /// <see cref="OldestWait"/> stays small: that grows if steps hang, even when nothing else shows it.</summary>
-    public readonly struct GuardStats
+    public readonly partial struct GuardStats
     {
         private readonly qg_stats raw;
 

@@ -3,7 +3,7 @@ using System;
 namespace Qwenguard
 {
     /// <summary>A message of a conversation.</summary>
-    public readonly struct Message
+    public readonly partial struct Message
     {
         /// <summary>A message of any role that the model's template knows.</summary>
         public Message(string role, string content)

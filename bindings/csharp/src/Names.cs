@@ -1,12 +1,14 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using Qwenguard.Native;
 
 namespace Qwenguard
 {
     /// <summary>The names that the library gives to numbers.</summary>
-    public static class Names
+    public static partial class Names
     {
         /// <summary>"Safe", "Controversial" or "Unsafe"; null if there is no such level.</summary>
+        [return: MaybeNull]
         public static string Name(this Risk risk)
         {
             LibraryLoader.EnsureLoaded();
@@ -14,6 +16,7 @@ namespace Qwenguard
         }
 
         /// <summary>The name in qwenguard.h, such as "QG_ERROR_BUSY"; null if there is no such status.</summary>
+        [return: MaybeNull]
         public static string Name(this Status status)
         {
             LibraryLoader.EnsureLoaded();

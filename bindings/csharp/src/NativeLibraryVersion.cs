@@ -7,7 +7,7 @@ namespace Qwenguard
     /// <summary>
     /// Which libqwenguard is loaded. One with another binary interface than this assembly was made for is never used.
     /// </summary>
-    public static class NativeLibraryVersion
+    public static partial class NativeLibraryVersion
     {
         /// <summary>The version, such as "0.1.0".</summary>
         /// <exception cref="DllNotFoundException">There is no library that fits: the message lists all tried.</exception>

@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>A second opinion on an answer.</summary>
-    public readonly struct Opinion
+    public readonly partial struct Opinion
     {
         private readonly qg_opinion raw;
 

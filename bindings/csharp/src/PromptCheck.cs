@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>The verdict on a prompt.</summary>
-    public readonly struct PromptCheck
+    public readonly partial struct PromptCheck
     {
         private readonly qg_prompt_check raw;
 
@@ -23,7 +23,7 @@ namespace Qwenguard
     }
 
     /// <summary>What a policy found in a prompt.</summary>
-    public readonly struct Finding
+    public readonly partial struct Finding
     {
         internal Finding(qg_prompt_check raw)
         {

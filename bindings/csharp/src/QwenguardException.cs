@@ -4,7 +4,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>A call of the library failed. It changed nothing: a stream is as it was before.</summary>
-    public sealed class QwenguardException : Exception
+    public sealed partial class QwenguardException : Exception
     {
         /// <summary>Makes an error, for tests of code that handles them.</summary>
         public QwenguardException(Status status, string message) : base(message)

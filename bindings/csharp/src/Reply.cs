@@ -4,7 +4,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>What a call or an annotation answers.</summary>
-    public sealed class Reply
+    public sealed partial class Reply
     {
         private readonly bool isCheck;
         private readonly PromptCheck check;

@@ -9,7 +9,7 @@ namespace Qwenguard
     /// One call of a stream, for <see cref="GuardStream.CallAll"/> and <see cref="CompletionQueue"/>. Bytes and tokens are
     /// not copied until it is made.
     /// </summary>
-    public sealed class StreamCall
+    public sealed partial class StreamCall
     {
         private readonly MessageTexts messages;
         private readonly Array data;

@@ -5,7 +5,7 @@ using System.Linq;
 namespace Qwenguard
 {
     /// <summary>A token of a text.</summary>
-    public readonly struct TextToken
+    public readonly partial struct TextToken
     {
         internal TextToken(uint id, ByteRange bytes)
         {

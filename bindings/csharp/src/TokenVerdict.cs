@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>One judged token of an answer.</summary>
-    public readonly struct TokenVerdict
+    public readonly partial struct TokenVerdict
     {
         private readonly qg_token_verdict raw;
 

@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>The result of a push. Places count from the start of the answer, tags and thinking included.</summary>
-    public readonly struct Update
+    public readonly partial struct Update
     {
         private readonly qg_update raw;
 

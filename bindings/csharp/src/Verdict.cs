@@ -4,7 +4,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>What the model says at one position.</summary>
-    public readonly struct Verdict
+    public readonly partial struct Verdict
     {
         private readonly qg_verdict raw;
 

@@ -3,7 +3,7 @@ using Qwenguard.Native;
 namespace Qwenguard
 {
     /// <summary>Where an answer turned.</summary>
-    public readonly struct Violation
+    public readonly partial struct Violation
     {
         private readonly qg_violation raw;
 

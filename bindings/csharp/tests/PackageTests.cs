@@ -31,11 +31,12 @@ namespace Qwenguard.Tests
         public static void TheTargetsAreThoseOfTheConditions()
         {
             Check.Equal("netstandard2.0;net8.0", Value("TargetFrameworks"), "targets");
+            Check.Equal("annotations", Value("Nullable"), "nullable references");
             string[] sources = Directory.GetFiles("bindings/csharp/src", "*.cs", SearchOption.AllDirectories);
             string[] conditions = sources.SelectMany(File.ReadAllLines).Where(line => line.StartsWith("#if ")).Distinct()
                 .OrderBy(line => line).ToArray();
             Check.Same(
-                new[] { "#if !NET", "#if NET", "#if NETSTANDARD2_1_OR_GREATER || NET" }, conditions, "conditions");
+                new[] { "#if !NET", "#if NET", "#if NETSTANDARD2_1_OR_GREATER || NET", "#if __MonoCS__" }, conditions, "conditions");
         }
 
         public static void TheVersionIsTheLibrarys()

@@ -37,7 +37,5 @@ for library in $libraries; do cp "$dist/$library" "$out"; done
     functions.c memory.c -o "$out/$jni" -L"$dist/lib" -lqwenguard $flags
 mkdir -p "$folder/META-INF"
 cp "$dist/share/doc/qwenguard/LICENSE" "$dist"/share/doc/qwenguard/onnxruntime-*.txt "$folder/META-INF"
-# What there is, by checksum and length: LibraryFinder.java reads it.
-index=$(cd "$out" && cksum *)
-echo "$index" >"$out/index"
+sh pack.sh "$jdk" "$system-$machine" "$folder"
 echo "$system-$machine"

@@ -1,23 +1,35 @@
 package io.github.libqwenguard;
 
-/** Why a call failed. The object that was called is as it was before. */
+/** Why a call failed, its status first, such as "BUSY: ...". The object that was called is as it was before. */
 public final class QwenguardException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
     private final int statusNumber;
+    private final String detail;
 
-    QwenguardException(int statusNumber, String message) {
-        super(message);
+    QwenguardException(int statusNumber, String detail) {
+        super(name(statusNumber) + ": " + detail);
         this.statusNumber = statusNumber;
+        this.detail = detail;
     }
 
-    QwenguardException(Status status, String message) {
-        this(status.number(), message);
+    QwenguardException(Status status, String detail) {
+        this(status.number(), detail);
+    }
+
+    private static String name(int statusNumber) {
+        Status status = Status.of(statusNumber);
+        return status == Status.UNKNOWN ? "status " + statusNumber : status.name();
     }
 
     /** {@link Status#UNKNOWN} if a later library has a status that this version does not know. */
     public Status status() {
         return Status.of(statusNumber);
+    }
+
+    /** The message without the status. */
+    public String detail() {
+        return detail;
     }
 
     /** The number of the status, also of one that this version does not know. */

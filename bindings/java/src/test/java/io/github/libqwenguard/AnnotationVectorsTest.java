@@ -24,7 +24,7 @@ class AnnotationVectorsTest {
             try {
                 return new Answer(call.get(), 0, "");
             } catch (QwenguardException failure) {
-                return new Answer(null, failure.statusNumber(), failure.getMessage());
+                return new Answer(null, failure.statusNumber(), failure.detail());
             }
         }
     }
@@ -171,7 +171,7 @@ class AnnotationVectorsTest {
         } catch (QwenguardException failure) {
             JsonObject error = new JsonObject();
             error.addProperty("status", Qwenguard.statusName(failure.statusNumber()));
-            error.addProperty("message", failure.getMessage());
+            error.addProperty("message", failure.detail());
             JsonObject found = new JsonObject();
             found.add("error", error);
             return found;

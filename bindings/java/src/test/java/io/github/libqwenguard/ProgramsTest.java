@@ -1,13 +1,18 @@
 package io.github.libqwenguard;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.File;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.jar.JarFile;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 /** The programs that people see first, and what they see if something is missing. */
@@ -44,6 +49,46 @@ class ProgramsTest {
         hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
     }
 
+    /** In an empty folder, but for the program. */
+    @Test
+    void readmeCommands() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        List<String> commands = Pattern.compile("(?s)```sh\n(.*?)```").matcher(page).results()
+                .map(match -> match.group(1)).toList();
+        assertEquals(4, commands.size());
+        Matcher code = Pattern.compile("(?s)```java\n(import .*?)```").matcher(page);
+        assertTrue(code.find(), "the page has a program");
+        Path folder = Files.createTempDirectory("newcomer");
+        Files.writeString(folder.resolve("Chat.java"), code.group(1));
+        ProcessBuilder shell = new ProcessBuilder("sh", "-euc", commands.get(2) + commands.get(3))
+                .directory(folder.toFile()).redirectErrorStream(true);
+        shell.environment().put("CHECKOUT", Fixtures.ROOT.toRealPath().toString());
+        shell.environment().put("DIST", Fixtures.DIST.toString());
+        String bin = Path.of(System.getProperty("java.home"), "bin").toString();
+        shell.environment().put("PATH", bin + File.pathSeparator + System.getenv("PATH"));
+        shell.environment().put("JAVA_TOOL_OPTIONS", "-Dqwenguard.cache=" + System.getProperty("qwenguard.cache")
+                + " -Dqwenguard.provider=" + Qwenguard.provider());
+        Process process = shell.start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertEquals(0, process.waitFor(), output);
+        hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
+        hasLine(output, "turns: cut at byte 160 of .*");
+    }
+
+    @Test
+    void readmeHasFutures() throws Exception {
+        String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
+        Matcher code = Pattern.compile("(?s)```java\n(CompletionStage.*?)```").matcher(page);
+        assertTrue(code.find(), "the page has futures");
+        String program = "import io.github.libqwenguard.*; import java.util.concurrent.*; public class Futures {"
+                + " static CompletionStage<Update> refuse(PromptCheck check) { throw new IllegalStateException(); }"
+                + " public static void main(String[] arguments) {"
+                + " String question = \"Hello\", piece = \"Hi there.\";"
+                + " try (Guard guard = Guard.nano(); GuardStream stream = guard.stream()) {\n" + code.group(1)
+                + "System.out.println(shown.toCompletableFuture().join().received()); } } }\n";
+        assertEquals("9\n", Program.of("Futures", program).run(0, Program.JAR, Program.NATIVES));
+    }
+
     @Test
     void readmeAnnotates() throws Exception {
         String page = Fixtures.read(Fixtures.ROOT.resolve("bindings/java/README.md"));
@@ -56,6 +101,48 @@ class ProgramsTest {
         hasLine(output, "UNSAFE \\[Violent\\]");
         hasLine(output, "STOP: answer\\.strict");
         hasLine(output, "STOP");
+    }
+
+    @Test
+    void onTheModulePath() throws Exception {
+        Program program = Program.of("Version", VERSION);
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        assertEquals(version, program.runAsModule(0, "Version", Program.JAR, Program.NATIVES));
+        String output = program.runAsModule(1, "Version", Program.JAR);
+        assertTrue(output.contains("on the class and module path: add the jar with the classifier"), output);
+    }
+
+    /** One jar with everything in it, as maven-shade makes it: its manifest says nothing of releases. */
+    @Test
+    void shaded() throws Exception {
+        String shaded = System.getProperty("test.shaded");
+        try (JarFile jar = new JarFile(shaded)) {
+            assertNull(jar.getManifest().getMainAttributes().getValue("Multi-Release"));
+        }
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        assertEquals(version, Program.of("Version", VERSION).run(0, shaded));
+        Program chooses = Program.of("Version", VERSION).without("qwenguard.provider");
+        assertEquals(Runtime.version().feature() < 22 ? "jni" : "ffm", chooses.run(0, shaded).split(" ")[0]);
+        Path source = Fixtures.ROOT.resolve("bindings/java/examples/ModeratedPublisher.java");
+        hasLine(new Program(source).run(0, shaded), "turns: cut at byte 160 of .*");
+    }
+
+    /** In a container whose user has no home, or one that cannot be written to. */
+    @Test
+    void withoutAHome() throws Exception {
+        Path work = Files.createTempDirectory("temporary");
+        for (String home : List.of("?", "/proc")) {
+            Program program = Program.of("Version", VERSION)
+                    .without("qwenguard.cache")
+                    .option("user.home", home)
+                    .option("java.io.tmpdir", work.toString());
+            String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+            assertEquals(version, program.run(0, Program.JAR, Program.NATIVES));
+        }
+        try (Stream<Path> left = Files.list(work)) {
+            assertEquals(List.of(), left.toList());
+        }
+        Files.delete(work);
     }
 
     @Test

@@ -30,7 +30,7 @@ final class VectorCase implements AutoCloseable {
         try {
             call(step, check);
         } catch (QwenguardException failure) {
-            check.failure(failure.statusNumber(), failure.getMessage());
+            check.failure(failure.statusNumber(), failure.detail());
             return;
         }
         check.success();

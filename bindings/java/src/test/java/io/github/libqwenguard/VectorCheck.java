@@ -146,7 +146,7 @@ final class VectorCheck {
         } catch (QwenguardException failure) {
             JsonObject error = new JsonObject();
             error.addProperty("status", Qwenguard.statusName(failure.statusNumber()));
-            error.addProperty("message", failure.getMessage());
+            error.addProperty("message", failure.detail());
             found.add("error", error);
         }
         return found;
