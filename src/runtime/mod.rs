@@ -2,6 +2,7 @@
 
 mod assignment;
 mod library;
+mod loaded;
 pub(crate) mod memory;
 #[cfg(feature = "_internals")]
 mod profile;
