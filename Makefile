@@ -415,5 +415,7 @@ ifndef PEERS_PYTHON
 endif
 	touch $@
 
+include packaging/Makefile.inc
+
 clean:
 	cargo clean
