@@ -177,7 +177,7 @@ target/bench/gpu-%: | $(venv) $(qwen3)
 
 test-go: dist $(bundles)
 	@$(call need,go); $(call need,pkg-config); $(go) && go vet ./... && go test ./... \
-		&& GOEXPERIMENT=cgocheck2 GODEBUG=cgocheck=1 go test -race ./...
+		&& GOEXPERIMENT=cgocheck2 GODEBUG=cgocheck=1 go test -race ./... && cd qwenguardprometheus && go vet ./... && go test ./...
 
 test-java: dist $(bundles)
 	@$(call need,mvn); $(call need,javac); $(call need,cc); $(java) verify

@@ -63,7 +63,7 @@ func (s *Stream) CallTruncateTokens(tokens int) Call {
 func (c *Call) check() error {
 	switch {
 	case c.annotates && c.guard == nil:
-		return &Error{ErrNull, "argument guard: NULL"}
+		return &Error{Status: ErrNull, Message: "argument guard: NULL"}
 	case c.annotates:
 		return nil
 	case c.stream == nil:
@@ -90,8 +90,12 @@ type Reply struct {
 
 // CallAll makes a call of each of many streams and waits for all of them. The model takes them together, which is much faster
 // than one after the other. Replies are in the order of the calls; one that fails leaves the others alone, and a second call
-// of the same stream fails with ErrInUse. For calls that can be cancelled there is [Queue].
-func CallAll(calls ...Call) ([]Reply, error) {
+// of the same stream fails with ErrInUse. When the context ends, those that are not done are cancelled, also while the model
+// computes them. CallAll itself fails only if there is no memory for the calls.
+func CallAll(ctx context.Context, calls ...Call) ([]Reply, error) {
+	if ctx.Done() != nil {
+		return awaitAll(ctx, calls), nil
+	}
 	raw := make([]rawStream, len(calls))
 	refused := make(map[int]error)
 	for index := range calls {
@@ -113,6 +117,28 @@ func CallAll(calls ...Call) ([]Reply, error) {
 	return replies, nil
 }
 
+// awaitAll is CallAll with a context that can end.
+func awaitAll(ctx context.Context, calls []Call) []Reply {
+	awaited := make([]*awaitedCall, len(calls))
+	replies := make([]Reply, len(calls))
+	seen := make(map[*Stream]bool, len(calls))
+	for index := range calls {
+		call := &calls[index]
+		if call.stream != nil && seen[call.stream] {
+			replies[index].Err = inUse()
+			continue
+		}
+		seen[call.stream] = true
+		awaited[index], replies[index].Err = call.start(ctx)
+	}
+	for index, call := range awaited {
+		if call != nil {
+			replies[index] = call.wait(ctx)
+		}
+	}
+	return replies
+}
+
 func (c *Call) acquire() error {
 	if err := c.check(); err != nil {
 		return err
@@ -132,32 +158,50 @@ func (c *Call) begin(queue rawQueue, ticket uint64, timeout time.Duration) error
 	return submitAnnotation(queue, c, ticket, timeout)
 }
 
-func noStream() error { return &Error{ErrNull, "argument call: it has no stream"} }
+func noStream() error { return &Error{Status: ErrNull, Message: "argument call: it has no stream"} }
 
 // await makes the call and waits for it while the context lasts. It keeps no thread waiting.
 func (c *Call) await(ctx context.Context) Reply {
+	awaited, err := c.start(ctx)
+	if err != nil {
+		return Reply{Err: err}
+	}
+	return awaited.wait(ctx)
+}
+
+// awaitedCall is one that somebody waits for.
+type awaitedCall struct {
+	submission *submission
+	done       chan Reply
+}
+
+func (c *Call) start(ctx context.Context) (*awaitedCall, error) {
 	if ctx.Err() != nil {
-		return Reply{Err: ended(ctx)}
+		return nil, ended(ctx)
 	}
 	if c.stream != nil && c.stream.queued.Load() {
-		return Reply{Err: inUse()}
+		return nil, inUse()
 	}
 	calls, err := sharedCalls()
 	if err != nil {
-		return Reply{Err: err}
+		return nil, err
 	}
 	done := make(chan Reply, 1)
 	submission, err := calls.submit(c, 0, NoTimeout, func(reply Reply) { done <- reply })
 	if err != nil {
-		return Reply{Err: err}
+		return nil, err
 	}
+	return &awaitedCall{submission, done}, nil
+}
+
+func (a *awaitedCall) wait(ctx context.Context) Reply {
 	select {
-	case reply := <-done:
+	case reply := <-a.done:
 		return reply
 	case <-ctx.Done():
-		submission.cancel()
+		a.submission.cancel()
 	}
-	reply := <-done
+	reply := <-a.done
 	if failure, ok := reply.Err.(*Error); ok && failure.Status == ErrCancelled {
 		reply.Err = ended(ctx)
 	}

@@ -53,12 +53,13 @@ const (
 	// ErrEngineStopped: the guard's engine has stopped after a failure it could not contain. Open the guard again.
 	ErrEngineStopped Status = C.QG_ERROR_ENGINE_STOPPED
 	// ErrDeadlineExceeded: the deadline passed before the tokens were computed. Nothing was added. Such an error is
-	// [context.DeadlineExceeded] as well.
+	// [context.DeadlineExceeded] and the cause of its context as well.
 	ErrDeadlineExceeded Status = C.QG_ERROR_DEADLINE_EXCEEDED
 	// ErrExpired: the stream was idle for longer than the configuration allows. Open a new one and give it the
 	// conversation again.
 	ErrExpired Status = C.QG_ERROR_EXPIRED
-	// ErrCancelled: the call was cancelled. Nothing was added. Such an error is [context.Canceled] as well.
+	// ErrCancelled: the call was cancelled. Nothing was added. Such an error is [context.Canceled] and the cause of its
+	// context as well.
 	ErrCancelled Status = C.QG_ERROR_CANCELLED
 	// ErrNull: something is missing that must be there, such as the stream of a call; the message names it.
 	ErrNull Status = C.QG_ERROR_NULL
@@ -75,7 +76,9 @@ var ErrClosed = errors.New("already closed")
 
 func closed(object string) error { return fmt.Errorf("qwenguard: %s %w", object, ErrClosed) }
 
-func inUse() error { return &Error{ErrInUse, "the stream is in use, by another thread or in a queue"} }
+func inUse() error {
+	return &Error{Status: ErrInUse, Message: "the stream is in use, by another thread or in a queue"}
+}
 
 // String is the name of the status in qwenguard.h, such as "QG_ERROR_BUSY".
 func (s Status) String() string {
@@ -91,6 +94,8 @@ func (s Status) Error() string { return "qwenguard: " + s.String() }
 type Error struct {
 	Status  Status
 	Message string
+	// Of a call whose context has ended: why it has.
+	cause error
 }
 
 func (e *Error) Error() string { return "qwenguard: " + e.Message }
@@ -106,10 +111,18 @@ func (e *Error) Is(target error) bool {
 	return target == e.Status
 }
 
+// Unwrap gives the [context.Cause] of a call whose context has ended, for errors.Is and errors.As; else nil.
+func (e *Error) Unwrap() error { return e.cause }
+
 // ended is the error of a call whose context has ended.
 func ended(ctx context.Context) error {
+	failure := &Error{ErrCancelled, "the context was cancelled", context.Cause(ctx)}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &Error{ErrDeadlineExceeded, "the context's deadline passed; nothing was added"}
+		failure.Status, failure.Message = ErrDeadlineExceeded, "the context's deadline passed"
 	}
-	return &Error{ErrCancelled, "the context was cancelled; nothing was added"}
+	if failure.cause != ctx.Err() {
+		failure.Message += ", " + failure.cause.Error()
+	}
+	failure.Message += "; nothing was added"
+	return failure
 }

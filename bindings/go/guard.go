@@ -30,7 +30,7 @@ type Guard struct {
 // library or of an unknown kind.
 func Open(bundle string, options *Options) (*Guard, error) {
 	if bundle == "" {
-		return nil, &Error{ErrArgument, "argument bundle: it is empty"}
+		return nil, &Error{Status: ErrArgument, Message: "argument bundle: it is empty"}
 	}
 	return newGuard(func() (rawGuard, error) {
 		return withOptions(options, func(raw *rawOptions) (rawGuard, error) { return guardOpen(bundle, raw) })

@@ -165,7 +165,7 @@ func TestClosedAndZero(t *testing.T) {
 		for name, call := range streamCalls(t, stream) {
 			t.Run(name, func(t *testing.T) { fails(t, call(), ErrClosed, "stream already closed") })
 		}
-		replies := must(CallAll(stream.CallFinish(), Call{}))(t)
+		replies := must(CallAll(t.Context(), stream.CallFinish(), Call{}))(t)
 		fails(t, replies[0].Err, ErrClosed, "stream")
 		fails(t, replies[1].Err, ErrNull, "call")
 		stream.Close()

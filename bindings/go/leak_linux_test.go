@@ -22,7 +22,7 @@ func TestCallsLeaveNothingBehind(t *testing.T) {
 		fails(t, err, ErrArgument, "flag")
 		_, err = stream.PushText(context.Background(), "\xff")
 		fails(t, err, ErrArgument, "UTF-8")
-		replies := must(CallAll(stream.CallPushText("\xff")))(t)
+		replies := must(CallAll(context.Background(), stream.CallPushText("\xff")))(t)
 		fails(t, replies[0].Err, ErrArgument, "UTF-8")
 		_, err = OpenNano(&Options{Config: "nothing = 1"})
 		fails(t, err, ErrConfig, "nothing")

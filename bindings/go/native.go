@@ -113,7 +113,7 @@ func takeError(status C.qg_status, raw rawError) error {
 		return nil
 	}
 	defer errorFree(raw)
-	return &Error{Status(status), errorMessage(raw)}
+	return &Error{Status: Status(status), Message: errorMessage(raw)}
 }
 
 // takeText frees a text that a call gave.

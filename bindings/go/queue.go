@@ -94,7 +94,7 @@ func (q *Queue) Wait(ctx context.Context, limit int) ([]Completion, error) {
 func (q *Queue) Poll(limit int) ([]Completion, error) {
 	defer runtime.KeepAlive(q)
 	if limit < 1 {
-		return nil, &Error{ErrArgument, "argument limit: it leaves no room for a call"}
+		return nil, &Error{Status: ErrArgument, Message: "argument limit: it leaves no room for a call"}
 	}
 	if q.inbox == nil || q.inbox.calls.queue.isClosed() {
 		return nil, closed("queue")

@@ -36,7 +36,7 @@ func TestQueue(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
-		replies := must(CallAll(stream.CallFinish()))(t)
+		replies := must(CallAll(context.Background(), stream.CallFinish()))(t)
 		fails(t, replies[0].Err, ErrInUse, "in use")
 		fails(t, queue.Submit(call, 2, NoTimeout), ErrInUse, "in use")
 		done := must(queue.Wait(t.Context(), 64))(t)

@@ -307,7 +307,7 @@ func (s *Stream) awaitUpdate(ctx context.Context, call Call) (Update, error) {
 
 func notNegative(argument string, value int) error {
 	if value < 0 {
-		return &Error{ErrArgument, fmt.Sprintf("argument %s: %d is negative", argument, value)}
+		return &Error{Status: ErrArgument, Message: fmt.Sprintf("argument %s: %d is negative", argument, value)}
 	}
 	return nil
 }

@@ -59,8 +59,8 @@ func TestErrors(t *testing.T) {
 	for _, call := range []func() error{
 		func() error { _, err := stream.Truncate(t.Context(), -1); return err },
 		func() error { _, err := stream.TruncateTokens(context.Background(), -1); return err },
-		func() error { return must(CallAll(stream.CallTruncate(-1)))(t)[0].Err },
-		func() error { return must(CallAll(stream.CallTruncateTokens(-1)))(t)[0].Err },
+		func() error { return must(CallAll(context.Background(), stream.CallTruncate(-1)))(t)[0].Err },
+		func() error { return must(CallAll(context.Background(), stream.CallTruncateTokens(-1)))(t)[0].Err },
 		func() error { _, err := stream.FlagRule(-1); return err },
 	} {
 		fails(t, call(), ErrArgument, "-1 is negative")
@@ -165,6 +165,72 @@ func TestContextEnds(t *testing.T) {
 	if update := must(stream.PushText(t.Context(), "Hi."))(t); update.Received != 3 {
 		t.Fatalf("%+v", update)
 	}
+}
+
+func TestContextCauses(t *testing.T) {
+	guard := openNano(t)
+	stream := prompted(t, guard)
+	occupy(t, guard)
+	left := errors.New("the user left")
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(5*time.Millisecond, func() { cancel(left) })
+	_, err := stream.PushText(ctx, long)
+	for _, wanted := range []error{left, context.Canceled, ErrCancelled} {
+		fails(t, err, wanted, "the context was cancelled, the user left; nothing was added")
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+
+	ctx, stop := context.WithTimeoutCause(t.Context(), 5*time.Millisecond, left)
+	defer stop()
+	_, err = stream.PushText(ctx, long)
+	for _, wanted := range []error{left, context.DeadlineExceeded, ErrDeadlineExceeded} {
+		fails(t, err, wanted, "the context's deadline passed, the user left; nothing was added")
+	}
+	queue := must(OpenQueue())(t)
+	defer queue.Close()
+	_, err = queue.Wait(ctx, 1)
+	fails(t, err, left, "deadline")
+	var failure *Error
+	if !errors.As(err, &failure) || failure.Status != ErrDeadlineExceeded {
+		t.Fatal(err)
+	}
+	_, err = stream.Finish(context.Background())
+	if err != nil || errors.Unwrap(&Error{Status: ErrBusy}) != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCallAllWithAContext(t *testing.T) {
+	guard := openNano(t)
+	one, other := prompted(t, guard), prompted(t, guard)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	replies := must(CallAll(ctx, one.CallPushText("Hi "), other.CallPushText("Hello "), one.CallFinish(), Call{}))(t)
+	if replies[0].Update.Received != 3 || replies[1].Update.Received != 6 {
+		t.Fatalf("%+v", replies)
+	}
+	fails(t, replies[2].Err, ErrInUse, "in use")
+	fails(t, replies[3].Err, ErrNull, "call")
+	if replies := must(CallAll(ctx))(t); len(replies) != 0 {
+		t.Fatal(replies)
+	}
+
+	occupy(t, guard)
+	time.AfterFunc(5*time.Millisecond, cancel)
+	for _, reply := range must(CallAll(ctx, one.CallPushText(long), other.CallTruncate(0)))(t) {
+		// What the model had done when the context ended stays done.
+		if reply.Err != nil {
+			fails(t, reply.Err, context.Canceled, "nothing was added")
+		}
+	}
+	for _, reply := range must(CallAll(ctx, one.CallPushText(long), other.CallFinish()))(t) {
+		fails(t, reply.Err, ErrCancelled, "nothing was added")
+	}
+	must(one.PushText(t.Context(), "a"))(t)
+	must(other.PushText(t.Context(), "a"))(t)
 }
 
 // occupy gives the model work for a while.

@@ -184,7 +184,7 @@ func (r *runner) call(step *step) (object, error) {
 		for index := range step.Calls {
 			calls = append(calls, r.made(&step.Calls[index]))
 		}
-		replies, err := CallAll(calls...)
+		replies, err := CallAll(r.ctx, calls...)
 		return r.replies(step.Calls, replies), err
 	case "queue":
 		replies, err := r.queue(step.Calls)

@@ -25,6 +25,5 @@ cc -std=c11 -O2 -fPIC -shared -Wall -Wextra -Werror -Wno-unused-parameter \
     functions.c memory.c -o "$out/libqwenguard_jni.$suffix" -L"$dist/lib" -lqwenguard "-Wl,-rpath,$here"
 mkdir -p "$folder/META-INF"
 cp "$dist/share/doc/qwenguard/LICENSE" "$dist"/share/doc/qwenguard/onnxruntime-*.txt "$folder/META-INF"
-# What there is, by checksum and length: LibraryFinder.java reads it.
-(cd "$out" && cksum lib* >index)
+sh pack.sh "$jdk" "$system-$machine" "$folder"
 echo "$system-$machine"

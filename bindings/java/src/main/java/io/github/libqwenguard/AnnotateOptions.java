@@ -26,4 +26,9 @@ public final class AnnotateOptions {
                 .putInt(place + Layout.AnnotateOptions.OVERFLOW, overflow.number())
                 .putInt(place + Layout.AnnotateOptions.RESERVED, 0);
     }
+
+    @Override
+    public String toString() {
+        return decoding + ", " + overflow;
+    }
 }

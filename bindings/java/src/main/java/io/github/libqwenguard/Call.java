@@ -128,4 +128,10 @@ public final class Call {
                 .putLong(place + Layout.Call.DATA, frame.at(data))
                 .putLong(place + Layout.Call.LENGTH, text.length + tokens.length + messages.length + keep);
     }
+
+    /** What is called, without the text of the conversation, which has no place in a log. */
+    @Override
+    public String toString() {
+        return kind + " of " + size + " bytes";
+    }
 }

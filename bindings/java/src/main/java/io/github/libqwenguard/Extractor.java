@@ -2,66 +2,107 @@ package io.github.libqwenguard;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.nio.file.StandardCopyOption;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.List;
 import java.util.function.Function;
-import java.util.zip.CRC32;
 
 /**
  * Copies the native libraries out of the jar, all into one folder, so that each finds the others. The folder's name tells
- * what is in it, so that versions do not meet, and files appear whole or not at all.
+ * what is in it, so that versions do not meet. Files appear whole or not at all, and one that is not as in the jar, by its
+ * SHA-256, is replaced before it is loaded.
  */
 final class Extractor {
     static final String CACHE = "qwenguard.cache";
 
+    private final Function<String, String> property;
     private final Function<String, InputStream> resource;
 
-    Extractor(Function<String, InputStream> resource) {
+    Extractor(Function<String, String> property, Function<String, InputStream> resource) {
+        this.property = property;
         this.resource = resource;
     }
 
-    /** Where the folders go: of the user, because who can write there can run code. */
-    static Path cache(Function<String, String> property, String platform) {
-        String chosen = property.apply(CACHE);
-        if (chosen != null) {
-            return Paths.get(chosen);
-        }
-        Path home = Paths.get(property.apply("user.home"));
-        if (platform.startsWith("windows")) {
-            return home.resolve("AppData/Local/qwenguard");
-        }
-        return home.resolve(platform.startsWith("macos") ? "Library/Caches/qwenguard" : ".cache/qwenguard");
-    }
-
     /**
-     * Makes sure that the files are there.
+     * Makes sure that the files are there: in the folder that was chosen, else in the user's cache, else in a new temporary
+     * folder, which goes when the process ends.
      *
-     * @param index lines of checksum, length and name
+     * @param index lines of SHA-256, length and name
      * @return the folder they are in
      */
-    Path extract(List<String> index, Path cache) throws IOException {
+    Path extract(List<String> index, String platform) throws IOException {
+        String chosen = property.apply(CACHE);
+        if (chosen != null) {
+            return extract(index, Paths.get(chosen));
+        }
+        Path cache = userCache(platform);
+        IOException first = null;
+        if (cache != null) {
+            try {
+                return extract(index, cache);
+            } catch (IOException failure) {
+                first = failure;
+            }
+        }
+        try {
+            return temporary(index);
+        } catch (IOException failure) {
+            throw first == null ? failure : new IOException(first + ", then " + failure);
+        }
+    }
+
+    /** Of the user alone, because who can write there can run code. Null if the user has no home. */
+    private Path userCache(String platform) {
+        String home = property.apply("user.home");
+        // Java says "?" where it does not know.
+        if (home == null || home.equals("?") || !Paths.get(home).isAbsolute() || !Files.isDirectory(Paths.get(home))) {
+            return null;
+        }
+        String cache = platform.startsWith("windows") ? "AppData/Local/qwenguard"
+                : platform.startsWith("macos") ? "Library/Caches/qwenguard" : ".cache/qwenguard";
+        return Paths.get(home).resolve(cache);
+    }
+
+    private Path temporary(List<String> index) throws IOException {
+        Path cache = Files.createTempDirectory(Paths.get(property.apply("java.io.tmpdir")), "qwenguard-");
+        cache.toFile().deleteOnExit();
+        Path folder = cache.resolve(digest(index));
+        folder.toFile().deleteOnExit();
+        for (String line : index) {
+            folder.resolve(new Entry(line).name).toFile().deleteOnExit();
+        }
+        return extract(index, cache);
+    }
+
+    private Path extract(List<String> index, Path cache) throws IOException {
         Path folder = Files.createDirectories(cache.resolve(digest(index)));
         for (String line : index) {
-            String[] parts = line.split(" ", 3);
-            Path file = folder.resolve(parts[2]);
-            if (!Files.isRegularFile(file) || Files.size(file) != Long.parseLong(parts[1])) {
-                copy(parts[2], file);
+            Entry entry = new Entry(line);
+            Path file = folder.resolve(entry.name);
+            if (!entry.describes(file)) {
+                copy(entry, file);
             }
         }
         return folder;
     }
 
-    private void copy(String name, Path file) throws IOException {
-        Path part = Files.createTempFile(file.getParent(), name, ".part");
-        try (InputStream source = resource.apply(name)) {
+    private void copy(Entry entry, Path file) throws IOException {
+        Path part = Files.createTempFile(file.getParent(), entry.name, ".part");
+        try (InputStream source = resource.apply(entry.name)) {
             if (source == null) {
-                throw new IOException("the jar lacks " + name);
+                throw new IOException("the jar lacks " + entry.name);
             }
             Files.copy(source, part, StandardCopyOption.REPLACE_EXISTING);
+            if (!entry.describes(part)) {
+                throw new IOException("in the jar, " + entry.name + " is damaged");
+            }
             Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
         } finally {
             Files.deleteIfExists(part);
@@ -69,8 +110,47 @@ final class Extractor {
     }
 
     private static String digest(List<String> index) {
-        CRC32 digest = new CRC32();
-        digest.update(String.join("\n", index).getBytes(StandardCharsets.UTF_8));
-        return String.format("%08x", digest.getValue());
+        byte[] text = String.join("\n", index).getBytes(StandardCharsets.UTF_8);
+        return hex(sha256().digest(text)).substring(0, 16);
+    }
+
+    private static MessageDigest sha256() {
+        try {
+            return MessageDigest.getInstance("SHA-256");
+        } catch (NoSuchAlgorithmException absent) {
+            throw new IllegalStateException(absent); // every Java has it
+        }
+    }
+
+    private static String hex(byte[] digest) {
+        return String.format("%064x", new BigInteger(1, digest));
+    }
+
+    /** A line of the index. */
+    private static final class Entry {
+        final String sha256;
+        final long length;
+        final String name;
+
+        Entry(String line) {
+            String[] parts = line.split(" ", 3);
+            sha256 = parts[0];
+            length = Long.parseLong(parts[1]);
+            name = parts[2];
+        }
+
+        boolean describes(Path file) throws IOException {
+            if (!Files.isRegularFile(file) || Files.size(file) != length) {
+                return false;
+            }
+            byte[] buffer = new byte[1 << 16];
+            MessageDigest digest = sha256();
+            try (InputStream bytes = new DigestInputStream(Files.newInputStream(file), digest)) {
+                while (bytes.read(buffer) >= 0) {
+                    // the digest sees what is read
+                }
+            }
+            return hex(digest.digest()).equals(sha256);
+        }
     }
 }

@@ -7,6 +7,7 @@ import java.util.Collection;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
 
 /**
  * An opened bundle: heavy, shared, for any number of threads at once. Streams that are still open when it is closed keep
@@ -168,6 +169,20 @@ public final class Guard implements AutoCloseable {
                     frame.raw(), place, conversation.length, frame.in(), frame.out(), frame.error()));
             return new Annotation(frame.outLong());
         }
+    }
+
+    /** As {@link #annotate(Message...)}, without waiting: see {@link #annotateAsync(Collection, AnnotateOptions)}. */
+    public CompletableFuture<Annotation> annotateAsync(Message... messages) {
+        return annotateAsync(Arrays.asList(messages.clone()), new AnnotateOptions());
+    }
+
+    /**
+     * As {@link #annotate(Collection, AnnotateOptions)}, and no thread waits for the model. The future has what it fails with;
+     * if it is cancelled, or completed by somebody else, nothing more is computed. What depends on it runs in the pool that
+     * {@link CompletableFuture} has for this.
+     */
+    public CompletableFuture<Annotation> annotateAsync(Collection<Message> messages, AnnotateOptions options) {
+        return AsyncCalls.annotate(this, messages, options);
     }
 
     /** Judges many conversations: see {@link #annotateAll(Collection, AnnotateOptions)}. */

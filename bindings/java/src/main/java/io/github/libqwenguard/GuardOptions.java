@@ -60,4 +60,10 @@ public final class GuardOptions {
         }
         return frame;
     }
+
+    @Override
+    public String toString() {
+        return "GuardOptions[threads=" + threads + ", cacheMib=" + cacheMib + ", configToml=" + configToml
+                + ", runtimeLibrary=" + runtimeLibrary + "]";
+    }
 }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
@@ -14,6 +15,12 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * but those that only tell something fails with EXPIRED once the stream was not used for the engine.idle_seconds of the
  * configuration. A call that fails changes nothing. Methods fail with an {@link IllegalStateException} once the stream is
  * closed.
+ *
+ * <p>Methods whose names end with Async make the same calls, and no thread waits for the model. Whatever such a call fails
+ * with, its future has, but for arguments that could never be right, which are thrown. What depends on the future runs in the
+ * pool that {@link CompletableFuture} has for this. The call is cancelled, also while the model computes it, when its future
+ * is cancelled or completed by somebody else: nothing was added then. Until the call came back, which is soon, the stream is
+ * in use for all calls but further Async ones, which wait for that.
  */
 public final class GuardStream implements AutoCloseable {
     /** How many tokens or flags of an update there is room for at first. */
@@ -22,6 +29,8 @@ public final class GuardStream implements AutoCloseable {
     private final Handle handle;
     /** Whether a {@link CompletionQueue} has a call of it. */
     final AtomicBoolean queued = new AtomicBoolean();
+    /** Done when the last call that was given up came back; null if none was. */
+    volatile CompletableFuture<Void> leaving;
 
     GuardStream(long raw) {
         handle = new Handle(this, "stream", raw, Native.get()::streamFree);
@@ -294,6 +303,71 @@ public final class GuardStream implements AutoCloseable {
         try (Frame frame = handle.enter(this, 0)) {
             return frame.outText(Native.get().streamFlagRule(frame.raw(), flag, frame.out(), frame.error()));
         }
+    }
+
+    /** As {@link #prompt(Message...)}, without waiting. */
+    public CompletableFuture<PromptCheck> promptAsync(Message... messages) {
+        return AsyncCalls.make(Call.prompt(this, messages.clone()), Reply::check);
+    }
+
+    /** As {@link #prompt(Collection)}, without waiting. */
+    public CompletableFuture<PromptCheck> promptAsync(Collection<Message> messages) {
+        return promptAsync(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+    }
+
+    /** As {@link #nextTurn(Message...)}, without waiting. */
+    public CompletableFuture<PromptCheck> nextTurnAsync(Message... messages) {
+        return AsyncCalls.make(Call.nextTurn(this, messages.clone()), Reply::check);
+    }
+
+    /** As {@link #nextTurn(Collection)}, without waiting. */
+    public CompletableFuture<PromptCheck> nextTurnAsync(Collection<Message> messages) {
+        return nextTurnAsync(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+    }
+
+    /** As {@link #pushText(String)}, without waiting. */
+    public CompletableFuture<Update> pushTextAsync(String text) {
+        return AsyncCalls.make(Call.pushText(this, text), Reply::update);
+    }
+
+    /** As {@link #pushText(byte[])}, without waiting. */
+    public CompletableFuture<Update> pushTextAsync(byte[] text) {
+        return AsyncCalls.make(Call.pushText(this, text.clone()), Reply::update);
+    }
+
+    /** As {@link #pushThinking(String)}, without waiting. */
+    public CompletableFuture<Update> pushThinkingAsync(String text) {
+        return AsyncCalls.make(Call.pushThinking(this, text), Reply::update);
+    }
+
+    /** As {@link #pushThinking(byte[])}, without waiting. */
+    public CompletableFuture<Update> pushThinkingAsync(byte[] text) {
+        return AsyncCalls.make(Call.pushThinking(this, text.clone()), Reply::update);
+    }
+
+    /** As {@link #pushTokens(int...)}, without waiting. */
+    public CompletableFuture<Update> pushTokensAsync(int... ids) {
+        return AsyncCalls.make(Call.pushTokens(this, ids.clone()), Reply::update);
+    }
+
+    /** As {@link #pushTokens(List)}, without waiting. */
+    public CompletableFuture<Update> pushTokensAsync(List<TextToken> tokens) {
+        return AsyncCalls.make(Call.pushTokens(this, tokens), Reply::update);
+    }
+
+    /** As {@link #finish}, without waiting. */
+    public CompletableFuture<Update> finishAsync() {
+        return AsyncCalls.make(Call.finish(this), Reply::update);
+    }
+
+    /** As {@link #truncate}, without waiting. */
+    public CompletableFuture<Update> truncateAsync(long bytes) {
+        return AsyncCalls.make(Call.truncate(this, bytes), Reply::update);
+    }
+
+    /** As {@link #truncateTokens}, without waiting. */
+    public CompletableFuture<Update> truncateTokensAsync(long tokens) {
+        return AsyncCalls.make(Call.truncateTokens(this, tokens), Reply::update);
     }
 
     /**

@@ -1,5 +1,6 @@
 package io.github.libqwenguard;
 
+import io.github.libqwenguard.spi.NativeLibraries;
 import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
@@ -11,11 +12,12 @@ import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.ServiceLoader;
 import java.util.function.Function;
 
 /**
- * Finds native libraries: where the property qwenguard.library.path says; else in the jar, from where they are copied to a
- * folder of the user; else on java.library.path.
+ * Finds native libraries: where the property qwenguard.library.path says; else in a jar on the class or module path, from
+ * where they are copied to a folder; else on java.library.path.
  */
 final class LibraryFinder {
     static final String PATH = "qwenguard.library.path";
@@ -24,6 +26,8 @@ final class LibraryFinder {
     private final Function<String, InputStream> resource;
     private final String platform;
     private final List<String> tried = new ArrayList<>();
+    /** Where the files of the jar are, once they are. */
+    private Path extracted;
 
     LibraryFinder(Function<String, String> property, Function<String, InputStream> resource) {
         this.property = property;
@@ -32,7 +36,24 @@ final class LibraryFinder {
     }
 
     static LibraryFinder ofProcess() {
-        return new LibraryFinder(System::getProperty, LibraryFinder.class::getResourceAsStream);
+        return new LibraryFinder(System::getProperty, LibraryFinder::packed);
+    }
+
+    /** Reads a file of some jar: of the class path as any file of it, of the module path through the service. */
+    private static InputStream packed(String path) {
+        ClassLoader loader = LibraryFinder.class.getClassLoader();
+        InputStream found = loader == null
+                ? ClassLoader.getSystemResourceAsStream(path.substring(1))
+                : loader.getResourceAsStream(path.substring(1));
+        if (found == null) {
+            for (NativeLibraries jar : ServiceLoader.load(NativeLibraries.class, loader)) {
+                found = jar.open(path);
+                if (found != null) {
+                    return found;
+                }
+            }
+        }
+        return found;
     }
 
     /** The absolute path of a library, given its name without prefix and suffix. */
@@ -69,18 +90,20 @@ final class LibraryFinder {
 
     private Path inJar(String name) {
         String folder = "/io/github/libqwenguard/native/" + platform;
-        Extractor extractor = new Extractor(file -> resource.apply(folder + "/" + file));
-        try (InputStream index = resource.apply(folder + "/index")) {
-            if (index == null) {
-                tried.add(folder + " on the class path: add the jar with the classifier " + platform);
-                return null;
+        try (InputStream index = extracted != null ? null : resource.apply(folder + "/index")) {
+            if (index != null) {
+                Extractor extractor = new Extractor(property, file -> resource.apply(folder + "/" + file));
+                extracted = extractor.extract(lines(index), platform);
             }
-            Path cache = Extractor.cache(property, platform);
-            return in(extractor.extract(lines(index), cache), name, "on the class path");
         } catch (IOException failure) {
             throw new UnsatisfiedLinkError("cannot copy the native libraries out of the jar: " + failure
                     + ". Set " + Extractor.CACHE + " to a folder that this user can write to.");
         }
+        if (extracted == null) {
+            tried.add(folder + " on the class and module path: add the jar with the classifier " + platform);
+            return null;
+        }
+        return in(extracted, name, "out of the jar");
     }
 
     private static List<String> lines(InputStream stream) throws IOException {

@@ -83,10 +83,11 @@ abstract class Native extends RawFunctions {
                     throw new UnsatisfiedLinkError("qwenguard.provider=ffm needs Java 22 or newer, this is "
                             + System.getProperty("java.version"));
                 }
-                if (ffmClass() == null) {
+                Class<?> asked = ffmClass();
+                if (asked == null) {
                     throw new UnsatisfiedLinkError("this jar was built without the provider ffm");
                 }
-                return ffm(ffmClass());
+                return ffm(asked);
             default:
                 throw new UnsatisfiedLinkError("qwenguard.provider is " + wanted + ", neither jni nor ffm");
         }
@@ -97,12 +98,12 @@ abstract class Native extends RawFunctions {
         return version.startsWith("1.") ? Integer.parseInt(version.substring(2)) : Integer.parseInt(version);
     }
 
-    /** Only Java 22 and newer sees this class in the jar. */
+    /** Java 22 and newer sees this class in the jar, unless that was packed anew. */
     private static Class<?> ffmClass() {
         try {
             return Class.forName("io.github.libqwenguard.FfmNative", false, Native.class.getClassLoader());
         } catch (ClassNotFoundException absent) {
-            return null;
+            return Java22Classes.define();
         }
     }
 

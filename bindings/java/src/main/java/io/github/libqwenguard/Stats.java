@@ -158,4 +158,32 @@ public final class Stats {
     public double opinionSeconds() {
         return opinionSeconds;
     }
+
+    /** All numbers by the names of their methods. */
+    @Override
+    public String toString() {
+        return "Stats["
+                + "openStreams=" + openStreams
+                + ", waitingStreams=" + waitingStreams
+                + ", queuedTokens=" + queuedTokens
+                + ", oldestWaitSeconds=" + oldestWaitSeconds
+                + ", steps=" + steps
+                + ", failedSteps=" + failedSteps
+                + ", stepSeconds=" + stepSeconds
+                + ", tokens=" + tokens
+                + ", recomputedTokens=" + recomputedTokens
+                + ", prefixHitTokens=" + prefixHitTokens
+                + ", evictions=" + evictions
+                + ", expiredStreams=" + expiredStreams
+                + ", cacheBytes=" + cacheBytes
+                + ", cacheUsedBytes=" + cacheUsedBytes
+                + ", cacheUnusedBytes=" + cacheUnusedBytes
+                + ", opinions=" + opinions
+                + ", confirmedOpinions=" + confirmedOpinions
+                + ", liftedOpinions=" + liftedOpinions
+                + ", reportedOpinions=" + reportedOpinions
+                + ", failedOpinions=" + failedOpinions
+                + ", opinionSeconds=" + opinionSeconds
+                + "]";
+    }
 }

@@ -8,9 +8,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.io.IOException;
+import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -33,10 +35,11 @@ class LibraryFinderTest {
     private final Map<String, String> resources = new HashMap<>();
 
     @BeforeEach
-    void linux() {
+    void linux() throws IOException {
         properties.put("os.name", "Linux");
         properties.put("os.arch", "amd64");
-        properties.put("user.home", folder.resolve("home").toString());
+        properties.put("user.home", Files.createDirectory(folder.resolve("home")).toString());
+        properties.put("java.io.tmpdir", Files.createDirectory(folder.resolve("tmp")).toString());
         properties.put("java.library.path", "");
     }
 
@@ -47,11 +50,13 @@ class LibraryFinderTest {
         }).find(name);
     }
 
-    private void packed(String checksum, String... names) {
+    /** A jar of some version, with its index. */
+    private void packed(String version, String... names) throws Exception {
         StringBuilder index = new StringBuilder();
         for (String name : names) {
-            String text = "contents of " + name;
-            index.append(checksum).append(' ').append(text.length()).append(' ').append(name).append('\n');
+            String text = version + " of " + name;
+            byte[] digest = MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8));
+            index.append(String.format("%064x %d %s%n", new BigInteger(1, digest), text.length(), name));
             resources.put(RESOURCES + name, text);
         }
         resources.put(RESOURCES + "index", index.toString());
@@ -68,7 +73,7 @@ class LibraryFinderTest {
     }
 
     @Test
-    void explicitComesFirst() throws IOException {
+    void explicitComesFirst() throws Exception {
         packed("1", "libqwenguard.so.0.1", "libqwenguard_jni.so");
         Path chosen = file("given/libqwenguard.so");
         properties.put(LibraryFinder.PATH, chosen.getParent().toString());
@@ -79,21 +84,21 @@ class LibraryFinderTest {
     }
 
     @Test
-    void explicitIsNotReplaced() {
+    void explicitIsNotReplaced() throws Exception {
         packed("1", "libqwenguard.so.0.1");
         properties.put(LibraryFinder.PATH, folder.resolve("nowhere").toString());
         assertTrue(failure("qwenguard").contains("qwenguard.library.path is " + folder.resolve("nowhere")));
     }
 
     @Test
-    void theJarComesBeforeTheSystem() throws IOException {
+    void theJarComesBeforeTheSystem() throws Exception {
         file("system/libqwenguard.so");
         properties.put("java.library.path", folder.resolve("empty") + File.pathSeparator + folder.resolve("system"));
         assertEquals(folder.resolve("system/libqwenguard.so"), find("qwenguard"));
         packed("1", "libqwenguard.so.0.1", "libonnxruntime.so");
         Path found = find("qwenguard");
         assertTrue(found.startsWith(folder.resolve("home/.cache/qwenguard")), found::toString);
-        assertEquals("contents of libqwenguard.so.0.1", Files.readString(found));
+        assertEquals("1 of libqwenguard.so.0.1", Files.readString(found));
         assertTrue(Files.exists(found.resolveSibling("libonnxruntime.so")));
     }
 
@@ -117,14 +122,16 @@ class LibraryFinderTest {
     }
 
     @Test
-    void theCacheIsRepairedAndVersioned() throws IOException {
+    void theCacheIsRepairedAndVersioned() throws Exception {
         properties.put(Extractor.CACHE, folder.resolve("cache").toString());
         packed("1", "libqwenguard.so.0.1");
         Path first = find("qwenguard");
         assertTrue(first.startsWith(folder.resolve("cache")));
-        Files.writeString(first, "cut");
-        assertEquals(first, find("qwenguard"));
-        assertEquals("contents of libqwenguard.so.0.1", Files.readString(first));
+        for (String damage : List.of("cut", "1 of libqwenguard.so.0.2")) {
+            Files.writeString(first, damage);
+            assertEquals(first, find("qwenguard"));
+            assertEquals("1 of libqwenguard.so.0.1", Files.readString(first));
+        }
         packed("2", "libqwenguard.so.0.1");
         assertFalse(first.equals(find("qwenguard")));
         try (Stream<Path> files = Files.list(first.getParent())) {
@@ -133,13 +140,35 @@ class LibraryFinderTest {
     }
 
     @Test
-    void aCacheThatCannotBeWritten() throws IOException {
+    void aCacheThatWasChosenIsNotReplaced() throws Exception {
         packed("1", "libqwenguard.so.0.1");
         properties.put(Extractor.CACHE, file("a file").resolve("below").toString());
         String message = failure("qwenguard");
         assertTrue(message.contains("Set qwenguard.cache") && message.contains("a file"), message);
-        resources.remove(RESOURCES + "libqwenguard.so.0.1");
+    }
+
+    @Test
+    void withoutAHomeItIsATemporaryFolder() throws Exception {
+        packed("1", "libqwenguard.so.0.1", "libqwenguard_jni.so");
+        Path occupied = file("occupied/.cache").getParent();
+        for (String home : new String[] {"?", null, "", "relative", folder.resolve("none").toString(), occupied.toString()}) {
+            properties.put("user.home", home);
+            Path found = find("qwenguard");
+            assertTrue(found.startsWith(folder.resolve("tmp")), found + " for " + home);
+            assertEquals("1 of libqwenguard.so.0.1", Files.readString(found));
+        }
+        properties.put("java.io.tmpdir", folder.resolve("none").toString());
+        String message = failure("qwenguard");
+        assertTrue(message.contains("occupied") && message.contains("none"), message);
+    }
+
+    @Test
+    void aDamagedJar() throws Exception {
+        packed("1", "libqwenguard.so.0.1");
+        resources.put(RESOURCES + "libqwenguard.so.0.1", "1 of libqwenguard.so.0.2");
         properties.put(Extractor.CACHE, folder.toString());
+        assertTrue(failure("qwenguard").contains("in the jar, libqwenguard.so.0.1 is damaged"));
+        resources.remove(RESOURCES + "libqwenguard.so.0.1");
         assertTrue(failure("qwenguard").contains("the jar lacks libqwenguard.so.0.1"));
     }
 
@@ -153,7 +182,7 @@ class LibraryFinderTest {
                 found.add(threads.submit(() -> find("qwenguard")));
             }
             for (Future<Path> one : found) {
-                assertEquals("contents of libqwenguard.so.0.1", Files.readString(one.get()));
+                assertEquals("1 of libqwenguard.so.0.1", Files.readString(one.get()));
             }
         } finally {
             threads.shutdown();

@@ -39,12 +39,44 @@ final class Program {
         return this;
     }
 
+    Program without(String property) {
+        options.removeIf(option -> option.startsWith("-D" + property + "="));
+        return this;
+    }
+
     /** What it prints. It must end with this code. */
     String run(int code, String... classPath) throws IOException, InterruptedException {
         List<String> command = new ArrayList<>();
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(options);
         command.addAll(List.of("-cp", String.join(File.pathSeparator, classPath), source.toString()));
+        return run(command, code);
+    }
+
+    /**
+     * What it prints as the module {@code app}, which is compiled for the Java that is tested, with jars on the module path.
+     * Native access is allowed to no module but that of the library.
+     */
+    String runAsModule(int code, String mainClass, String... modulePath) throws IOException, InterruptedException {
+        String jars = String.join(File.pathSeparator, modulePath);
+        Path folder = Files.createDirectories(source.resolveSibling(mainClass + "-module"));
+        Path module = Files.writeString(
+                folder.resolve("module-info.java"), "module app { requires io.github.libqwenguard; }\n");
+        Path packaged = Files.writeString(
+                folder.resolve(mainClass + ".java"), "package app;\n" + Files.readString(source));
+        Path java = Path.of(System.getProperty("java.home"), "bin");
+        run(List.of(java.resolve("javac").toString(), "-p", jars, "-d", folder.resolve("out").toString(),
+                module.toString(), packaged.toString()), 0);
+        List<String> command = new ArrayList<>();
+        command.add(java.resolve("java").toString());
+        for (String option : options) {
+            command.add(option.replace("ALL-UNNAMED", "io.github.libqwenguard"));
+        }
+        command.addAll(List.of("-p", jars + File.pathSeparator + folder.resolve("out"), "-m", "app/app." + mainClass));
+        return run(command, code);
+    }
+
+    private static String run(List<String> command, int code) throws IOException, InterruptedException {
         Path output = Files.createTempFile("program", ".txt");
         try {
             Process process = new ProcessBuilder(command)

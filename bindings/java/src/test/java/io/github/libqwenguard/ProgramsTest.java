@@ -1,13 +1,16 @@
 package io.github.libqwenguard;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.jar.JarFile;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 
 /** The programs that people see first, and what they see if something is missing. */
@@ -56,6 +59,48 @@ class ProgramsTest {
         hasLine(output, "UNSAFE \\[Violent\\]");
         hasLine(output, "STOP: answer\\.strict");
         hasLine(output, "STOP");
+    }
+
+    @Test
+    void onTheModulePath() throws Exception {
+        Program program = Program.of("Version", VERSION);
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        assertEquals(version, program.runAsModule(0, "Version", Program.JAR, Program.NATIVES));
+        String output = program.runAsModule(1, "Version", Program.JAR);
+        assertTrue(output.contains("on the class and module path: add the jar with the classifier"), output);
+    }
+
+    /** One jar with everything in it, as maven-shade makes it: its manifest says nothing of releases. */
+    @Test
+    void shaded() throws Exception {
+        String shaded = System.getProperty("test.shaded");
+        try (JarFile jar = new JarFile(shaded)) {
+            assertNull(jar.getManifest().getMainAttributes().getValue("Multi-Release"));
+        }
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        assertEquals(version, Program.of("Version", VERSION).run(0, shaded));
+        Program chooses = Program.of("Version", VERSION).without("qwenguard.provider");
+        assertEquals(Runtime.version().feature() < 22 ? "jni" : "ffm", chooses.run(0, shaded).split(" ")[0]);
+        Path source = Fixtures.ROOT.resolve("bindings/java/examples/ModeratedPublisher.java");
+        hasLine(new Program(source).run(0, shaded), "turns: cut at byte 160 of .*");
+    }
+
+    /** In a container whose user has no home, or one that cannot be written to. */
+    @Test
+    void withoutAHome() throws Exception {
+        Path work = Files.createTempDirectory("temporary");
+        for (String home : List.of("?", "/proc")) {
+            Program program = Program.of("Version", VERSION)
+                    .without("qwenguard.cache")
+                    .option("user.home", home)
+                    .option("java.io.tmpdir", work.toString());
+            String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+            assertEquals(version, program.run(0, Program.JAR, Program.NATIVES));
+        }
+        try (Stream<Path> left = Files.list(work)) {
+            assertEquals(List.of(), left.toList());
+        }
+        Files.delete(work);
     }
 
     @Test
