@@ -91,6 +91,19 @@ def package(platforms: list[Platform], folder: Path) -> None:
     (folder / "go.mod").write_text(f"{GO_MOD.rstrip()}\n\nrequire (\n{needs})\n")
 
 
+def collector(folder: Path) -> None:
+    """The module for Prometheus' client, which is as it is in the repository."""
+    folder.mkdir(parents=True)
+    source = GO / "qwenguardprometheus"
+    for file in source.iterdir():
+        if not file.name.endswith("_test.go"):
+            shutil.copy(file, folder)
+    shutil.copy(ROOT / "LICENSE", folder)
+    # What its tests need in a checkout.
+    lines = (source / "go.mod").read_text().splitlines(keepends=True)
+    (folder / "go.mod").write_text("".join(line for line in lines if not line.startswith("replace ")))
+
+
 def publish(module: str, folder: Path) -> None:
     """Puts a module where a proxy has it."""
     versions = PROXY / module / "@v"
@@ -115,6 +128,8 @@ def main() -> None:
         publish(f"{PATH}/natives/{platform.go}", folder)
     package(platforms, SOURCES / "qwenguard")
     publish(PATH, SOURCES / "qwenguard")
+    collector(SOURCES / "qwenguardprometheus")
+    publish(f"{PATH}/qwenguardprometheus", SOURCES / "qwenguardprometheus")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import xml.sax.saxutils as xml
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,9 +40,7 @@ def build_api(platform: Platform) -> None:
 
 
 def repack(source: Path, output: Path) -> None:
-    """The same jar with one time and licence files. Maven's own writes the time that its sources have."""
-    import zipfile
-
+    """The same jar with the licence, in which every entry has the same time."""
     with zipfile.ZipFile(source) as archive:
         entries = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     manifest = entries.pop("META-INF/MANIFEST.MF")
@@ -55,13 +54,6 @@ def loaded_as(platform: Platform) -> str:
     if platform.windows:
         return "qwenguard.dll"
     return f"libqwenguard.{INTERFACE}.dylib" if platform.macos else f"libqwenguard.so.{INTERFACE}"
-
-
-def checksum(path: Path) -> str:
-    """As cksum of POSIX gives it, which LibraryFinder's index has."""
-    data = path.read_bytes()
-    said = subprocess.run(["cksum"], input=data, capture_output=True, check=True).stdout.decode()
-    return f"{said.strip()} {path.name}"
 
 
 def natives(platform: Platform, slim: bool) -> None:
@@ -79,12 +71,7 @@ def natives(platform: Platform, slim: bool) -> None:
         shutil.copy(platform.natives / platform.runtime, libraries)
         for notice in (platform.natives / "notices").iterdir():
             shutil.copy(notice, information)
-    pack = JAVA / "src/main/native/pack.sh"
-    if pack.exists():
-        run("sh", pack, java_home(), platform.java, folder)
-    else:
-        lines = [checksum(path) for path in files_of(libraries)]
-        (libraries / "index").write_text("\n".join(lines) + "\n")
+    run("sh", JAVA / "src/main/native/pack.sh", java_home(), platform.java, folder)
     output = jar(platform.java + ("-slim" if slim else ""))
     zip_folder(output, folder)
     shutil.rmtree(folder)

@@ -22,6 +22,8 @@ WHOLE = [
     ("export/qwenguard_export/__init__.py", r'(?<=__version__ = ")§(?=")'),
     ("bindings/csharp/src/Qwenguard.csproj", r"(?<=<Version>)§(?=</Version>)"),
     ("bindings/csharp/tests/LoaderTests.cs", r"(?<=n|\")§(?=\\n)"),
+    ("bindings/go/README.md", r"(?<=qwenguard-)§|(?<=go@v)§"),
+    ("bindings/go/qwenguardprometheus/go.mod", r"(?<=bindings/go v)§"),
     ("bindings/java/pom.xml", r"(?<=<artifactId>qwenguard</artifactId>\n  <version>)§(?=</version>)"),
     ("bindings/java/README.md", r"(?<=<version>)§(?=</version>)|(?<=qwenguard-)§"),
     ("docs/packages.md", "(?:" + "|".join(f"(?<={before})" for before in (
