@@ -318,7 +318,8 @@ def opc(folder: Path) -> None:
     types = (folder / "[Content_Types].xml").read_text()
     for file in (path for path in folder.rglob("*") if path.is_file() and path.name != "[Content_Types].xml"):
         name = file.relative_to(folder).as_posix()
-        assert f'Extension="{file.suffix[1:]}"' in types if file.suffix else f'PartName="/{name}"' in types, name
+        _, dot, extension = file.name.rpartition(".")
+        assert f'Extension="{extension}"' in types if dot else f'PartName="/{name}"' in types, name
     relations = (folder / "_rels/.rels").read_text()
     for target in re.findall(r'Target="/([^"]+)"', relations):
         assert (folder / target).is_file(), target
