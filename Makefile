@@ -475,6 +475,7 @@ endif
 
 # Other platforms.
 include tests/platforms/platforms.mk
+include packaging/Makefile.inc
 
 clean:
 	cargo clean

@@ -396,7 +396,7 @@ typedef struct qg_guard_options {
     /// Its length in bytes.
     size_t config_toml_length;
     /// Path of the ONNX Runtime library or of the folder it is in, in UTF-8. It need not end with a NUL. NULL: the variable
-    /// ORT_DYLIB_PATH, then beside this library, then the system's folders.
+    /// ORT_DYLIB_PATH, then one that is loaded already, then beside this library, then the system's folders.
     const char *runtime_library;
     /// Its length in bytes.
     size_t runtime_library_length;

@@ -11,8 +11,8 @@ type Options struct {
 	CacheMiB uint64
 	// The configuration, a TOML document: policies, limits, everything else.
 	Config string
-	// Path of the ONNX Runtime library or of the folder it is in. Default: the variable ORT_DYLIB_PATH, then beside
-	// libqwenguard, then the system's folders.
+	// Path of the ONNX Runtime library or of the folder it is in. Default: the variable ORT_DYLIB_PATH, then one that
+	// is loaded already, then beside libqwenguard, then the system's folders.
 	RuntimeLibrary string
 }
 

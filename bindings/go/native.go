@@ -127,6 +127,9 @@ func withOptions[T any](options *Options, call func(*C.qg_guard_options) (T, err
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	raw, err := pinnedOptions(&pins, options)
+	if err == nil {
+		err = loadBundledRuntime(options)
+	}
 	if err != nil {
 		var none T
 		return none, err

@@ -86,8 +86,8 @@ pub struct RuntimeConfig {
     pub directml: DirectMlConfig,
     /// Settings of [`Provider::CoreMl`].
     pub coreml: CoreMlConfig,
-    /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then beside this
-    /// library, then where the system keeps its libraries.
+    /// The ONNX Runtime library, or the folder it is in. Default: the variable `ORT_DYLIB_PATH`, then one that is
+    /// loaded in the process already, then beside this library, then where the system keeps its libraries.
     pub library: Option<PathBuf>,
     /// Threads that compute one step, the calling one included, 1024 at most. Default 0: one per core. All are started
     /// when the guard is opened; if the system refuses one, that fails with [`Error::Config`].

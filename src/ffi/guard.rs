@@ -64,7 +64,7 @@ pub struct qg_guard_options {
     /// Its length in bytes.
     pub config_toml_length: usize,
     /// Path of the ONNX Runtime library or of the folder it is in, in UTF-8. It need not end with a NUL. NULL: the variable
-    /// ORT_DYLIB_PATH, then beside this library, then the system's folders.
+    /// ORT_DYLIB_PATH, then one that is loaded already, then beside this library, then the system's folders.
     pub runtime_library: *const c_char,
     /// Its length in bytes.
     pub runtime_library_length: usize,

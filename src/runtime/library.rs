@@ -16,6 +16,7 @@ use libloading::Library;
 use memchr::memmem;
 use memmap2::Mmap;
 
+use super::loaded::loaded;
 use crate::{Error, Result, error::Reason};
 
 const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -70,9 +71,10 @@ pub(super) fn interface(version: u32) -> Option<*const ort::sys::OrtApi> {
     Some(unsafe { (base.GetApi)(version) }).filter(|api| !api.is_null())
 }
 
-/// Loads the library: from the explicit place if one is given, else from the environment variable if it is set, else
-/// from beside this code, else from the system's folders. A place that was named is the only one that is tried. One that
-/// reports about its use is refused unless that is allowed or `SILENCE` is set.
+/// Loads the library: from the explicit place if one is given, else from the environment variable if it is set, else takes
+/// the one that the process has loaded already if it can be used, else from beside this code, else from the system's folders. A
+/// place that was named is the only one that is tried. One that reports about its use is refused unless that is allowed or
+/// `SILENCE` is set.
 pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<PathBuf> {
     let variable = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut tried = Vec::new();
@@ -82,7 +84,7 @@ pub(crate) fn load(explicit: Option<&Path>, allow_telemetry: bool) -> Result<Pat
         find_in_place(&place, VARIABLE, &mut tried)
     } else {
         tried.push(format!("the variable {VARIABLE}: not set"));
-        find_unnamed(&mut tried)
+        find_loaded(allow_telemetry, &mut tried).or_else(|| find_unnamed(&mut tried))
     };
     let library = found.ok_or(Error::RuntimeNotFound { tried })?;
     let checked = open(&library).and_then(|(version, base)| {
@@ -206,11 +208,24 @@ fn find_in_place(place: &Path, named_by: &str, tried: &mut Vec<String>) -> Optio
     found
 }
 
+/// One that somebody else loaded. It may be of a version that is of no use here: then another one is taken.
+fn find_loaded(allow_telemetry: bool, tried: &mut Vec<String>) -> Option<PathBuf> {
+    loaded().iter().filter_map(|path| existing_file(path)).find(|path| {
+        let usable = open(path).and_then(|(version, _)| check(&version, path, allow_telemetry));
+        let reason = usable.err();
+        if let Some(Reason { reason, .. }) = &reason {
+            tried.push(format!("loaded in this process: {}: {reason}", path.display()));
+        }
+        reason.is_none()
+    })
+}
+
 fn find_unnamed(tried: &mut Vec<String>) -> Option<PathBuf> {
     let module = process_path::get_dylib_path().and_then(|module| dunce::canonicalize(module).ok());
     let module = module.or_else(|| env::current_exe().ok());
     let beside = module.and_then(|module| module.parent().map(Path::to_owned));
-    let folders = beside.into_iter().chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
+    let lib = beside.as_ref().filter(|folder| folder.ends_with("bin")).map(|folder| folder.with_file_name("lib"));
+    let folders = beside.into_iter().chain(lib).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
     for folder in folders {
         if let Some(found) = find_in_folder(&folder, "", tried) {
             return Some(found);

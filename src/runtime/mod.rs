@@ -3,6 +3,7 @@
 mod assignment;
 mod kept;
 mod library;
+mod loaded;
 pub(crate) mod memory;
 #[cfg(feature = "_internals")]
 mod profile;

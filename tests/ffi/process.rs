@@ -122,3 +122,38 @@ fn an_unusable_runtime_is_refused_with_the_reason() {
     );
     unusable(&version("1.40.0", "https://mobile.events.data.microsoft.com/"), &["1.40.0", "ORT_DISABLE_TELEMETRY=1"]);
 }
+
+/// A host that has loaded ONNX Runtime itself gets no second copy, and one that is of no use is passed over.
+#[test]
+fn a_runtime_that_is_loaded_is_taken() {
+    if !have("cc") {
+        return;
+    }
+    let source = root().join("packaging/samples/loaded.c");
+    let flags: Vec<&str> = C.into_iter().chain(["-ldl"]).collect();
+    let program = Build { source, name: "loaded", compiler: "cc", flags: &flags, shared: true }.program();
+    let ours = root().join("target/onnxruntime/libonnxruntime.so").canonicalize().unwrap();
+    let hosts = scratch("loaded").canonicalize().unwrap().join("libonnxruntime.so.1.99.0");
+    let _ = fs::remove_file(&hosts);
+    fs::copy(&ours, &hosts).unwrap();
+    let mapped = |command: &mut Command| {
+        let mut paths: Vec<_> = run(command).lines().map(|line| PathBuf::from(&line["mapped: ".len()..])).collect();
+        paths.sort();
+        paths
+    };
+    let alone = || {
+        let mut command = Command::new(&program);
+        command.env_remove("ORT_DYLIB_PATH");
+        command
+    };
+    assert_eq!(mapped(alone().arg(&hosts)), [hosts.clone()]);
+    // A place that somebody named comes first.
+    let mut both = [ours.clone(), hosts.clone()];
+    both.sort();
+    assert_eq!(mapped(alone().arg(&hosts).env("ORT_DYLIB_PATH", &ours)), both);
+    let old = fake_runtime("loaded-old", &["-DVERSION=\"1.22.1\"", "-DMARK=\"\""]).join("libonnxruntime.so");
+    let output = alone().arg(&old).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = format!("loaded in this process: {}: version 1.22.1 is too old", old.display());
+    assert!(output.status.success() || said.contains(&expected), "{said}");
+}

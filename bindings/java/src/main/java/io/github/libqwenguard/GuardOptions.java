@@ -35,8 +35,8 @@ public final class GuardOptions {
     }
 
     /**
-     * The ONNX Runtime library, or the folder it is in. Without it: the variable ORT_DYLIB_PATH, then beside the native
-     * library, then the system's folders.
+     * The ONNX Runtime library, or the folder it is in. Without it: the variable ORT_DYLIB_PATH, then one that is loaded
+     * already, as that of com.microsoft.onnxruntime is where the program has it, then beside the native library, then the system's folders.
      */
     public GuardOptions runtimeLibrary(Path runtimeLibrary) {
         this.runtimeLibrary = Objects.requireNonNull(runtimeLibrary, "runtimeLibrary").toString();

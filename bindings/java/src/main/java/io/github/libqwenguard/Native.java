@@ -66,6 +66,7 @@ abstract class Native extends RawFunctions {
             throw new UnsatisfiedLinkError("libqwenguard " + loaded.string(loaded.version())
                     + " has binary interface " + abi + ", this program needs " + Constants.ABI_VERSION);
         }
+        OfficialRuntime.load();
         return loaded;
     }
 

@@ -1,0 +1,136 @@
+"""Makes the Go modules as they are released, and a folder that serves them (GOPROXY=file://).
+
+In the repository the package asks pkg-config for libqwenguard. The released one is linked with the static library of a module
+for each platform, natives/GOOS_GOARCH, which has ONNX Runtime embedded; the tag qwenguard_pkgconfig brings pkg-config back."""
+
+import json
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+from archives import files_of, sha256, size, write_zip
+from notices import notices
+from platforms import PACKAGES, ROOT, VERSION, Platform, built, epoch
+
+GO = ROOT / "bindings/go"
+SOURCES = PACKAGES / "prefix/go"
+PROXY = PACKAGES / "go"
+PKG_CONFIG = "#cgo pkg-config: qwenguard\n"
+TAG = "qwenguard_pkgconfig"
+# What Rust's standard library needs: tests/ffi holds it to what the compiler says.
+LIBRARIES = {"linux": "-lgcc_s -lutil -lrt -lpthread -lm -ldl", "darwin": "-lSystem -liconv",
+             "windows": "-lws2_32 -luserenv -lntdll -lbcrypt -ladvapi32 -lkernel32"}
+
+
+def module_line() -> tuple[str, str]:
+    """The module's path and the lines of its go.mod."""
+    text = (GO / "go.mod").read_text()
+    return text.split("\n", 1)[0].removeprefix("module "), text
+
+
+PATH, GO_MOD = module_line()
+GO_LINE = next(line for line in GO_MOD.splitlines() if line.startswith("go "))
+
+
+def constraint(platform: Platform) -> str:
+    system, processor = platform.go.split("_")
+    return f"{system} && {processor}"
+
+
+def natives(platform: Platform, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    runtime = Path(platform.runtime).name
+    shutil.copy(platform.natives / "lib/libqwenguard.a", folder)
+    shutil.copy(platform.natives / platform.runtime, folder)
+    shutil.copy(ROOT / "LICENSE", folder)
+    for notice in (platform.natives / "notices").iterdir():
+        shutil.copy(notice, folder)
+    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices())
+    (folder / "go.mod").write_text(f"module {PATH}/natives/{platform.go}\n\n{GO_LINE}\n")
+    template = (ROOT / "packaging/go/natives.go.in").read_text()
+    for name, text in {
+        "PACKAGE": platform.go, "CONSTRAINT": constraint(platform), "RUNTIME": runtime,
+        "LIBRARIES": LIBRARIES[platform.go.split("_")[0]], "DIGEST": sha256(platform.natives / platform.runtime)[:16],
+    }.items():
+        template = template.replace(f"@{name}@", text)
+    (folder / "natives.go").write_text(template)
+    shutil.copy(ROOT / "packaging/go/place.go.in", folder / "place.go")
+    place = folder / "place.go"
+    place.write_text(place.read_text().replace("@PACKAGE@", platform.go).replace("@CONSTRAINT@", constraint(platform)))
+
+
+def package(platforms: list[Platform], folder: Path) -> None:
+    """The package itself: its sources without tests, with another place to link from."""
+    folder.mkdir(parents=True)
+    found = False
+    for source in GO.glob("*.go"):
+        if source.name.endswith("_test.go"):
+            continue
+        text = source.read_text()
+        found |= PKG_CONFIG in text
+        (folder / source.name).write_text(text.replace(PKG_CONFIG, "#cgo CFLAGS: -I${SRCDIR}/include\n"))
+    if not found:
+        raise SystemExit("no file of bindings/go has the line: " + PKG_CONFIG)
+    (folder / "include").mkdir()
+    shutil.copy(ROOT / "include/qwenguard.h", folder / "include")
+    shutil.copy(GO / "README.md", folder)
+    shutil.copy(ROOT / "LICENSE", folder)
+    name = "package qwenguard\n"
+    (folder / "link_pkgconfig.go").write_text(
+        f'//go:build {TAG}\n\n{name}\n// {PKG_CONFIG}import "C"\n')
+    for platform in platforms:
+        (folder / f"link_{platform.go}.go").write_text(
+            f'//go:build !{TAG}\n\n{name}\nimport natives "{PATH}/natives/{platform.go}"\n\n'
+            "func init() { bundledRuntime = natives.LoadRuntime }\n")
+    others = " && ".join(f"!({constraint(platform)})" for platform in platforms)
+    (folder / "link_none.go").write_text(
+        f"//go:build !{TAG} && {others}\n\n{name}\n"
+        f"// There are no natives for this platform: build with -tags {TAG}, for which the README says what it needs.\n"
+        f"var _ = no_natives_for_this_platform__build_with_the_tag_{TAG}\n")
+    needs = "".join(f"\t{PATH}/natives/{platform.go} v{VERSION}\n" for platform in platforms)
+    (folder / "go.mod").write_text(f"{GO_MOD.rstrip()}\n\nrequire (\n{needs})\n")
+
+
+def collector(folder: Path) -> None:
+    """The module for Prometheus' client, which is as it is in the repository."""
+    folder.mkdir(parents=True)
+    source = GO / "qwenguardprometheus"
+    for file in source.iterdir():
+        if not file.name.endswith("_test.go"):
+            shutil.copy(file, folder)
+    shutil.copy(ROOT / "LICENSE", folder)
+    # What its tests need in a checkout.
+    lines = (source / "go.mod").read_text().splitlines(keepends=True)
+    (folder / "go.mod").write_text("".join(line for line in lines if not line.startswith("replace ")))
+
+
+def publish(module: str, folder: Path) -> None:
+    """Puts a module where a proxy has it."""
+    versions = PROXY / module / "@v"
+    versions.mkdir(parents=True)
+    moment = datetime.fromtimestamp(epoch(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    (versions / "list").write_text(f"v{VERSION}\n")
+    (versions / f"v{VERSION}.info").write_text(json.dumps({"Version": f"v{VERSION}", "Time": moment}))
+    shutil.copy(folder / "go.mod", versions / f"v{VERSION}.mod")
+    write_zip(versions / f"v{VERSION}.zip", [
+        (f"{module}@v{VERSION}/{path.relative_to(folder).as_posix()}", path, 0o644) for path in files_of(folder)
+    ])
+    print(f"{module} v{VERSION}: {size(versions / f'v{VERSION}.zip')}")
+
+
+def main() -> None:
+    platforms = [platform for platform in built() if (platform.natives / "lib/libqwenguard.a").is_file()]
+    for folder in (SOURCES, PROXY):
+        shutil.rmtree(folder, ignore_errors=True)
+    for platform in platforms:
+        folder = SOURCES / "natives" / platform.go
+        natives(platform, folder)
+        publish(f"{PATH}/natives/{platform.go}", folder)
+    package(platforms, SOURCES / "qwenguard")
+    publish(PATH, SOURCES / "qwenguard")
+    collector(SOURCES / "qwenguardprometheus")
+    publish(f"{PATH}/qwenguardprometheus", SOURCES / "qwenguardprometheus")
+
+
+if __name__ == "__main__":
+    main()

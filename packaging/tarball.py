@@ -1,0 +1,80 @@
+"""Packs each platform's natives as a folder that can be moved: a tar.gz, or a zip for Windows. What debuggers need is an archive
+of its own."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from archives import size, tar_gz, zip_folder
+from notices import notices
+from platforms import PACKAGES, ROOT, VERSION, Platform, built, by_key
+
+DOCUMENTS = ("LICENSE", "README.md", "CHANGELOG.md")
+
+
+def lay_out(platform: Platform, prefix: Path) -> None:
+    """The prefix: program, libraries, headers, files of pkg-config and CMake, documents."""
+    shutil.rmtree(prefix, ignore_errors=True)
+    natives = platform.natives
+    for part in ("bin", "lib"):
+        shutil.copytree(natives / part, prefix / part, symlinks=True, ignore=shutil.ignore_patterns("debug"))
+    (prefix / "include").mkdir()
+    for header in ("qwenguard.h", "qwenguard.hpp"):
+        shutil.copy(ROOT / "include" / header, prefix / "include")
+    for folder in ("lib/pkgconfig", "share/cmake/qwenguard", "share/doc/qwenguard"):
+        (prefix / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "packaging/qwenguard.pc", prefix / "lib/pkgconfig")
+    for file in (ROOT / "packaging").glob("*.cmake"):
+        shutil.copy(file, prefix / "share/cmake/qwenguard")
+    documents = prefix / "share/doc/qwenguard"
+    for document in DOCUMENTS:
+        shutil.copy(ROOT / document, documents)
+    for notice in (natives / "notices").iterdir():
+        shutil.copy(notice, documents)
+    (documents / "THIRD-PARTY-NOTICES.txt").write_text(notices())
+    if not platform.windows:
+        add_manual(prefix / "share")
+
+
+def add_manual(share: Path) -> None:
+    """Manual pages and completions, which the program for this machine writes."""
+    program = by_key("linux-x64").natives / "bin/qwenguard"
+    if not program.is_file():
+        print("LEFT OUT: manual pages and completions: the program for linux-x64, which writes them, is not built")
+        return
+
+    def said(*words: str) -> bytes:
+        return subprocess.run([program, *words], check=True, capture_output=True).stdout
+
+    pages = {"qwenguard": said("man")}
+    pages |= {f"qwenguard-{command}": said("man", command) for command in ("moderate", "annotate", "inspect")}
+    for name, page in pages.items():
+        file = share / f"man/man1/{name}.1"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(page)
+    places = {"bash": "bash-completion/completions/qwenguard", "zsh": "zsh/site-functions/_qwenguard",
+              "fish": "fish/vendor_completions.d/qwenguard.fish"}
+    for shell, place in places.items():
+        (share / place).parent.mkdir(parents=True)
+        (share / place).write_bytes(said("completions", shell))
+
+
+def pack(platform: Platform) -> None:
+    name = f"qwenguard-{VERSION}-{platform.key}"
+    prefix = PACKAGES / "prefix" / name
+    lay_out(platform, prefix)
+    archive = PACKAGES / (name + (".zip" if platform.windows else ".tar.gz"))
+    if platform.windows:
+        zip_folder(archive, prefix, f"{name}/")
+    else:
+        tar_gz(archive, prefix, name)
+    print(f"{archive.name}: {size(archive)}")
+    if (platform.natives / "lib/debug").is_dir():
+        debug = PACKAGES / f"{name}-debug.tar.gz"
+        tar_gz(debug, platform.natives / "lib/debug", f"{name}-debug")
+        print(f"{debug.name}: {size(debug)}")
+
+
+if __name__ == "__main__":
+    for each in built():
+        pack(each)

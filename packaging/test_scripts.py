@@ -1,0 +1,163 @@
+"""Tests of the scripts of this folder: `make test-packaging`."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+import abi
+import archives
+import csharp
+import release
+from platforms import PLATFORMS, ROOT, VERSION, by_key
+
+
+def tracked() -> list[str]:
+    said = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in said.stdout.split("\0") if name]
+
+
+class Folder(unittest.TestCase):
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+
+class Archives(Folder):
+    def filled(self, name: str) -> Path:
+        folder = self.folder / name
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin/program").write_bytes(b"program")
+        (folder / "bin/program").chmod(0o777)
+        (folder / "link").symlink_to("bin/program")
+        return folder
+
+    def test_the_same_files_make_the_same_bytes(self) -> None:
+        made = []
+        for name in ("one", "two"):
+            folder = self.filled(name)
+            os.utime(folder / "bin/program", (len(made), len(made)))
+            archives.tar_gz(self.folder / f"{name}.tar.gz", folder, "top")
+            archives.zip_folder(self.folder / f"{name}.zip", folder)
+            made.append([(self.folder / f"{name}{suffix}").read_bytes() for suffix in (".tar.gz", ".zip")])
+        self.assertEqual(made[0], made[1])
+
+    def test_links_and_permissions_stay(self) -> None:
+        archives.tar_gz(self.folder / "a.tar.gz", self.filled("a"), "top")
+        with tarfile.open(self.folder / "a.tar.gz") as tar:
+            self.assertEqual(tar.getmember("top/link").linkname, "bin/program")
+            self.assertEqual(tar.getmember("top/bin/program").mode, 0o755)
+
+    def test_a_digest_is_that_of_the_content(self) -> None:
+        file = self.folder / "file"
+        file.write_bytes(b"abc")
+        self.assertTrue(archives.sha256(file).startswith("ba7816bf8f01cfea"))
+
+
+class Interface(unittest.TestCase):
+    released = {"constant QG_ABI_VERSION": "1", "function qg_f": "void (int32_t)", "field qg_s.a": "int32_t at 0"}
+
+    def test_new_names_break_nothing(self) -> None:
+        self.assertEqual(abi.differences(self.released, self.released | {"function qg_g": "void (void)"}), [])
+
+    def test_what_is_gone_or_changed_is_named(self) -> None:
+        now = {"constant QG_ABI_VERSION": "1", "function qg_f": "void (uint32_t)"}
+        found = abi.differences(self.released, now)
+        self.assertEqual(len(found), 2)
+        self.assertIn("qg_s.a", found[0])
+        self.assertIn("void (uint32_t) now", found[1])
+
+    def test_structs_that_grow_keep_their_places_only(self) -> None:
+        listed = abi.read(abi.LIST)
+        self.assertNotIn("struct qg_guard_options", listed)
+        self.assertEqual(listed["field qg_guard_options.struct_size"], "uint32_t at 0")
+        self.assertIn("struct qg_update", listed)
+
+
+class Release(Folder):
+    def tree(self) -> Path:
+        """A copy of the files that a version may stand in."""
+        for name in tracked():
+            if (ROOT / name).is_file() and not name.startswith(("export/nano", "tests/golden", "tests/vectors", "benches")):
+                target = self.folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target)
+        return self.folder
+
+    def contents(self, root: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def test_every_place_has_the_version(self) -> None:
+        self.assertEqual(release.disagreements(ROOT), [])
+
+    def test_a_new_version_reaches_every_place_and_the_old_one_is_gone(self) -> None:
+        root = self.tree()
+        before = self.contents(root)
+        release.set_version(root, "97.98.99")
+        self.assertEqual(release.disagreements(root), [])
+        interface = VERSION.rsplit(".", 1)[0]
+        left = [name for name, text in self.contents(root).items()
+                if f"libqwenguard.so.{interface}".encode() in text or f"qwenguard-{VERSION}".encode() in text]
+        self.assertEqual(left, ["packaging/test_scripts.py"] if "packaging/test_scripts.py" in left else [])
+        release.set_version(root, VERSION)
+        self.assertEqual(self.contents(root), before)
+
+    def test_a_place_that_was_forgotten_is_named(self) -> None:
+        root = self.tree()
+        release.replace(root / "packaging/qwenguard.pc", "(?<=Version: )§", VERSION, "9.9.9")
+        self.assertEqual(release.disagreements(root), [f"packaging/qwenguard.pc: 9.9.9, not {VERSION}"])
+
+    def test_the_changelog_is_closed_only_for_its_version(self) -> None:
+        log = self.folder / "CHANGELOG.md"
+        for text, complaint in (
+            ("# Changelog\n\n## 0.3.0, unreleased\n\n- Something.\n", "its first section is not"),
+            ("# Changelog\n\n## 0.2.0, 2026-01-01\n\n- Something.\n", "its first section is not"),
+            ("# Changelog\n\n## 0.2.0, unreleased\n\n## 0.1.0, 2026-01-01\n\n- Old.\n", "says nothing"),
+        ):
+            log.write_text(text)
+            with self.assertRaisesRegex(SystemExit, complaint):
+                release.close_changelog(self.folder, "0.2.0", "2026-02-03")
+            self.assertEqual(log.read_text(), text)
+        log.write_text("# Changelog\n\n## 0.2.0, unreleased\n\n- Something.\n\n## 0.1.0, 2026-01-01\n\n- Old.\n")
+        release.close_changelog(self.folder, "0.2.0", "2026-02-03")
+        self.assertIn("## 0.2.0, 2026-02-03\n\n- Something.\n\n## 0.1.0", log.read_text())
+
+    def test_versions_go_up(self) -> None:
+        for version in ("1", "1.0", "v1.0.0", "1.0.0-rc1", "0.0.9"):
+            with self.assertRaises(SystemExit):
+                release.check_number(ROOT, version)
+        release.check_number(ROOT, "99.0.0")
+
+
+class Nuspec(unittest.TestCase):
+    def test_what_the_schema_wants(self) -> None:
+        text = csharp.nuspec(["netstandard2.0", "net8.0"], symbols=False)
+        csharp.check_nuspec(text, {"icon.png", "README.md"})
+        with self.assertRaisesRegex(SystemExit, "icon.png"):
+            csharp.check_nuspec(text, {"README.md"})
+        moved = text.replace("    <id>Qwenguard</id>\n", "").replace("    <dependencies>", "    <id>Qwenguard</id>\n    <dependencies>")
+        with self.assertRaisesRegex(SystemExit, "order"):
+            csharp.check_nuspec(moved, {"icon.png", "README.md"})
+
+
+class Platforms(unittest.TestCase):
+    def test_every_platform_has_names_of_its_own(self) -> None:
+        for name in ("key", "rust", "java", "official", "go"):
+            values = [getattr(platform, name) for platform in PLATFORMS]
+            self.assertEqual(len(values), len(set(values)), name)
+
+    def test_files_are_named_as_each_system_does(self) -> None:
+        self.assertEqual(by_key("win-x64").library, "bin/qwenguard.dll")
+        self.assertEqual(by_key("linux-x64").library, f"lib/libqwenguard.so.{VERSION}")
+        self.assertEqual(by_key("osx-arm64").runtime, "lib/libonnxruntime.dylib")
+        with self.assertRaisesRegex(SystemExit, "linux-x64"):
+            by_key("plan9-x64")
+
+
+if __name__ == "__main__":
+    unittest.main()

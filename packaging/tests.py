@@ -1,0 +1,435 @@
+"""Installs each package into an empty folder, by the commands of docs/packages.md, and cuts the sample answer there:
+
+    tests.py [linux debian java gradle csharp go rust release]"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Callable
+
+from platforms import INTERFACE, ORT_VERSION, PACKAGES, ROOT, TOOLS, VERSION, by_key, run
+
+PLATFORM = by_key("linux-x64")
+SAMPLES = ROOT / "packaging/samples"
+WORK = ROOT / "target/test-packages"
+CUT = "cut at byte 160"
+REQUIRED = os.environ.get("QWENGUARD_REQUIRE_TOOLCHAINS") == "1"
+TESTS: dict[str, Callable[[], None]] = {}
+
+
+class Skipped(Exception):
+    pass
+
+
+def test(function: Callable[[], None]) -> Callable[[], None]:
+    TESTS[function.__name__] = function
+    return function
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            raise Skipped(f"{program} is missing")
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """The code of a section of the page, up to its next heading."""
+    page = (ROOT / "docs/packages.md").read_text()
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", page, re.S | re.M)
+    code = re.findall(rf"^```{language}\n(.*?)^```", found[1] if found else "", re.S | re.M)
+    if not code:
+        raise SystemExit(f"docs/packages.md: no {language} below {heading}")
+    return code
+
+
+def empty(name: str, *samples: str) -> Path:
+    folder = WORK / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for sample in samples:
+        shutil.copy(SAMPLES / sample, folder)
+    return folder
+
+
+def clean_environment() -> dict[str, str]:
+    """Without what would help a program to find what its package lacks."""
+    names = ("ORT_DYLIB_PATH", "LD_LIBRARY_PATH", "PKG_CONFIG_PATH", "CGO_LDFLAGS", "QWENGUARD_LIBRARY", "GOFLAGS")
+    return {name: value for name, value in os.environ.items() if name not in names} | {"PACKAGES": str(PACKAGES)}
+
+
+def shell(folder: Path, commands: str, **variables: str) -> str:
+    """What commands write. They must all succeed."""
+    done = subprocess.run(["sh", "-eu", "-c", commands], cwd=folder, env=clean_environment() | variables, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f"failed in {folder}:\n{commands}\n{done.stdout}")
+    return done.stdout
+
+
+def cuts(said: str, times: int = 1) -> None:
+    if said.count(CUT + "\n") != times:
+        raise SystemExit(f"not {times} times {CUT!r}:\n{said}")
+
+
+def one_runtime(said: str, expected: str) -> None:
+    """A program that was asked wrote which ONNX Runtimes its process has mapped."""
+    mapped = {line.removeprefix("mapped: ") for line in said.splitlines() if line.startswith("mapped: ")}
+    if len(mapped) != 1 or expected not in next(iter(mapped)):
+        raise SystemExit(f"not one ONNX Runtime, {expected}, but {sorted(mapped)}")
+
+
+# --- Linux
+
+
+@test
+def linux() -> None:
+    need("cc", "c++", "pkg-config", "cmake")
+    folder = empty("tar with spaces", "cut.c", "cut.cpp", "CMakeLists.txt")
+    commands = blocks("tar.gz", "sh")
+    # The page's folder has no spaces; CMake's and the program's may have them.
+    plain = empty("tar", "cut.c", "cut.cpp", "CMakeLists.txt")
+    said = shell(plain, "\n".join(commands))
+    cuts(said, 3)
+    assert f"qwenguard {VERSION}" in said, said
+    shutil.move(plain / f"qwenguard-{VERSION}-{PLATFORM.key}", folder)
+    cuts(shell(folder, "set -- \"$PWD\"/qwenguard-*\n"
+               'cmake -S . -B build "-DCMAKE_PREFIX_PATH=$1" && cmake --build build && build/cut-c && build/cut-cpp'), 2)
+    moderates(folder, f"qwenguard-{VERSION}-{PLATFORM.key}/bin/qwenguard")
+    loaded_runtime(folder, f"qwenguard-{VERSION}-{PLATFORM.key}")
+    stripped(folder / f"qwenguard-{VERSION}-{PLATFORM.key}")
+
+
+def moderates(folder: Path, program: str) -> None:
+    """The program finds ONNX Runtime by itself."""
+    said = shell(folder, f'"./{program}" moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3')
+    assert "clear up to byte 160" in said, said
+
+
+def loaded_runtime(folder: Path, prefix: str) -> None:
+    """A program that has loaded ONNX Runtime gets no second copy."""
+    shutil.copy(SAMPLES / "loaded.c", folder)
+    shutil.copy(folder / prefix / "lib/libonnxruntime.so", folder / "libonnxruntime.so.1.28.0")
+    said = shell(folder, f'cc loaded.c -o loaded -I"{prefix}/include" -L"{prefix}/lib" -lqwenguard -ldl "-Wl,-rpath,$PWD/{prefix}/lib"\n'
+                 "./loaded ./libonnxruntime.so.1.28.0")
+    one_runtime(said, "libonnxruntime.so.1.28.0")
+    one_runtime(shell(folder, "./loaded"), f"{prefix}/lib/libonnxruntime.so")
+
+
+def stripped(prefix: Path) -> None:
+    """Debuggers find by build id what was stripped."""
+    debug = WORK / "debug"
+    shutil.rmtree(debug, ignore_errors=True)
+    debug.mkdir()
+    shell(debug, f'tar xzf "$PACKAGES"/qwenguard-{VERSION}-{PLATFORM.key}-debug.tar.gz')
+    for file in (prefix / PLATFORM.library, prefix / PLATFORM.program):
+        sections = subprocess.run(["readelf", "-SW", file], capture_output=True, text=True, check=True).stdout
+        assert ".debug_" not in sections and ".symtab" not in sections, f"{file} is not stripped"
+        notes = subprocess.run(["readelf", "--notes", file], capture_output=True, text=True, check=True).stdout
+        build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)[1]
+        found = list(debug.glob(f"*/.build-id/{build_id[:2]}/{build_id[2:]}.debug"))
+        assert len(found) == 1, f"{file}: no debug file for {build_id}"
+        lines = subprocess.run(["readelf", "-SW", found[0]], capture_output=True, text=True, check=True).stdout
+        assert ".debug_line" in lines, f"{found[0]} has no lines"
+
+
+@test
+def debian() -> None:
+    need("apt-get", "cc", "pkg-config", "unshare")
+    if os.geteuid():
+        raise Skipped("installing a package needs root")
+    empty("deb", "cut.c")
+    commands = "\n".join(blocks("Debian", "sh"))
+    # In a copy of the system that is thrown away: nothing is installed on this machine.
+    script = f"""
+mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay none -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+for folder in proc dev sys; do mount --rbind /$folder /mnt/root/$folder; done
+mount -t tmpfs none /mnt/root/tmp
+exec chroot /mnt/root sh -eu -c 'cd "{WORK}/deb"; {commands}
+qwenguard moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3
+man -w qwenguard-moderate
+dpkg --remove qwenguard
+test ! -e /usr/bin/qwenguard'"""
+    said = shell(WORK, "unshare --mount sh -eu -c \"$SCRIPT\"", SCRIPT=script, DEBIAN_FRONTEND="noninteractive")
+    cuts(said)
+    assert f"qwenguard {VERSION}" in said and "clear up to byte 160" in said, said
+
+
+# --- Java
+
+REPOSITORY = PACKAGES / "maven"
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>cut</groupId>
+  <artifactId>cut</artifactId>
+  <version>1</version>
+  <properties>
+    <maven.compiler.release>17</maven.compiler.release>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+  </properties>
+  <repositories>
+    <repository><id>packages</id><url>file://{repository}</url></repository>
+  </repositories>
+  <dependencies>
+{dependencies}
+  </dependencies>
+  <build>
+    <plugins>
+      <plugin><artifactId>maven-resources-plugin</artifactId><version>3.3.1</version></plugin>
+      <plugin><artifactId>maven-compiler-plugin</artifactId><version>3.14.1</version></plugin>
+      <plugin><artifactId>maven-jar-plugin</artifactId><version>3.4.2</version></plugin>
+      <plugin><artifactId>maven-dependency-plugin</artifactId><version>3.8.1</version></plugin>
+      <plugin>
+        <artifactId>maven-shade-plugin</artifactId>
+        <version>3.6.0</version>
+        <executions>
+          <execution><phase>package</phase><goals><goal>shade</goal></goals></execution>
+        </executions>
+        <configuration>
+          <shadedArtifactAttached>true</shadedArtifactAttached>
+          <createDependencyReducedPom>false</createDependencyReducedPom>
+        </configuration>
+      </plugin>
+    </plugins>
+  </build>
+</project>
+"""
+
+
+def jdks() -> tuple[str, str]:
+    """A JDK of 22 or newer, and an older one."""
+    said = shell(ROOT, '. bindings/java/jdks.sh; printf "%s\\n%s\\n" "$new" "$old"').splitlines()
+    if not all(said[:2]):
+        raise Skipped("a JDK of 22 or newer and one of 17 to 21 are needed")
+    return said[0], said[1]
+
+
+def maven_project(name: str, heading: str, jdk: str, *samples: str) -> Path:
+    need("mvn")
+    folder = empty(name)
+    sources = folder / "src/main/java/cut"
+    sources.mkdir(parents=True)
+    for sample in samples:
+        shutil.copy(SAMPLES / sample, sources)
+    dependencies = "\n".join(blocks(heading, "xml"))
+    (folder / "pom.xml").write_text(POM.format(repository=REPOSITORY, dependencies=dependencies))
+    # Of an earlier run's natives nothing may be left.
+    shutil.rmtree(Path.home() / ".m2/repository/io/github/libqwenguard", ignore_errors=True)
+    shell(folder, "mvn -B -q package dependency:copy-dependencies -DincludeScope=runtime", JAVA_HOME=jdk)
+    return folder
+
+
+def java_runs(folder: Path, java: str, provider: str, paths: str, main: str = "cut.Cut", options: str = "") -> str:
+    native = "--enable-native-access=ALL-UNNAMED" if provider == "ffm" else ""
+    return shell(folder, f'"{java}/bin/java" -Dqwenguard.provider={provider} -Dqwenguard.cache="$PWD/cache" {native} {options} '
+                 f"{paths} {main}")
+
+
+@test
+def java() -> None:
+    new, old = jdks()
+    folder = maven_project("maven", "Maven", new, "Cut.java")
+    for java, provider in ((old, "jni"), (new, "jni"), (new, "ffm")):
+        cuts(java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'"))
+        cuts(java_runs(folder, java, provider, "-cp target/cut-1-shaded.jar"))
+    java_modules(folder, new, old)
+    java_documents()
+
+
+def java_modules(folder: Path, new: str, old: str) -> None:
+    """On the module path, with a module of the program's own."""
+    (folder / "src/main/java/module-info.java").write_text(
+        "module cut {\n    requires io.github.libqwenguard;\n}\n")
+    shell(folder, "mvn -B -q clean package dependency:copy-dependencies -DincludeScope=runtime", JAVA_HOME=new)
+    for java, provider in ((old, "jni"), (new, "jni"), (new, "ffm")):
+        options = "" if java == old else "--enable-native-access=io.github.libqwenguard"
+        cuts(java_runs(folder, java, provider, "-p target/classes:target/dependency -m", "cut/cut.Cut", options))
+
+
+def java_documents() -> None:
+    """What Central wants beside the jar."""
+    folder = REPOSITORY / f"io/github/libqwenguard/qwenguard/{VERSION}"
+    with zipfile.ZipFile(folder / f"qwenguard-{VERSION}-sources.jar") as jar:
+        assert "io/github/libqwenguard/Guard.java" in jar.namelist()
+    with zipfile.ZipFile(folder / f"qwenguard-{VERSION}-javadoc.jar") as jar:
+        assert "io/github/libqwenguard/Guard.html" in jar.namelist()
+    for file in folder.glob("*.jar"):
+        for digest in ("md5", "sha1", "sha256", "sha512"):
+            assert file.with_name(f"{file.name}.{digest}").is_file(), file
+
+
+@test
+def java_with_official_runtime() -> None:
+    new, old = jdks()
+    folder = maven_project("maven-slim", "Maven, with the ONNX Runtime of its maker", new, "Cut.java", "Both.java")
+    for java, provider in ((old, "jni"), (new, "ffm")):
+        cuts(java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'"))
+        for order in ("ours", "theirs"):
+            said = java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'", f"cut.Both {order}")
+            cuts(said)
+            one_runtime(said, "libonnxruntime.so")
+
+
+@test
+def gradle() -> None:
+    need("gradle")
+    new, old = jdks()
+    folder = empty("gradle")
+    sources = folder / "src/main/java/cut"
+    sources.mkdir(parents=True)
+    shutil.copy(SAMPLES / "Cut.java", sources)
+    build = ("apply plugin: 'application'\nmainClassName = 'cut.Cut'\n"
+             f"repositories {{ maven {{ url 'file://{REPOSITORY}' }} }}\n"
+             "applicationDefaultJvmArgs = ['-Dqwenguard.cache=' + projectDir + '/cache']\n")
+    (folder / "build.gradle").write_text(build + blocks("Gradle", "groovy")[0])
+    cuts(shell(folder, "gradle --offline --no-daemon -q run", JAVA_HOME=old, GRADLE_USER_HOME=str(folder / "home")))
+
+
+# --- C#
+
+
+@test
+def csharp() -> None:
+    """Mono runs what NuGet would put beside the program: see Qwenguard.targets."""
+    need("mcs", "mono")
+    folder = empty("csharp", "Cut.cs")
+    with zipfile.ZipFile(PACKAGES / f"Qwenguard.{VERSION}.nupkg") as package:
+        package.extractall(folder / "package")
+    opc(folder / "package")
+    shell(folder, "mcs Cut.cs -r:package/lib/net472/Qwenguard.dll -out:Cut.exe && cp package/lib/net472/Qwenguard.dll .")
+    native = folder / "runtimes" / PLATFORM.key / "native"
+    native.mkdir(parents=True)
+    shutil.copy(folder / "package" / native.relative_to(folder) / PLATFORM.plain, native)
+    # As the package Microsoft.ML.OnnxRuntime has it: in the same folder.
+    shutil.copy(PLATFORM.natives / PLATFORM.runtime, native)
+    cuts(shell(folder, "mono Cut.exe"))
+    # All in the program's folder, as for .NET Framework and after publishing for a platform.
+    for library in native.iterdir():
+        shutil.move(library, folder)
+    cuts(shell(folder, "mono Cut.exe"))
+
+
+def opc(folder: Path) -> None:
+    """What NuGet reads a package by."""
+    types = (folder / "[Content_Types].xml").read_text()
+    for file in (path for path in folder.rglob("*") if path.is_file() and path.name != "[Content_Types].xml"):
+        name = file.relative_to(folder).as_posix()
+        _, dot, extension = file.name.rpartition(".")
+        assert f'Extension="{extension}"' in types if dot else f'PartName="/{name}"' in types, name
+    relations = (folder / "_rels/.rels").read_text()
+    for target in re.findall(r'Target="/([^"]+)"', relations):
+        assert (folder / target).is_file(), target
+    nuspec = (folder / "Qwenguard.nuspec").read_text()
+    assert f'<dependency id="Microsoft.ML.OnnxRuntime" version="{ORT_VERSION}" />' in nuspec, nuspec
+
+
+# --- Go
+
+
+@test
+def go() -> None:
+    need("go", "cc")
+    folder = empty("go", "cut.go")
+    variables = {
+        "GOPROXY": f"file://{PACKAGES}/go", "GONOSUMDB": "*", "GOFLAGS": "-modcacherw",
+        "GOMODCACHE": str(folder / "modules"), "XDG_CACHE_HOME": str(folder / "cache"), "GOTOOLCHAIN": "local",
+        "GOCACHE": str(WORK / "go-build"),
+    }
+    cuts(shell(folder, "\n".join(blocks("Go", "sh")), **variables))
+    # The program is one file: it runs where nothing else is.
+    alone = empty("go-alone")
+    shutil.copy(folder / "cut", alone)
+    shutil.rmtree(folder / "modules")
+    variables["XDG_CACHE_HOME"] = str(alone / "cache")
+    cuts(shell(alone, "./cut && ./cut", **variables), 2)
+    damaged = next((alone / "cache").rglob("libonnxruntime.so"))
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+    cuts(shell(alone, "./cut", **variables))
+    # Without a cache folder: in one of its own below the temporary folder.
+    said = shell(alone, "mkdir temporary; unset XDG_CACHE_HOME HOME; TMPDIR=$PWD/temporary ./cut; ls temporary", **variables)
+    cuts(said)
+    assert f"qwenguard-{os.getuid()}" in said, said
+
+
+@test
+def go_with_pkg_config() -> None:
+    need("go", "cc", "pkg-config")
+    folder = empty("go-pkg-config", "cut.go")
+    prefix = PACKAGES / f"prefix/qwenguard-{VERSION}-{PLATFORM.key}/lib"
+    variables = {
+        "GOPROXY": f"file://{PACKAGES}/go", "GONOSUMDB": "*", "GOFLAGS": "-modcacherw -tags=qwenguard_pkgconfig",
+        "GOMODCACHE": str(folder / "modules"), "GOTOOLCHAIN": "local", "GOCACHE": str(WORK / "go-build"),
+        "PKG_CONFIG_PATH": f"{prefix}/pkgconfig", "CGO_LDFLAGS": f"-Wl,-rpath,{prefix}",
+    }
+    cuts(shell(folder, "\n".join(blocks("Go", "sh")), **variables))
+    assert "libqwenguard.so" in shell(folder, "readelf -d cut"), "it is not linked with the shared library"
+
+
+# --- Rust
+
+
+@test
+def rust() -> None:
+    """The crates as they are packed, with their own tests compiled, and a program that depends on the library."""
+    folder = empty("rust")
+    for name in ("qwenguard", "qwenguard-cli"):
+        shell(folder, f'tar xzf "$PACKAGES"/{name}-{VERSION}.crate')
+    library, program = folder / f"qwenguard-{VERSION}", folder / f"qwenguard-cli-{VERSION}"
+    patch = f'\n[patch.crates-io]\nqwenguard = {{ path = "{library}" }}\n'
+    for crate in (library, program):
+        manifest = crate / "Cargo.toml"
+        manifest.write_text(manifest.read_text() + "\n[workspace]\n" + (patch if crate == program else ""))
+    # What is compiled for the repository serves here too.
+    variables = {"CARGO_TARGET_DIR": str(ROOT / "target")}
+    shell(library, "cargo check --tests --features nano", **variables)
+    shell(program, "cargo check", **variables)
+    shell(folder, "cargo new --quiet --vcs none cut")
+    shutil.copy(SAMPLES / "cut.rs", folder / "cut/src/main.rs")
+    # There is no registry that has the crate: its folder stands for it.
+    named = f"qwenguard@{VERSION}"
+    commands = "\n".join(blocks("Rust", "sh"))
+    if named not in commands:
+        raise SystemExit(f"docs/packages.md: Rust: no {named}")
+    variables = {"CARGO_TARGET_DIR": str(WORK / "rust-target"), "ORT_DYLIB_PATH": str(PLATFORM.natives / PLATFORM.runtime)}
+    cuts(shell(folder / "cut", commands.replace(named, f"--path {library}"), **variables))
+
+
+# --- What goes with them
+
+
+@test
+def sums() -> None:
+    shell(PACKAGES, "sha256sum --quiet --check SHA256SUMS")
+    for archive in PACKAGES.glob("*.nupkg"):
+        with zipfile.ZipFile(archive) as package:
+            assert "THIRD-PARTY-NOTICES.txt" in package.namelist(), archive
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(TESTS)
+    unknown = [name for name in wanted if name not in TESTS]
+    if unknown:
+        raise SystemExit(f"no test {', '.join(unknown)}: there are {', '.join(TESTS)}")
+    passed = skipped = 0
+    for name in wanted:
+        try:
+            TESTS[name]()
+        except Skipped as reason:
+            print(f"SKIPPED: {name}: {reason}", flush=True)
+            skipped += 1
+        except AssertionError as failure:
+            raise SystemExit(f"{name}: {failure}") from failure
+        else:
+            print(f"passed: {name}", flush=True)
+            passed += 1
+    print(f"{passed} passed, 0 failed, {skipped} skipped")
+    if skipped and REQUIRED:
+        raise SystemExit("with QWENGUARD_REQUIRE_TOOLCHAINS=1 none may be skipped")
+
+
+if __name__ == "__main__":
+    main()
