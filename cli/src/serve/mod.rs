@@ -131,6 +131,7 @@ fn router(app: Shared) -> Router {
     let proxied = match app.upstream.is_some() {
         true => Router::new()
             .route("/v1/chat/completions", post(proxy::chat_completions))
+            .route("/v1/messages", post(proxy::messages))
             .route("/v1/models", get(proxy::upstream::models)),
         false => Router::new(),
     };

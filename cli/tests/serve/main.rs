@@ -4,6 +4,7 @@ mod api;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 mod limits;
+mod messages;
 mod proxy;
 mod server;
 mod socket;

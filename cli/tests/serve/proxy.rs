@@ -57,7 +57,7 @@ async fn ask(server: &Server, prompt: &str) -> Streamed {
     ask_with(server, json!({ "model": "m", "stream": true, "messages": messages })).await
 }
 
-async fn both() -> (Upstream, Server) {
+pub(crate) async fn both() -> (Upstream, Server) {
     let upstream = Upstream::start().await;
     let server = Server::start(&["--upstream", &upstream.url]);
     (upstream, server)
@@ -72,7 +72,7 @@ fn in_shadow(upstream: &Upstream) -> Server {
 }
 
 /// All streams are given back.
-async fn settled(server: &Server) {
+pub(crate) async fn settled(server: &Server) {
     loop {
         let metrics = client().get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
         let is_zero = |name: &str| metrics.lines().any(|line| line == format!("{name} 0"));

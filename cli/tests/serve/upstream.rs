@@ -52,7 +52,10 @@ impl Upstream {
     pub(crate) async fn start() -> Self {
         let shared: Arc<Shared> = Arc::default();
         let models = async || axum::Json(json!({ "object": "list", "data": [] }));
-        let router = Router::new().route("/v1/chat/completions", post(answer)).route("/v1/models", get(models));
+        let router = Router::new()
+            .route("/v1/chat/completions", post(answer))
+            .route("/v1/messages", post(answer))
+            .route("/v1/models", get(models));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let router = router.with_state(shared.clone());

@@ -3,14 +3,20 @@
 //! A chunk is held until the guard has cleared all of its text. Where the guard stops an answer, the last chunk is cut there
 //! and the answer ends as one that a content filter ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use qwenguard::Violation;
 use serde_json::{Map, Value, json};
 
-use super::guarded::Guarded;
+use super::{
+    After, Asked, Protocol,
+    events::Message,
+    guarded::Guarded,
+    held::{Held, Part, Queue, Sent, cut},
+    unjudged,
+};
 use crate::{
-    message,
+    json,
     serve::{calls::Judge, fault::Fault},
 };
 
@@ -25,7 +31,7 @@ const OTHERS: [&str; 3] = ["role", "tool_calls", "function_call"];
 const CHOICES: usize = 128;
 
 /// The answers to one prompt.
-pub(crate) struct Answers {
+pub(super) struct Answers {
     /// The prompt, judged. Each answer goes on from it.
     prompt: Judge,
     choices: BTreeMap<u64, Choice>,
@@ -35,93 +41,92 @@ pub(crate) struct Answers {
 
 struct Choice {
     guarded: Guarded,
-    held: VecDeque<Held>,
+    queue: Queue,
     /// Nothing more of it is sent.
     is_over: bool,
-    /// A tool call's arguments are being written.
-    in_call: bool,
-    /// The beginning of an escape in those.
-    escape: String,
-}
-
-/// A chunk whose text is not all cleared.
-struct Held {
-    chunk: Value,
-    parts: Vec<Part>,
-    /// It may be sent when so much of the answer may be shown.
-    end: usize,
-}
-
-/// Text of a chunk that can be cut.
-struct Part {
-    field: &'static str,
-    /// Where in the answer it starts.
-    start: usize,
-    length: usize,
 }
 
 impl Answers {
-    pub(crate) fn new(prompt: Judge, wanted: usize) -> Self {
-        Answers { prompt, choices: BTreeMap::new(), wanted }
-    }
-
-    /// Whether the guard has stopped all answers: nothing that comes is sent.
-    pub(crate) fn are_over(&self) -> bool {
-        self.choices.len() >= self.wanted && self.choices.values().all(|choice| choice.is_over)
-    }
-
     fn choice(&mut self, index: u64) -> Result<&mut Choice, Fault> {
         if !self.choices.contains_key(&index) {
             if self.choices.len() == CHOICES {
                 return Err(unjudged(format!("the answer has more than {CHOICES} choices")));
             }
             let guarded = Guarded::new(self.prompt.fork()?);
-            let choice =
-                Choice { guarded, held: VecDeque::new(), is_over: false, in_call: false, escape: String::new() };
+            let choice = Choice { guarded, queue: Queue::default(), is_over: false };
             self.choices.insert(index, choice);
         }
         Ok(self.choices.get_mut(&index).expect("it was just put there"))
     }
 
-    /// Takes a chunk of a stream, and gives the chunks that may be sent now.
-    pub(crate) async fn chunk(&mut self, chunk: Value) -> Result<Vec<Value>, Fault> {
-        let Value::Object(mut fields) = chunk else { return Err(unjudged("a chunk is not an object")) };
+    async fn chunk(&mut self, head: &str, chunk: Map<String, Value>) -> Result<Vec<Sent>, Fault> {
+        let mut fields = chunk;
         let choices = match fields.insert("choices".into(), Value::Array(Vec::new())) {
             Some(Value::Array(choices)) => choices,
             None | Some(Value::Null) => Vec::new(),
             Some(_) => return Err(unjudged("choices is not a list")),
         };
         if choices.is_empty() {
-            return Ok(vec![Value::Object(fields)]);
+            return Ok(vec![Sent { head: head.to_owned(), body: Value::Object(fields) }]);
         }
         let mut cleared = Vec::new();
         for choice in choices {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or_default();
             let mut chunk = fields.clone();
             chunk.insert("choices".into(), json!([choice]));
-            cleared.extend(self.choice(index)?.take(index, Value::Object(chunk)).await?);
+            let event = Sent { head: head.to_owned(), body: Value::Object(chunk) };
+            cleared.extend(self.choice(index)?.take(index, event).await?);
         }
         Ok(cleared)
     }
+}
 
-    /// The stream has ended: what is held is judged to its end. Gives what may be sent.
-    pub(crate) async fn end(&mut self) -> Result<Vec<Value>, Fault> {
+impl Protocol for Answers {
+    const PATH: &'static str = "/chat/completions";
+    const LAST_WORDS: &'static str = "data: [DONE]\n\n";
+
+    fn asked(request: &Map<String, Value>) -> Result<Asked, Fault> {
+        let answers = match request.get("n") {
+            None | Some(Value::Null) => 1,
+            Some(n) => {
+                let n = n.as_u64().filter(|n| (1..=CHOICES as u64).contains(n));
+                n.ok_or_else(|| Fault::field("n", "n is out of range"))? as usize
+            }
+        };
+        let messages = request.get("messages").and_then(Value::as_array);
+        let messages = messages.ok_or_else(|| Fault::field("messages", "messages is not a list"))?;
+        Ok(Asked { messages: messages.clone(), field: "messages", answers })
+    }
+
+    fn new(prompt: Judge, answers: usize) -> Self {
+        Answers { prompt, choices: BTreeMap::new(), wanted: answers }
+    }
+
+    async fn event(&mut self, event: Message) -> Result<(Vec<Sent>, After), Fault> {
+        if event.data.trim() == "[DONE]" {
+            return Ok((self.end().await?, After::Done));
+        }
+        let chunk = json::read_object(event.data.as_bytes(), &mut Value::Null);
+        let chunk = chunk.map_err(|reason| unjudged(format!("a chunk: {reason}")))?;
+        if chunk.contains_key("error") && !chunk.contains_key("choices") {
+            return Ok((vec![Sent { head: event.head, body: Value::Object(chunk) }], After::Broken));
+        }
+        let cleared = self.chunk(&event.head, chunk).await?;
+        // The upstream may write for long: nobody waits for it.
+        let is_over = self.choices.len() >= self.wanted && self.choices.values().all(|choice| choice.is_over);
+        Ok((cleared, if is_over { After::Done } else { After::More }))
+    }
+
+    async fn end(&mut self) -> Result<Vec<Sent>, Fault> {
         let mut cleared = Vec::new();
         for (index, choice) in &mut self.choices {
-            choice.end_call().await?;
             choice.guarded.finish().await?;
             cleared.extend(choice.cleared(*index));
         }
         Ok(cleared)
     }
 
-    /// What was found, whether it stops an answer or not.
-    pub(crate) fn take_reported(&mut self) -> Vec<Violation> {
-        self.choices.values_mut().flat_map(|choice| choice.guarded.take_reported()).collect()
-    }
-
-    /// Judges a whole completion. `None` if it may be sent as it is.
-    pub(crate) async fn whole(&mut self, completion: &Value) -> Result<Option<Value>, Fault> {
+    async fn whole(&mut self, completion: &Value) -> Result<Option<Value>, Fault> {
         let choices = completion.get("choices").and_then(Value::as_array);
         let choices = choices.ok_or_else(|| unjudged("the answer has no list of choices"))?;
         let mut guarded = completion.clone();
@@ -130,14 +135,13 @@ impl Answers {
             let message = choice.get("message").and_then(Value::as_object);
             let message = message.ok_or_else(|| unjudged(format!("choices[{place}] has no message")))?;
             let of = self.choice(place as u64)?;
-            let parts = of.judge(message).await?;
-            of.end_call().await?;
+            let parts = of.judge("/message", message).await?;
             of.guarded.finish().await?;
             if of.guarded.is_stopped() {
                 is_cut = true;
-                let horizon = of.guarded.horizon();
                 let choice = &mut guarded["choices"][place];
-                cut(&mut choice["message"], &parts, horizon);
+                without_calls(&mut choice["message"]);
+                cut(choice, &parts, of.guarded.horizon());
                 choice["finish_reason"] = "content_filter".into();
                 if choice.get("logprobs").is_some() {
                     choice["logprobs"] = Value::Null;
@@ -147,19 +151,19 @@ impl Answers {
         Ok(is_cut.then_some(guarded))
     }
 
-    /// Violations that stopped answers.
-    pub(crate) fn stops(&self) -> impl Iterator<Item = &Violation> {
-        self.choices.values().filter_map(|choice| choice.guarded.stop())
+    fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
+        let stops = self.choices.values().filter_map(|choice| choice.guarded.stop().cloned()).collect();
+        (stops, self.choices.values_mut().flat_map(|choice| choice.guarded.take_reported()).collect())
     }
 }
 
 impl Choice {
     /// Takes the next chunk of this choice alone.
-    async fn take(&mut self, index: u64, chunk: Value) -> Result<Vec<Value>, Fault> {
+    async fn take(&mut self, index: u64, event: Sent) -> Result<Vec<Sent>, Fault> {
         if self.is_over {
             return Ok(Vec::new());
         }
-        let choice = &chunk["choices"][0];
+        let choice = &event.body["choices"][0];
         let nothing = Map::new();
         let delta = match choice.get("delta") {
             None | Some(Value::Null) => &nothing,
@@ -167,38 +171,38 @@ impl Choice {
             Some(_) => return Err(unjudged("a delta is not an object")),
         };
         check_choice(choice)?;
-        let parts = self.judge(delta).await?;
-        if choice.get("finish_reason").is_some_and(|reason| !reason.is_null()) {
-            self.end_call().await?;
+        let parts = self.judge("/choices/0/delta", delta).await?;
+        let is_end = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        if is_end {
             self.guarded.finish().await?;
         }
-        self.held.push_back(Held { parts, end: self.guarded.received(), chunk });
+        self.queue.push(Held { parts, end: self.guarded.received(), is_end, event });
         Ok(self.cleared(index))
     }
 
     /// Judges the text of a message or a delta.
-    async fn judge(&mut self, message: &Map<String, Value>) -> Result<Vec<Part>, Fault> {
+    async fn judge(&mut self, at: &str, message: &Map<String, Value>) -> Result<Vec<Part>, Fault> {
         check_fields(message)?;
         let mut parts = Vec::new();
         let mut thought: Option<&str> = None;
         for (field, is_thinking) in TEXTS {
             let Some(text) = text_of(message, field)? else { continue };
-            let start = self.guarded.received();
+            let (pointer, start) = (format!("{at}/{field}"), self.guarded.received());
             if is_thinking {
                 // Some servers send thinking under both names. It is judged once.
                 if let Some(thought) = thought.replace(text) {
                     if thought != text {
                         return Err(unjudged("reasoning_content and reasoning differ"));
                     }
-                    parts.push(Part { field, start: start - text.len(), length: text.len() });
+                    parts.push(Part { pointer, start: start - text.len(), length: text.len() });
                     continue;
                 }
                 self.guarded.thinking(text).await?;
             } else {
-                self.end_call().await?;
+                self.guarded.end_call().await?;
                 self.guarded.text(text).await?;
             }
-            parts.push(Part { field, start, length: text.len() });
+            parts.push(Part { pointer, start, length: text.len() });
         }
         self.judge_calls(message).await?;
         Ok(parts)
@@ -230,80 +234,47 @@ impl Choice {
 
     async fn judge_call(&mut self, function: &Map<String, Value>) -> Result<(), Fault> {
         if let Some(name) = text_of(function, "name")? {
-            self.end_call().await?;
-            self.guarded.text(&format!("\n<tool_call>\n{{\"name\": \"{name}\", \"arguments\": ")).await?;
-            self.in_call = true;
+            self.guarded.call_name(name).await?;
         }
         if let Some(arguments) = text_of(function, "arguments")? {
-            // Letters that are spelled as escapes are judged as letters.
-            let all = std::mem::take(&mut self.escape) + arguments;
-            let (whole, begun) = all.split_at(message::whole_escapes(&all));
-            self.escape = begun.to_owned();
-            self.guarded.text(&message::unescape(whole)).await?;
-        }
-        Ok(())
-    }
-
-    async fn end_call(&mut self) -> Result<(), Fault> {
-        if std::mem::take(&mut self.in_call) {
-            let rest = std::mem::take(&mut self.escape);
-            self.guarded.text(&(rest + "}\n</tool_call>\n")).await?;
+            self.guarded.call_arguments(arguments).await?;
         }
         Ok(())
     }
 
     /// The chunks that may be sent now; after a stop the last of them, and an end.
-    fn cleared(&mut self, index: u64) -> Vec<Value> {
-        let horizon = self.guarded.horizon();
-        let mut cleared = Vec::new();
-        while self.held.front().is_some_and(|held| held.end <= horizon && !(self.guarded.is_stopped() && ends(held))) {
-            cleared.extend(self.held.pop_front().map(|held| held.chunk));
-        }
+    fn cleared(&mut self, index: u64) -> Vec<Sent> {
+        let mut cleared = self.queue.cleared(&self.guarded);
         if self.guarded.is_stopped() && !self.is_over {
             self.is_over = true;
-            if let Some(mut held) = self.held.pop_front() {
-                let choice = &mut held.chunk["choices"][0];
+            if let Some(Held { mut event, parts, .. }) = self.queue.stopped() {
+                let choice = &mut event.body["choices"][0];
                 if choice.get("logprobs").is_some() {
                     choice["logprobs"] = Value::Null;
                 }
                 choice["finish_reason"] = Value::Null;
-                let is_left = cut(&mut choice["delta"], &held.parts, horizon);
-                let mut end = held.chunk.clone();
-                end["choices"] =
+                without_calls(&mut choice["delta"]);
+                let is_left = cut(&mut event.body, &parts, self.guarded.horizon());
+                let mut end = event.clone();
+                end.body["choices"] =
                     json!([{ "index": index, "delta": {}, "logprobs": null, "finish_reason": "content_filter" }]);
-                cleared.extend(is_left.then_some(held.chunk));
+                cleared.extend(is_left.then_some(event));
                 cleared.push(end);
             }
-            self.held.clear();
         }
         cleared
     }
 }
 
-/// Whether a chunk says how its choice ended.
-fn ends(held: &Held) -> bool {
-    held.chunk["choices"][0].get("finish_reason").is_some_and(|reason| !reason.is_null())
-}
-
-/// Cuts the texts of a message at the horizon, and takes its tool calls away. Tells whether text is left.
-fn cut(message: &mut Value, parts: &[Part], horizon: usize) -> bool {
-    let Some(message) = message.as_object_mut() else { return false };
-    message.retain(|field, _| !matches!(field.as_str(), "tool_calls" | "function_call"));
-    let mut is_left = false;
-    for Part { field, start, length } in parts {
-        let end = horizon.saturating_sub(*start).min(*length);
-        if let Some(Value::String(text)) = message.get_mut(*field) {
-            // The horizon is between characters; what is not is the guard's error, and is not shown.
-            let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-            text.truncate(end);
-            is_left |= end > 0;
-        }
+/// Takes tool calls away, which cannot be cut.
+fn without_calls(message: &mut Value) {
+    if let Some(message) = message.as_object_mut() {
+        message.retain(|field, _| !matches!(field.as_str(), "tool_calls" | "function_call"));
     }
-    is_left
 }
 
 /// A text that is there and not empty.
-fn text_of<'v>(map: &'v Map<String, Value>, field: &str) -> Result<Option<&'v str>, Fault> {
+pub(super) fn text_of<'v>(map: &'v Map<String, Value>, field: &str) -> Result<Option<&'v str>, Fault> {
     match map.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -329,17 +300,11 @@ fn check_choice(choice: &Value) -> Result<(), Fault> {
     }
 }
 
-fn may_carry_text(value: &Value) -> bool {
+pub(super) fn may_carry_text(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
     }
-}
-
-/// The upstream's answer has something that the guard cannot judge, and so nothing more of it is sent.
-pub(super) fn unjudged(reason: impl std::fmt::Display) -> Fault {
-    let message = format!("the upstream's answer cannot be judged: {reason}");
-    Fault::server(axum::http::StatusCode::BAD_GATEWAY, "unjudged_answer", message)
 }

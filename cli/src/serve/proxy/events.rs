@@ -19,20 +19,6 @@ pub(crate) struct Message {
     pub(crate) data: String,
 }
 
-impl Message {
-    /// The event as it is sent.
-    pub(crate) fn text(&self) -> String {
-        let mut text = self.head.clone();
-        for line in self.data.split('\n') {
-            text += "data: ";
-            text += line;
-            text.push('\n');
-        }
-        text.push('\n');
-        text
-    }
-}
-
 /// Why events cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
@@ -149,14 +135,6 @@ mod tests {
         for size in 1..text.len() {
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
             assert_eq!(split(&pieces), expected, "pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn what_is_sent_is_read_back() {
-        for (head, data) in [("", "a"), ("event: x\n", "a\nb"), ("id: 1\nretry: 5\n", "")] {
-            let Event::Message(event) = message(head, data) else { unreachable!() };
-            assert_eq!(split(&[event.text().as_bytes()]), [message(head, data)]);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use qwenguard::{Call, Decision, Error, Reply, Result, Update, Violation};
 
-use crate::serve::calls::Judge;
+use crate::{message, serve::calls::Judge};
 
 /// Bytes that are judged together: a longer piece is cut, so that others wait less.
 const PIECE: usize = 4096;
@@ -20,6 +20,10 @@ pub(crate) struct Guarded {
     is_stopped: bool,
     /// Where it stops.
     stop: Option<Violation>,
+    /// A tool call's arguments are being written.
+    in_call: bool,
+    /// The beginning of an escape in those.
+    escape: String,
     /// What was found and does not stop: flags, and all of a policy in shadow mode.
     reported: Vec<Violation>,
 }
@@ -35,6 +39,8 @@ impl Guarded {
             is_finished: false,
             is_stopped: false,
             stop: None,
+            in_call: false,
+            escape: String::new(),
             reported: Vec::new(),
         }
     }
@@ -72,8 +78,34 @@ impl Guarded {
         Ok(())
     }
 
+    /// A tool call begins. It is judged as Qwen's template writes it.
+    pub(crate) async fn call_name(&mut self, name: &str) -> Result<()> {
+        self.end_call().await?;
+        self.text(&format!("\n<tool_call>\n{{\"name\": \"{name}\", \"arguments\": ")).await?;
+        self.in_call = true;
+        Ok(())
+    }
+
+    /// More of a tool call's arguments. Letters that are spelled as escapes are judged as letters.
+    pub(crate) async fn call_arguments(&mut self, arguments: &str) -> Result<()> {
+        let all = std::mem::take(&mut self.escape) + arguments;
+        let (whole, begun) = all.split_at(message::whole_escapes(&all));
+        self.escape = begun.to_owned();
+        self.text(&message::unescape(whole)).await
+    }
+
+    /// A tool call ends, if there is one.
+    pub(crate) async fn end_call(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.in_call) {
+            let rest = std::mem::take(&mut self.escape);
+            self.text(&(rest + "}\n</tool_call>\n")).await?;
+        }
+        Ok(())
+    }
+
     /// The answer is complete.
     pub(crate) async fn finish(&mut self) -> Result<()> {
+        self.end_call().await?;
         if !self.is_finished && !self.is_stopped() {
             self.call(Call::Finish).await?;
             self.is_finished = true;

@@ -1,12 +1,14 @@
-//! A reverse proxy before a server that speaks OpenAI's interface. The prompt is judged while the upstream starts; of its
-//! answers nothing is sent that the guard has not cleared.
+//! A reverse proxy before a server of a model. The prompt is judged while the upstream starts; of its answers nothing is
+//! sent that the guard has not cleared.
 //!
-//! [`events`] takes streams apart, [`chat`] knows chat completions, [`guarded`] judges one answer, [`upstream`] asks the
-//! server behind.
+//! [`events`] takes streams apart, [`chat`] and [`messages`] know an interface each, [`guarded`] judges one answer,
+//! [`held`] keeps events until they are cleared, [`upstream`] asks the server behind.
 
 mod chat;
 pub(crate) mod events;
 mod guarded;
+mod held;
+mod messages;
 pub(crate) mod upstream;
 
 use std::{pin::pin, time::Duration};
@@ -27,8 +29,8 @@ use crate::{
     json,
     message::{self, ToolCalls},
 };
-use chat::{Answers, unjudged};
 use events::{Event, Splitter};
+use held::Sent;
 
 /// The longest event of a stream, and the longest answer that comes whole, in bytes.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -39,80 +41,138 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pieces of an answer that wait for the client to take them.
 const AHEAD: usize = 16;
 
-pub(crate) async fn chat_completions(
-    State(app): State<Shared>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Fault> {
-    let request =
-        json::read_object(&body, &mut Value::Null).map_err(|reason| Fault::request(format!("body: {reason}")))?;
-    let wanted = wanted(&request)?;
-    let asked = upstream::post(&app, "/chat/completions", &headers, body);
-    let (judge, response) = judged(&app, &request, asked).await?;
-    let answers = Answers::new(judge, wanted);
+/// What a request asks.
+struct Asked {
+    /// The conversation, as clients of chat completions write it.
+    messages: Vec<Value>,
+    /// The field of the request that it is in.
+    field: &'static str,
+    /// How many answers.
+    answers: usize,
+}
+
+/// What comes after an event.
+enum After {
+    /// Others.
+    More,
+    /// Nothing: the answer is complete.
+    Done,
+    /// Nothing: it is broken off.
+    Broken,
+}
+
+/// An interface that clients and upstreams speak: where text is in it, and how an answer is ended.
+trait Protocol: Sized + Send + Sync + 'static {
+    /// The route, after the `/v1` of the upstream.
+    const PATH: &'static str;
+    /// What ends a stream, after its last event.
+    const LAST_WORDS: &'static str;
+
+    fn asked(request: &Map<String, Value>) -> Result<Asked, Fault>;
+
+    /// The answers to a prompt that was judged.
+    fn new(prompt: Judge, answers: usize) -> Self;
+
+    /// Judges an event, and gives what may be sent now.
+    fn event(&mut self, event: events::Message) -> impl Future<Output = Result<(Vec<Sent>, After), Fault>> + Send;
+
+    /// The upstream has ended: judges what is held to its end.
+    fn end(&mut self) -> impl Future<Output = Result<Vec<Sent>, Fault>> + Send;
+
+    /// Judges an answer that came whole. `None` if it may be sent as it is.
+    fn whole(&mut self, answer: &Value) -> impl Future<Output = Result<Option<Value>, Fault>> + Send;
+
+    /// Takes what was found: what stops an answer, and what does not.
+    fn found(&mut self) -> (Vec<Violation>, Vec<Violation>);
+
+    /// An error in the words of the interface.
+    fn error(fault: &Fault) -> Value {
+        fault.body()
+    }
+
+    /// The same as an event.
+    fn error_event(fault: &Fault) -> Sent {
+        Sent { head: String::new(), body: Self::error(fault) }
+    }
+}
+
+pub(crate) async fn chat_completions(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    serve::<chat::Answers>(&app, &headers, body).await
+}
+
+pub(crate) async fn messages(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    serve::<messages::Answer>(&app, &headers, body).await
+}
+
+async fn serve<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Response {
+    ask::<P>(app, headers, body).await.unwrap_or_else(|fault| {
+        let error = P::error(&fault);
+        let mut response = fault.into_response();
+        *response.body_mut() = Body::from(error.to_string());
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response
+    })
+}
+
+async fn ask<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Result<Response, Fault> {
+    let request = json::read_object(&body, &mut Value::Null);
+    let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
+    let asked = P::asked(&request)?;
+    let answers = asked.answers;
+    let sent = upstream::post(app, P::PATH, headers, body);
+    let (judge, response) = judged(app, &asked, sent).await?;
+    let answers = P::new(judge, answers);
     if !response.status().is_success() {
         return upstream::pass(response).await;
     }
     match kind(response.headers()) {
-        Kind::Events => Ok(streamed(&app, response, answers)),
+        Kind::Events => Ok(streamed(app, response, answers)),
         Kind::Json => whole(response, answers).await,
         Kind::Other => Err(unjudged("its content type is neither JSON nor a stream of events")),
-    }
-}
-
-/// How many answers a request asks for.
-fn wanted(request: &Map<String, Value>) -> Result<usize, Fault> {
-    match request.get("n") {
-        None | Some(Value::Null) => Ok(1),
-        Some(n) => n
-            .as_u64()
-            .filter(|n| (1..=128).contains(n))
-            .map(|n| n as usize)
-            .ok_or_else(|| Fault::field("n", "n is out of range")),
     }
 }
 
 /// Judges the prompt while the upstream is asked. One that is stopped is never answered: the upstream's answer is dropped.
 async fn judged(
     app: &App,
-    request: &Map<String, Value>,
-    asked: impl Future<Output = Result<reqwest::Response, Fault>>,
+    asked: &Asked,
+    sent: impl Future<Output = Result<reqwest::Response, Fault>>,
 ) -> Result<(Judge, reqwest::Response), Fault> {
-    let messages = match request.get("messages") {
-        Some(Value::Array(messages)) => messages,
-        _ => return Err(Fault::field("messages", "messages is not a list")),
-    };
-    let said = message::read_messages(messages, ToolCalls::Judge).map_err(|reason| Fault::field("messages", reason))?;
+    let of_field = |reason: String| Fault::field(asked.field, reason);
+    let said = message::read_messages(&asked.messages, ToolCalls::Judge).map_err(of_field)?;
     if said.answer.is_some() {
-        return Err(Fault::field(
-            "messages",
-            "the last message is the assistant's: an answer that goes on is not guarded",
-        ));
+        return Err(of_field("the last message is the assistant's: an answer that goes on is not guarded".into()));
     }
     let mut judge = app.judge()?;
+    let (mut sent, mut response) = (pin!(sent), None);
     let reply = {
-        let (mut asked, mut response) = (pin!(asked), None);
         let mut judging = pin!(judge.call(Call::Prompt(&said.history)));
-        let reply = loop {
+        loop {
             tokio::select! {
                 reply = &mut judging => break reply?,
-                found = &mut asked, if response.is_none() => response = Some(found),
+                found = &mut sent, if response.is_none() => response = Some(found),
             }
-        };
-        let Reply::Prompt(check) = reply else { unreachable!("a prompt is answered by a check") };
-        if let Some(finding) = &check.finding {
-            super::numbers::found("prompt", finding.risk, &finding.category, check.decision);
-        }
-        if check.decision == Decision::Stop {
-            let category = check.finding.map(|finding| finding.category).unwrap_or_default();
-            return Err(Fault::filtered(format!("the prompt is stopped by the policy: {category}")));
-        }
-        match response {
-            Some(response) => response?,
-            None => asked.await?,
         }
     };
-    Ok((judge, reply))
+    let Reply::Prompt(check) = reply else { unreachable!("a prompt is answered by a check") };
+    if let Some(finding) = &check.finding {
+        super::numbers::found("prompt", finding.risk, &finding.category, check.decision);
+    }
+    if check.decision == Decision::Stop {
+        let category = check.finding.map(|finding| finding.category).unwrap_or_default();
+        return Err(Fault::filtered(format!("the prompt is stopped by the policy: {category}")));
+    }
+    let response = match response {
+        Some(response) => response,
+        None => sent.await,
+    };
+    Ok((judge, response?))
+}
+
+/// The upstream's answer has something that the guard cannot judge, and so nothing more of it is sent.
+fn unjudged(reason: impl std::fmt::Display) -> Fault {
+    let message = format!("the upstream's answer cannot be judged: {reason}");
+    Fault::server(StatusCode::BAD_GATEWAY, "unjudged_answer", message)
 }
 
 enum Kind {
@@ -131,7 +191,7 @@ fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
 }
 
 /// An answer that came whole.
-async fn whole(response: reqwest::Response, mut answers: Answers) -> Result<Response, Fault> {
+async fn whole<P: Protocol>(response: reqwest::Response, mut answers: P) -> Result<Response, Fault> {
     let headers = upstream::headers(response.headers());
     let bytes = upstream::read(response, ANSWER_BYTES).await?;
     let completion: Value =
@@ -143,7 +203,7 @@ async fn whole(response: reqwest::Response, mut answers: Answers) -> Result<Resp
 }
 
 /// An answer that comes in pieces.
-fn streamed(app: &Shared, response: reqwest::Response, answers: Answers) -> Response {
+fn streamed<P: Protocol>(app: &Shared, response: reqwest::Response, answers: P) -> Response {
     let mut headers = upstream::headers(response.headers());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -158,8 +218,8 @@ fn streamed(app: &Shared, response: reqwest::Response, answers: Answers) -> Resp
 }
 
 /// Brings the pieces of an answer from the upstream past the guard to the client.
-struct Relay {
-    answers: Answers,
+struct Relay<P> {
+    answers: P,
     sender: mpsc::Sender<Bytes>,
     silence: Duration,
 }
@@ -185,14 +245,14 @@ impl From<qwenguard::Error> for End {
     }
 }
 
-impl Relay {
+impl<P: Protocol> Relay<P> {
     /// Ends when the answer does, the client leaves, or something fails; the upstream is closed then.
     async fn run(mut self, mut response: reqwest::Response) {
         let end = self.relay(&mut response).await;
         report(&mut self.answers);
         if let Err(End::Fault(fault)) = end {
             // Without its end a stream looks like one that was cut off. What was not judged is not sent.
-            let _ = self.sender.send(format!("data: {}\n\n", fault.body()).into()).await;
+            let _ = self.sender.send(P::error_event(&fault).text().into()).await;
         }
     }
 
@@ -224,7 +284,7 @@ impl Relay {
                 }
                 None => {
                     let cleared = self.answers.end().await?;
-                    return self.send_all("", cleared).await;
+                    return self.send_all(cleared).await;
                 }
             }
         }
@@ -233,37 +293,22 @@ impl Relay {
     /// Judges an event, and sends what is cleared. The last one is an end.
     async fn event(&mut self, event: Event) -> Result<(), End> {
         let message = match event {
-            Event::Comment(comment) => {
-                return self.send(format!(": {comment}\n\n")).await;
-            }
+            Event::Comment(comment) => return self.send(format!(": {comment}\n\n")).await,
             Event::Message(message) => message,
         };
-        if message.data.trim() == "[DONE]" {
-            let cleared = self.answers.end().await?;
-            self.send_all("", cleared).await?;
-            self.send("data: [DONE]\n\n".into()).await?;
-            return Err(End::Done);
+        let (cleared, after) = self.answers.event(message).await?;
+        self.send_all(cleared).await?;
+        match after {
+            After::More => Ok(()),
+            After::Done if P::LAST_WORDS.is_empty() => Err(End::Done),
+            After::Done => self.send(P::LAST_WORDS.into()).await.and(Err(End::Done)),
+            After::Broken => Err(End::Done),
         }
-        let mut id = Value::Null;
-        let chunk = json::read_object(message.data.as_bytes(), &mut id)
-            .map_err(|reason| unjudged(format!("a chunk: {reason}")))?;
-        if chunk.contains_key("error") && !chunk.contains_key("choices") {
-            self.send(message.text()).await?;
-            return Err(End::Done);
-        }
-        let cleared = self.answers.chunk(Value::Object(chunk)).await?;
-        self.send_all(&message.head, cleared).await?;
-        if self.answers.are_over() {
-            // The upstream may write for long: it is closed, and nobody waits for it.
-            self.send("data: [DONE]\n\n".into()).await?;
-            return Err(End::Done);
-        }
-        Ok(())
     }
 
-    async fn send_all(&self, head: &str, chunks: Vec<Value>) -> Result<(), End> {
-        for chunk in chunks {
-            self.send(format!("{head}data: {chunk}\n\n")).await?;
+    async fn send_all(&self, events: Vec<Sent>) -> Result<(), End> {
+        for event in events {
+            self.send(event.text()).await?;
         }
         Ok(())
     }
@@ -274,14 +319,14 @@ impl Relay {
 }
 
 /// Puts what was found into the log and the numbers. Texts are not in it.
-fn report(answers: &mut Answers) {
+fn report(answers: &mut impl Protocol) {
     let of = |violation: &Violation, decision| {
         super::numbers::found("answer", violation.risk, &violation.category, decision);
         let (risk, category, rule) = (violation.risk.to_string(), &violation.category, &violation.rule);
         let (start, end) = (violation.bytes.start, violation.bytes.end);
         tracing::info!(risk, category, rule, start, end, stopped = decision == Decision::Stop, "violation");
     };
-    let reported = answers.take_reported();
-    answers.stops().for_each(|violation| of(violation, Decision::Stop));
-    reported.iter().for_each(|violation| of(violation, Decision::Continue));
+    let (stops, others) = answers.found();
+    stops.iter().for_each(|violation| of(violation, Decision::Stop));
+    others.iter().for_each(|violation| of(violation, Decision::Continue));
 }

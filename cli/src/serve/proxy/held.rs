@@ -1,0 +1,86 @@
+//! Events that wait until the guard has cleared their text.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use super::guarded::Guarded;
+
+/// An event of a stream: the lines before its data, and the data.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) head: String,
+    pub(super) body: Value,
+}
+
+impl Sent {
+    /// An event with a name of its own, as Anthropic's and the Responses interface have them.
+    pub(super) fn named(body: Value) -> Self {
+        let name = body["type"].as_str().unwrap_or_default();
+        Sent { head: format!("event: {name}\n"), body }
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{}data: {}\n\n", self.head, self.body)
+    }
+}
+
+/// Text of an event that can be cut.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where in the event it stands.
+    pub(super) pointer: String,
+    /// Where in the answer it starts.
+    pub(super) start: usize,
+    pub(super) length: usize,
+}
+
+/// An event whose text is not all cleared.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) event: Sent,
+    pub(super) parts: Vec<Part>,
+    /// It may be sent when so much of the answer may be shown.
+    pub(super) end: usize,
+    /// It says how the answer ended, which is not true of one that is stopped.
+    pub(super) is_end: bool,
+}
+
+/// The events of one answer, in order.
+#[derive(Default)]
+pub(super) struct Queue(VecDeque<Held>);
+
+impl Queue {
+    pub(super) fn push(&mut self, held: Held) {
+        self.0.push_back(held);
+    }
+
+    /// The events that may be sent now.
+    pub(super) fn cleared(&mut self, guarded: &Guarded) -> Vec<Sent> {
+        let is_cleared = |held: &Held| held.end <= guarded.horizon() && !(guarded.is_stopped() && held.is_end);
+        let count = self.0.iter().take_while(|held| is_cleared(held)).count();
+        self.0.drain(..count).map(|held| held.event).collect()
+    }
+
+    /// Of an answer that is stopped: the event in which it is. All others are dropped.
+    pub(super) fn stopped(&mut self) -> Option<Held> {
+        let held = self.0.pop_front();
+        self.0.clear();
+        held
+    }
+}
+
+/// Cuts texts at the horizon. Tells whether any is left.
+pub(super) fn cut(body: &mut Value, parts: &[Part], horizon: usize) -> bool {
+    let mut is_left = false;
+    for Part { pointer, start, length } in parts {
+        let end = horizon.saturating_sub(*start).min(*length);
+        if let Some(Value::String(text)) = body.pointer_mut(pointer) {
+            // The horizon is between characters; what is not is the guard's error, and is not shown.
+            let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            text.truncate(end);
+            is_left |= end > 0;
+        }
+    }
+    is_left
+}
