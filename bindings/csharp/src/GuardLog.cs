@@ -25,6 +25,9 @@ namespace Qwenguard
 
     /// <summary>Takes a message: its level, where it comes from (such as "qwenguard::engine::worker"), and what it says. It is
     /// called by one thread of the log, so that the library never waits for it.</summary>
+#if __MonoCS__
+    [System.Runtime.CompilerServices.NullableContext(1)]
+#endif
     public delegate void GuardLogSink(GuardLogLevel level, string target, string message);
 
     /// <summary>
@@ -35,7 +38,7 @@ namespace Qwenguard
     /// </code>
     /// One that is not disposed of goes on for as long as the program does.
     /// </summary>
-    public sealed class GuardLog : IDisposable
+    public sealed partial class GuardLog : IDisposable
     {
         private readonly LogHandle handle;
         private readonly GuardLogSink sink;

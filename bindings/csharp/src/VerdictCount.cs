@@ -20,7 +20,7 @@ namespace Qwenguard
     }
 
     /// <summary>How often a guard gave a verdict of one channel, level and category, and what policies made of it.</summary>
-    public readonly struct VerdictCount
+    public readonly partial struct VerdictCount
     {
         private readonly qg_verdict_count raw;
 

@@ -6,7 +6,7 @@ using System.Runtime.CompilerServices;
 // reference in these types is of something, but for those that an attribute says otherwise of.
 namespace System.Runtime.CompilerServices
 {
-    [AttributeUsage(AttributeTargets.Class | AttributeTargets.Struct, Inherited = false)]
+    [AttributeUsage(AttributeTargets.Class | AttributeTargets.Delegate | AttributeTargets.Struct, Inherited = false)]
     internal sealed class NullableContextAttribute : Attribute
     {
         public readonly byte Flag;
@@ -43,6 +43,9 @@ namespace Qwenguard
 
     [NullableContext(1)]
     partial class Guard { }
+
+    [NullableContext(1)]
+    partial class GuardLog { }
 
     [NullableContext(1)]
     partial class GuardOptions { }
@@ -91,6 +94,9 @@ namespace Qwenguard
 
     [NullableContext(1)]
     partial struct Verdict { }
+
+    [NullableContext(1)]
+    partial struct VerdictCount { }
 
     [NullableContext(1)]
     partial struct Violation { }

@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Test;
 /** What values look like in a log. */
 class ValuesTest {
     /** They stand for something, or have only static methods; enumerations have names, exceptions messages. */
-    private static final Set<String> OBJECTS = Set.of("Guard", "GuardStream", "CompletionQueue", "Qwenguard");
+    private static final Set<String> OBJECTS = Set.of("Guard", "GuardLog", "GuardStream", "CompletionQueue", "Qwenguard");
 
     @Test
     void everyValueHasAText() throws Exception {
