@@ -132,6 +132,7 @@ fn router(app: Shared) -> Router {
         true => Router::new()
             .route("/v1/chat/completions", post(proxy::chat_completions))
             .route("/v1/messages", post(proxy::messages))
+            .route("/v1/responses", post(proxy::responses))
             .route("/v1/models", get(proxy::upstream::models)),
         false => Router::new(),
     };

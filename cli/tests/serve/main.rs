@@ -6,6 +6,7 @@ mod common;
 mod limits;
 mod messages;
 mod proxy;
+mod responses;
 mod server;
 mod socket;
 mod upstream;

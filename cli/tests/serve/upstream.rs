@@ -55,6 +55,7 @@ impl Upstream {
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
             .route("/v1/messages", post(answer))
+            .route("/v1/responses", post(answer))
             .route("/v1/models", get(models));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());

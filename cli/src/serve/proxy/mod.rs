@@ -1,7 +1,7 @@
 //! A reverse proxy before a server of a model. The prompt is judged while the upstream starts; of its answers nothing is
 //! sent that the guard has not cleared.
 //!
-//! [`events`] takes streams apart, [`chat`] and [`messages`] know an interface each, [`guarded`] judges one answer,
+//! [`events`] takes streams apart, [`chat`], [`messages`] and [`responses`] know an interface each, [`guarded`] judges one answer,
 //! [`held`] keeps events until they are cleared, [`upstream`] asks the server behind.
 
 mod chat;
@@ -9,6 +9,7 @@ pub(crate) mod events;
 mod guarded;
 mod held;
 mod messages;
+mod responses;
 pub(crate) mod upstream;
 
 use std::{pin::pin, time::Duration};
@@ -102,6 +103,10 @@ pub(crate) async fn chat_completions(app: State<Shared>, headers: HeaderMap, bod
 
 pub(crate) async fn messages(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     serve::<messages::Answer>(&app, &headers, body).await
+}
+
+pub(crate) async fn responses(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    serve::<responses::Answer>(&app, &headers, body).await
 }
 
 async fn serve<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Response {
