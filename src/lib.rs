@@ -22,6 +22,7 @@ mod engine;
 mod error;
 #[cfg(feature = "capi")]
 mod ffi;
+mod future;
 mod generative;
 mod guard;
 #[cfg(feature = "_internals")]
@@ -51,6 +52,7 @@ pub use config::{
     Overflow, Provider, RuntimeConfig, SecondOpinionConfig, WebGpuConfig,
 };
 pub use error::{Error, ErrorSource, Result};
+pub use future::{AnnotateFuture, CallFuture};
 pub use guard::Guard;
 pub use opened::Info;
 pub use policy::{Decision, Policy};
@@ -67,3 +69,7 @@ pub use verdict::{Labels, Risk, Verdict};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+struct RustPage;

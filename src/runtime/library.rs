@@ -223,8 +223,8 @@ fn find_loaded(allow_telemetry: bool, tried: &mut Vec<String>) -> Option<PathBuf
 fn find_unnamed(tried: &mut Vec<String>) -> Option<PathBuf> {
     let module = process_path::get_dylib_path().and_then(|module| dunce::canonicalize(module).ok());
     let module = module.or_else(|| env::current_exe().ok());
-    let beside = module.and_then(|module| module.parent().map(Path::to_owned));
-    let lib = beside.as_ref().filter(|folder| folder.ends_with("bin")).map(|folder| folder.with_file_name("lib"));
+    let beside = module.as_deref().map(beside).unwrap_or_default();
+    let lib = beside.first().filter(|folder| folder.ends_with("bin")).map(|folder| folder.with_file_name("lib"));
     let folders = beside.into_iter().chain(lib).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
     for folder in folders {
         if let Some(found) = find_in_folder(&folder, "", tried) {
@@ -232,6 +232,15 @@ fn find_unnamed(tried: &mut Vec<String>) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// The folder of a program or library. Cargo puts tests, examples and benches into folders below that of programs, which is
+/// the place for what all of them need.
+fn beside(module: &Path) -> Vec<PathBuf> {
+    let Some(folder) = module.parent() else { return Vec::new() };
+    let below = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
+    let above = folder.parent().filter(|_| below);
+    [Some(folder), above].into_iter().flatten().map(Path::to_owned).collect()
 }
 
 fn find_in_folder(folder: &Path, prefix: &str, tried: &mut Vec<String>) -> Option<PathBuf> {
@@ -304,7 +313,21 @@ mod tests {
     fn every_unnamed_place_is_listed() {
         let mut tried = Vec::new();
         if find_unnamed(&mut tried).is_none() {
-            assert_eq!(tried.len(), 1 + SYSTEM_FOLDERS.len());
+            // Of a test, its own folder and the one above.
+            assert_eq!(tried.len(), 2 + SYSTEM_FOLDERS.len());
+        }
+    }
+
+    #[test]
+    fn what_is_in_folders_of_cargo_is_looked_for_above_them_too() {
+        for (module, folders) in [
+            ("/x/target/debug/program", &["/x/target/debug"][..]),
+            ("/x/target/debug/deps/test-1", &["/x/target/debug/deps", "/x/target/debug"]),
+            ("/x/target/release/examples/one", &["/x/target/release/examples", "/x/target/release"]),
+            ("/usr/lib/libqwenguard.so", &["/usr/lib"]),
+        ] {
+            let folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+            assert_eq!(beside(Path::new(module)), folders, "{module}");
         }
     }
 }

@@ -75,7 +75,7 @@ impl Answer {
     /// is what the text of an answer starts with.
     pub(super) fn apply(
         &mut self,
-        tally: &Tally,
+        tally: Option<&Tally>,
         policy: &Policy,
         change: Change,
         verdicts: Vec<Option<Verdict>>,
@@ -113,12 +113,14 @@ impl Answer {
         let Settled { looks, outcome, flags, rulings, opinions } = settled;
         let first = self.looks.len();
         for (verdict, token) in self.provisional.drain(..looks.len()).zip(&self.tokens[first..]) {
-            if let Some(verdict) = verdict {
+            if let (Some(tally), Some(verdict)) = (tally, verdict) {
                 tally.verdict(counted(token.channel), &verdict);
             }
         }
         self.looks.extend(looks);
-        count_found(tally, policy, self.outcome.violation.as_ref(), outcome.violation.as_ref(), &flags);
+        if let Some(tally) = tally {
+            count_found(tally, policy, self.outcome.violation.as_ref(), outcome.violation.as_ref(), &flags);
+        }
         self.outcome = outcome;
         self.rulings.extend(rulings);
         for token in &mut judged {

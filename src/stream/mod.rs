@@ -58,6 +58,8 @@ pub struct Stream {
     sequence: Sequence,
     policy: Arc<Policy>,
     turn: Option<Turn>,
+    /// Whether its verdicts are counted: those of an annotation are not, which counts as one.
+    is_counted: bool,
 }
 
 impl fmt::Debug for Stream {
@@ -67,15 +69,16 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
+    /// A stream whose verdicts are not counted.
     pub(crate) fn new(shared: Arc<Owned<Opened>>, policy: Policy) -> Result<Self> {
-        Self::with_second(shared, None, policy)
+        Ok(Stream { is_counted: false, ..Self::with_second(shared, None, policy)? })
     }
 
     /// A stream that may ask a second guard, if there is one.
     pub(crate) fn with_second(shared: Arc<Owned<Opened>>, second: Option<Arc<Second>>, policy: Policy) -> Result<Self> {
         shared.response_heads()?;
         let sequence = shared.engine.sequence()?;
-        Ok(Stream { shared, second, sequence, policy: Arc::new(policy), turn: None })
+        Ok(Stream { shared, second, sequence, policy: Arc::new(policy), turn: None, is_counted: true })
     }
 
     /// Gives the conversation and judges its last message of the user.
@@ -184,6 +187,7 @@ impl Stream {
             sequence: self.sequence.fork()?,
             policy: self.policy.clone(),
             turn: self.turn.clone(),
+            is_counted: self.is_counted,
         })
     }
 
@@ -319,7 +323,7 @@ impl Stream {
     /// Takes what was computed of a call, waiting for it, and begins what is left: it is computed once the batch is sent.
     /// Returns whether nothing is.
     pub(crate) fn advance(&mut self, begun: &mut BegunCall, batch: &mut Batch) -> Result<bool> {
-        let Stream { shared, second, sequence, policy, turn } = self;
+        let Stream { shared, second, sequence, policy, turn, .. } = self;
         let (Work::Change(changing), Some(turn)) = (&mut begun.work, turn) else { return Ok(true) };
         if !turn.tape.collect(shared, sequence, &turn.answer.tokens, &mut changing.feed, batch)? {
             return Ok(false);
@@ -332,16 +336,17 @@ impl Stream {
         while !self.advance(&mut begun, &mut Batch::default())? {}
         #[cfg(test)]
         fault::here("complete");
+        let tally = self.is_counted.then_some(&self.shared.tally);
         match begun.work {
             Work::Prompt(prompt) => {
-                let (turn, check) = prompt.complete(&self.shared, &mut self.sequence, &self.policy)?;
+                let (turn, check) = prompt.complete(&self.shared, &mut self.sequence, &self.policy, tally)?;
                 self.turn = Some(turn);
                 Ok(Reply::Prompt(check))
             }
             Work::Change(changing) => match &mut self.turn {
                 Some(turn) => {
                     let (feed, settled) = changing.settled();
-                    Ok(Reply::Update(turn.complete(&self.shared, &self.policy, feed, settled)))
+                    Ok(Reply::Update(turn.complete(&self.shared, &self.policy, tally, feed, settled)))
                 }
                 None => Err(Error::WrongState { call: "complete", state: "before the prompt" }),
             },

@@ -10,7 +10,7 @@ use crate::{
     opened::Opened,
     policy::{Decision, Policy},
     stats::VerdictChannel,
-    tally::Made,
+    tally::{Made, Tally},
     text::{Frame, Message},
     verdict::Verdict,
 };
@@ -57,13 +57,16 @@ impl Prompt {
         shared: &Opened,
         sequence: &mut Sequence,
         policy: &Policy,
+        tally: Option<&Tally>,
     ) -> Result<(Turn, PromptCheck)> {
         let Prompt { pending, messages, ids, frame } = self;
         let logits = sequence.complete(pending)?;
         let [risk, category] = shared.query_heads()?.map(|head| logits.head(head));
         let verdict = Verdict::from_logits(&shared.query_labels, risk.row(0), category.row(0));
         let check = check(policy, verdict);
-        count(shared, &check);
+        if let Some(tally) = tally {
+            count(tally, &check);
+        }
         Ok((Turn::new(messages, ids, frame), check))
     }
 }
@@ -86,10 +89,10 @@ fn check(policy: &Policy, verdict: Verdict) -> PromptCheck {
 }
 
 /// Counts it for the guard's statistics.
-fn count(shared: &Opened, check: &PromptCheck) {
-    shared.tally.verdict(VerdictChannel::Prompt, &check.verdict);
+fn count(tally: &Tally, check: &PromptCheck) {
+    tally.verdict(VerdictChannel::Prompt, &check.verdict);
     if let Some(finding) = &check.finding {
         let made = if check.decision == Decision::Stop { Made::Stop } else { Made::Flag };
-        shared.tally.found(VerdictChannel::Prompt, finding.risk, Some(&finding.category), made);
+        tally.found(VerdictChannel::Prompt, finding.risk, Some(&finding.category), made);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     error::Reason,
     opened::Opened,
     policy::{Debounce, Policy},
+    tally::Tally,
     text::{AnswerText, AnswerToken, Channel, Frame, MAX_PUSH, Message, TokenEdit, least_bytes, size},
 };
 
@@ -134,12 +135,19 @@ impl Turn {
     }
 
     /// Makes a change happen that the model and the policy have judged.
-    pub(super) fn complete(&mut self, shared: &Opened, policy: &Policy, feed: Feed, settled: Settled) -> Update {
+    pub(super) fn complete(
+        &mut self,
+        shared: &Opened,
+        policy: &Policy,
+        tally: Option<&Tally>,
+        feed: Feed,
+        settled: Settled,
+    ) -> Update {
         let Feed { change, verdicts, held, .. } = feed;
         self.tape.hold(held);
         let Turn { tape, answer, .. } = self;
         let no_text = || AnswerText::new(&tape.frame, tape.most_tokens(shared));
-        answer.apply(&shared.tally, policy, change, verdicts, settled, no_text)
+        answer.apply(tally, policy, change, verdicts, settled, no_text)
     }
 
     /// The conversation with the answer as a change makes it, up to a byte: whole characters only.
