@@ -36,9 +36,10 @@ impl OnDevice {
     /// What is wrong after a step has failed: of the step, or of the device.
     fn after(&mut self, error: Error) -> Error {
         if let Err(lost) = self.runtime.answers(&self.config) {
-            let reason =
-                format!("{error}; the device does not answer ({lost}): it is lost, drop this guard and open another");
-            tracing::error!(reason, "lost the device");
+            let reason = format!(
+                "the device does not answer after a step that failed ({error}): it is lost, drop this guard and open another"
+            );
+            tracing::error!(reason, %lost, "lost the device");
             self.runtime.lost_device(self.config.provider);
             self.lost = Some(reason);
         }
