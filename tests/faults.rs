@@ -88,6 +88,13 @@ fn probabilities(verdicts: &[Verdict]) -> Vec<f32> {
     all.collect()
 }
 
+/// What a new conversation gets.
+fn judge(guard: &Guard) -> qwenguard::Result<Vec<Verdict>> {
+    let mut stream = guard.stream()?;
+    stream.prompt(&[Message::user(QUESTION)])?;
+    push(&mut stream)
+}
+
 /// The same but for what 16 bits round.
 fn assert_alike(found: &[Verdict], expected: &[Verdict]) {
     let (found, expected) = (probabilities(found), probabilities(expected));
@@ -164,7 +171,7 @@ fn a_device_without_memory_in_the_middle_of_a_step_is_an_error_or_right() {
     println!("{:?}", without.as_ref().err());
     drop(whole);
     // Whatever came of it, what is computed is right, and who is refused is told why.
-    match push(&mut prompted(&guard)) {
+    match judge(&guard) {
         Ok(verdicts) => assert_alike(&verdicts, &expected),
         Err(error) => println!("{}", provider_error::<()>(Err(error))),
     }
