@@ -5,8 +5,9 @@ using System.Threading;
 
 namespace Qwenguard.Tests
 {
-    /// <summary>Runs the public static methods of the classes that are named like ...Tests, each within a minute or, on another provider, ten. Runs in
-    /// the root of the repository. An argument is a part of the names of the tests to run.</summary>
+    /// <summary>Runs the public static methods of the classes that are named like ...Tests, each within a minute or, on
+    /// another provider, ten. Runs in the root of the repository. An argument is a part of the names of the tests to
+    /// run.</summary>
     internal static class Program
     {
         private static int Main(string[] arguments)
