@@ -32,14 +32,15 @@ fn own_tolerance(float: Float) -> f32 {
     match float {
         Float::Fp32 => 0.001,
         Float::Fp16 => OWN_FP16,
-        // Of eight times the rounding of fp16.
         Float::Bf16 => OWN_BF16,
     }
 }
 
-/// Measured: 0.03 at most.
-const OWN_FP16: f32 = 0.1;
-const OWN_BF16: f32 = 0.5;
+/// About four times the most that was measured, 0.058 on WebGPU.
+const OWN_FP16: f32 = 0.2;
+
+/// About five times what bf16 itself rounds, 0.075: no device was measured.
+const OWN_BF16: f32 = 0.4;
 
 /// What a backend is held to.
 #[derive(Debug, Clone, Copy)]

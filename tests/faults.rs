@@ -88,6 +88,13 @@ fn probabilities(verdicts: &[Verdict]) -> Vec<f32> {
     all.collect()
 }
 
+/// What a new conversation gets.
+fn judge(guard: &Guard) -> qwenguard::Result<Vec<Verdict>> {
+    let mut stream = guard.stream()?;
+    stream.prompt(&[Message::user(QUESTION)])?;
+    push(&mut stream)
+}
+
 /// The same but for what 16 bits round.
 fn assert_alike(found: &[Verdict], expected: &[Verdict]) {
     let (found, expected) = (probabilities(found), probabilities(expected));
@@ -142,10 +149,39 @@ fn a_device_without_memory_is_an_error_of_opening() {
     let words = error.to_string();
     println!("{words}");
     assert!(words.contains("cache.mib") && !words.contains('\n'), "{words}");
-    // What fits is opened in the same process, with the same little memory and with more.
-    let little = push(&mut prompted(&open(8).unwrap())).unwrap();
     faults.off("memory");
-    assert_alike(&push(&mut prompted(&open(256).unwrap())).unwrap(), &little);
+    // The process is none the worse for it.
+    let expected = push(&mut prompted(&open(8).unwrap())).unwrap();
+    assert_alike(&push(&mut prompted(&open(256).unwrap())).unwrap(), &expected);
+}
+
+/// A step that needs more memory than there is left.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn a_device_without_memory_in_the_middle_of_a_step_is_an_error_or_right() {
+    let test = "a_device_without_memory_in_the_middle_of_a_step_is_an_error_or_right";
+    let Some(faults) = in_a_process_with_faults(test) else { return };
+    let guard = open(8).unwrap();
+    let expected = push(&mut prompted(&guard)).unwrap();
+    let long = "all that is said here is said again and again ".repeat(20);
+    let mut whole = prompted(&guard);
+    faults.on("memory", 0);
+    let without = whole.push_text(&long);
+    faults.off("memory");
+    println!("{:?}", without.as_ref().err());
+    drop(whole);
+    // Whatever came of it, what is computed is right, and who is refused is told why.
+    match judge(&guard) {
+        Ok(verdicts) => assert_alike(&verdicts, &expected),
+        Err(error) => println!("{}", provider_error::<()>(Err(error))),
+    }
+    if let Ok(update) = without {
+        let verdicts: Vec<Verdict> = update.tokens.into_iter().map(|token| token.verdict).collect();
+        let again = prompted(&guard).push_text(&long).unwrap();
+        assert_alike(&verdicts, &again.tokens.into_iter().map(|token| token.verdict).collect::<Vec<_>>());
+    }
+    drop(guard);
+    assert_alike(&push(&mut prompted(&open(8).unwrap())).unwrap(), &expected);
 }
 
 /// Two guards in a process share the device, and compute as if each were alone.

@@ -354,15 +354,15 @@ def test_bundles_without_a_graph_for_cpus(export_spec, tmp_path, target):
 
 
 def test_each_graph_has_logits_of_its_own_in_the_self_test(export_spec, tmp_path):
-    export_spec(Spec(), parity=False, made_for=TargetOptions(("cpu", "webgpu", "cuda"), gpu_weights=4))
+    export_spec(Spec(), parity=False, made_for=TargetOptions(("cpu", "webgpu", "cuda")))
     tests = manifest(tmp_path / "bundle")["self_test"]
     for test in tests:
         assert set(test["graphs"]) == {"paged_webgpu", "paged_cuda"}
         for logits in test["graphs"].values():
             assert {name: len(row) for name, row in logits.items()} == {n: len(r) for n, r in test["logits"].items()}
-            # int4 beside int8: not the same numbers, nor far from them.
+            # 16 bits beside 32: not the same numbers, nor far from them.
             off = [abs(a - b) for name, row in logits.items() for a, b in zip(row, test["logits"][name], strict=True)]
-            assert 0 < max(off) < 2
+            assert 0 < max(off) < 0.2
 
 
 @pytest.mark.parametrize("target", ["webgpu", "portable"])

@@ -35,11 +35,13 @@ impl OnDevice {
 
     /// What is wrong after a step has failed: of the step, or of the device.
     fn after(&mut self, error: Error) -> Error {
-        if let Err(lost) = self.runtime.answers(&self.config) {
-            let reason =
-                format!("{error}; the device does not answer ({lost}): it is lost, drop this guard and open another");
-            tracing::error!(reason, "lost the device");
-            self.runtime.lost_device(self.config.provider);
+        let answers = self.runtime.answers(&self.config);
+        self.runtime.failed_on_device(self.config.provider, answers.is_err());
+        if let Err(lost) = answers {
+            let reason = format!(
+                "the device does not answer after a step that failed ({error}): it is lost, drop this guard and open another"
+            );
+            tracing::error!(reason, %lost, "lost the device");
             self.lost = Some(reason);
         }
         self.check_there().err().unwrap_or(error)
@@ -71,7 +73,9 @@ impl Model for OnDevice {
 
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()> {
         let _turn = Turn::of(self.config.provider);
-        self.model.with_f32_cache(blocks, run)
+        let result = self.model.with_f32_cache(blocks, run);
+        // Before anybody asked it anything: whether the device is lost shows when it is asked again.
+        result.inspect_err(|_| self.runtime.failed_on_device(self.config.provider, false))
     }
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {

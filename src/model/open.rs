@@ -51,7 +51,8 @@ pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Resul
     }
     let _turn = Turn::of(config.runtime.provider);
     runtime.renew(config.runtime.provider)?;
-    let backed = (backend.open)(&request)?;
+    let backed = (backend.open)(&request);
+    let backed = backed.inspect_err(|_| runtime.failed_on_device(config.runtime.provider, false))?;
     Ok(Backed { model: Box::new(OnDevice::new(backed.model, runtime, &config.runtime)), ..backed })
 }
 

@@ -39,8 +39,16 @@ struct Plugin {
     library: PathBuf,
     /// What this and every model on it hold.
     users: Arc<()>,
-    /// It keeps a device that was lost.
-    is_lost: bool,
+    state: PluginState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum PluginState {
+    Fine,
+    /// Something failed on it. It may keep buffers that never were: it is loaded anew as soon as nobody uses it.
+    Doubtful,
+    /// It keeps a device that was lost, for all who come later.
+    Lost,
 }
 
 /// Held as long as a model has sessions on a plugin's device.
@@ -128,18 +136,22 @@ impl Runtime {
         plugins.iter().find(|plugin| plugin.provider == provider).map(|plugin| PluginUser(Arc::clone(&plugin.users)))
     }
 
-    /// Notes that a provider's device was lost. Its plugin keeps that device for all who come later.
-    pub(crate) fn lost_device(&self, provider: Provider) {
-        plugins().iter_mut().filter(|plugin| plugin.provider == provider).for_each(|plugin| plugin.is_lost = true);
+    /// Notes that something failed on a provider's device, or that the device was lost.
+    pub(crate) fn failed_on_device(&self, provider: Provider, is_lost: bool) {
+        let state = if is_lost { PluginState::Lost } else { PluginState::Doubtful };
+        let mut plugins = plugins();
+        plugins.iter_mut().filter(|own| own.provider == provider).for_each(|own| own.state = own.state.max(state));
     }
 
-    /// Lets go of a plugin whose device was lost, so that it is loaded anew. Who uses it has its turn.
+    /// Lets go of a plugin on which something failed, so that it is loaded anew. Who uses it has its turn.
     pub(crate) fn renew(&self, provider: Provider) -> Result<()> {
         let mut plugins = plugins();
-        let Some(index) = plugins.iter().position(|plugin| plugin.provider == provider && plugin.is_lost) else {
-            return Ok(());
-        };
+        let failed = |plugin: &Plugin| plugin.provider == provider && plugin.state != PluginState::Fine;
+        let Some(index) = plugins.iter().position(failed) else { return Ok(()) };
         if Arc::strong_count(&plugins[index].users) > 1 {
+            if plugins[index].state != PluginState::Lost {
+                return Ok(());
+            }
             let reason =
                 "its device was lost, and another guard still has it: drop all guards on it before one is opened";
             return Err(unavailable(provider, reason));
@@ -153,7 +165,7 @@ impl Runtime {
         };
         unregister().map_err(|error| unavailable(provider, error.message()))?;
         plugins.remove(index);
-        tracing::info!(%provider, "let go of the plugin of an execution provider whose device was lost");
+        tracing::info!(%provider, "let go of the plugin of an execution provider, after something failed on it");
         Ok(())
     }
 
@@ -246,7 +258,7 @@ impl Runtime {
             |error: ort::Error| format!("its plugin {}: {}", library.display(), one_line(plain(error.message())));
         self.environment.register_ep_library(registration(provider), library).map_err(words)?;
         tracing::info!(%provider, library = %library.display(), "registered the plugin of an execution provider");
-        plugins.push(Plugin { provider, library: library.to_owned(), users: Arc::new(()), is_lost: false });
+        plugins.push(Plugin { provider, library: library.to_owned(), users: Arc::new(()), state: PluginState::Fine });
         Ok(())
     }
 
