@@ -2,7 +2,7 @@
 # x86_64-pc-windows-gnu, aarch64-unknown-linux-gnu or aarch64-apple-darwin. See docs/platforms.md.
 
 built := target/$(target)/$(notdir $(built))
-cargo_target := --target $(target)
+cargo_target = --target $(target)
 runtime_folder := target/onnxruntime-$(target)
 runtime := $(runtime_folder)/.$(ORT_VERSION)
 runtime_wheel = $(if $(shell grep '^onnxruntime==$(ORT_VERSION) ' tests/platforms/wheels.txt),,$(error tests/platforms/wheels.txt \
@@ -24,7 +24,7 @@ else ifeq ($(target),aarch64-unknown-linux-gnu)
 platform := linux-aarch64
 library := libonnxruntime.so
 wheel := manylinux_2_28_aarch64
-dev_level := 1
+dev_level := 0
 cross_tools := aarch64-linux-gnu-gcc aarch64-linux-gnu-g++
 cross_packages := Debian has it in gcc-aarch64-linux-gnu and g++-aarch64-linux-gnu
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
@@ -49,6 +49,8 @@ ifeq ($(profile),dev)
 export CARGO_PROFILE_DEV_DEBUG := 0
 export CARGO_PROFILE_DEV_OPT_LEVEL := $(dev_level)
 export CARGO_INCREMENTAL := 0
+# Kernels without optimisation are too slow for an emulator.
+cargo_target += $(if $(filter 0,$(dev_level)),--config profile.dev.package.qwenguard.opt-level=1)
 endif
 
 target/zig/.installed: tests/platforms/zig.txt

@@ -16,6 +16,7 @@ use crate::{Error, Result};
 /// How many forks are between this process and the first one that used this library.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 /// Whether forks are counted. Not a `Once`, which would wait in a child for a thread of its parent.
+#[cfg(unix)]
 static COUNTED: AtomicBool = AtomicBool::new(false);
 /// Threads that are opening a guard, which hold locks of ours, of ONNX Runtime and of the loader; and, in units of
 /// `FORKING`, those that are forking. No thread begins to open while another forks.

@@ -156,6 +156,28 @@ fn a_program_with_the_static_library_by_the_line_of_the_page() {
     }
 }
 
+/// `lib/qwenguard.lib` is for Microsoft's linker. LLVM's, which takes the same commands and files, comes with Rust.
+#[test]
+fn a_program_with_the_other_import_library() {
+    if !target::is_windows() {
+        return;
+    }
+    let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
+    let linker = Path::new(sysroot.trim()).join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
+    let (folder, program) = (scratch("lld"), scratch("bin").join("lld"));
+    let (source, object) = (folder.join("main.c"), folder.join("main.obj"));
+    let code = "#include <qwenguard.h>\nint start(void) { return qg_abi_version() == QG_ABI_VERSION ? 0 : 1; }\n";
+    fs::write(&source, code).unwrap();
+    let mut command = Command::new(target::tool("cc"));
+    run(command.arg("-c").arg(&source).arg("-I").arg(prefix().join("include")).arg("-o").arg(&object));
+    let mut command = Command::new(linker);
+    command.args(["-flavor", "link", "/entry:start", "/subsystem:console", "/nodefaultlib"]).arg(&object);
+    command.arg(prefix().join("lib/qwenguard.lib"));
+    run(command.arg(format!("/out:{}", target::linked(&program).display())));
+    target::runnable(&program, &libraries(prefix()));
+    run(&mut Command::new(program));
+}
+
 #[test]
 fn versions_are_those_of_the_package() {
     let version = env!("CARGO_PKG_VERSION");
