@@ -45,7 +45,7 @@ def natives(platform: Platform, folder: Path) -> None:
     shutil.copy(ROOT / "LICENSE", folder)
     for notice in (platform.natives / "notices").iterdir():
         shutil.copy(notice, folder)
-    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices())
+    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=False))
     (folder / "go.mod").write_text(f"module {PATH}/natives/{platform.go}\n\n{GO_LINE}\n")
     template = (ROOT / "packaging/go/natives.go.in").read_text()
     for name, text in {

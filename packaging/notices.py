@@ -1,8 +1,6 @@
-"""Writes the notices of third parties that every package has: notices.py FILE. A crate without a licence text is an error."""
+"""The notices of third parties that every package has. A crate without a licence text is an error."""
 
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 from dependencies import Crate, crates
 from platforms import ROOT
@@ -52,10 +50,11 @@ def standard(crate: Crate) -> str:
     raise SystemExit(f"{crate.id} ({crate.license}) has no text of its licence: packaging/notices.py needs one")
 
 
-def notices() -> str:
-    """Equal texts once, with all who use them."""
+def notices(program: bool) -> str:
+    """Of what has the library alone, or the program too. Equal texts once, with all who use them."""
     users: dict[str, list[str]] = defaultdict(list)
-    others = [crate for crate in crates().values() if crate.checksum]
+    inside = crates("qwenguard", "qwenguard-cli") if program else crates("qwenguard")
+    others = [crate for crate in inside.values() if crate.checksum]
     for crate in others:
         for text in crate.texts() or [standard(crate)]:
             users[text].append(f"{crate.name} {crate.version} ({crate.license})")
@@ -68,9 +67,3 @@ def notices() -> str:
         parts.append("\n".join(names) + "\n\n" + text)
     rule = "\n\n" + "-" * 80 + "\n\n"
     return rule.join(parts) + "\n"
-
-
-if __name__ == "__main__":
-    output = Path(sys.argv[1])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(notices())
