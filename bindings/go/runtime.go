@@ -9,7 +9,7 @@ func loadBundledRuntime(options *Options) error {
 		return nil
 	}
 	if err := bundledRuntime(); err != nil {
-		return &Error{ErrRuntimeUnusable, err.Error()}
+		return &Error{Status: ErrRuntimeUnusable, Message: err.Error()}
 	}
 	return nil
 }
