@@ -9,14 +9,7 @@ from pathlib import Path
 
 from archives import size
 from platforms import INTERFACE, PACKAGES, ROOT, TOOLS, VERSION, Platform, built, epoch, run
-from tarball import lay_out
-
-
-def pkg_config(platform: Platform) -> str:
-    """The file for a fixed place: Debian's folders of libraries have one level more."""
-    lines = (ROOT / "packaging/qwenguard.pc").read_text().splitlines()
-    fixed = {"prefix=": "prefix=/usr", "libdir=": f"libdir=${{prefix}}/lib/{platform.triplet}"}
-    return "\n".join(next((new for old, new in fixed.items() if line.startswith(old)), line) for line in lines) + "\n"
+from tarball import lay_out, pkg_config
 
 
 def file(source: Path, destination: str, mode: int = 0o644) -> dict:
@@ -30,13 +23,17 @@ def link(target: str, destination: str) -> dict:
 def contents(platform: Platform, prefix: Path) -> list[dict]:
     private, libraries = f"/usr/lib/{platform.triplet}/qwenguard", f"/usr/lib/{platform.triplet}"
     library = Path(platform.library).name
-    (prefix / "qwenguard.pc").write_text(pkg_config(platform))
+    # Debian's folders of libraries have one level more than the file expects.
+    fixed = {"prefix=": "prefix=/usr", "libdir=": f"libdir=${{prefix}}/lib/{platform.triplet}"}
+    (prefix / "qwenguard.pc").write_text(pkg_config(platform, fixed))
     entries = [
         file(prefix / platform.program, f"{private}/qwenguard", 0o755),
         file(prefix / platform.library, f"{private}/{library}"),
         file(prefix / platform.runtime, f"{private}/{Path(platform.runtime).name}"),
         link(f"../lib/{platform.triplet}/qwenguard/qwenguard", "/usr/bin/qwenguard"),
         *(link(f"qwenguard/{library}", f"{libraries}/{name}") for name in platform.links),
+        # What CMake installs with a program has the name that the loader asks for.
+        link(library, f"{private}/{platform.links[0]}"),
         file(prefix / "lib/libqwenguard.a", f"{libraries}/libqwenguard.a"),
         file(prefix / "qwenguard.pc", f"{libraries}/pkgconfig/qwenguard.pc"),
     ]

@@ -48,15 +48,16 @@ def metadata(target: str) -> dict:
     return json.loads(said.stdout)
 
 
-def compiled_in(graph: dict) -> set[str]:
-    """What is reached from the library and the program, without what only builds or tests. Macros run in the compiler, but what
+def compiled_in(graph: dict, roots: tuple[str, ...]) -> set[str]:
+    """What is reached from packages of ours, without what only builds or tests. Macros run in the compiler, but what
     they depend on at run time does not exist, so they are left out as well."""
     nodes = {node["id"]: node for node in graph["resolve"]["nodes"]}
     macros = {
         package["id"] for package in graph["packages"]
         if any("proc-macro" in target["kind"] for target in package["targets"])
     }
-    found, waiting = set(), list(graph["workspace_members"])
+    found, waiting = set(), [package["id"] for package in graph["packages"]
+                             if package["name"] in roots and package["id"] in graph["workspace_members"]]
     while waiting:
         package = waiting.pop()
         if package in found or package in macros:
@@ -69,14 +70,14 @@ def compiled_in(graph: dict) -> set[str]:
 
 
 @functools.cache
-def crates() -> dict[str, Crate]:
-    """By id, for all platforms together."""
+def crates(*roots: str) -> dict[str, Crate]:
+    """What is compiled into packages of ours, by default the library and the program. By id, for all platforms together."""
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     checksums = {f"{package['name']}@{package['version']}": package.get("checksum", "") for package in lock}
     found: dict[str, Crate] = {}
     for platform in PLATFORMS:
         graph = metadata(platform.rust)
-        inside = compiled_in(graph)
+        inside = compiled_in(graph, roots or ("qwenguard", "qwenguard-cli"))
         ids = {package["id"]: f"{package['name']}@{package['version']}" for package in graph["packages"]}
         for package in graph["packages"]:
             key = ids[package["id"]]

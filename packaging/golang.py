@@ -17,9 +17,6 @@ SOURCES = PACKAGES / "prefix/go"
 PROXY = PACKAGES / "go"
 PKG_CONFIG = "#cgo pkg-config: qwenguard\n"
 TAG = "qwenguard_pkgconfig"
-# What Rust's standard library needs: tests/ffi holds it to what the compiler says.
-LIBRARIES = {"linux": "-lgcc_s -lutil -lrt -lpthread -lm -ldl", "darwin": "-lSystem -liconv",
-             "windows": "-lws2_32 -luserenv -lntdll -lbcrypt -ladvapi32 -lkernel32"}
 
 
 def module_line() -> tuple[str, str]:
@@ -45,12 +42,12 @@ def natives(platform: Platform, folder: Path) -> None:
     shutil.copy(ROOT / "LICENSE", folder)
     for notice in (platform.natives / "notices").iterdir():
         shutil.copy(notice, folder)
-    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices())
+    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=False))
     (folder / "go.mod").write_text(f"module {PATH}/natives/{platform.go}\n\n{GO_LINE}\n")
     template = (ROOT / "packaging/go/natives.go.in").read_text()
     for name, text in {
         "PACKAGE": platform.go, "CONSTRAINT": constraint(platform), "RUNTIME": runtime,
-        "LIBRARIES": LIBRARIES[platform.go.split("_")[0]], "DIGEST": sha256(platform.natives / platform.runtime)[:16],
+        "LIBRARIES": platform.system_libraries, "DIGEST": sha256(platform.natives / platform.runtime)[:16],
     }.items():
         template = template.replace(f"@{name}@", text)
     (folder / "natives.go").write_text(template)

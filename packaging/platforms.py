@@ -78,6 +78,13 @@ class Platform:
         return "lib/libonnxruntime.dylib" if self.macos else "lib/libonnxruntime.so"
 
     @property
+    def system_libraries(self) -> str:
+        """What the static library needs, as `rustc --print native-static-libs` names it."""
+        if self.windows:
+            return "-lkernel32 -lntdll -luserenv -lws2_32 -ldbghelp"
+        return "-liconv -lSystem" if self.macos else "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
+
+    @property
     def natives(self) -> Path:
         return NATIVES / self.key
 

@@ -53,9 +53,11 @@ if(QWENGUARD_STATIC AND NOT TARGET qwenguard::static)
   endif()
 endif()
 
-# ONNX Runtime is loaded at run time, from beside the library.
+# ONNX Runtime is loaded at run time, from beside the library's file, to which links may lead.
+get_filename_component(_qwenguard_file "${QWENGUARD_SHARED}" REALPATH)
+get_filename_component(_qwenguard_folder "${_qwenguard_file}" DIRECTORY)
 find_file(QWENGUARD_ONNXRUNTIME NAMES libonnxruntime.so libonnxruntime.dylib onnxruntime.dll
-    PATHS ${_qwenguard_folders} "${_qwenguard_prefix}/bin" NO_DEFAULT_PATH)
+    PATHS "${_qwenguard_folder}" ${_qwenguard_folders} "${_qwenguard_prefix}/bin" NO_DEFAULT_PATH)
 mark_as_advanced(QWENGUARD_ONNXRUNTIME)
 if(QWENGUARD_ONNXRUNTIME AND NOT TARGET qwenguard::onnxruntime)
   add_library(qwenguard::onnxruntime MODULE IMPORTED)
@@ -65,8 +67,6 @@ endif()
 # Files for install(FILES): the library, with the name that programs ask for, and ONNX Runtime.
 set(qwenguard_RUNTIME_LIBRARIES)
 if(QWENGUARD_SHARED)
-  get_filename_component(_qwenguard_file "${QWENGUARD_SHARED}" REALPATH)
-  get_filename_component(_qwenguard_folder "${_qwenguard_file}" DIRECTORY)
   file(GLOB _qwenguard_names "${_qwenguard_folder}/libqwenguard.so.*" "${_qwenguard_folder}/libqwenguard.*.dylib")
   list(APPEND qwenguard_RUNTIME_LIBRARIES "${_qwenguard_file}" ${_qwenguard_names})
   list(REMOVE_DUPLICATES qwenguard_RUNTIME_LIBRARIES)

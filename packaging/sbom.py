@@ -13,7 +13,7 @@ from platforms import ORT_VERSION, VERSION, built, epoch
 
 def license_of(expression: str) -> list[dict]:
     # Some old crates write "/" for OR.
-    return [{"expression": expression.replace("/", " OR ")}] if expression else []
+    return [{"expression": " OR ".join(part.strip() for part in expression.split("/"))}] if expression else []
 
 
 def component(crate: Crate) -> dict:

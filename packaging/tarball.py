@@ -23,7 +23,7 @@ def lay_out(platform: Platform, prefix: Path) -> None:
         shutil.copy(ROOT / "include" / header, prefix / "include")
     for folder in ("lib/pkgconfig", "share/cmake/qwenguard", "share/doc/qwenguard"):
         (prefix / folder).mkdir(parents=True)
-    shutil.copy(ROOT / "packaging/qwenguard.pc", prefix / "lib/pkgconfig")
+    (prefix / "lib/pkgconfig/qwenguard.pc").write_text(pkg_config(platform))
     for file in (ROOT / "packaging").glob("*.cmake"):
         shutil.copy(file, prefix / "share/cmake/qwenguard")
     documents = prefix / "share/doc/qwenguard"
@@ -31,9 +31,16 @@ def lay_out(platform: Platform, prefix: Path) -> None:
         shutil.copy(ROOT / document, documents)
     for notice in (natives / "notices").iterdir():
         shutil.copy(notice, documents)
-    (documents / "THIRD-PARTY-NOTICES.txt").write_text(notices())
+    (documents / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=True))
     if not platform.windows:
         add_manual(prefix / "share")
+
+
+def pkg_config(platform: Platform, fixed: dict[str, str] = {}) -> str:
+    """The file with this platform's libraries, and with what a fixed place has otherwise."""
+    fixed = {"Libs.private: ": f"Libs.private: {platform.system_libraries}"} | fixed
+    lines = (ROOT / "packaging/qwenguard.pc").read_text().splitlines()
+    return "\n".join(next((new for old, new in fixed.items() if line.startswith(old)), line) for line in lines) + "\n"
 
 
 def add_manual(share: Path) -> None:

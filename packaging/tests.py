@@ -138,10 +138,10 @@ def stripped(prefix: Path) -> None:
 
 @test
 def debian() -> None:
-    need("apt-get", "cc", "pkg-config", "unshare")
+    need("apt-get", "cc", "c++", "pkg-config", "cmake", "unshare")
     if os.geteuid():
         raise Skipped("installing a package needs root")
-    empty("deb", "cut.c")
+    empty("deb", "cut.c", "cut.cpp", "CMakeLists.txt")
     commands = "\n".join(blocks("Debian", "sh"))
     # In a copy of the system that is thrown away: nothing is installed on this machine.
     script = f"""
@@ -152,10 +152,11 @@ mount -t tmpfs none /mnt/root/tmp
 exec chroot /mnt/root sh -eu -c 'cd "{WORK}/deb"; {commands}
 qwenguard moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3
 man -w qwenguard-moderate
+cmake -S . -B build >/dev/null && cmake --build build >/dev/null && build/cut-cpp
 dpkg --remove qwenguard
 test ! -e /usr/bin/qwenguard'"""
     said = shell(WORK, "unshare --mount sh -eu -c \"$SCRIPT\"", SCRIPT=script, DEBIAN_FRONTEND="noninteractive")
-    cuts(said)
+    cuts(said, 2)
     assert f"qwenguard {VERSION}" in said and "clear up to byte 160" in said, said
 
 
