@@ -1,12 +1,16 @@
 //! `POST /v1/guard/prompt` and `/v1/guard/answer`: conversations in the guard's own terms.
 
 use axum::{Json, extract::State};
-use qwenguard::{
-    AnnotateOptions, Annotation, Call, Decision, Message, Opinion, PromptCheck, Reply, TokenVerdict, Update, Violation,
-};
+use qwenguard::{Annotation, Call, Decision, Message, Opinion, PromptCheck, Reply, TokenVerdict, Update, Violation};
 use serde_json::{Value, json};
 
-use super::{App, Shared, body::Fields, calls::Judge, fault::Fault, id};
+use super::{
+    App, Shared,
+    body::Fields,
+    calls::{self, Judge},
+    fault::Fault,
+    id,
+};
 use crate::message::{self, Answer, Said, ToolCalls};
 
 /// Bytes of an answer that are pushed at once. A violation ends it after that many at most.
@@ -45,7 +49,7 @@ fn annotated(annotation: &Annotation) -> Value {
 /// Judges the last message of a conversation, which is the user's.
 pub(crate) async fn prompt(app: &App, messages: &[Message]) -> Result<Judged, Fault> {
     if app.is_gen() {
-        let annotation = app.calls.annotate(&app.guard, messages, &AnnotateOptions::default()).await?;
+        let annotation = calls::annotate(&app.guard, messages, app.settings.deadline()).await?;
         return Ok(Judged::Annotation(annotation));
     }
     match app.judge()?.call(Call::Prompt(messages)).await? {
@@ -71,7 +75,7 @@ pub(crate) async fn judge_answer(State(app): State<Shared>, fields: Fields) -> R
         if messages.last().is_none_or(|last| last.role != "assistant") {
             return Err(no_answer());
         }
-        let annotation = app.calls.annotate(&app.guard, &messages, &AnnotateOptions::default()).await?;
+        let annotation = calls::annotate(&app.guard, &messages, app.settings.deadline()).await?;
         return Ok(named(&app, annotated(&annotation)));
     }
     let Said { history, answer: Some(answer) } = said(&fields)? else { return Err(no_answer()) };

@@ -1,7 +1,7 @@
 //! `qwenguard serve`: the guard for programs that cannot link it.
 //!
 //! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
-//! form), [`judge`] (the guard's own) or [`socket`] (token by token). [`calls`] lets all of them await the guard.
+//! form), [`judge`] (the guard's own) or [`socket`] (token by token). [`calls`] gives their calls of the guard deadlines.
 
 mod admission;
 mod body;

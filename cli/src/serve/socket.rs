@@ -5,7 +5,7 @@ use axum::{
     Extension,
     extract::{
         State,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+        ws::{Message, WebSocket, WebSocketUpgrade},
     },
     response::Response,
 };
@@ -53,11 +53,6 @@ async fn converse(mut socket: WebSocket, mut judge: Judge) {
             }
         };
         if socket.send(Message::Text(answer.to_string().into())).await.is_err() {
-            return;
-        }
-        if judge.is_lost() {
-            let frame = CloseFrame { code: close_code::ERROR, reason: "the guard has stopped".into() };
-            let _ = socket.send(Message::Close(Some(frame))).await;
             return;
         }
     }

@@ -8,12 +8,7 @@ use std::sync::{
 use qwenguard::{Guard, Policy};
 
 use super::{
-    calls::{Calls, Judge},
-    fault::Fault,
-    keys::Keys,
-    moderations::Categories,
-    numbers::Numbers,
-    proxy::upstream::Upstream,
+    calls::Judge, fault::Fault, keys::Keys, moderations::Categories, numbers::Numbers, proxy::upstream::Upstream,
     settings::Settings,
 };
 use crate::Failure;
@@ -23,7 +18,6 @@ pub(crate) struct App {
     pub(crate) policy: Policy,
     pub(crate) settings: Settings,
     pub(crate) keys: Keys,
-    pub(crate) calls: Arc<Calls>,
     pub(crate) categories: Categories,
     pub(crate) numbers: Numbers,
     /// The server whose answers are guarded.
@@ -46,11 +40,8 @@ impl App {
             return Err(Failure::Message(format!("configuration: {reason}")));
         }
         let upstream = settings.upstream.as_ref().map(|url| Upstream::new(url, &settings)).transpose()?;
-        let calls = Calls::start(settings.deadline());
-        let calls = calls.map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
         Ok(Arc::new(App {
             keys: Keys::read(&settings)?,
-            calls,
             categories: Categories::built_in(),
             numbers: Numbers::new(),
             upstream,
@@ -69,7 +60,7 @@ impl App {
 
     /// A new conversation.
     pub(crate) fn judge(&self) -> Result<Judge, Fault> {
-        Ok(Judge::new(&self.calls, self.guard.stream_with(self.policy.clone())?))
+        Ok(Judge::new(self.guard.stream_with(self.policy.clone())?, self.settings.deadline()))
     }
 
     /// Whether new requests are welcome.
