@@ -41,7 +41,8 @@ pub(crate) struct Arguments {
     /// What is judged of a conversation that is longer than the model's context.
     #[arg(long, value_enum, default_value_t = Overflow::Refuse, value_name = "WHAT")]
     overflow: Overflow,
-    /// Rules in TOML: every line then has what they decide, and the exit code is 3 where they stop something.
+    /// Rules in TOML, in place of those of the configuration. With either, every line has what they decide, and the exit code is 3
+    /// where they stop something.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     policy: Option<PathBuf>,
     /// Tool calls of the assistant: judge them as part of what it says, or refuse messages that have any.
@@ -125,6 +126,7 @@ struct Decided<'a> {
 #[derive(Serialize)]
 struct Failed<'a> {
     id: &'a Value,
+    line: usize,
     error: &'a str,
 }
 
@@ -145,7 +147,7 @@ impl Arguments {
     }
 }
 
-pub(crate) fn run(guard: &Guard, input: Input, arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(guard: &Guard, by_policy: bool, input: Input, arguments: &Arguments) -> Result<Outcome, Failure> {
     let progress = Progress::of_file(&arguments.file);
     let lines = lines::read(input).map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
     let look = Look::of_output();
@@ -154,7 +156,7 @@ pub(crate) fn run(guard: &Guard, input: Input, arguments: &Arguments) -> Result<
         out: look::output(look),
         look,
         json: arguments.json,
-        by_policy: arguments.policy.is_some(),
+        by_policy,
         name,
         progress,
         outcome: Outcome::default(),
@@ -250,7 +252,7 @@ impl Writing {
         if self.json {
             return writeln!(self.out, "{}", self.look.json(&Judged { id, annotation, decided }));
         }
-        writeln!(self.out, "{}", self.look.line(&words(id, annotation)))
+        writeln!(self.out, "{}", self.look.line(&words(id, annotation, decided.as_ref())))
     }
 
     fn fail(&mut self, line: usize, id: &Value, reason: &str) -> io::Result<()> {
@@ -258,14 +260,14 @@ impl Writing {
         let text = format!("{}, line {line}: {}", self.name, look::error_line(reason));
         self.progress.aside(|| complain(&text));
         match self.json {
-            true => writeln!(self.out, "{}", self.look.json(&Failed { id, error: reason })),
+            true => writeln!(self.out, "{}", self.look.json(&Failed { id, line, error: reason })),
             false => Ok(()),
         }
     }
 }
 
 /// An annotation for people, in a line.
-fn words(id: &Value, annotation: &Annotation) -> String {
+fn words(id: &Value, annotation: &Annotation, decided: Option<&Decided>) -> String {
     let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
     let judged = match annotation.mode {
         AnnotationMode::Prompt => "prompt",
@@ -281,6 +283,12 @@ fn words(id: &Value, annotation: &Annotation) -> String {
             .is_cut
             .then(|| format!("bytes {} to {} of the last message", annotation.judged.start, annotation.judged.end)),
     );
+    words.extend((annotation.windows > 1).then(|| format!("the gravest of {} windows", annotation.windows)));
     words.extend((!annotation.parsed).then(|| "not all of the verdict could be read".to_owned()));
+    words.extend(decided.map(|decided| match decided.finding {
+        Some(finding) if decided.decision == Decision::Stop => format!("stop ({})", finding.rule),
+        Some(finding) => format!("flag ({})", finding.rule),
+        None => "continue".to_owned(),
+    }));
     words.join(", ")
 }

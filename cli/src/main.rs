@@ -73,7 +73,8 @@ enum Command {
     /// user's as a prompt, any other as a response.
     #[command(after_help = ANNOTATE_EXIT_CODES)]
     Annotate(annotate::Arguments),
-    /// Serve the guard over HTTP: moderations in OpenAI's form, and verdicts in the guard's own.
+    /// Serve the guard over HTTP: moderations in OpenAI's form, verdicts in the guard's own, and a proxy that guards the answers of
+    /// another server.
     #[cfg(feature = "serve")]
     Serve(Box<serve::Arguments>),
     /// Show what a bundle is.
@@ -209,7 +210,7 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         return serve_with(arguments.config.as_deref(), of_server);
     }
     let mut config = match &arguments.config {
-        Some(path) => read_named(path, Config::from_toml)?,
+        Some(path) => read_named(path, read_config)?,
         None => Config::default(),
     };
     let open = |bundle: Option<&Path>, config: &Config| match bundle {
@@ -230,7 +231,9 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Command::Annotate(arguments) => {
             let input = moderate::open_input(&arguments.file)?;
             let config = arguments.config(config)?;
-            return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, input, arguments);
+            // Rules that nobody wrote decide nothing.
+            let by_policy = config.policy != qwenguard::Policy::default();
+            return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, by_policy, input, arguments);
         }
         #[cfg(feature = "serve")]
         Command::Serve(_) => unreachable!("it has begun"),
@@ -245,6 +248,18 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(Outcome::default())
 }
 
+/// The settings of the library. Those of the server may stand in the same file.
+#[cfg(feature = "serve")]
+fn read_config(text: &str) -> Result<Config, String> {
+    let (_, rest) = serve::split(text)?;
+    Config::from_toml(&rest).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "serve"))]
+fn read_config(text: &str) -> Result<Config, qwenguard::Error> {
+    Config::from_toml(text)
+}
+
 #[cfg(feature = "serve")]
 fn serve_with(config: Option<&Path>, arguments: &serve::Arguments) -> Result<Outcome, Failure> {
     let read = |text: &str| {
@@ -256,6 +271,7 @@ fn serve_with(config: Option<&Path>, arguments: &serve::Arguments) -> Result<Out
     let (policy, settings) = arguments.settings(settings, &config)?;
     let guard = match &arguments.bundle {
         Some(bundle) => Guard::open_with(bundle, &config)?,
+        None if arguments.gen_model => Guard::nano_gen(&config)?,
         None => Guard::nano(&config)?,
     };
     serve::run(guard, policy, settings)

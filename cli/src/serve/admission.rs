@@ -94,7 +94,7 @@ impl Log {
         let labels = [("route", route.clone()), ("status", status.to_string()), ("client", client.to_owned())];
         metrics::counter!("qwenguard_http_requests_total", &labels).increment(1);
         metrics::histogram!("qwenguard_http_request_seconds", "route" => route.clone()).record(seconds);
-        tracing::info!(request_id = ?id, method, route, status, client, seconds, "request");
+        tracing::info!(request_id = id.to_str().unwrap_or_default(), method, route, status, client, seconds, "request");
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }

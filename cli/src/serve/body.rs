@@ -1,11 +1,14 @@
 //! The body of a request: one JSON object, read strictly.
 
+use std::time::Duration;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
     http::StatusCode,
 };
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use super::fault::Fault;
 use crate::json;
@@ -17,10 +20,26 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unread(&rejection))?;
+        let Raw(bytes) = Raw::from_request(request, state).await?;
         json::read_object(&bytes, &mut Value::Null)
             .map(Fields)
             .map_err(|reason| Fault::request(format!("body: {reason}")))
+    }
+}
+
+/// The bytes of a request.
+pub(crate) struct Raw(pub(crate) Bytes);
+
+/// How long a client may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        let read = timeout(PATIENCE, Bytes::from_request(request, state)).await;
+        let slow = |_| Fault::status(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body did not come within 30 s");
+        read.map_err(slow)?.map(Raw).map_err(|rejection| unread(&rejection))
     }
 }
 

@@ -69,6 +69,10 @@ pub(crate) async fn judge_prompt(State(app): State<Shared>, fields: Fields) -> R
 
 pub(crate) async fn judge_answer(State(app): State<Shared>, fields: Fields) -> Result<Json<Value>, Fault> {
     let wants_tokens = fields.flag("tokens")?;
+    if app.is_gen() && wants_tokens {
+        let reason = "tokens: this model judges whole conversations, and not each token";
+        return Err(Fault::field("tokens", reason));
+    }
     if app.is_gen() {
         check_rest(&fields)?;
         let messages = message::read_whole(fields.list("messages")?, ToolCalls::Judge).map_err(of_messages)?;

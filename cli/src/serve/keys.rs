@@ -78,6 +78,20 @@ impl Keys {
         Ok(Admitted { client, _permits: [of_client, Some(of_server)] })
     }
 
+    /// More of the server's room for a request that asks for several answers.
+    pub(crate) fn more(&self, count: usize) -> Result<OwnedSemaphorePermit, Fault> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let busy =
+            |_| Fault::busy(format!("{} requests are being served, which is the server's limit", self.max_requests));
+        self.requests.clone().try_acquire_many_owned(count).map_err(busy)
+    }
+
+    /// Waits until nothing is served.
+    pub(crate) async fn wait_for_all(&self) {
+        let all = u32::try_from(self.max_requests).unwrap_or(u32::MAX);
+        drop(self.requests.acquire_many(all).await);
+    }
+
     /// Whether a request's key is known.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Fault> {
         if self.is_open() { Ok(()) } else { self.client(headers).map(drop) }

@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// The bundle's folder; without it the built-in demonstration guard.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) bundle: Option<PathBuf>,
+    /// Without a bundle: the built-in guard that judges whole conversations.
+    #[arg(long = "gen", conflicts_with = "bundle")]
+    pub(crate) gen_model: bool,
     #[command(flatten)]
     choice: Choice,
     /// The rules, in TOML, in place of those of the configuration.
@@ -72,7 +75,7 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
         let listen = settings.listen;
         let drain = Duration::from_secs(settings.drain_seconds);
         let app = App::new(guard, policy, settings)?;
-        let cannot = |error: std::io::Error| Failure::Message(format!("listening on {listen}: {error}"));
+        let cannot = |error: std::io::Error| Failure::Message(format!("cannot listen on {listen}: {error}"));
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let asked = asked_to_end().map_err(cannot)?;
@@ -92,7 +95,7 @@ async fn serve(
     drain: Duration,
 ) -> std::io::Result<()> {
     let (end, ended) = tokio::sync::watch::channel(false);
-    let draining = app.clone();
+    let (draining, serving) = (app.clone(), app.clone());
     let graceful = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         asked.await;
         draining.drain();
@@ -100,7 +103,12 @@ async fn serve(
     });
     let mut ended = ended;
     tokio::select! {
-        served = graceful.into_future() => served,
+        served = async {
+            graceful.into_future().await?;
+            // Sockets are no requests any more to axum.
+            serving.keys.wait_for_all().await;
+            Ok(())
+        } => served,
         () = async {
             let _ = ended.wait_for(|ended| *ended).await;
             tokio::time::sleep(drain).await;
@@ -178,8 +186,13 @@ async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
 }
 
+/// Routes that only a server with an upstream has.
+const PROXIED: [&str; 4] = ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/models"];
+
 async fn unknown(request: Request) -> Fault {
-    Fault::status(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {}", request.uri().path()))
+    let path = request.uri().path();
+    let hint = if PROXIED.contains(&path) { ", as this server has no upstream (--upstream)" } else { "" };
+    Fault::status(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {path}{hint}"))
 }
 
 async fn wrong_method(request: Request) -> Fault {

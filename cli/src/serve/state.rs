@@ -1,8 +1,11 @@
 //! What all requests share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use qwenguard::{Guard, Policy};
@@ -56,6 +59,11 @@ impl App {
     /// Whether the model judges whole conversations, and no streams.
     pub(crate) fn is_gen(&self) -> bool {
         self.is_gen
+    }
+
+    /// How long an upstream, or a client that is written to, may be silent.
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_secs(self.settings.upstream_seconds)
     }
 
     /// A new conversation.

@@ -147,3 +147,22 @@ fn a_stream_bundle_annotates() {
     assert_ne!(events[1]["safety"]["label"], "Safe");
     assert!(events.iter().all(|event| event["refusal"].is_null()));
 }
+
+/// For people as for programs: what rules decide stands in the line, also those of the configuration.
+#[test]
+fn what_rules_decide_is_in_every_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("guard.toml");
+    // The server's table is skipped.
+    let text = "[serve]\nmax_inputs = 7\n[policy.answer.categories.\"Violent\"]\naction = \"flag\"\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let output = run(qwenguard(&["--config", config, "annotate", "export/nano/demo.jsonl"]), "");
+    let lines = String::from_utf8(output.stdout.clone()).unwrap();
+    let decided: Vec<&str> = lines.lines().map(|line| line.rsplit(", ").next().unwrap()).collect();
+    assert!(decided[0] == "continue" && decided[1].starts_with("flag (answer."), "{lines}");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = run(qwenguard(&["annotate", "--json"]), "{\"messages\": []}\n\nnonsense\n");
+    let lines = events(&output);
+    assert_eq!((lines[0]["line"].as_u64(), lines[1]["line"].as_u64()), (Some(1), Some(3)));
+}

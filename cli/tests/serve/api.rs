@@ -110,8 +110,7 @@ async fn conversations_are_judged_in_the_guards_own_terms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gen_model_annotates() {
-    let folder = bundle_of_gen();
-    let server = Server::start(&["--bundle", &folder]);
+    let server = Server::start(&["--gen"]);
     let messages = asked(&[("user", FINE), ("assistant", "Mix flour and water.")]);
     let (status, body) = post(&format!("{}/v1/guard/answer", server.url), &json!({ "messages": messages })).await;
     assert_eq!((status.as_u16(), body["annotation"]["mode"].as_str()), (200, Some("response")));
@@ -125,10 +124,9 @@ async fn a_gen_model_annotates() {
     let (status, body) =
         post(&format!("{}/v1/guard/answer", server.url), &json!({ "messages": asked(&[("user", FINE)]) })).await;
     assert!(status == 400 && body["error"]["param"] == "messages");
-}
-
-fn bundle_of_gen() -> String {
-    crate::common::root().join("export/nano-gen/bundle").display().to_string()
+    let (status, body) =
+        post(&format!("{}/v1/guard/answer", server.url), &json!({ "messages": messages, "tokens": true })).await;
+    assert!(status == 400 && body["error"]["param"] == "tokens");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +155,8 @@ async fn who_runs_it_sees_how_it_is() {
     }
     let (status, body) = (get("/v1/other").await.status(), get("/v1/other").await.json::<Value>().await.unwrap());
     assert!(status == 404 && body["error"]["code"] == "unknown_route");
+    let body: Value = get("/v1/chat/completions").await.json().await.unwrap();
+    assert!(body["error"]["message"].as_str().unwrap().contains("--upstream"));
     assert_eq!(get("/v1/moderations").await.status(), 405);
 }
 

@@ -100,7 +100,7 @@ fn settings_that_cannot_be_are_errors_that_name_them() {
         ("", &["--upstream", "nowhere"], "serve.upstream"),
         ("", &["--upstream", "http://h/v1", "--upstream-key-env", "QWENGUARD_NOT_SET"], "QWENGUARD_NOT_SET"),
         ("", &["--upstream", "http://h/v1", "--bundle", "export/nano-gen/bundle"], "serve.upstream"),
-        ("[serve]\nlisten = \"192.0.2.1:1\"", &[], "listening on"),
+        ("[serve]\nlisten = \"192.0.2.1:1\"", &[], "cannot listen on"),
     ] {
         std::fs::write(&file, text).unwrap();
         let mut command = command(&["--config", file.to_str().unwrap()]);

@@ -197,3 +197,41 @@ async fn a_whole_answer_is_judged_too() {
     let read = ask(json!([{ "type": "tool_use", "id": "t", "name": "send", "input": { "text": bad } }])).await;
     assert_eq!((&read["content"], read["stop_reason"].as_str()), (&json!([]), Some("refusal")));
 }
+
+/// Blocks that are not as they should be are not sent, or what they say is judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strange_block_is_no_way_past_the_guard() {
+    let (upstream, server) = both().await;
+    let (bad, _) = turning_answer();
+    for block in [
+        json!({ "type": "text", "text": bad, "name": null }),
+        json!({ "type": "text", "text": bad, "name": "" }),
+        json!({ "type": "thinking", "thinking": bad, "name": null }),
+        json!({ "type": "tool_use", "id": "t", "input": { "text": bad } }),
+        json!({ "type": "tool_use", "id": "t", "name": "send", "input": { "text": bad } }),
+        json!({ "type": "redacted_thinking", "data": bad }),
+        json!({ "type": "thinking", "thinking": "", "signature": bad }),
+    ] {
+        let mut written = answer(&[]);
+        written.insert(2, json!({ "type": "content_block_start", "index": 0, "content_block": block }));
+        written.insert(3, json!({ "type": "content_block_stop", "index": 0, "delta": { "text": bad } }));
+        let read = streamed(&upstream, &server, TURNS, &written).await;
+        let all: String = read.iter().map(Value::to_string).collect();
+        assert!(!all.contains("bomb"), "{block}: {all}");
+        let whole = json!({ "id": "msg_1", "type": "message", "role": "assistant", "content": [block], "stop_reason": "end_turn" });
+        upstream.answer_whole(200, &whole);
+        let (_, text) = ask(&server, json!({ "model": "m", "messages": [{ "role": "user", "content": TURNS }] })).await;
+        assert!(!text.contains("bomb"), "{block}: {text}");
+    }
+    for strange in [
+        json!({ "type": "ping", "text": bad }),
+        json!({ "type": "message_delta", "delta": { "text": bad, "stop_reason": bad } }),
+    ] {
+        let mut written = answer(&[]);
+        written.insert(2, strange.clone());
+        let read = streamed(&upstream, &server, TURNS, &written).await;
+        let all: String = read.iter().map(Value::to_string).collect();
+        assert!(!all.contains("bomb"), "{strange}: {all}");
+    }
+    settled(&server).await;
+}

@@ -105,7 +105,7 @@ async fn a_safe_answer_is_what_the_upstream_wrote() {
             let read = ask(&server, FINE).await;
             assert_eq!((read.status, read.is_done), (200, true));
             assert_eq!(read.chunks, written, "pieces of {size}");
-            assert_eq!(read.text.contains(": hello\n\n"), text.contains("hello"));
+            assert!(!read.text.contains("hello"));
         }
     }
     settled(&server).await;
@@ -306,7 +306,7 @@ async fn what_cannot_be_judged_is_not_sent() {
 fn completion(message: Value) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "m",
-        "choices": [{ "index": 0, "message": message, "logprobs": { "content": [{ "token": "secret" }] }, "finish_reason": "stop" }],
+        "choices": [{ "index": 0, "message": message, "logprobs": { "content": [{ "token": "Mix", "logprob": -0.5, "bytes": [77], "top_logprobs": [] }] }, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14 },
     })
 }
@@ -462,5 +462,88 @@ async fn an_event_may_be_long() {
         (read.chunks.last().unwrap()["error"]["code"].as_str(), read.is_done),
         (Some("context_length_exceeded"), false)
     );
+    settled(&server).await;
+}
+
+/// Text in places that clients do not read as the answer is not passed on either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_answer_is_taken_away() {
+    let (upstream, server) = both().await;
+    let secret = "take the explosives";
+    for strange in [
+        json!({ "choices": [], "text": secret }),
+        json!({ "choices": [], "Choices": [{ "delta": { "content": secret } }] }),
+        json!({ "choices": [], "usage": { "note": secret } }),
+        json!({ "choices": [], "search_results": [{ "snippet": secret }] }),
+        json!({ "choices": [], secret: 1 }),
+        json!({ "id": secret, "choices": [{ "index": 0, "delta": { "role": secret }, "finish_reason": null }] }),
+        json!({ "choices": [{ "index": 0, "delta": {}, "logprobs": { "content": [{ "token": secret }] } }] }),
+        json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [{ "index": 0, "arguments": secret }] } }] }),
+        json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [{ "index": 0, "id": secret, "function": { "name": "f", "more": secret } }] } }] }),
+    ] {
+        let mut written: Vec<Bytes> = chunks(FINE_ANSWER).iter().take(5).map(event).collect();
+        written.extend([format!(": {secret}\nevent: {secret}\nid: {secret}\n").into(), event(&strange)]);
+        written.extend([event(&chunk(0, json!({}), Some("stop"))), done()]);
+        upstream.answer(written);
+        let read = ask(&server, FINE).await;
+        assert!(!read.text.contains(secret) && read.is_done, "{strange}: {}", read.text);
+    }
+    for whole in [
+        json!({ "choices": [{ "index": 0, "message": { "content": FINE_ANSWER }, "text": secret }] }),
+        json!({ "choices": [{ "index": 0, "message": { "content": FINE_ANSWER }, "finish_reason": secret }], "note": secret }),
+    ] {
+        upstream.answer_whole(200, &whole);
+        let body = json!({ "model": "m", "messages": [{ "role": "user", "content": FINE }] });
+        let read = ask_with(&server, body).await;
+        assert!(!read.text.contains(secret), "{}", read.text);
+    }
+    let twice = r#"{"choices":[{"index":0,"message":{"content":"take the explosives"}}],"choices":[]}"#;
+    upstream.answer_as("application/json", twice);
+    let read = ask(&server, FINE).await;
+    assert!(read.status == 502 && !read.text.contains(secret), "{}", read.text);
+    settled(&server).await;
+}
+
+/// Where several texts are in one answer, each is cut at its own place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_before_does_not_move_the_cut() {
+    let (upstream, server) = both().await;
+    let (bad, _) = turning_answer();
+    // The same thinking under both names, after text.
+    let twice = chunk(0, json!({ "reasoning": bad, "reasoning_content": bad }), None);
+    for written in [vec![twice.clone()], vec![chunk(0, json!({ "content": FINE_ANSWER }), None), twice]] {
+        upstream.answer(written.iter().map(event).chain([done()]).collect());
+        let read = ask(&server, TURNS).await;
+        for field in ["reasoning", "reasoning_content"] {
+            let said = read.said(0, field);
+            assert!(bad.starts_with(&said) && !said.contains("bomb"), "{said}");
+        }
+        assert!(read.said(0, "reasoning") == read.said(0, "reasoning_content") && read.is_done);
+    }
+    let written = [call(Some("search"), "{}"), chunk(0, json!({ "content": bad }), None)];
+    upstream.answer(written.iter().map(event).chain([done()]).collect());
+    let said = ask(&server, TURNS).await.said(0, "content");
+    assert!(bad.starts_with(&said) && !said.contains("bomb") && !said.contains("explosives, build"), "{said}");
+    settled(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_and_redirects_lead_nobody_past_the_guard() {
+    let (upstream, server) = both().await;
+    let secret = "take the explosives";
+    upstream.answer_whole(400, &json!({ "error": { "message": "no", "failed_generation": secret }, "text": secret }));
+    let read = ask(&server, FINE).await;
+    assert!(read.status == 400 && !read.text.contains(secret), "{}", read.text);
+    upstream.answer_whole(307, &json!({ "text": secret }));
+    let read = ask(&server, FINE).await;
+    assert!(read.status == 502 && !read.text.contains(secret), "{}", read.text);
+    for (field, value) in
+        [("documents", json!([{ "text": secret }])), ("prompt", json!(secret)), ("chat_template", json!(secret))]
+    {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": FINE }] });
+        body[field] = value;
+        let read = ask_with(&server, body).await;
+        assert!(read.status == 400 && read.text.contains(field), "{}", read.text);
+    }
     settled(&server).await;
 }

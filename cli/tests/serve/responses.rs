@@ -234,3 +234,41 @@ async fn a_whole_answer_is_judged_too() {
     let (status, read) = ask(&response("completed", &[json!({ "type": "web_search_call", "query": bad })])).await;
     assert_eq!((status, read["error"]["code"].as_str()), (502, Some("unjudged_answer")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strange_item_is_no_way_past_the_guard() {
+    let (upstream, server) = both().await;
+    let (bad, _) = turning_answer();
+    for item in [
+        json!({ "type": "message", "content": bad }),
+        json!({ "type": "message", "content": { "text": bad } }),
+        json!({ "type": "reasoning", "summary": bad }),
+        json!({ "type": "function_call", "name": "send", "arguments": { "text": bad } }),
+        json!({ "type": "function_call", "name": [bad], "arguments": "{}" }),
+        json!({ "type": "message", "content": [{ "type": "output_text", "text": "Fine.", "logprobs": [{ "token": bad }] }], "note": bad }),
+    ] {
+        upstream.answer_whole(200, &response("completed", std::slice::from_ref(&item)));
+        let (_, text) = ask(&server, json!({ "model": "m", "input": TURNS })).await;
+        assert!(!text.contains("bomb"), "{item}: {text}");
+    }
+    // Events that lack what they should have end the answer, and the server goes on.
+    for strange in [
+        json!({ "type": "response.created" }),
+        json!({ "type": "response.output_item.added" }),
+        json!({ "type": "response.content_part.added", "part": [] }),
+        json!({ "type": "response.content_part.done" }),
+        json!({ "type": "response.completed" }),
+        json!({ "type": "response.created", "response": { "output": [], "output_text": bad, "error": { "message": "x", "text": bad } } }),
+        json!({ "type": "response.output_text.delta", "delta": "Fine.", "text": bad, "obfuscation": bad, "logprobs": [{ "token": bad }] }),
+    ] {
+        let mut written = answer("", FINE_ANSWER);
+        written.insert(4, strange.clone());
+        let read = streamed(&upstream, &server, FINE, &written).await;
+        let all: String = read.iter().map(Value::to_string).collect();
+        assert!(!read.is_empty() && !all.contains("bomb"), "{strange}: {all}");
+    }
+    settled(&server).await;
+    let tools = json!([{ "type": "web_search" }]);
+    let (status, text) = ask(&server, json!({ "model": "m", "input": FINE, "tools": tools })).await;
+    assert!(status == 400 && text.contains("tools"), "{text}");
+}

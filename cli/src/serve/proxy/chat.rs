@@ -9,14 +9,16 @@ use qwenguard::Violation;
 use serde_json::{Map, Value, json};
 
 use super::{
-    After, Asked, Protocol,
+    ASIDE, After, Asked, NAMES, Protocol,
     events::Message,
     guarded::Guarded,
     held::{Held, Part, Queue, Sent, cut},
+    shape::{self, keep_logprobs, strip, strip_at},
     unjudged,
 };
 use crate::{
     json,
+    message::check_rest,
     serve::{calls::Judge, fault::Fault},
 };
 
@@ -26,6 +28,9 @@ const TEXTS: [(&str, bool); 4] =
 
 /// Fields that hold no text of the model, or whose text is judged in a way of its own.
 const OTHERS: [&str; 3] = ["role", "tool_calls", "function_call"];
+
+/// Names that an answer, or a chunk of one, has.
+const ANSWER_NAMES: [&str; 5] = ["id", "object", "model", "system_fingerprint", "service_tier"];
 
 /// Choices of an answer that are guarded at once.
 const CHOICES: usize = 128;
@@ -59,23 +64,27 @@ impl Answers {
         Ok(self.choices.get_mut(&index).expect("it was just put there"))
     }
 
-    async fn chunk(&mut self, head: &str, chunk: Map<String, Value>) -> Result<Vec<Sent>, Fault> {
+    async fn chunk(&mut self, bytes: usize, chunk: Map<String, Value>) -> Result<Vec<Sent>, Fault> {
         let mut fields = chunk;
+        strip(&mut fields, &["choices"], &ANSWER_NAMES);
         let choices = match fields.insert("choices".into(), Value::Array(Vec::new())) {
             Some(Value::Array(choices)) => choices,
             None | Some(Value::Null) => Vec::new(),
             Some(_) => return Err(unjudged("choices is not a list")),
         };
         if choices.is_empty() {
-            return Ok(vec![Sent { head: head.to_owned(), body: Value::Object(fields) }]);
+            return Ok(vec![Sent { head: String::new(), body: Value::Object(fields) }]);
         }
         let mut cleared = Vec::new();
         for choice in choices {
-            let index = choice.get("index").and_then(Value::as_u64).unwrap_or_default();
+            let index = match choice.get("index") {
+                None | Some(Value::Null) => 0,
+                Some(index) => index.as_u64().ok_or_else(|| unjudged("an index is no number of a choice"))?,
+            };
             let mut chunk = fields.clone();
             chunk.insert("choices".into(), json!([choice]));
-            let event = Sent { head: head.to_owned(), body: Value::Object(chunk) };
-            cleared.extend(self.choice(index)?.take(index, event).await?);
+            let event = Sent { head: String::new(), body: Value::Object(chunk) };
+            cleared.extend(self.choice(index)?.take(index, event, bytes).await?);
         }
         Ok(cleared)
     }
@@ -93,6 +102,7 @@ impl Protocol for Answers {
                 n.ok_or_else(|| Fault::field("n", "n is out of range"))? as usize
             }
         };
+        check_rest("", request, &[&["messages"], &ASIDE[..]].concat(), &NAMES).map_err(Fault::request)?;
         let messages = request.get("messages").and_then(Value::as_array);
         let messages = messages.ok_or_else(|| Fault::field("messages", "messages is not a list"))?;
         Ok(Asked { messages: messages.clone(), field: "messages", answers })
@@ -108,10 +118,11 @@ impl Protocol for Answers {
         }
         let chunk = json::read_object(event.data.as_bytes(), &mut Value::Null);
         let chunk = chunk.map_err(|reason| unjudged(format!("a chunk: {reason}")))?;
-        if chunk.contains_key("error") && !chunk.contains_key("choices") {
-            return Ok((vec![Sent { head: event.head, body: Value::Object(chunk) }], After::Broken));
+        if chunk.get("error").is_some_and(|error| !error.is_null()) && !chunk.contains_key("choices") {
+            let body = shape::error(&Value::Object(chunk), None);
+            return Ok((vec![Sent { head: String::new(), body }], After::Broken));
         }
-        let cleared = self.chunk(&event.head, chunk).await?;
+        let cleared = self.chunk(event.data.len(), chunk).await?;
         // The upstream may write for long: nobody waits for it.
         let is_over = self.choices.len() >= self.wanted && self.choices.values().all(|choice| choice.is_over);
         Ok((cleared, if is_over { After::Done } else { After::More }))
@@ -126,20 +137,21 @@ impl Protocol for Answers {
         Ok(cleared)
     }
 
-    async fn whole(&mut self, completion: &Value) -> Result<Option<Value>, Fault> {
+    async fn whole(&mut self, completion: &Value) -> Result<Value, Fault> {
         let choices = completion.get("choices").and_then(Value::as_array);
         let choices = choices.ok_or_else(|| unjudged("the answer has no list of choices"))?;
         let mut guarded = completion.clone();
-        let mut is_cut = false;
+        strip_at(Some(&mut guarded), &["choices"], &ANSWER_NAMES);
         for (place, choice) in choices.iter().enumerate() {
+            check_choice(choice, "message")?;
             let message = choice.get("message").and_then(Value::as_object);
             let message = message.ok_or_else(|| unjudged(format!("choices[{place}] has no message")))?;
             let of = self.choice(place as u64)?;
             let parts = of.judge("/message", message).await?;
             of.guarded.finish().await?;
+            let choice = &mut guarded["choices"][place];
+            tidy(choice, "message");
             if of.guarded.is_stopped() {
-                is_cut = true;
-                let choice = &mut guarded["choices"][place];
                 without_calls(&mut choice["message"]);
                 cut(choice, &parts, of.guarded.horizon());
                 choice["finish_reason"] = "content_filter".into();
@@ -148,7 +160,7 @@ impl Protocol for Answers {
                 }
             }
         }
-        Ok(is_cut.then_some(guarded))
+        Ok(guarded)
     }
 
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
@@ -159,7 +171,7 @@ impl Protocol for Answers {
 
 impl Choice {
     /// Takes the next chunk of this choice alone.
-    async fn take(&mut self, index: u64, event: Sent) -> Result<Vec<Sent>, Fault> {
+    async fn take(&mut self, index: u64, mut event: Sent, bytes: usize) -> Result<Vec<Sent>, Fault> {
         if self.is_over {
             return Ok(Vec::new());
         }
@@ -170,13 +182,14 @@ impl Choice {
             Some(Value::Object(delta)) => delta,
             Some(_) => return Err(unjudged("a delta is not an object")),
         };
-        check_choice(choice)?;
+        check_choice(choice, "delta")?;
         let parts = self.judge("/choices/0/delta", delta).await?;
         let is_end = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
         if is_end {
             self.guarded.finish().await?;
         }
-        self.queue.push(Held { parts, end: self.guarded.received(), is_end, event });
+        tidy(&mut event.body["choices"][0], "delta");
+        self.queue.push(Held { parts, end: self.guarded.received(), is_end, event }, bytes)?;
         Ok(self.cleared(index))
     }
 
@@ -184,22 +197,23 @@ impl Choice {
     async fn judge(&mut self, at: &str, message: &Map<String, Value>) -> Result<Vec<Part>, Fault> {
         check_fields(message)?;
         let mut parts = Vec::new();
-        let mut thought: Option<&str> = None;
+        let mut thought: Option<(&str, usize)> = None;
         for (field, is_thinking) in TEXTS {
             let Some(text) = text_of(message, field)? else { continue };
+            self.guarded.end_call().await?;
             let (pointer, start) = (format!("{at}/{field}"), self.guarded.received());
             if is_thinking {
                 // Some servers send thinking under both names. It is judged once.
-                if let Some(thought) = thought.replace(text) {
+                if let Some((thought, start)) = thought {
                     if thought != text {
                         return Err(unjudged("reasoning_content and reasoning differ"));
                     }
-                    parts.push(Part { pointer, start: start - text.len(), length: text.len() });
+                    parts.push(Part { pointer, start, length: text.len() });
                     continue;
                 }
+                thought = Some((text, start));
                 self.guarded.thinking(text).await?;
             } else {
-                self.guarded.end_call().await?;
                 self.guarded.text(text).await?;
             }
             parts.push(Part { pointer, start, length: text.len() });
@@ -219,10 +233,13 @@ impl Choice {
             if call.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "function") {
                 return Err(unjudged("a tool call is of a type that cannot be judged"));
             }
+            if call.get("custom").is_some_and(may_carry_text) {
+                return Err(unjudged("a tool call is of a type that cannot be judged"));
+            }
             match call.get("function") {
-                None | Some(Value::Null) if call.get("custom").is_none() => {}
+                None | Some(Value::Null) => {}
                 Some(Value::Object(function)) => self.judge_call(function).await?,
-                _ => return Err(unjudged("a tool call has no function")),
+                Some(_) => return Err(unjudged("a function is not an object")),
             }
         }
         match message.get("function_call") {
@@ -291,12 +308,29 @@ fn check_fields(message: &Map<String, Value>) -> Result<(), Fault> {
     }
 }
 
-fn check_choice(choice: &Value) -> Result<(), Fault> {
-    let known = ["index", "delta", "logprobs", "finish_reason", "stop_reason"];
+fn check_choice(choice: &Value, of: &str) -> Result<(), Fault> {
+    let known = ["index", of, "logprobs", "finish_reason", "stop_reason"];
     let fields = choice.as_object().ok_or_else(|| unjudged("a choice is not an object"))?;
     match fields.iter().find(|(field, value)| !known.contains(&field.as_str()) && may_carry_text(value)) {
         Some((field, _)) => Err(unjudged(format!("the field {field:?} of a choice cannot be judged"))),
         None => Ok(()),
+    }
+}
+
+/// Takes away what was not judged.
+fn tidy(choice: &mut Value, of: &str) {
+    strip_at(Some(choice), &[of, "logprobs"], &["finish_reason", "stop_reason"]);
+    let Some(Value::Object(message)) = choice.get_mut(of) else { return };
+    let kept: Vec<&str> = TEXTS.iter().map(|(field, _)| *field).chain(["tool_calls", "function_call"]).collect();
+    strip(message, &kept, &["role"]);
+    for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        strip_at(Some(call), &["function"], &["id", "type"]);
+        strip_at(call.get_mut("function"), &["name", "arguments"], &[]);
+    }
+    strip_at(message.get_mut("function_call"), &["name", "arguments"], &[]);
+    let said: String = ["content", "refusal"].iter().filter_map(|field| message.get(*field)?.as_str()).collect();
+    if let Some(logprobs) = choice.get_mut("logprobs") {
+        keep_logprobs(logprobs, &said);
     }
 }
 

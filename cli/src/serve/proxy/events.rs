@@ -5,16 +5,14 @@ use std::mem;
 /// One event, or a comment between events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A line that says nothing, kept because it keeps connections open.
-    Comment(String),
+    /// A line that keeps connections open, and says nothing.
+    Comment,
     Message(Message),
 }
 
-/// The fields of an event.
+/// What an event says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// The lines that are not data, each with its line feed: `event`, `id` and `retry`.
-    pub(crate) head: String,
     /// The lines of data, with line feeds between them.
     pub(crate) data: String,
 }
@@ -63,7 +61,7 @@ impl Splitter {
             }
             let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let line = &rest[..end.unwrap_or(rest.len())];
-            if self.line.len() + line.len() + self.event.data.len() + self.event.head.len() > self.most {
+            if self.line.len() + line.len() + self.event.data.len() > self.most {
                 return Err(Unreadable::TooLong);
             }
             self.line.extend_from_slice(line);
@@ -88,20 +86,14 @@ impl Splitter {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => return Ok(Some(Event::Comment(value.to_owned()))),
+            "" => return Ok(Some(Event::Comment)),
             "data" => {
                 if mem::replace(&mut self.has_data, true) {
                     self.event.data.push('\n');
                 }
                 self.event.data += value;
             }
-            "event" | "id" | "retry" => {
-                self.event.head += field;
-                self.event.head += ": ";
-                self.event.head += value;
-                self.event.head.push('\n');
-            }
-            // Others mean nothing to anybody.
+            // The names of events stand in the data, too.
             _ => {}
         }
         Ok(None)
@@ -117,20 +109,15 @@ mod tests {
         pieces.iter().flat_map(|piece| splitter.push(piece).unwrap()).collect()
     }
 
-    fn message(head: &str, data: &str) -> Event {
-        Event::Message(Message { head: head.into(), data: data.into() })
+    fn message(data: &str) -> Event {
+        Event::Message(Message { data: data.into() })
     }
 
     #[test]
     fn events_come_whole_whatever_the_pieces() {
         let text = "\u{feff}: hello\n\ndata: {\"a\":\"\u{e9}\u{1f35e}\"}\r\n\r\nevent: x\rid:7\rdata: 1\rdata:2\r\rdata\n\ndata: [DONE]\n\n";
-        let expected = [
-            Event::Comment("hello".into()),
-            message("", "{\"a\":\"\u{e9}\u{1f35e}\"}"),
-            message("event: x\nid: 7\n", "1\n2"),
-            message("", ""),
-            message("", "[DONE]"),
-        ];
+        let expected =
+            [Event::Comment, message("{\"a\":\"\u{e9}\u{1f35e}\"}"), message("1\n2"), message(""), message("[DONE]")];
         assert_eq!(split(&[text.as_bytes()]), expected);
         for size in 1..text.len() {
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();

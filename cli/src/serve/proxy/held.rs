@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use super::guarded::Guarded;
+use super::{guarded::Guarded, unjudged};
+use crate::serve::fault::Fault;
+
+/// Bytes of events that may wait.
+const HELD_BYTES: usize = 32 << 20;
 
 /// An event of a stream: the lines before its data, and the data.
 #[derive(Debug, Clone)]
@@ -48,24 +52,33 @@ pub(super) struct Held {
 
 /// The events of one answer, in order.
 #[derive(Default)]
-pub(super) struct Queue(VecDeque<Held>);
+pub(super) struct Queue {
+    held: VecDeque<Held>,
+    bytes: usize,
+}
 
 impl Queue {
-    pub(super) fn push(&mut self, held: Held) {
-        self.0.push_back(held);
+    /// Takes the next one, which came in so many bytes.
+    pub(super) fn push(&mut self, held: Held, bytes: usize) -> Result<(), Fault> {
+        self.bytes = if self.held.is_empty() { bytes } else { self.bytes + bytes };
+        if self.bytes > HELD_BYTES {
+            return Err(unjudged(format!("more than {HELD_BYTES} bytes wait for what clears them")));
+        }
+        self.held.push_back(held);
+        Ok(())
     }
 
     /// The events that may be sent now.
     pub(super) fn cleared(&mut self, guarded: &Guarded) -> Vec<Sent> {
         let is_cleared = |held: &Held| held.end <= guarded.horizon() && !(guarded.is_stopped() && held.is_end);
-        let count = self.0.iter().take_while(|held| is_cleared(held)).count();
-        self.0.drain(..count).map(|held| held.event).collect()
+        let count = self.held.iter().take_while(|held| is_cleared(held)).count();
+        self.held.drain(..count).map(|held| held.event).collect()
     }
 
     /// Of an answer that is stopped: the event in which it is. All others are dropped.
     pub(super) fn stopped(&mut self) -> Option<Held> {
-        let held = self.0.pop_front();
-        self.0.clear();
+        let held = self.held.pop_front();
+        self.held.clear();
         held
     }
 }

@@ -7,11 +7,12 @@ use qwenguard::Violation;
 use serde_json::{Map, Value, json};
 
 use super::{
-    After, Asked, Protocol,
+    ASIDE, After, Asked, NAMES, Protocol,
     chat::{may_carry_text, text_of},
     events::Message,
     guarded::Guarded,
     held::{Held, Part, Queue, Sent, cut},
+    shape::{self, is_opaque, strip, strip_at},
     unjudged,
 };
 use crate::{
@@ -37,6 +38,7 @@ impl Protocol for Answer {
         let of_field = |reason| Fault::field("messages", reason);
         let messages = request.get("messages").and_then(Value::as_array);
         let messages = messages.ok_or_else(|| of_field("messages is not a list".into()))?;
+        check_rest("", request, &[&["messages", "system"], &ASIDE[..]].concat(), &NAMES).map_err(Fault::request)?;
         let mut said = Vec::new();
         if let Some(system) = request.get("system").filter(|system| !system.is_null()) {
             said.push(json!({ "role": "system", "content": system }));
@@ -56,7 +58,10 @@ impl Protocol for Answer {
         let body = body.map_err(|reason| unjudged(format!("an event: {reason}")))?;
         let (parts, is_end) = match text_of(&body, "type")?.unwrap_or_default() {
             "ping" => (Vec::new(), false),
-            "error" => return Ok((vec![Sent { head: event.head, body: Value::Object(body) }], After::Broken)),
+            "error" => {
+                let body = shape::error(&Value::Object(body), None);
+                return Ok((vec![Sent::named(body)], After::Broken));
+            }
             "message_start" => {
                 self.begin(body.get("message"))?;
                 (Vec::new(), false)
@@ -67,19 +72,18 @@ impl Protocol for Answer {
                 self.guarded.end_call().await?;
                 (Vec::new(), false)
             }
-            "message_delta" => {
-                self.guarded.finish().await?;
-                (Vec::new(), true)
-            }
-            "message_stop" => {
+            "message_delta" | "message_stop" => {
                 self.guarded.finish().await?;
                 (Vec::new(), true)
             }
             kind => return Err(unjudged(format!("an event of type {kind:?} is not known"))),
         };
         let is_stop = body.get("type").is_some_and(|kind| kind == "message_stop");
-        let event = Sent { head: event.head, body: Value::Object(body) };
-        self.queue.push(Held { event, parts, end: self.guarded.received(), is_end });
+        let bytes = event.data.len();
+        let mut body = body;
+        tidy(&mut body);
+        let event = Sent::named(Value::Object(body));
+        self.queue.push(Held { event, parts, end: self.guarded.received(), is_end }, bytes)?;
         let cleared = self.cleared();
         Ok((cleared, if is_stop || self.guarded.is_stopped() { After::Done } else { After::More }))
     }
@@ -89,7 +93,7 @@ impl Protocol for Answer {
         Ok(self.cleared())
     }
 
-    async fn whole(&mut self, answer: &Value) -> Result<Option<Value>, Fault> {
+    async fn whole(&mut self, answer: &Value) -> Result<Value, Fault> {
         let blocks = answer.get("content").and_then(Value::as_array);
         let blocks = blocks.ok_or_else(|| unjudged("the answer has no list of content"))?;
         let mut parts = Vec::new();
@@ -101,11 +105,13 @@ impl Protocol for Answer {
             ends.push(self.guarded.received());
         }
         self.guarded.finish().await?;
+        let mut guarded = answer.clone();
+        strip_at(Some(&mut guarded), &["content"], &MESSAGE_NAMES);
+        guarded["content"].as_array_mut().into_iter().flatten().for_each(|block| tidy_block(Some(block)));
         if !self.guarded.is_stopped() {
-            return Ok(None);
+            return Ok(guarded);
         }
         let horizon = self.guarded.horizon();
-        let mut guarded = answer.clone();
         cut(&mut guarded, &parts, horizon);
         let is_left = |(index, block): (usize, &Value)| {
             let at = format!("/content/{index}");
@@ -118,7 +124,7 @@ impl Protocol for Answer {
         guarded["content"] = left.into();
         guarded["stop_reason"] = "refusal".into();
         guarded["stop_sequence"] = Value::Null;
-        Ok(Some(guarded))
+        Ok(guarded)
     }
 
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
@@ -163,12 +169,23 @@ impl Answer {
             "thinking" => &["type", "thinking", "signature"],
             "tool_use" => &["type", "id", "name", "input"],
             // It is encrypted: nobody reads it but the model.
-            "redacted_thinking" => return Ok(Vec::new()),
+            "redacted_thinking" => {
+                only(block, &["type", "data"])?;
+                return if is_opaque(block.get("data")) {
+                    Ok(Vec::new())
+                } else {
+                    Err(unjudged("data is not encrypted"))
+                };
+            }
             kind => return Err(unjudged(format!("a block of type {kind:?} is not known"))),
         };
         only(block, known)?;
-        if block.contains_key("name") {
-            self.guarded.call_name(text_of(block, "name")?.unwrap_or_default()).await?;
+        if !is_opaque(block.get("signature")) {
+            return Err(unjudged("a signature is none"));
+        }
+        if block.get("type").is_some_and(|kind| kind == "tool_use") {
+            let name = text_of(block, "name")?.ok_or_else(|| unjudged("a call has no name"))?;
+            self.guarded.call_name(name).await?;
             if let Some(input) = block.get("input").filter(|input| may_carry_text(input)) {
                 self.guarded.call_arguments(&input.to_string()).await?;
             }
@@ -184,7 +201,11 @@ impl Answer {
             "thinking_delta" => only(delta, &["type", "thinking"])?,
             "signature_delta" => {
                 only(delta, &["type", "signature"])?;
-                return Ok(Vec::new());
+                return if is_opaque(delta.get("signature")) {
+                    Ok(Vec::new())
+                } else {
+                    Err(unjudged("a signature is none"))
+                };
             }
             "input_json_delta" => {
                 only(delta, &["type", "partial_json"])?;
@@ -242,6 +263,32 @@ impl Answer {
     }
 }
 
+/// Names that a message has.
+const MESSAGE_NAMES: [&str; 6] = ["id", "type", "role", "model", "stop_reason", "stop_sequence"];
+
+/// Takes away of an event what was not judged.
+fn tidy(event: &mut Map<String, Value>) {
+    let kept: &[&str] = match event.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "message_start" => &["message"],
+        "content_block_start" => &["content_block"],
+        "content_block_delta" | "message_delta" => &["delta"],
+        _ => &[],
+    };
+    strip(event, kept, &["type"]);
+    strip_at(event.get_mut("message"), &[], &MESSAGE_NAMES);
+    tidy_block(event.get_mut("content_block"));
+    let judged: &[&str] = if event.get("type").is_some_and(|kind| kind == "message_delta") {
+        &[]
+    } else {
+        &["text", "thinking", "partial_json", "signature"]
+    };
+    strip_at(event.get_mut("delta"), judged, &["type", "stop_reason", "stop_sequence"]);
+}
+
+fn tidy_block(block: Option<&mut Value>) {
+    strip_at(block, &["text", "thinking", "signature", "data", "name", "input"], &["type", "id"]);
+}
+
 /// Refuses text in fields that are not judged.
 fn only(map: &Map<String, Value>, known: &[&str]) -> Result<(), Fault> {
     match map.iter().find(|(field, value)| !known.contains(&field.as_str()) && may_carry_text(value)) {
@@ -272,13 +319,14 @@ fn read(at: &str, message: &Value) -> Result<Vec<Value>, String> {
                 thinking += block["thinking"].as_str().ok_or_else(|| format!("{at}.thinking is not a text"))?;
             }
             // It is encrypted.
-            "redacted_thinking" => {}
+            "redacted_thinking" => check_rest(&at, fields, &["type", "data"], &[])?,
             "tool_use" => {
                 check_rest(&at, fields, &["type", "id", "name", "input", "cache_control"], &[])?;
                 calls.push(
                     json!({ "type": "function", "function": { "name": block["name"], "arguments": block["input"] } }),
                 );
             }
+            "tool_result" if role != "user" => return Err(format!("{at}: a result of a tool is the user's to send")),
             "tool_result" => {
                 check_rest(&at, fields, &["type", "tool_use_id", "content", "is_error", "cache_control"], &[])?;
                 if !parts.is_empty() {

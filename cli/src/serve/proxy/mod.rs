@@ -2,7 +2,7 @@
 //! sent that the guard has not cleared.
 //!
 //! [`events`] takes streams apart, [`chat`], [`messages`] and [`responses`] know an interface each, [`guarded`] judges one answer,
-//! [`held`] keeps events until they are cleared, [`upstream`] asks the server behind.
+//! [`held`] keeps events until they are cleared, [`shape`] takes away what is not judged, [`upstream`] asks the server behind.
 
 mod chat;
 pub(crate) mod events;
@@ -10,9 +10,10 @@ mod guarded;
 mod held;
 mod messages;
 mod responses;
+mod shape;
 pub(crate) mod upstream;
 
-use std::{pin::pin, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -20,12 +21,15 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use qwenguard::{Call, Decision, Reply, Violation};
 use serde_json::{Map, Value};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 
-use super::{App, Shared, calls::Judge, fault::Fault};
+use super::{App, Shared, body::Raw, calls::Judge, fault::Fault};
 use crate::{
     json,
     message::{self, ToolCalls},
@@ -33,11 +37,47 @@ use crate::{
 use events::{Event, Splitter};
 use held::Sent;
 
+/// Fields of requests that are passed on and not judged: they are the program's, not somebody's words.
+const ASIDE: [&str; 16] = [
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+    "metadata",
+    "stop",
+    "stop_sequences",
+    "stream_options",
+    "modalities",
+    "logit_bias",
+    "reasoning",
+    "thinking",
+    "text",
+    "include",
+    "chat_template_kwargs",
+];
+
+/// Fields of requests that name something.
+const NAMES: [&str; 9] = [
+    "model",
+    "user",
+    "service_tier",
+    "reasoning_effort",
+    "verbosity",
+    "prompt_cache_key",
+    "safety_identifier",
+    "truncation",
+    "prompt_cache_retention",
+];
+
 /// The longest event of a stream, and the longest answer that comes whole, in bytes.
 const ANSWER_BYTES: usize = 16 << 20;
 
 /// How long a connection may be silent before a comment tells that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The longest reason that is told, in characters.
+const REASON_CHARS: usize = 100;
 
 /// Pieces of an answer that wait for the client to take them.
 const AHEAD: usize = 16;
@@ -80,8 +120,8 @@ trait Protocol: Sized + Send + Sync + 'static {
     /// The upstream has ended: judges what is held to its end.
     fn end(&mut self) -> impl Future<Output = Result<Vec<Sent>, Fault>> + Send;
 
-    /// Judges an answer that came whole. `None` if it may be sent as it is.
-    fn whole(&mut self, answer: &Value) -> impl Future<Output = Result<Option<Value>, Fault>> + Send;
+    /// Judges an answer that came whole, and gives what is sent of it.
+    fn whole(&mut self, answer: &Value) -> impl Future<Output = Result<Value, Fault>> + Send;
 
     /// Takes what was found: what stops an answer, and what does not.
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>);
@@ -97,15 +137,15 @@ trait Protocol: Sized + Send + Sync + 'static {
     }
 }
 
-pub(crate) async fn chat_completions(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn chat_completions(app: State<Shared>, headers: HeaderMap, Raw(body): Raw) -> Response {
     serve::<chat::Answers>(&app, &headers, body).await
 }
 
-pub(crate) async fn messages(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn messages(app: State<Shared>, headers: HeaderMap, Raw(body): Raw) -> Response {
     serve::<messages::Answer>(&app, &headers, body).await
 }
 
-pub(crate) async fn responses(app: State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn responses(app: State<Shared>, headers: HeaderMap, Raw(body): Raw) -> Response {
     serve::<responses::Answer>(&app, &headers, body).await
 }
 
@@ -124,15 +164,16 @@ async fn ask<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Res
     let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
     let asked = P::asked(&request)?;
     let answers = asked.answers;
+    let room = app.keys.more(answers - 1)?;
     let sent = upstream::post(app, P::PATH, headers, body);
     let (judge, response) = judged(app, &asked, sent).await?;
     let answers = P::new(judge, answers);
     if !response.status().is_success() {
-        return upstream::pass(response).await;
+        return upstream::refusal(response, app.silence()).await;
     }
     match kind(response.headers()) {
-        Kind::Events => Ok(streamed(app, response, answers)),
-        Kind::Json => whole(response, answers).await,
+        Kind::Events => Ok(streamed(app, response, answers, room)),
+        Kind::Json => whole(response, answers, app.silence()).await,
         Kind::Other => Err(unjudged("its content type is neither JSON nor a stream of events")),
     }
 }
@@ -176,6 +217,8 @@ async fn judged(
 
 /// The upstream's answer has something that the guard cannot judge, and so nothing more of it is sent.
 fn unjudged(reason: impl std::fmt::Display) -> Fault {
+    // It may quote the answer: a few words of it, no more.
+    let reason: String = reason.to_string().chars().take(REASON_CHARS).collect();
     let message = format!("the upstream's answer cannot be judged: {reason}");
     Fault::server(StatusCode::BAD_GATEWAY, "unjudged_answer", message)
 }
@@ -196,25 +239,28 @@ fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
 }
 
 /// An answer that came whole.
-async fn whole<P: Protocol>(response: reqwest::Response, mut answers: P) -> Result<Response, Fault> {
+async fn whole<P: Protocol>(response: reqwest::Response, mut answers: P, silence: Duration) -> Result<Response, Fault> {
     let headers = upstream::headers(response.headers());
-    let bytes = upstream::read(response, ANSWER_BYTES).await?;
-    let completion: Value =
-        serde_json::from_slice(&bytes).map_err(|error| unjudged(format!("it is not JSON: {error}")))?;
-    let guarded = answers.whole(&completion).await?;
+    let bytes = upstream::read(response, ANSWER_BYTES, silence).await?;
+    let answer = json::read_object(&bytes, &mut Value::Null).map_err(unjudged)?;
+    let guarded = answers.whole(&Value::Object(answer)).await;
     report(&mut answers);
-    let bytes = guarded.map_or(bytes, |guarded| guarded.to_string().into());
-    Ok((headers, bytes).into_response())
+    Ok((headers, axum::Json(guarded?)).into_response())
 }
 
 /// An answer that comes in pieces.
-fn streamed<P: Protocol>(app: &Shared, response: reqwest::Response, answers: P) -> Response {
+fn streamed<P: Protocol>(
+    app: &Shared,
+    response: reqwest::Response,
+    answers: P,
+    room: OwnedSemaphorePermit,
+) -> Response {
     let mut headers = upstream::headers(response.headers());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let relay = Relay { answers, sender, silence: Duration::from_secs(app.settings.upstream_seconds) };
+    let relay = Relay { answers, _room: room, sender, silence: app.silence() };
     tokio::spawn(relay.run(response));
     let pieces = stream::unfold(receiver, async |mut receiver| {
         receiver.recv().await.map(|piece| (Ok::<_, std::convert::Infallible>(piece), receiver))
@@ -225,6 +271,7 @@ fn streamed<P: Protocol>(app: &Shared, response: reqwest::Response, answers: P) 
 /// Brings the pieces of an answer from the upstream past the guard to the client.
 struct Relay<P> {
     answers: P,
+    _room: OwnedSemaphorePermit,
     sender: mpsc::Sender<Bytes>,
     silence: Duration,
 }
@@ -253,7 +300,8 @@ impl From<qwenguard::Error> for End {
 impl<P: Protocol> Relay<P> {
     /// Ends when the answer does, the client leaves, or something fails; the upstream is closed then.
     async fn run(mut self, mut response: reqwest::Response) {
-        let end = self.relay(&mut response).await;
+        let end = AssertUnwindSafe(self.relay(&mut response)).catch_unwind().await;
+        let end = end.unwrap_or_else(|_| Err(unjudged("the server failed on it").into()));
         report(&mut self.answers);
         if let Err(End::Fault(fault)) = end {
             // Without its end a stream looks like one that was cut off. What was not judged is not sent.
@@ -268,13 +316,12 @@ impl<P: Protocol> Relay<P> {
             let client = self.sender.clone();
             let piece = tokio::select! {
                 () = client.closed() => return Err(End::Left),
-                piece = timeout(KEEP_ALIVE.min(self.silence), response.chunk()) => piece,
+                piece = timeout(KEEP_ALIVE.min(self.silence - silent), response.chunk()) => piece,
             };
             let Ok(piece) = piece else {
-                silent += KEEP_ALIVE.min(self.silence);
+                silent += KEEP_ALIVE.min(self.silence - silent);
                 if silent >= self.silence {
-                    let message = format!("the upstream was silent for {} s", self.silence.as_secs());
-                    return Err(Fault::server(StatusCode::GATEWAY_TIMEOUT, "upstream_silent", message).into());
+                    return Err(upstream::silent(self.silence).into());
                 }
                 self.send(": keep-alive\n\n".into()).await?;
                 continue;
@@ -298,7 +345,8 @@ impl<P: Protocol> Relay<P> {
     /// Judges an event, and sends what is cleared. The last one is an end.
     async fn event(&mut self, event: Event) -> Result<(), End> {
         let message = match event {
-            Event::Comment(comment) => return self.send(format!(": {comment}\n\n")).await,
+            // Our own keep the connection open.
+            Event::Comment => return Ok(()),
             Event::Message(message) => message,
         };
         let (cleared, after) = self.answers.event(message).await?;
@@ -319,7 +367,8 @@ impl<P: Protocol> Relay<P> {
     }
 
     async fn send(&self, text: String) -> Result<(), End> {
-        self.sender.send(text.into()).await.map_err(|_| End::Left)
+        // A client that takes nothing for so long has left.
+        timeout(self.silence, self.sender.send(text.into())).await.map_err(|_| End::Left)?.map_err(|_| End::Left)
     }
 }
 

@@ -9,11 +9,12 @@ use qwenguard::Violation;
 use serde_json::{Map, Value, json};
 
 use super::{
-    After, Asked, Protocol,
+    ASIDE, After, Asked, NAMES, Protocol,
     chat::{may_carry_text, text_of},
     events::Message,
     guarded::Guarded,
     held::{Held, Part, Queue, Sent, cut},
+    shape::{self, is_opaque, keep_logprobs, strip},
     unjudged,
 };
 use crate::{
@@ -22,8 +23,11 @@ use crate::{
     serve::{calls::Judge, fault::Fault},
 };
 
-/// Fields of items that name something.
-const LABELS: [&str; 9] = ["type", "id", "status", "role", "call_id", "name", "phase", "encrypted_content", "object"];
+/// Names that items and their parts have.
+const ITEM_NAMES: [&str; 7] = ["type", "id", "status", "role", "call_id", "phase", "object"];
+
+/// Names that a response has.
+const RESPONSE_NAMES: [&str; 6] = ["id", "object", "status", "model", "service_tier", "previous_response_id"];
 
 pub(super) struct Answer {
     guarded: Guarded,
@@ -60,6 +64,7 @@ impl Protocol for Answer {
                 ));
             }
         }
+        check_rest("", request, &[&["input", "instructions"], &ASIDE[..]].concat(), &NAMES).map_err(Fault::request)?;
         let mut messages = Vec::new();
         if let Some(instructions) = request.get("instructions").filter(|instructions| !instructions.is_null()) {
             messages.push(json!({ "role": "system", "content": instructions }));
@@ -73,6 +78,13 @@ impl Protocol for Answer {
                 }
             }
             _ => return Err(Fault::field("input", "input is neither a text nor a list")),
+        }
+        let tools = request.get("tools").and_then(Value::as_array).into_iter().flatten();
+        if let Some(tool) = tools.into_iter().find(|tool| tool["type"] != "function") {
+            return Err(Fault::field(
+                "tools",
+                format!("tools of type {} write text that the guard does not see", tool["type"]),
+            ));
         }
         Ok(Asked { messages, field: "input", answers: 1 })
     }
@@ -91,12 +103,15 @@ impl Protocol for Answer {
         let body = body.map_err(|reason| unjudged(format!("an event: {reason}")))?;
         let kind = text_of(&body, "type")?.unwrap_or_default().to_owned();
         if kind == "error" {
-            return Ok((vec![Sent { head: event.head, body: Value::Object(body) }], After::Broken));
+            return Ok((vec![Sent::named(shape::error(&Value::Object(body), None))], After::Broken));
         }
+        let mut body = Value::Object(body);
         let parts = self.judge(&kind, &body).await?;
+        tidy(&mut body);
         let is_end = matches!(&*kind, "response.completed" | "response.incomplete" | "response.failed");
-        let event = Sent { head: event.head, body: Value::Object(body) };
-        self.queue.push(Held { event, parts, end: self.guarded.received(), is_end });
+        let bytes = event.data.len();
+        let event = Sent::named(body);
+        self.queue.push(Held { event, parts, end: self.guarded.received(), is_end }, bytes)?;
         let cleared = self.cleared();
         Ok((cleared, if is_end || self.guarded.is_stopped() { After::Done } else { After::More }))
     }
@@ -106,7 +121,7 @@ impl Protocol for Answer {
         Ok(self.cleared())
     }
 
-    async fn whole(&mut self, answer: &Value) -> Result<Option<Value>, Fault> {
+    async fn whole(&mut self, answer: &Value) -> Result<Value, Fault> {
         let items = answer.get("output").and_then(Value::as_array);
         let items = items.ok_or_else(|| unjudged("the answer has no list of output"))?;
         let mut parts = Vec::new();
@@ -117,11 +132,13 @@ impl Protocol for Answer {
             ends.push(self.guarded.received());
         }
         self.guarded.finish().await?;
-        if !self.guarded.is_stopped() {
-            return Ok(None);
-        }
-        let horizon = self.guarded.horizon();
         let mut guarded = answer.clone();
+        tidy_response(Some(&mut guarded));
+        if !self.guarded.is_stopped() {
+            return Ok(guarded);
+        }
+        without_logprobs(&mut guarded["output"]);
+        let horizon = self.guarded.horizon();
         cut(&mut guarded, &parts, horizon);
         let begins = |at: &str| parts.iter().find(|part| part.pointer.starts_with(at)).map(|part| part.start);
         let is_left = |index: usize| {
@@ -132,7 +149,7 @@ impl Protocol for Answer {
         guarded["output"] = left.into();
         guarded["status"] = "incomplete".into();
         guarded["incomplete_details"] = json!({ "reason": "content_filter" });
-        Ok(Some(guarded))
+        Ok(guarded)
     }
 
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
@@ -149,7 +166,7 @@ impl Protocol for Answer {
 
 impl Answer {
     /// Judges what an event says.
-    async fn judge(&mut self, kind: &str, body: &Map<String, Value>) -> Result<Vec<Part>, Fault> {
+    async fn judge(&mut self, kind: &str, body: &Value) -> Result<Vec<Part>, Fault> {
         match kind.strip_prefix("response.").unwrap_or_default() {
             "created" | "in_progress" | "queued" => empty(&body["response"]["output"])?,
             "output_item.added" => self.begin_item(&body["item"]).await?,
@@ -160,7 +177,7 @@ impl Answer {
             "output_text.delta" | "refusal.delta" => return self.delta(kind, body, false).await,
             "reasoning_text.delta" | "reasoning_summary_text.delta" => return self.delta(kind, body, true).await,
             "function_call_arguments.delta" => {
-                let delta = text_of(body, "delta")?.unwrap_or_default();
+                let delta = text_in(body, "delta")?.unwrap_or_default();
                 self.heard.entry(key(kind, body)).or_default().push_str(delta);
                 self.guarded.call_arguments(delta).await?;
             }
@@ -170,7 +187,7 @@ impl Answer {
             | "reasoning_summary_text.done"
             | "function_call_arguments.done" => {
                 for field in ["text", "refusal", "arguments"] {
-                    self.was_heard(text_of(body, field)?.unwrap_or_default())?;
+                    self.was_heard(text_in(body, field)?.unwrap_or_default())?;
                 }
             }
             "content_part.done" | "reasoning_summary_part.done" => self.repeats(&body["part"])?,
@@ -193,15 +210,17 @@ impl Answer {
             "message" => empty(&item["content"]),
             "reasoning" => empty(&item["content"]).and(empty(&item["summary"])),
             "function_call" => {
-                self.guarded.call_name(item["name"].as_str().unwrap_or_default()).await?;
+                let name = text_in(item, "name")?.unwrap_or_default();
+                self.heard.insert(format!("name {}", self.heard.len()), name.to_owned());
+                self.guarded.call_name(name).await?;
                 empty(&item["arguments"])
             }
             kind => Err(unjudged(format!("an item of type {kind:?} is not known"))),
         }
     }
 
-    async fn delta(&mut self, kind: &str, body: &Map<String, Value>, is_thinking: bool) -> Result<Vec<Part>, Fault> {
-        let text = text_of(body, "delta")?.unwrap_or_default();
+    async fn delta(&mut self, kind: &str, body: &Value, is_thinking: bool) -> Result<Vec<Part>, Fault> {
+        let text = text_in(body, "delta")?.unwrap_or_default();
         self.heard.entry(key(kind, body)).or_default().push_str(text);
         let start = self.guarded.received();
         if is_thinking {
@@ -224,9 +243,10 @@ impl Answer {
         match value {
             Value::Array(items) => items.iter().try_for_each(|item| self.repeats(item)),
             Value::Object(fields) => fields.iter().try_for_each(|(field, value)| match value {
-                // Their text is that of the tokens.
+                // They are looked into when the event is tidied.
                 _ if field == "logprobs" => Ok(()),
-                Value::String(_) if LABELS.contains(&field.as_str()) => Ok(()),
+                Value::String(_) if ITEM_NAMES.contains(&field.as_str()) => Ok(()),
+                value if field == "encrypted_content" && is_opaque(Some(value)) => Ok(()),
                 Value::String(text) => self.was_heard(text),
                 value => self.repeats(value),
             }),
@@ -242,14 +262,14 @@ impl Answer {
             "message" => &["content"],
             "reasoning" => &["summary", "content"],
             "function_call" => {
-                self.guarded.call_name(item["name"].as_str().unwrap_or_default()).await?;
-                self.guarded.call_arguments(item["arguments"].as_str().unwrap_or_default()).await?;
+                self.guarded.call_name(text_in(item, "name")?.unwrap_or_default()).await?;
+                self.guarded.call_arguments(text_in(item, "arguments")?.unwrap_or_default()).await?;
                 return Ok(parts);
             }
             kind => return Err(unjudged(format!("an item of type {kind:?} is not known"))),
         };
         for list in lists {
-            for (index, part) in item[list].as_array().into_iter().flatten().enumerate() {
+            for (index, part) in list_in(item, list)?.iter().enumerate() {
                 let (field, is_thinking) = match part["type"].as_str().unwrap_or_default() {
                     "output_text" => ("text", false),
                     "refusal" => ("refusal", false),
@@ -308,7 +328,7 @@ impl Shown {
             }
             "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_text.delta" => {
                 let field = if kind == "response.refusal.delta" { "refusal" } else { "text" };
-                if let Some(part) = &mut self.part {
+                if let Some(part) = self.part.as_mut().filter(|part| part["part"].is_object()) {
                     let text = part["part"][field].as_str().unwrap_or_default().to_owned();
                     part["part"][field] = (text + body["delta"].as_str().unwrap_or_default()).into();
                 }
@@ -364,8 +384,85 @@ impl Shown {
     }
 }
 
+/// Takes away of an event what was not judged.
+fn tidy(event: &mut Value) {
+    let Some(fields) = event.as_object_mut() else { return };
+    let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default();
+    let judged: &[&str] = match kind.rsplit('.').next().unwrap_or_default() {
+        "delta" => &["delta", "logprobs"],
+        "done" => &["item", "part", "text", "refusal", "arguments", "logprobs"],
+        _ => &["item", "part", "response"],
+    };
+    strip(fields, judged, &["type", "item_id"]);
+    let said = ["delta", "text"].iter().find_map(|field| fields.get(*field)?.as_str().map(str::to_owned));
+    if let Some(logprobs) = fields.get_mut("logprobs") {
+        keep_logprobs(logprobs, &said.unwrap_or_default());
+    }
+    tidy_item(fields.get_mut("item"));
+    tidy_part(fields.get_mut("part"));
+    tidy_response(fields.get_mut("response"));
+}
+
+fn tidy_response(response: Option<&mut Value>) {
+    let Some(Value::Object(fields)) = response else { return };
+    let reason = fields.get("incomplete_details").and_then(|details| details["reason"].as_str()).map(str::to_owned);
+    let error =
+        fields.get("error").filter(|error| error.is_object()).map(|error| shape::error(error, None)["error"].take());
+    strip(fields, &["output"], &RESPONSE_NAMES);
+    if let Some(reason) = reason.filter(|reason| is_opaque(Some(&reason.as_str().into()))) {
+        fields.insert("incomplete_details".into(), json!({ "reason": reason }));
+    }
+    if let Some(error) = error {
+        fields.insert("error".into(), json!({ "code": error["code"], "message": error["message"] }));
+    }
+    fields.get_mut("output").and_then(Value::as_array_mut).into_iter().flatten().for_each(|item| tidy_item(Some(item)));
+}
+
+fn tidy_item(item: Option<&mut Value>) {
+    let Some(Value::Object(fields)) = item else { return };
+    if !is_opaque(fields.get("encrypted_content")) {
+        fields.remove("encrypted_content");
+    }
+    strip(fields, &["name", "arguments", "content", "summary", "encrypted_content"], &ITEM_NAMES);
+    for list in ["content", "summary"] {
+        fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().for_each(|part| tidy_part(Some(part)));
+    }
+}
+
+fn tidy_part(part: Option<&mut Value>) {
+    let Some(Value::Object(fields)) = part else { return };
+    strip(fields, &["text", "refusal", "logprobs"], &ITEM_NAMES);
+    let said = fields.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(logprobs) = fields.get_mut("logprobs") {
+        keep_logprobs(logprobs, &said);
+    }
+}
+
+/// Of items that are cut.
+fn without_logprobs(output: &mut Value) {
+    for item in output.as_array_mut().into_iter().flatten() {
+        for part in item.get_mut("content").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(logprobs) = part.get_mut("logprobs") {
+                *logprobs = json!([]);
+            }
+        }
+    }
+}
+
+fn text_in<'v>(value: &'v Value, field: &str) -> Result<Option<&'v str>, Fault> {
+    value.as_object().map_or(Ok(None), |fields| text_of(fields, field))
+}
+
+fn list_in<'v>(value: &'v Value, field: &str) -> Result<&'v [Value], Fault> {
+    match &value[field] {
+        Value::Null => Ok(&[]),
+        Value::Array(items) => Ok(items),
+        _ => Err(unjudged(format!("{field} is not a list"))),
+    }
+}
+
 /// Which text a delta is of.
-fn key(kind: &str, body: &Map<String, Value>) -> String {
+fn key(kind: &str, body: &Value) -> String {
     let number = |field: &str| body.get(field).and_then(Value::as_u64).unwrap_or_default();
     format!("{kind} {} {} {}", number("output_index"), number("content_index"), number("summary_index"))
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, Bytes},
+    Json,
+    body::Bytes,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::time::timeout;
+
+use super::shape;
 
 use crate::{
     Failure,
@@ -51,11 +54,14 @@ impl Upstream {
             Failure::Message(format!("configuration: serve.{name}: {reason}"))
         };
         let parsed = reqwest::Url::parse(url).map_err(|error| wrong("upstream", &error))?;
-        if !matches!(parsed.scheme(), "http" | "https") || parsed.query().is_some() {
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(wrong("upstream", &"it is not an address that begins with http:// or https://"));
         }
         let key = settings.upstream_key_env.as_ref().map(|name| {
             let key = std::env::var(name).map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
+            if key.trim().is_empty() {
+                return Err(wrong("upstream_key_env", &format!("{name} is empty")));
+            }
             let mut value = HeaderValue::try_from(format!("Bearer {}", key.trim()))
                 .map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
             value.set_sensitive(true);
@@ -97,10 +103,7 @@ async fn send(
     let request = upstream.client.request(method, format!("{}{path}", upstream.url)).headers(sent).body(body);
     match timeout(upstream.silence, request.send()).await {
         Ok(response) => response.map_err(|error| failed(&error)),
-        Err(_) => {
-            let message = format!("the upstream did not answer within {} s", upstream.silence.as_secs());
-            Err(Fault::server(StatusCode::GATEWAY_TIMEOUT, "upstream_silent", message))
-        }
+        Err(_) => Err(silent(upstream.silence)),
     }
 }
 
@@ -119,28 +122,48 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// The headers of an answer that are passed on.
+/// The headers of an answer that are passed on: names and numbers.
 pub(crate) fn headers(headers: &HeaderMap) -> HeaderMap {
-    passed(headers)
+    let known = ["request-id", "x-request-id", "retry-after", "date"];
+    let families = ["openai-", "x-ratelimit-", "anthropic-ratelimit-"];
+    let is_known = |name: &str| known.contains(&name) || families.iter().any(|family| name.starts_with(family));
+    let is_plain = |value: &HeaderValue| value.len() <= 128 && value.to_str().is_ok();
+    let passed = headers.iter().filter(|(name, value)| is_known(name.as_str()) && is_plain(value));
+    passed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// An answer that holds nothing of a model's: an error, or a list.
-pub(crate) async fn pass(response: reqwest::Response) -> Result<Response, Fault> {
-    let (status, headers) = (response.status(), headers(response.headers()));
-    let bytes = read(response, PASSED_BYTES).await?;
-    Ok((status, headers, Body::from(bytes)).into_response())
+/// An answer that is an error, in few words.
+pub(crate) async fn refusal(response: reqwest::Response, silence: Duration) -> Result<Response, Fault> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        // A redirect would lead clients past the guard.
+        let message = format!("the upstream answered {}, which is not followed", status.as_u16());
+        return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", message));
+    }
+    let headers = headers(response.headers());
+    let bytes = read(response, PASSED_BYTES, silence).await.unwrap_or_default();
+    let body = serde_json::from_slice(&bytes).unwrap_or_default();
+    Ok((status, headers, Json(shape::error(&body, Some(status.as_u16())))).into_response())
 }
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Result<Response, Fault> {
     let response = send(&app, reqwest::Method::GET, "/models", request.headers(), Bytes::new()).await?;
-    pass(response).await
+    if !response.status().is_success() {
+        return refusal(response, app.silence()).await;
+    }
+    let headers = headers(response.headers());
+    let bytes = read(response, PASSED_BYTES, app.silence()).await?;
+    let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Ok((headers, Json(list)).into_response())
 }
 
 /// Reads an answer whole.
-pub(crate) async fn read(mut response: reqwest::Response, most: usize) -> Result<Bytes, Fault> {
+pub(crate) async fn read(mut response: reqwest::Response, most: usize, silence: Duration) -> Result<Bytes, Fault> {
     let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+    loop {
+        let piece = timeout(silence, response.chunk()).await.map_err(|_| silent(silence))?;
+        let Some(piece) = piece.map_err(|error| failed(&error))? else { break };
         if bytes.len() + piece.len() > most {
             let message = format!("the upstream's answer is longer than {most} bytes");
             return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_too_long", message));
@@ -148,6 +171,12 @@ pub(crate) async fn read(mut response: reqwest::Response, most: usize) -> Result
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes.into())
+}
+
+/// The upstream says nothing.
+pub(crate) fn silent(silence: Duration) -> Fault {
+    let message = format!("the upstream was silent for {} s", silence.as_secs());
+    Fault::server(StatusCode::GATEWAY_TIMEOUT, "upstream_silent", message)
 }
 
 /// The upstream could not be asked, or went away.
