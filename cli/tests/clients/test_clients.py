@@ -35,6 +35,9 @@ class Upstream(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         chat = self.path.endswith("/chat/completions")
+        if self.path.endswith("/responses"):
+            events = "".join(_response_events(self.server.answer.replace(" ", " \0").split("\0"), self.server.answer))
+            return self._send("text/event-stream", events)
         words = self.server.answer.replace(" ", " \0").split("\0")
         if not request.get("stream"):
             body = _whole_chat(self.server.answer) if chat else _whole_message(self.server.answer)
@@ -93,6 +96,34 @@ def _message_events(words):
     yield event("content_block_stop", index=0)
     yield event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={"output_tokens": 2})
     yield event("message_stop")
+
+
+def _response_events(words, text):
+    number = iter(range(10_000))
+
+    def event(kind, **fields):
+        body = {"type": f"response.{kind}", "sequence_number": next(number), **fields}
+        return f"event: response.{kind}\ndata: {json.dumps(body)}\n\n"
+
+    def response(status, output):
+        return {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": status, "output": output, "tools": []}
+
+    def part(text):
+        return {"type": "output_text", "text": text, "annotations": []}
+
+    def item(status, content):
+        return {"type": "message", "id": "i", "role": "assistant", "status": status, "content": content}
+
+    place = {"item_id": "i", "output_index": 0, "content_index": 0}
+    yield event("created", response=response("in_progress", []))
+    yield event("output_item.added", output_index=0, item=item("in_progress", []))
+    yield event("content_part.added", **place, part=part(""))
+    for word in words:
+        yield event("output_text.delta", **place, delta=word, logprobs=[])
+    yield event("output_text.done", **place, text=text, logprobs=[])
+    yield event("content_part.done", **place, part=part(text))
+    yield event("output_item.done", output_index=0, item=item("completed", [part(text)]))
+    yield event("completed", response=response("completed", [item("completed", [part(text)])]))
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +197,20 @@ def test_a_prompt_of_chat_that_is_stopped(chat, upstream):
     with pytest.raises(openai.BadRequestError) as error:
         chat.chat.completions.create(**_ask(BAD), stream=True)
     assert error.value.code == "content_filter"
+
+
+@pytest.mark.parametrize(("prompt", "answer", "said", "status"), [
+    (FINE, FINE_ANSWER, FINE_ANSWER, "completed"), (TURNS, BAD_ANSWER, BAD_ANSWER[:CUT], "incomplete"),
+])
+def test_responses(chat, upstream, prompt, answer, said, status):
+    upstream.answer = answer
+    events = list(chat.responses.create(model="m", input=prompt, stream=True))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == said
+    final = events[-1].response
+    assert (final.status, final.output_text) == (status, said)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    if status == "incomplete":
+        assert final.incomplete_details.reason == "content_filter"
 
 
 @pytest.mark.parametrize(("prompt", "answer", "said", "stop"), [
