@@ -107,6 +107,9 @@ def test_the_graph_for_cpus_does_not_depend_on_other_targets(export_spec, tmp_pa
     export_spec(Spec(), precision="int8", parity=False, force=True, made_for=EVERYTHING)
     assert alone == {name: (tmp_path / "bundle" / name).read_bytes() for name in files}
     again = manifest(tmp_path / "bundle")
+    for text in again["self_test"]:
+        # What other graphs compute stands beside.
+        assert set(text.pop("graphs")) == {"paged_webgpu", "paged_cuda", "portable"}
     assert {key: again[key] for key in guard if key not in ("graphs", "files")} == {
         key: guard[key] for key in guard if key not in ("graphs", "files")
     }
