@@ -26,7 +26,7 @@ const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
         (256, 130, 128),
     ]
 };
-const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 128] };
+const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 59, 128] };
 
 fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
     PlainWeights {

@@ -28,7 +28,7 @@ pub(super) const AVX2: Kernel = Kernel {
     round: round_avx2,
     tile: tile_avx2,
     tile_rows: 4,
-    widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 12 }),
+    widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 48 }),
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
