@@ -1,6 +1,16 @@
-//! Calls of the guard as requests make them: with a deadline, and long texts tokenized where nobody else waits.
+//! Calls of the guard as requests make them: with a deadline, and long texts tokenized where nobody else waits. That a guard
+//! has failed for good is noted.
 
-use std::{future::Future, mem, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    mem,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use qwenguard::{AnnotateOptions, Annotation, Call, Error, Guard, Message, Reply, Result, Stream};
 use tokio::{task::block_in_place, time::timeout};
@@ -8,43 +18,65 @@ use tokio::{task::block_in_place, time::timeout};
 /// From how many bytes on tokenizing is work for a thread that nobody else waits for.
 const LONG: usize = 4096;
 
+/// What all calls of a guard have in common.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    deadline: Duration,
+    has_failed: Arc<AtomicBool>,
+}
+
+impl Terms {
+    pub(crate) fn new(deadline: Duration) -> Self {
+        Terms { deadline, has_failed: Arc::default() }
+    }
+
+    /// Whether the guard answers nothing any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a call. Its first poll tokenizes its text.
+    async fn wait<T>(&self, is_long: bool, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut call = pin!(call);
+        let mut is_first = is_long;
+        let polled = std::future::poll_fn(|context| match mem::take(&mut is_first) {
+            true => block_in_place(|| call.as_mut().poll(context)),
+            false => call.as_mut().poll(context),
+        });
+        let result = timeout(self.deadline, polled).await.unwrap_or(Err(Error::DeadlineExceeded));
+        if matches!(result, Err(Error::EngineStopped | Error::Provider { .. })) {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
 /// A stream whose calls have a deadline. A call that is given up leaves it as it was.
 pub(crate) struct Judge {
     stream: Stream,
-    deadline: Duration,
+    terms: Terms,
 }
 
 impl Judge {
-    pub(crate) fn new(stream: Stream, deadline: Duration) -> Self {
-        Judge { stream, deadline }
+    pub(crate) fn new(stream: Stream, terms: Terms) -> Self {
+        Judge { stream, terms }
     }
 
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply> {
         let is_long = length(&call) >= LONG;
-        by(self.deadline, is_long, self.stream.call_async(call)).await
+        self.terms.wait(is_long, self.stream.call_async(call)).await
     }
 
     /// Another stream that goes on from here.
     pub(crate) fn fork(&self) -> Result<Judge> {
-        Ok(Judge { stream: self.stream.fork()?, deadline: self.deadline })
+        Ok(Judge { stream: self.stream.fork()?, terms: self.terms.clone() })
     }
 }
 
 /// Judges a whole conversation.
-pub(crate) async fn annotate(guard: &Guard, messages: &[Message], deadline: Duration) -> Result<Annotation> {
+pub(crate) async fn annotate(guard: &Guard, messages: &[Message], terms: &Terms) -> Result<Annotation> {
     let options = AnnotateOptions::default();
-    by(deadline, length(&Call::Prompt(messages)) >= LONG, guard.annotate_async(messages, &options)).await
-}
-
-/// The first poll of a call tokenizes its text.
-async fn by<T>(deadline: Duration, is_long: bool, call: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut call = pin!(call);
-    let mut is_first = is_long;
-    let polled = std::future::poll_fn(|context| match mem::take(&mut is_first) {
-        true => block_in_place(|| call.as_mut().poll(context)),
-        false => call.as_mut().poll(context),
-    });
-    timeout(deadline, polled).await.unwrap_or(Err(Error::DeadlineExceeded))
+    terms.wait(length(&Call::Prompt(messages)) >= LONG, guard.annotate_async(messages, &options)).await
 }
 
 fn length(call: &Call) -> usize {

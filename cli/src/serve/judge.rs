@@ -49,7 +49,7 @@ fn annotated(annotation: &Annotation) -> Value {
 /// Judges the last message of a conversation, which is the user's.
 pub(crate) async fn prompt(app: &App, messages: &[Message]) -> Result<Judged, Fault> {
     if app.is_gen() {
-        let annotation = calls::annotate(&app.guard, messages, app.settings.deadline()).await?;
+        let annotation = calls::annotate(&app.guard, messages, &app.terms).await?;
         return Ok(Judged::Annotation(annotation));
     }
     match app.judge()?.call(Call::Prompt(messages)).await? {
@@ -79,7 +79,7 @@ pub(crate) async fn judge_answer(State(app): State<Shared>, fields: Fields) -> R
         if messages.last().is_none_or(|last| last.role != "assistant") {
             return Err(no_answer());
         }
-        let annotation = calls::annotate(&app.guard, &messages, app.settings.deadline()).await?;
+        let annotation = calls::annotate(&app.guard, &messages, &app.terms).await?;
         return Ok(named(&app, annotated(&annotation)));
     }
     let Said { history, answer: Some(answer) } = said(&fields)? else { return Err(no_answer()) };

@@ -11,7 +11,12 @@ use std::{
 use qwenguard::{Guard, Policy};
 
 use super::{
-    calls::Judge, fault::Fault, keys::Keys, moderations::Categories, numbers::Numbers, proxy::upstream::Upstream,
+    calls::{Judge, Terms},
+    fault::Fault,
+    keys::Keys,
+    moderations::Categories,
+    numbers::Numbers,
+    proxy::upstream::Upstream,
     settings::Settings,
 };
 use crate::Failure;
@@ -20,6 +25,7 @@ pub(crate) struct App {
     pub(crate) guard: Guard,
     pub(crate) policy: Policy,
     pub(crate) settings: Settings,
+    pub(crate) terms: Terms,
     pub(crate) keys: Keys,
     pub(crate) categories: Categories,
     pub(crate) numbers: Numbers,
@@ -50,6 +56,7 @@ impl App {
             upstream,
             is_gen,
             draining: AtomicBool::new(false),
+            terms: Terms::new(settings.deadline()),
             guard,
             policy,
             settings,
@@ -68,12 +75,12 @@ impl App {
 
     /// A new conversation.
     pub(crate) fn judge(&self) -> Result<Judge, Fault> {
-        Ok(Judge::new(self.guard.stream_with(self.policy.clone())?, self.settings.deadline()))
+        Ok(Judge::new(self.guard.stream_with(self.policy.clone())?, self.terms.clone()))
     }
 
     /// Whether new requests are welcome.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
+        !self.draining.load(Ordering::Relaxed) && !self.terms.has_failed()
     }
 
     /// The server is ending.

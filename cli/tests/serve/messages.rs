@@ -1,6 +1,5 @@
 //! The proxy before a server that speaks Anthropic's Messages.
 
-use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,12 +7,8 @@ use crate::{
     proxy::{FINE_ANSWER, both, settled},
     server::Server,
     turning_answer,
-    upstream::Upstream,
+    upstream::{Upstream, named_event, read_named},
 };
-
-fn event(body: &Value) -> Bytes {
-    format!("event: {}\ndata: {body}\n\n", body["type"].as_str().unwrap()).into()
-}
 
 /// The events of an answer with these blocks: type, field, and text, a word each.
 fn answer(blocks: &[(&str, &str, &str)]) -> Vec<Value> {
@@ -51,18 +46,12 @@ async fn ask(server: &Server, body: Value) -> (u16, String) {
 }
 
 async fn streamed(upstream: &Upstream, server: &Server, prompt: &str, events: &[Value]) -> Vec<Value> {
-    upstream.answer(events.iter().map(event).collect());
+    upstream.answer(events.iter().map(named_event).collect());
     let body =
         json!({ "model": "m", "max_tokens": 99, "stream": true, "messages": [{ "role": "user", "content": prompt }] });
     let (status, text) = ask(server, body).await;
     assert_eq!(status, 200);
-    let read = |event: &str| {
-        let (head, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
-        let body: Value = serde_json::from_str(data).unwrap();
-        assert_eq!(body["type"], head);
-        body
-    };
-    text.split("\n\n").filter(|event| !event.is_empty()).map(read).collect()
+    read_named(&text)
 }
 
 fn said(events: &[Value], field: &str) -> String {
@@ -170,7 +159,7 @@ async fn results_of_tools_and_earlier_answers_are_read() {
         ] },
         { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t", "content": [{ "type": "text", "text": "Mix flour." }] }] },
     ]);
-    upstream.answer(answer(&[("text", "text", FINE_ANSWER)]).iter().map(event).collect());
+    upstream.answer(answer(&[("text", "text", FINE_ANSWER)]).iter().map(named_event).collect());
     let body = json!({ "model": "m", "stream": true, "system": "You are a cook.", "messages": messages });
     let (status, text) = ask(&server, body).await;
     assert!(status == 200 && text.contains("message_stop"), "{text}");

@@ -1,6 +1,5 @@
 //! The proxy before a server that speaks OpenAI's Responses.
 
-use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,12 +7,8 @@ use crate::{
     proxy::{FINE_ANSWER, both, settled},
     server::Server,
     turning_answer,
-    upstream::Upstream,
+    upstream::{Upstream, named_event, read_named},
 };
-
-fn event(body: &Value) -> Bytes {
-    format!("event: {}\ndata: {body}\n\n", body["type"].as_str().unwrap()).into()
-}
 
 fn response(status: &str, output: &[Value]) -> Value {
     json!({ "id": "resp_1", "object": "response", "status": status, "model": "m", "output": output, "incomplete_details": null })
@@ -59,16 +54,10 @@ async fn ask(server: &Server, body: Value) -> (u16, String) {
 }
 
 async fn streamed(upstream: &Upstream, server: &Server, prompt: &str, events: &[Value]) -> Vec<Value> {
-    upstream.answer(events.iter().map(event).collect());
+    upstream.answer(events.iter().map(named_event).collect());
     let (status, text) = ask(server, json!({ "model": "m", "stream": true, "input": prompt })).await;
     assert_eq!(status, 200);
-    let read = |event: &str| {
-        let (head, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
-        let body: Value = serde_json::from_str(data).unwrap();
-        assert_eq!(body["type"], head);
-        body
-    };
-    text.split("\n\n").filter(|event| !event.is_empty()).map(read).collect()
+    read_named(&text)
 }
 
 const THOUGHT: &str = "Mix flour, water, salt and yeast in a large bowl.";
@@ -187,7 +176,7 @@ async fn inputs_are_read_in_every_shape() {
         { "type": "function_call", "call_id": "c", "name": "search", "arguments": "{\"query\": \"bread\"}" },
         { "type": "function_call_output", "call_id": "c", "output": "Mix flour." },
     ]);
-    upstream.answer(answer("", FINE_ANSWER).iter().map(event).collect());
+    upstream.answer(answer("", FINE_ANSWER).iter().map(named_event).collect());
     let (status, text) =
         ask(&server, json!({ "model": "m", "stream": true, "instructions": "You are a cook.", "input": input })).await;
     assert!(status == 200 && text.contains("response.completed"), "{text}");
@@ -201,7 +190,7 @@ async fn inputs_are_read_in_every_shape() {
             "input_image",
         ),
     ] {
-        upstream.answer(answer("", FINE_ANSWER).iter().map(event).collect());
+        upstream.answer(answer("", FINE_ANSWER).iter().map(named_event).collect());
         let (status, text) = ask(&server, body).await;
         assert!(status == 400 && text.contains(named), "{text}");
     }

@@ -165,3 +165,19 @@ pub(crate) fn chunks(text: &str) -> Vec<Value> {
 pub(crate) fn pieces(text: &str) -> Vec<Bytes> {
     chunks(text).iter().map(event).chain([done()]).collect()
 }
+
+/// An event with a name of its own, as Anthropic's and the Responses interface have them.
+pub(crate) fn named_event(body: &Value) -> Bytes {
+    format!("event: {}\ndata: {body}\n\n", body["type"].as_str().unwrap()).into()
+}
+
+/// What a client reads of such events.
+pub(crate) fn read_named(text: &str) -> Vec<Value> {
+    let read = |event: &str| {
+        let (head, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+        let body: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(body["type"], head);
+        body
+    };
+    text.split("\n\n").filter(|event| !event.is_empty()).map(read).collect()
+}

@@ -97,3 +97,20 @@ pub(super) fn cut(body: &mut Value, parts: &[Part], horizon: usize) -> bool {
     }
     is_left
 }
+
+/// Of a list of blocks or items that came whole: cuts their texts, and keeps those of which something is cleared. `at` is where
+/// the list stands, and `ends` says where in the answer each ends; one without texts of its own is kept whole or not at all.
+pub(super) fn cut_list(body: &mut Value, at: &str, parts: &[Part], ends: &[usize], horizon: usize) {
+    cut(body, parts, horizon);
+    let begins = |index: usize| {
+        let within = format!("{at}/{index}/");
+        parts.iter().find(|part| part.pointer.starts_with(&within)).map(|part| part.start)
+    };
+    let Some(Value::Array(list)) = body.pointer_mut(at) else { return };
+    let mut index = 0;
+    list.retain(|_| {
+        let is_left = ends[index] <= horizon || begins(index).is_some_and(|start| start < horizon);
+        index += 1;
+        is_left
+    });
+}

@@ -11,7 +11,7 @@ use super::{
     chat::{may_carry_text, text_of},
     events::Message,
     guarded::Guarded,
-    held::{Held, Part, Queue, Sent, cut},
+    held::{Held, Part, Queue, Sent, cut, cut_list},
     shape::{self, is_opaque, strip, strip_at},
     unjudged,
 };
@@ -111,17 +111,7 @@ impl Protocol for Answer {
         if !self.guarded.is_stopped() {
             return Ok(guarded);
         }
-        let horizon = self.guarded.horizon();
-        cut(&mut guarded, &parts, horizon);
-        let is_left = |(index, block): (usize, &Value)| {
-            let at = format!("/content/{index}");
-            let begins = parts.iter().find(|part| part.pointer.starts_with(&at)).map(|part| part.start);
-            // A call is left whole or not at all.
-            block["type"] != "tool_use" && begins.is_some_and(|start| start < horizon) || ends[index] <= horizon
-        };
-        let left = guarded["content"].as_array().into_iter().flatten().enumerate().filter(|entry| is_left(*entry));
-        let left: Vec<Value> = left.map(|(_, block)| block.clone()).collect();
-        guarded["content"] = left.into();
+        cut_list(&mut guarded, "/content", &parts, &ends, self.guarded.horizon());
         guarded["stop_reason"] = "refusal".into();
         guarded["stop_sequence"] = Value::Null;
         Ok(guarded)

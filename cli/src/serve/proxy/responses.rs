@@ -13,7 +13,7 @@ use super::{
     chat::{may_carry_text, text_of},
     events::Message,
     guarded::Guarded,
-    held::{Held, Part, Queue, Sent, cut},
+    held::{Held, Part, Queue, Sent, cut, cut_list},
     shape::{self, is_opaque, keep_logprobs, strip},
     unjudged,
 };
@@ -138,15 +138,7 @@ impl Protocol for Answer {
             return Ok(guarded);
         }
         without_logprobs(&mut guarded["output"]);
-        let horizon = self.guarded.horizon();
-        cut(&mut guarded, &parts, horizon);
-        let begins = |at: &str| parts.iter().find(|part| part.pointer.starts_with(at)).map(|part| part.start);
-        let is_left = |index: usize| {
-            ends[index] <= horizon || begins(&format!("/output/{index}/")).is_some_and(|start| start < horizon)
-        };
-        let items = guarded["output"].as_array().into_iter().flatten().enumerate();
-        let left: Vec<Value> = items.filter(|(index, _)| is_left(*index)).map(|(_, item)| item.clone()).collect();
-        guarded["output"] = left.into();
+        cut_list(&mut guarded, "/output", &parts, &ends, self.guarded.horizon());
         guarded["status"] = "incomplete".into();
         guarded["incomplete_details"] = json!({ "reason": "content_filter" });
         Ok(guarded)

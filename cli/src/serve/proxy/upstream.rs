@@ -154,7 +154,9 @@ pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Resul
     }
     let headers = headers(response.headers());
     let bytes = read(response, PASSED_BYTES, app.silence()).await?;
-    let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let not_json =
+        |error| Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", format!("its list is not JSON: {error}"));
+    let list: serde_json::Value = serde_json::from_slice(&bytes).map_err(not_json)?;
     Ok((headers, Json(list)).into_response())
 }
 

@@ -16,6 +16,16 @@ const QUAD_BYTES: usize = PANEL * QUAD;
 /// How far ahead weights are fetched into the second-level cache, in bytes.
 const AHEAD: usize = 8192;
 
+/// The function of a tile's rows, of which each number has its own.
+macro_rules! by_rows {
+    ($tile:ident, $of:ident, $($rows:literal)+) => {
+        match $tile.rows {
+            $($rows => $of::<$rows>($tile),)+
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+
 /// AVX-512 with VNNI.
 pub(super) const AVX512_VNNI: Kernel =
     Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12, widened: None };
@@ -52,23 +62,7 @@ unsafe fn round_avx2(rows: RowWriter, row: usize, values: &[f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile_avx512_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe {
-        match tile.rows {
-            1 => tile_avx512_vnni_of::<1>(tile),
-            2 => tile_avx512_vnni_of::<2>(tile),
-            3 => tile_avx512_vnni_of::<3>(tile),
-            4 => tile_avx512_vnni_of::<4>(tile),
-            5 => tile_avx512_vnni_of::<5>(tile),
-            6 => tile_avx512_vnni_of::<6>(tile),
-            7 => tile_avx512_vnni_of::<7>(tile),
-            8 => tile_avx512_vnni_of::<8>(tile),
-            9 => tile_avx512_vnni_of::<9>(tile),
-            10 => tile_avx512_vnni_of::<10>(tile),
-            11 => tile_avx512_vnni_of::<11>(tile),
-            12 => tile_avx512_vnni_of::<12>(tile),
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    }
+    unsafe { by_rows!(tile, tile_avx512_vnni_of, 1 2 3 4 5 6 7 8 9 10 11 12) }
 }
 
 /// A row's products with a panel take two registers. High terms first; their sum is shifted before the low terms are
@@ -127,17 +121,7 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe {
-        match tile.rows {
-            1 => tile_avx_vnni_of::<1>(tile),
-            2 => tile_avx_vnni_of::<2>(tile),
-            3 => tile_avx_vnni_of::<3>(tile),
-            4 => tile_avx_vnni_of::<4>(tile),
-            5 => tile_avx_vnni_of::<5>(tile),
-            6 => tile_avx_vnni_of::<6>(tile),
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    }
+    unsafe { by_rows!(tile, tile_avx_vnni_of, 1 2 3 4 5 6) }
 }
 
 /// As for AVX-512, but half a panel at a time.
@@ -212,15 +196,7 @@ unsafe fn add_half_panel<const ROWS: usize>(
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile_avx2(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe {
-        match tile.rows {
-            1 => tile_avx2_of::<1>(tile),
-            2 => tile_avx2_of::<2>(tile),
-            3 => tile_avx2_of::<3>(tile),
-            4 => tile_avx2_of::<4>(tile),
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    }
+    unsafe { by_rows!(tile, tile_avx2_of, 1 2 3 4) }
 }
 
 /// Levels and weights as 16-bit words, whose products cannot saturate. A quarter of the panel's outputs takes one
@@ -294,17 +270,7 @@ unsafe fn widen_avx2(values: *const u8, lines: usize, words: *mut i16) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile_widened_avx2(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe {
-        match tile.rows {
-            1 => tile_widened_avx2_of::<1>(tile),
-            2 => tile_widened_avx2_of::<2>(tile),
-            3 => tile_widened_avx2_of::<3>(tile),
-            4 => tile_widened_avx2_of::<4>(tile),
-            5 => tile_widened_avx2_of::<5>(tile),
-            6 => tile_widened_avx2_of::<6>(tile),
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    }
+    unsafe { by_rows!(tile, tile_widened_avx2_of, 1 2 3 4 5 6) }
 }
 
 /// As [`tile_avx2_of`], on words. A row's sums take two registers, weights two, and levels and a product one each.
