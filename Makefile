@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-clients lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -93,6 +93,10 @@ serve: $(runtime)
 	target/release/qwenguard serve $(arguments)
 
 # Client libraries from PyPI against the server.
+# A data set of 20,000 rows whose run is killed twenty times.
+test-kill: $(runtime)
+	cargo test --locked --release --package qwenguard-cli --test moderate -- --ignored --nocapture twenty_times
+
 test-clients: $(runtime) target/clients/.installed
 	cargo build --release --locked --package qwenguard-cli
 	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard \
