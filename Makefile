@@ -92,11 +92,11 @@ serve: $(runtime)
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard serve $(arguments)
 
-# Client libraries from PyPI against the server.
 # A data set of 20,000 rows whose run is killed twenty times.
 test-kill: $(runtime)
-	cargo test --locked --release --package qwenguard-cli --test moderate -- --ignored --nocapture twenty_times
+	cargo test --locked --workspace --features qwenguard/capi --test moderate -- --ignored twenty_times
 
+# Client libraries from PyPI against the server.
 test-clients: $(runtime) target/clients/.installed
 	cargo build --release --locked --package qwenguard-cli
 	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard \

@@ -36,25 +36,29 @@ def quantize_rows(weight: np.ndarray, bits: int, group: int) -> tuple[np.ndarray
     return packed, scales
 
 
-# Rows of a weight that ai.qwenguard::MatMulInt8 works on together, and values of a row that lie side by side.
+# Rows of a weight that ai.qwenguard::MatMulInt8 and MatMulInt4 work on together, and values of a row that lie side by side.
 PANEL = 32
 _QUAD = 4
 
 
-def panel_shapes(rows: int, columns: int, group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def panel_shapes(rows: int, columns: int, bits: int, group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of the values and the scales of a [rows, columns] matrix in panels."""
     panels, groups = -(-rows // PANEL), -(-columns // group)
-    return (panels, groups * group // _QUAD, PANEL, _QUAD), (panels, groups, PANEL)
+    return (panels, groups * group * bits // (8 * _QUAD), PANEL, _QUAD), (panels, groups, PANEL)
 
 
-def pack_panels(packed: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lays out what quantize_rows gives for 8 bits in panels.
+def pack_panels(packed: np.ndarray, scales: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lays out what quantize_rows gives in panels.
 
-    A last panel that is not full is filled up with zero weights: 128, with scale 0.
+    A last panel that is not full is filled up with zero weights: 128, or 8 in 4 bits, with scale 0. Of 4 bits a byte has
+    two: the lower of the first four inputs of eight, the upper of the last four.
     """
-    rows, groups, group = packed.shape
+    levels = packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
+    rows, groups, group = levels.shape
     missing = -rows % PANEL
-    packed = np.pad(packed, ((0, missing), (0, 0), (0, 0)), constant_values=128)
+    levels = np.pad(levels, ((0, missing), (0, 0), (0, 0)), constant_values=1 << (bits - 1))
     scales = np.pad(scales, ((0, missing), (0, 0)))
-    values = packed.reshape(-1, PANEL, groups * group // _QUAD, _QUAD).transpose(0, 2, 1, 3)
+    values = levels.reshape(-1, PANEL, groups * group // _QUAD, _QUAD).transpose(0, 2, 1, 3)
+    if bits == 4:
+        values = values[:, 0::2] | values[:, 1::2] << 4
     return np.ascontiguousarray(values), np.ascontiguousarray(scales.reshape(-1, PANEL, groups).transpose(0, 2, 1))
