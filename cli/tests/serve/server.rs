@@ -21,6 +21,18 @@ impl Server {
         Self::start_with(arguments, &[])
     }
 
+    /// The same, with errors alone in its log.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_quiet(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[("RUST_LOG", "error")])
+    }
+
+    /// The id of its process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(arguments);
         command.envs(environment.iter().copied());
@@ -41,6 +53,19 @@ impl Server {
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// Whether it says a line, which may still be on its way.
+    pub(crate) fn said(&self, line: &str) -> bool {
+        loop {
+            match self.log.lock().unwrap() {
+                log if log.iter().any(|said| said == line) => return true,
+                // What it says of itself comes before the first request in the log.
+                log if log.iter().any(|said| said.starts_with('{')) => return false,
+                _ => {}
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
 
     /// Asks it to end.
