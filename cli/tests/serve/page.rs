@@ -14,7 +14,7 @@ use crate::{BAD, FINE, TURNS, client, post, server::Server, turning_answer};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_has_all_its_files() {
     let server = Server::start(&["--ui"]);
-    assert!(server.said(&format!("its page is {}/ui", server.url)));
+    assert!(server.said(&format!("its page is {}/ui", server.url)).await);
     let get = async |path: &str| {
         let response = client().get(format!("{}/{path}", server.url)).send().await.unwrap();
         let of = |name| response.headers().get(name).map(|value: &_| value.to_str().unwrap().to_owned());

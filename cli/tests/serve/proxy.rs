@@ -502,7 +502,9 @@ async fn an_event_may_be_long() {
     let long = "All is well, caf\u{e9} and \u{1f35e}. ".repeat(100);
     let written = [chunk(0, json!({ "role": "assistant", "content": long }), None), chunk(0, json!({}), Some("stop"))];
     upstream.answer(written.iter().map(event).chain([done()]).collect());
-    let read = ask(&server, FINE).await;
+    let mut read = ask(&server, FINE).await;
+    // The built-in guard may find something in it, which is told then.
+    read.chunks.retain(|chunk| chunk.get("qwenguard").is_none());
     assert_eq!((&read.chunks[..], read.is_done), (&written[..], true));
     // More than the model's context cannot be judged.
     let longer = chunk(0, json!({ "content": "All is well. ".repeat(10_000) }), None);
