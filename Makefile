@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-clients test-api test-ui test-otlp soak-serve bench-serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-api test-ui test-otlp soak-serve bench-serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -92,7 +92,11 @@ serve: $(runtime)
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard serve --ui $(arguments)
 
-# The server as programs of others see it: `program` is what is built, with a profile of your own if you like.
+# A data set of 20,000 rows whose run is killed twenty times.
+test-kill: $(runtime)
+	cargo test --locked --workspace --features qwenguard/capi --test moderate -- --ignored twenty_times
+
+# The server as programs of others see it. server=target/debug/qwenguard tests one that is built already.
 server := target/release/qwenguard
 with_server = ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(abspath $(server))
 target/release/qwenguard: $(runtime) $(shell find src cli/src -type f) Cargo.lock
