@@ -5,10 +5,16 @@ mod api;
 mod common;
 mod limits;
 mod messages;
+mod page;
 mod proxy;
 mod responses;
 mod server;
+#[cfg(target_os = "linux")]
+mod soak;
 mod socket;
+mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream;
 
 use reqwest::{Client, StatusCode};
