@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-clients lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-clients lint doc test python test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -112,7 +112,7 @@ lint:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
-test: test-export test-rust test-go test-java test-csharp
+test: test-export test-rust test-go test-java test-csharp test-python
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests
@@ -231,6 +231,34 @@ test-java: dist $(bundles)
 
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
+
+# The Python wheel, in target/wheels. `make python manylinux=2_28` makes one for systems with that glibc or newer, with zig.
+wheels := target/wheels
+maturin := target/python/build/.installed
+python_profile := $(if $(filter dev,$(profile)),dev,release)
+$(maturin):
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(scripts)/pip install -q 'maturin[zig]>=1.9,<2'
+	touch $@
+
+python: $(maturin)
+	rm -f $(wheels)/qwenguard-*.whl
+	$(dir $(maturin))$(scripts)/maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
+		--out $(wheels) $(if $(manylinux),--zig --target x86_64-unknown-linux-gnu --compatibility manylinux_$(manylinux))
+
+# Installs the wheel into a fresh environment and runs the tests of bindings/python, its page, and mypy.
+test-python: $(bundles)
+	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
+		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed
+	@test ! -d target/python/test || (cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q)
+
+.PHONY: target/python/test/.installed
+target/python/test/.installed:
+	rm -rf target/python/test
+	$(PYTHON) -m venv target/python/test
+	target/python/test/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test]"
 
 test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
 
