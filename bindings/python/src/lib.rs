@@ -7,6 +7,7 @@ mod errors;
 mod guard;
 mod log;
 mod queue;
+mod replay;
 mod results;
 mod settings;
 mod slot;
@@ -25,6 +26,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(annotate::judge_annotation, module)?)?;
     module.add_function(wrap_pyfunction!(annotate::reward, module)?)?;
     module.add_function(wrap_pyfunction!(guard::providers, module)?)?;
+    module.add_class::<replay::KeptAnswer>()?;
+    module.add_function(wrap_pyfunction!(replay::replay_prompt, module)?)?;
     module.add_function(wrap_pyfunction!(settings::check_policy, module)?)?;
     module.add_function(wrap_pyfunction!(log::log_open, module)?)?;
     module.add_function(wrap_pyfunction!(log::log_wait, module)?)?;
