@@ -268,7 +268,7 @@ target/python/test/.installed:
 test-ray: python
 	rm -rf target/python/ray
 	$(PYTHON) -m venv target/python/ray
-	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson
+	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson regex
 	command -v java >/dev/null && target/python/ray/$(scripts)/pip install -q pyspark || echo "SKIPPED: java is missing, so Spark is"
 	cd bindings/python && ../../target/python/ray/$(scripts)/python -m pytest -q -rs tests/test_clusters.py
 

@@ -92,6 +92,8 @@ def test_ray_rewards() -> None:
     assert lines == [[1.0, 0.0], [3.5, -10.0]]
 
 
+# Ray runs its workers at a niceness of 15: on a busy machine they would hardly run.
+ENVIRONMENT = os.environ | {"RAY_worker_niceness": "0"}
 KILLS = int(os.environ.get("QWENGUARD_RAY_KILLS", "3"))
 COUNT = int(os.environ.get("QWENGUARD_RAY_ROWS", "600"))
 BLOCK = 40
@@ -110,7 +112,7 @@ def test_ray_goes_on_after_it_was_killed(gen: Guard, tmp_path: Path) -> None:
     drawn, kills = random.Random(3), 0
     while True:
         with open(tmp_path / "log", "a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=ENVIRONMENT)
         before = committed(target)
         wanted = before + drawn.randrange(1, max(2, COUNT // (KILLS + 1)))
         while process.poll() is None and (kills == KILLS or committed(target) < wanted):
