@@ -92,11 +92,13 @@ fn without_closing(tokens: &[TokenVerdict]) -> &[TokenVerdict] {
 /// Whether a token can come after those before it.
 fn check(token: &TokenVerdict, labels: &Labels, last: Option<&AnswerToken>, next: usize) -> Result<()> {
     let TokenVerdict { index, bytes, verdict, .. } = token;
-    let end = last.map_or(0, |last| last.bytes.end);
+    // Tokens of a text that is normalized may share bytes.
+    let before = last.map_or(0..0, |last| last.bytes.clone());
     let reason = if *index < next || *index - next > MAX_GAP {
         format!("token {index} comes where token {next} is wanted")
-    } else if bytes.start < end || bytes.end < bytes.start {
-        format!("token {index} has bytes {} to {} after byte {end}", bytes.start, bytes.end)
+    } else if bytes.start < before.start || bytes.end < before.end.max(bytes.start) {
+        let (start, end) = (before.start, before.end);
+        format!("token {index} has bytes {} to {} after bytes {start} to {end}", bytes.start, bytes.end)
     } else if verdict.labels() != labels {
         format!("token {index} has other labels than the first")
     } else {
