@@ -85,6 +85,9 @@ class Answers:
             if one.error is None and one.annotation is None and not one.case.is_prompt
         ]
 
+    def __len__(self) -> int:
+        return len(self._answers)
+
     def replay(self, policy: Settings | None = None) -> list[Replayed]:
         """All of them under a policy, by default the strict one.
 
@@ -128,8 +131,11 @@ def policy_grid(
     thresholds: Sequence[float] = THRESHOLDS,
     debounces: Sequence[int] = DEBOUNCES,
 ) -> list[dict[str, Any]]:
-    """Answers under policies that stop where Controversial and Unsafe together have a probability, so many tokens in a row."""
-    answers, grid = Answers(judged), []
+    """Answers under policies that stop where Controversial and Unsafe together have a probability, so many tokens in a row. Empty if there are none."""
+    answers = Answers(judged)
+    grid: list[dict[str, Any]] = []
+    if not answers:
+        return grid
     for at in thresholds:
         for hits in debounces:
             mode = {"custom": {"unsafe": {"at": at}, "controversial": {"at": at}}}
