@@ -148,7 +148,7 @@ lint:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
-test: test-export test-rust test-go test-java test-csharp
+test: test-export test-rust test-go test-java test-csharp test-python
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests
@@ -267,6 +267,47 @@ test-java: dist $(bundles)
 
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
+
+# The Python wheel, in target/wheels. `make python manylinux=2_28` makes one for systems with that glibc or newer, with zig.
+wheels := target/wheels
+maturin := target/python/build/.installed
+python_profile := $(if $(filter dev,$(profile)),dev,release)
+$(maturin):
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(scripts)/pip install -q 'maturin[zig]>=1.9,<2'
+	touch $@
+
+python: $(maturin)
+	rm -f $(wheels)/qwenguard-*.whl
+	$(dir $(maturin))$(scripts)/maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
+		--out $(wheels) $(if $(manylinux),--zig --target x86_64-unknown-linux-gnu --compatibility manylinux_$(manylinux))
+
+# Installs the wheel into a fresh environment and runs the tests of bindings/python, its page, and mypy.
+test-python: $(bundles)
+	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
+		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed
+	@test ! -d target/python/test || (cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q)
+
+.PHONY: python test-python test-ray test-official-eval target/python/test/.installed
+target/python/test/.installed:
+	rm -rf target/python/test
+	$(PYTHON) -m venv target/python/test
+	target/python/test/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test]"
+
+# Ray, datasets, datatrove and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for an hour.
+test-ray: python
+	rm -rf target/python/ray
+	$(PYTHON) -m venv target/python/ray
+	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson regex
+	command -v java >/dev/null && target/python/ray/$(scripts)/pip install -q pyspark || echo "SKIPPED: java is missing, so Spark is"
+	cd bindings/python && ../../target/python/ray/$(scripts)/python -m pytest -q -rs tests/test_clusters.py
+
+# The functions of the official evaluation on our rows: make test-official-eval checkout=DIR verdicts="FILE ..."
+test-official-eval:
+	@test -d target/python/test || $(MAKE) --no-print-directory python target/python/test/.installed
+	cd bindings/python/tests && ../../../target/python/test/$(scripts)/python official.py $(abspath $(checkout)) $(abspath $(verdicts))
 
 test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
 
