@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-kill test-clients test-api test-ui test-otlp soak-serve bench-serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -149,6 +149,9 @@ doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
 test: test-export test-rust test-go test-java test-csharp test-python
+
+# What takes too long to run for every change: other platforms, all packages, graphs for GPUs in software.
+nightly: test-platforms packages test-packages test-webgpu test-webgpu-portable test-kill fuzz
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests

@@ -12,7 +12,6 @@ ifeq ($(target),x86_64-pc-windows-gnu)
 platform := windows-x86_64
 library := onnxruntime.dll
 wheel := win_amd64
-dev_level := 2
 named := -Clink-arg=-Wl,--output-def,$(abspath $(built))/qwenguard.def
 install = $(install_windows)
 # As `rustc --print native-static-libs` names them.
@@ -24,7 +23,6 @@ else ifeq ($(target),aarch64-unknown-linux-gnu)
 platform := linux-aarch64
 library := libonnxruntime.so
 wheel := manylinux_2_28_aarch64
-dev_level := 0
 cross_tools := aarch64-linux-gnu-gcc aarch64-linux-gnu-g++
 cross_packages := Debian has it in gcc-aarch64-linux-gnu and g++-aarch64-linux-gnu
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
@@ -32,7 +30,6 @@ else ifeq ($(target),aarch64-apple-darwin)
 platform := macos-aarch64
 library := libonnxruntime.dylib
 wheel := macosx_14_0_arm64
-dev_level := 0
 shared := $(shared_apple)
 named := $(named_apple)
 # Zig has what the system libraries of macOS export, and links for it.
@@ -44,13 +41,12 @@ else
 $(error target is x86_64-pc-windows-gnu, aarch64-unknown-linux-gnu or aarch64-apple-darwin, not $(target))
 endif
 dist := target/dist/qwenguard-$(version)-$(platform)
-# For tests, which should be compiled fast.
+# For tests, which should be compiled fast: tests/platforms/platforms.mk.
 ifeq ($(profile),dev)
 export CARGO_PROFILE_DEV_DEBUG := 0
-export CARGO_PROFILE_DEV_OPT_LEVEL := $(dev_level)
+export CARGO_PROFILE_DEV_OPT_LEVEL := 0
 export CARGO_INCREMENTAL := 0
-# Kernels without optimisation are too slow for an emulator.
-cargo_target += $(if $(filter 0,$(dev_level)),--config profile.dev.package.qwenguard.opt-level=1)
+cargo_target += $(cross_hot)
 endif
 
 target/zig/.installed: tests/platforms/zig.txt

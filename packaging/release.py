@@ -21,6 +21,8 @@ WHOLE = [
     ("packaging/qwenguard-config-version.cmake", r'(?<=PACKAGE_VERSION ")§(?=")'),
     ("export/qwenguard_export/__init__.py", r'(?<=__version__ = ")§(?=")'),
     ("bindings/csharp/src/Qwenguard.csproj", r"(?<=<Version>)§(?=</Version>)"),
+    ("bindings/c/README.md", r"(?<=qwenguard-)§"),
+    ("bindings/cpp/README.md", r"(?<=qwenguard-)§"),
     ("bindings/csharp/README.md", r"(?<=qwenguard-)§"),
     ("bindings/csharp/tests/LoaderTests.cs", r"(?<=n|\")§(?=\\n)"),
     ("bindings/go/README.md", r"(?<=qwenguard-)§|(?<=go@v)§"),

@@ -1,6 +1,6 @@
 """Installs each package into an empty folder, by the commands of docs/packages.md, and cuts the sample answer there:
 
-    tests.py [linux debian java gradle csharp go rust release]"""
+    tests.py [linux debian java gradle csharp go rust rust_page sums]"""
 
 import os
 import re
@@ -268,11 +268,13 @@ def java_with_official_runtime() -> None:
     new, old = jdks()
     folder = maven_project("maven-slim", "Maven, with the ONNX Runtime of its maker", new, "Cut.java", "Both.java")
     for java, provider in ((old, "jni"), (new, "ffm")):
-        cuts(java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'"))
-        for order in ("ours", "theirs"):
-            said = java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'", f"cut.Both {order}")
-            cuts(said)
-            one_runtime(said, "libonnxruntime.so")
+        # As separate jars, and all in one.
+        for path in ("'target/classes:target/dependency/*'", "target/cut-1-shaded.jar"):
+            cuts(java_runs(folder, java, provider, f"-cp {path}"))
+            for order in ("ours", "theirs"):
+                said = java_runs(folder, java, provider, f"-cp {path}", f"cut.Both {order}")
+                cuts(said)
+                one_runtime(said, "libonnxruntime.so")
 
 
 @test
@@ -397,6 +399,24 @@ def rust() -> None:
         raise SystemExit(f"docs/packages.md: Rust: no {named}")
     variables = {"CARGO_TARGET_DIR": str(WORK / "rust-target"), "ORT_DYLIB_PATH": str(PLATFORM.natives / PLATFORM.runtime)}
     cuts(shell(folder / "cut", commands.replace(named, f"--path {library}"), **variables))
+
+
+def page_blocks(page: str, language: str) -> list[str]:
+    """The code of a language on a page of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+
+
+@test
+def rust_page() -> None:
+    """docs/rust.md, from a checkout, in a debug build."""
+    folder = empty("rust-page")
+    place, commands, *_ = page_blocks("docs/rust.md", "sh")
+    assert place.startswith("export CHECKOUT="), place
+    program = next(code for code in page_blocks("docs/rust.md", "rust,no_run") if "fn main()" in code)
+    shell(folder, commands, CHECKOUT=str(ROOT))
+    (folder / "src/main.rs").write_text(program)
+    said = shell(folder, "cargo run")
+    assert "cut: Unsafe, answer.strict: 2 consecutive\n" in said, said
 
 
 # --- What goes with them

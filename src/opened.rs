@@ -135,14 +135,14 @@ impl Opened {
     #[cfg(feature = "nano")]
     pub(crate) fn nano(config: &Config) -> Result<Arc<Owned<Self>>> {
         config.validate()?;
-        Self::start(&Bundle::embedded(crate::bundle::NANO)?, config)
+        Self::start(&Bundle::embedded(&crate::bundle::NANO)?, config)
     }
 
     /// Opens the demonstration guard of the variant gen, which is compiled in too.
     #[cfg(feature = "nano")]
     pub(crate) fn nano_gen(config: &Config) -> Result<Arc<Owned<Self>>> {
         config.validate()?;
-        Self::start(&Bundle::embedded(crate::bundle::NANO_GEN)?, config)
+        Self::start(&Bundle::embedded(&crate::bundle::NANO_GEN)?, config)
     }
 
     fn start(bundle: &Bundle, config: &Config) -> Result<Arc<Owned<Self>>> {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod dimensions;
+mod embedded;
 mod file;
 mod graph;
 mod head;
@@ -11,7 +12,6 @@ mod manifest;
 mod portable;
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     ffi::OsStr,
     fs::File,
@@ -26,6 +26,9 @@ use crate::{Error, Result, error::Reason, limits};
 
 pub(crate) use answer::{Answer, CANDIDATES, ModeLines, NEXT_TOKEN, Piece, Refusal};
 pub(crate) use dimensions::Dimensions;
+use embedded::Packed;
+#[cfg(feature = "nano")]
+pub(crate) use embedded::{NANO, NANO_GEN};
 pub(crate) use graph::{Append, Embedding, Float, Graph, Variant, WEIGHTS};
 pub(crate) use head::{Classes, Head};
 use identity::Identity;
@@ -43,14 +46,14 @@ pub(crate) enum Place {
     Folder(PathBuf),
     /// Compiled in: file names and contents.
     #[cfg_attr(not(feature = "nano"), expect(dead_code, reason = "only the demonstration guard is compiled in"))]
-    Embedded(&'static [(&'static str, &'static [u8])]),
+    Embedded(&'static [(&'static str, Packed)]),
 }
 
 /// A file of a bundle that is read in pieces.
 #[derive(Debug)]
 pub(crate) enum Pieces {
     File(File),
-    Memory(&'static [u8]),
+    Memory(Vec<u8>),
 }
 
 impl Pieces {
@@ -86,7 +89,7 @@ impl Bundle {
 
     /// Opens a bundle that is compiled in.
     #[cfg(feature = "nano")]
-    pub(crate) fn embedded(files: &'static [(&'static str, &'static [u8])]) -> Result<Self> {
+    pub(crate) fn embedded(files: &'static [(&'static str, Packed)]) -> Result<Self> {
         Self::load(Place::Embedded(files))
     }
 
@@ -102,7 +105,7 @@ impl Bundle {
                     identities.insert(name.clone(), identity);
                     bytes
                 }
-                Place::Embedded(files) => place.embedded(files, name)?.len() as u64,
+                Place::Embedded(files) => place.embedded(files, name)?.len(),
             };
             if found != expected.bytes {
                 let reason = format!("{found} bytes, guard.toml says {}", expected.bytes);
@@ -183,7 +186,7 @@ impl Bundle {
     }
 
     /// A file of the bundle as text, of at most `limit` bytes.
-    pub(crate) fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
+    pub(crate) fn read_text(&self, file: &str, limit: u64) -> Result<String> {
         self.place.read_text(file, limit)
     }
 
@@ -234,19 +237,22 @@ impl Place {
         file::open(&folder.join(file)).map_err(|reason| self.file_error(file, reason))
     }
 
-    fn embedded(&self, files: &'static [(&'static str, &'static [u8])], file: &str) -> Result<&'static [u8]> {
+    fn embedded(&self, files: &'static [(&'static str, Packed)], file: &str) -> Result<&'static Packed> {
         let found = files.iter().find(|(name, _)| *name == file);
-        found.map(|(_, bytes)| *bytes).ok_or_else(|| self.file_error(file, "missing"))
+        found.map(|(_, packed)| packed).ok_or_else(|| self.file_error(file, "missing"))
+    }
+
+    fn unpacked(&self, files: &'static [(&'static str, Packed)], file: &str) -> Result<Vec<u8>> {
+        self.embedded(files, file)?.unpack().map_err(|error| self.file_error(file, Reason::of(error)))
     }
 
     /// The contents of a file of at most `limit` bytes.
-    pub(crate) fn read(&self, file: &str, limit: u64) -> Result<Cow<'static, [u8]>> {
+    pub(crate) fn read(&self, file: &str, limit: u64) -> Result<Vec<u8>> {
         match self {
             Place::Folder(folder) => {
-                let bytes = file::read(&folder.join(file), limit);
-                Ok(bytes.map_err(|reason| self.file_error(file, reason))?.into())
+                file::read(&folder.join(file), limit).map_err(|reason| self.file_error(file, reason))
             }
-            Place::Embedded(files) => Ok(self.embedded(files, file)?.into()),
+            Place::Embedded(files) => self.unpacked(files, file),
         }
     }
 
@@ -254,18 +260,13 @@ impl Place {
     pub(crate) fn pieces(&self, file: &str) -> Result<Pieces> {
         match self {
             Place::Folder(folder) => Ok(Pieces::File(self.open(folder, file)?)),
-            Place::Embedded(files) => Ok(Pieces::Memory(self.embedded(files, file)?)),
+            Place::Embedded(files) => Ok(Pieces::Memory(self.unpacked(files, file)?)),
         }
     }
 
-    fn read_text(&self, file: &str, limit: u64) -> Result<Cow<'static, str>> {
+    fn read_text(&self, file: &str, limit: u64) -> Result<String> {
         let not_text = |error: std::string::FromUtf8Error| self.file_error(file, Reason::from("not UTF-8").with(error));
-        Ok(match self.read(file, limit)? {
-            Cow::Borrowed(bytes) => std::str::from_utf8(bytes)
-                .map_err(|error| self.file_error(file, Reason::from("not UTF-8").with(error)))?
-                .into(),
-            Cow::Owned(bytes) => String::from_utf8(bytes).map_err(not_text)?.into(),
-        })
+        String::from_utf8(self.read(file, limit)?).map_err(not_text)
     }
 
     /// The folder and the name of a file with weights, whatever links lead there. Embedded weights have no folder.
@@ -287,7 +288,7 @@ impl Place {
                 let metadata = self.open(folder, file)?.metadata();
                 Ok(metadata.map_err(|error| self.file_error(file, Reason::of(error)))?.len())
             }
-            Place::Embedded(files) => Ok(self.embedded(files, file)?.len() as u64),
+            Place::Embedded(files) => Ok(self.embedded(files, file)?.len()),
         }
     }
 }
@@ -312,26 +313,6 @@ fn sha256(file: &File) -> io::Result<String> {
     }
     Ok(hex(hasher.finalize()))
 }
-
-/// The demonstration guard.
-#[cfg(feature = "nano")]
-pub(crate) const NANO: &[(&str, &[u8])] = &[
-    ("guard.toml", include_bytes!("../../export/nano/bundle/guard.toml")),
-    ("paged.onnx", include_bytes!("../../export/nano/bundle/paged.onnx")),
-    ("weights.bin", include_bytes!("../../export/nano/bundle/weights.bin")),
-    ("tokenizer.json", include_bytes!("../../export/nano/bundle/tokenizer.json")),
-    ("chat_template.jinja", include_bytes!("../../export/nano/bundle/chat_template.jinja")),
-];
-
-/// The demonstration guard of the variant gen. Its tokenizer is that of the other, and is there once.
-#[cfg(feature = "nano")]
-pub(crate) const NANO_GEN: &[(&str, &[u8])] = &[
-    ("guard.toml", include_bytes!("../../export/nano-gen/bundle/guard.toml")),
-    ("paged.onnx", include_bytes!("../../export/nano-gen/bundle/paged.onnx")),
-    ("weights.bin", include_bytes!("../../export/nano-gen/bundle/weights.bin")),
-    ("tokenizer.json", include_bytes!("../../export/nano/bundle/tokenizer.json")),
-    ("chat_template.jinja", include_bytes!("../../export/nano-gen/bundle/chat_template.jinja")),
-];
 
 #[cfg(test)]
 mod tests {
@@ -389,15 +370,17 @@ mod tests {
     #[cfg(feature = "nano")]
     #[test]
     fn embedded_bundles_are_those_of_their_folders() {
-        for (folder, embedded) in [("export/nano/bundle", NANO), ("export/nano-gen/bundle", NANO_GEN)] {
+        for (folder, embedded) in [("export/nano/bundle", &NANO), ("export/nano-gen/bundle", &NANO_GEN)] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
             let mut found: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
             let mut names: Vec<_> = embedded.iter().map(|(name, _)| std::ffi::OsString::from(name)).collect();
             found.sort();
             names.sort();
             assert_eq!(names, found, "{}", folder.display());
-            for (name, bytes) in embedded {
-                assert!(fs::read(folder.join(name)).unwrap() == *bytes, "{}: {name}", folder.display());
+            for (name, packed) in embedded {
+                let bytes = fs::read(folder.join(name)).unwrap();
+                assert_eq!(packed.len(), bytes.len() as u64, "{}: {name}", folder.display());
+                assert!(packed.unpack().unwrap() == bytes, "{}: {name}", folder.display());
             }
             // Embedded files are not hashed when they are opened.
             Bundle::open(&folder).unwrap().checked(true, "paged_cpu", || Ok(())).unwrap();

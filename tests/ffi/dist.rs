@@ -133,26 +133,42 @@ fn a_program_with_cmake() {
     assert!(alone(&installed.join("bin/consumer-cpp")).contains("turns: cut at byte 160"));
 }
 
-/// The line that the pages have for the static library, as it stands there.
+/// The code of a language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let code = text.split(&format!("```{language}\n")).skip(1).map(|block| block.split_once("```").unwrap().0);
+    code.map(str::to_owned).collect()
+}
+
+/// What the pages say to do, from an empty folder with the program that stands first on the page.
 #[test]
-fn a_program_with_the_static_library_by_the_line_of_the_page() {
+fn the_commands_of_the_pages() {
     for (page, language, tool) in [("bindings/c/README.md", "c", "cc"), ("bindings/cpp/README.md", "cpp", "c++")] {
-        if !have(tool) {
+        if !(have(tool) && have("pkg-config") && have("cmake")) {
             continue;
         }
-        let text = fs::read_to_string(root().join(page)).unwrap();
-        let line = text.lines().find(|line| line.starts_with(tool) && line.contains("lib/libqwenguard.a")).unwrap();
-        assert!(line.ends_with(SYSTEM_LIBRARIES), "{line}");
-        let source = first_program(page, language);
-        let line = line.replace("<the folder>", prefix().to_str().unwrap());
-        let folder = scratch("static").join(language);
+        let folder = scratch("pages").join(language);
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        fs::copy(source, folder.join(format!("server.{language}"))).unwrap();
-        run(Command::new("sh").current_dir(&folder).args(["-c", &line]));
-        assert!(!run(Command::new("ldd").arg(folder.join("a.out"))).contains("qwenguard"));
-        // It looks for ONNX Runtime beside itself.
-        fs::copy(prefix().join("lib/libonnxruntime.so"), folder.join("libonnxruntime.so")).unwrap();
-        assert!(alone(&folder.join("a.out")).contains("cut: Unsafe"));
+        fs::copy(first_program(page, language), folder.join(format!("server.{language}"))).unwrap();
+        fs::write(folder.join("CMakeLists.txt"), &blocks(page, "cmake")[0]).unwrap();
+        // The folder of the page has no spaces.
+        let dist = folder.with_extension("dist");
+        let _ = fs::remove_file(&dist);
+        std::os::unix::fs::symlink(prefix(), &dist).unwrap();
+        let commands = blocks(page, "sh");
+        let [place, commands @ ..] = &commands[..4] else { panic!("the page begins otherwise") };
+        assert!(place.starts_with("export DIST="), "{place}");
+        let [_, _, with_static] = commands else { panic!("the page has other commands") };
+        assert!(with_static.lines().next().unwrap().ends_with(SYSTEM_LIBRARIES), "{with_static}");
+        for commands in commands {
+            let mut shell = Command::new("sh");
+            shell.args(["-euc", commands]).current_dir(&folder).env("DIST", &dist);
+            let said = run(shell.env_remove("ORT_DYLIB_PATH").env_remove("LD_LIBRARY_PATH"));
+            assert!(said.contains("cut: Unsafe"), "{said}");
+        }
+        // The last of them made a program with the static library.
+        assert!(!run(Command::new("ldd").arg(folder.join("server"))).contains("qwenguard"));
     }
 }
 

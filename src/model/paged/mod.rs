@@ -83,7 +83,7 @@ fn session_error(bundle: &Bundle, graph: &str, weights: &str, error: SessionErro
 fn weights<'a>(bundle: &Bundle, file: &'a str, graph: &'a Graph) -> Result<Weights<'a>> {
     Ok(match &bundle.place {
         Place::Folder(_) => Weights::Folder { folder: &graph.folder, name: &graph.location },
-        Place::Embedded(_) => Weights::Memory { name: file, bytes: bundle.place.read(file, u64::MAX)?.into_owned() },
+        Place::Embedded(_) => Weights::Memory { name: file, bytes: bundle.place.read(file, u64::MAX)? },
     })
 }
 

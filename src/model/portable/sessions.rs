@@ -109,7 +109,7 @@ impl Sessions {
         let weights = match &self.place {
             Place::Folder(_) => Weights::Folder { folder: &self.folder, name: &self.location },
             Place::Embedded(_) => {
-                Weights::Memory { name: &self.location, bytes: self.place.read(&self.weights, u64::MAX)?.into_owned() }
+                Weights::Memory { name: &self.location, bytes: self.place.read(&self.weights, u64::MAX)? }
             }
         };
         let spec = SessionSpec { graph, weights, operators: None, threads: self.threads, digest };
