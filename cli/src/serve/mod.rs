@@ -1,12 +1,14 @@
 //! `qwenguard serve`: the guard for programs that cannot link it.
 //!
 //! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
-//! form), [`judge`] (the guard's own) or [`socket`] (token by token). [`calls`] gives their calls of the guard deadlines.
+//! form), [`judge`] (the guard's own), [`socket`] (token by token), [`proxy`] (a model's server behind it) or of [`hosts`]
+//! (gateways that ask). [`calls`] gives their calls of the guard deadlines.
 
 mod admission;
 mod body;
 mod calls;
 mod fault;
+mod hosts;
 mod judge;
 mod keys;
 mod moderations;
@@ -79,6 +81,11 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let asked = asked_to_end().map_err(cannot)?;
+        hosts::litellm::sweep(&app);
+        #[cfg(feature = "ext-proc")]
+        if let Some(address) = app.settings.ext_proc_listen {
+            hosts::ext_proc::listen(&app, address).await?;
+        }
         // Scripts wait for this line, and read the port from it if they left the choice to the system.
         crate::look::tell(&format!("qwenguard serves on http://{address}"));
         serve(listener, app, asked, drain).await.map_err(cannot)
@@ -149,6 +156,9 @@ fn router(app: Shared) -> Router {
         .route("/v1/guard/prompt", post(judge::judge_prompt))
         .route("/v1/guard/answer", post(judge::judge_answer))
         .route("/v1/guard/stream", get(socket::open))
+        .route("/beta/litellm_basic_guardrail_api", post(hosts::litellm::guard))
+        .route("/request", post(hosts::agentgateway::request))
+        .route("/response", post(hosts::agentgateway::response))
         .merge(proxied)
         .layer(limit)
         .route_layer(middleware::from_fn_with_state(app.clone(), admission::admit));

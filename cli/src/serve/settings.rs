@@ -32,6 +32,13 @@ pub(crate) struct Settings {
     pub(crate) upstream_seconds: u64,
     /// How long requests may go on once the server is told to end, in seconds.
     pub(crate) drain_seconds: u64,
+    /// The most conversations that are kept between the questions of a gateway.
+    pub(crate) kept_conversations: usize,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    pub(crate) kept_seconds: u64,
+    /// Where to listen for Envoy's external processing.
+    #[cfg(feature = "ext-proc")]
+    pub(crate) ext_proc_listen: Option<SocketAddr>,
 }
 
 /// A client's key.
@@ -63,6 +70,10 @@ impl Default for Settings {
             deadline_seconds: 60,
             upstream_seconds: 120,
             drain_seconds: 30,
+            kept_conversations: 1024,
+            kept_seconds: 300,
+            #[cfg(feature = "ext-proc")]
+            ext_proc_listen: None,
         }
     }
 }
@@ -100,6 +111,16 @@ pub(crate) struct Flags {
     /// How long requests may go on once the server is told to end, in seconds.
     #[arg(long, value_name = "SECONDS", env = "QWENGUARD_DRAIN_SECONDS")]
     drain_seconds: Option<u64>,
+    /// Conversations that are kept between the questions of a gateway.
+    #[arg(long, value_name = "N", env = "QWENGUARD_KEPT_CONVERSATIONS")]
+    kept_conversations: Option<usize>,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_KEPT_SECONDS")]
+    kept_seconds: Option<u64>,
+    /// Answer Envoy's external processing here: an address and a port, for gRPC.
+    #[cfg(feature = "ext-proc")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "QWENGUARD_EXT_PROC_LISTEN")]
+    ext_proc_listen: Option<SocketAddr>,
 }
 
 impl Flags {
@@ -117,6 +138,12 @@ impl Flags {
         set(&mut settings.deadline_seconds, &self.deadline_seconds);
         set(&mut settings.upstream_seconds, &self.upstream_seconds);
         set(&mut settings.drain_seconds, &self.drain_seconds);
+        set(&mut settings.kept_conversations, &self.kept_conversations);
+        set(&mut settings.kept_seconds, &self.kept_seconds);
+        #[cfg(feature = "ext-proc")]
+        if self.ext_proc_listen.is_some() {
+            settings.ext_proc_listen = self.ext_proc_listen;
+        }
         if self.upstream.is_some() {
             settings.upstream.clone_from(&self.upstream);
         }
@@ -138,6 +165,8 @@ impl Settings {
             ("max_inputs", self.max_inputs as u64),
             ("deadline_seconds", self.deadline_seconds),
             ("upstream_seconds", self.upstream_seconds),
+            ("kept_conversations", self.kept_conversations as u64),
+            ("kept_seconds", self.kept_seconds),
         ];
         for (name, value) in positive {
             if value == 0 || value > 1 << 40 {

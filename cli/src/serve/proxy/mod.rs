@@ -3,10 +3,13 @@
 //!
 //! [`events`] takes streams apart, [`chat`], [`messages`] and [`responses`] know an interface each, [`guarded`] judges one answer,
 //! [`held`] keeps events until they are cleared, [`shape`] takes away what is not judged, [`upstream`] asks the server behind.
+//! With the feature `ext-proc`, `carried` guards answers whose bytes a gateway brings.
 
+#[cfg(feature = "ext-proc")]
+pub(crate) mod carried;
 mod chat;
 pub(crate) mod events;
-mod guarded;
+pub(crate) mod guarded;
 mod held;
 mod messages;
 mod responses;
@@ -160,14 +163,10 @@ async fn serve<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> R
 }
 
 async fn ask<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Result<Response, Fault> {
-    let request = json::read_object(&body, &mut Value::Null);
-    let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
-    let asked = P::asked(&request)?;
-    let answers = asked.answers;
-    let room = app.keys.more(answers - 1)?;
+    let (asked, room) = read::<P>(app, &body)?;
     let sent = upstream::post(app, P::PATH, headers, body);
     let (judge, response) = judged(app, &asked, sent).await?;
-    let answers = P::new(judge, answers);
+    let answers = P::new(judge, asked.answers);
     if !response.status().is_success() {
         return upstream::refusal(response, app.silence()).await;
     }
@@ -178,12 +177,21 @@ async fn ask<P: Protocol>(app: &Shared, headers: &HeaderMap, body: Bytes) -> Res
     }
 }
 
+/// Reads what is asked, and finds room for all answers.
+fn read<P: Protocol>(app: &App, body: &[u8]) -> Result<(Asked, OwnedSemaphorePermit), Fault> {
+    let request = json::read_object(body, &mut Value::Null);
+    let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
+    let asked = P::asked(&request)?;
+    let room = app.keys.more(asked.answers - 1)?;
+    Ok((asked, room))
+}
+
 /// Judges the prompt while the upstream is asked. One that is stopped is never answered: the upstream's answer is dropped.
-async fn judged(
+async fn judged<T>(
     app: &App,
     asked: &Asked,
-    sent: impl Future<Output = Result<reqwest::Response, Fault>>,
-) -> Result<(Judge, reqwest::Response), Fault> {
+    sent: impl Future<Output = Result<T, Fault>>,
+) -> Result<(Judge, T), Fault> {
     let of_field = |reason: String| Fault::field(asked.field, reason);
     let said = message::read_messages(&asked.messages, ToolCalls::Judge).map_err(of_field)?;
     if said.answer.is_some() {
@@ -216,20 +224,21 @@ async fn judged(
 }
 
 /// The upstream's answer has something that the guard cannot judge, and so nothing more of it is sent.
-fn unjudged(reason: impl std::fmt::Display) -> Fault {
+pub(crate) fn unjudged(reason: impl std::fmt::Display) -> Fault {
     // It may quote the answer: a few words of it, no more.
     let reason: String = reason.to_string().chars().take(REASON_CHARS).collect();
     let message = format!("the upstream's answer cannot be judged: {reason}");
     Fault::server(StatusCode::BAD_GATEWAY, "unjudged_answer", message)
 }
 
-enum Kind {
+/// How an answer comes.
+pub(crate) enum Kind {
     Events,
     Json,
     Other,
 }
 
-fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
+pub(crate) fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/event-stream" => Kind::Events,
@@ -242,10 +251,14 @@ fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
 async fn whole<P: Protocol>(response: reqwest::Response, mut answers: P, silence: Duration) -> Result<Response, Fault> {
     let headers = upstream::headers(response.headers());
     let bytes = upstream::read(response, ANSWER_BYTES, silence).await?;
-    let answer = json::read_object(&bytes, &mut Value::Null).map_err(unjudged)?;
+    Ok((headers, axum::Json(guard_whole(&mut answers, &bytes).await?)).into_response())
+}
+
+async fn guard_whole(answers: &mut impl Protocol, bytes: &[u8]) -> Result<Value, Fault> {
+    let answer = json::read_object(bytes, &mut Value::Null).map_err(unjudged)?;
     let guarded = answers.whole(&Value::Object(answer)).await;
-    report(&mut answers);
-    Ok((headers, axum::Json(guarded?)).into_response())
+    report(answers);
+    guarded
 }
 
 /// An answer that comes in pieces.
@@ -259,13 +272,34 @@ fn streamed<P: Protocol>(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let relay = Relay { answers, _room: room, sender, silence: app.silence() };
-    tokio::spawn(relay.run(response));
-    let pieces = stream::unfold(receiver, async |mut receiver| {
+    let pieces = stream::unfold(relayed(app, response, answers, room), async |mut receiver| {
         receiver.recv().await.map(|piece| (Ok::<_, std::convert::Infallible>(piece), receiver))
     });
     (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// The pieces of an answer that may be sent.
+fn relayed<P: Protocol>(
+    app: &App,
+    source: impl Source,
+    answers: P,
+    room: OwnedSemaphorePermit,
+) -> mpsc::Receiver<Bytes> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    tokio::spawn(Relay { answers, _room: room, sender, silence: app.silence() }.run(source));
+    receiver
+}
+
+/// Where the bytes of an answer come from.
+trait Source: Send + 'static {
+    /// The next bytes, none at the end. What is given up has taken nothing.
+    fn bytes(&mut self) -> impl Future<Output = Result<Option<Bytes>, Fault>> + Send;
+}
+
+impl Source for reqwest::Response {
+    async fn bytes(&mut self) -> Result<Option<Bytes>, Fault> {
+        self.chunk().await.map_err(|error| upstream::failed(&error))
+    }
 }
 
 /// Brings the pieces of an answer from the upstream past the guard to the client.
@@ -299,8 +333,8 @@ impl From<qwenguard::Error> for End {
 
 impl<P: Protocol> Relay<P> {
     /// Ends when the answer does, the client leaves, or something fails; the upstream is closed then.
-    async fn run(mut self, mut response: reqwest::Response) {
-        let end = AssertUnwindSafe(self.relay(&mut response)).catch_unwind().await;
+    async fn run(mut self, mut source: impl Source) {
+        let end = AssertUnwindSafe(self.relay(&mut source)).catch_unwind().await;
         let end = end.unwrap_or_else(|_| Err(unjudged("the server failed on it").into()));
         report(&mut self.answers);
         if let Err(End::Fault(fault)) = end {
@@ -309,14 +343,14 @@ impl<P: Protocol> Relay<P> {
         }
     }
 
-    async fn relay(&mut self, response: &mut reqwest::Response) -> Result<(), End> {
+    async fn relay(&mut self, source: &mut impl Source) -> Result<(), End> {
         let mut splitter = Splitter::new(ANSWER_BYTES);
         let mut silent = Duration::ZERO;
         loop {
             let client = self.sender.clone();
             let piece = tokio::select! {
                 () = client.closed() => return Err(End::Left),
-                piece = timeout(KEEP_ALIVE.min(self.silence - silent), response.chunk()) => piece,
+                piece = timeout(KEEP_ALIVE.min(self.silence - silent), source.bytes()) => piece,
             };
             let Ok(piece) = piece else {
                 silent += KEEP_ALIVE.min(self.silence - silent);
@@ -327,7 +361,7 @@ impl<P: Protocol> Relay<P> {
                 continue;
             };
             silent = Duration::ZERO;
-            match piece.map_err(|error| upstream::failed(&error))? {
+            match piece? {
                 Some(bytes) => {
                     let events = splitter.push(&bytes).map_err(|error| unjudged(format!("its events: {error:?}")))?;
                     for event in events {
@@ -372,15 +406,16 @@ impl<P: Protocol> Relay<P> {
     }
 }
 
-/// Puts what was found into the log and the numbers. Texts are not in it.
 fn report(answers: &mut impl Protocol) {
-    let of = |violation: &Violation, decision| {
-        super::numbers::found("answer", violation.risk, &violation.category, decision);
-        let (risk, category, rule) = (violation.risk.to_string(), &violation.category, &violation.rule);
-        let (start, end) = (violation.bytes.start, violation.bytes.end);
-        tracing::info!(risk, category, rule, start, end, stopped = decision == Decision::Stop, "violation");
-    };
     let (stops, others) = answers.found();
-    stops.iter().for_each(|violation| of(violation, Decision::Stop));
-    others.iter().for_each(|violation| of(violation, Decision::Continue));
+    stops.iter().for_each(|violation| tell(violation, Decision::Stop));
+    others.iter().for_each(|violation| tell(violation, Decision::Continue));
+}
+
+/// Puts what was found into the log and the numbers. Texts are not in it.
+pub(crate) fn tell(violation: &Violation, decision: Decision) {
+    super::numbers::found("answer", violation.risk, &violation.category, decision);
+    let (risk, category, rule) = (violation.risk.to_string(), &violation.category, &violation.rule);
+    let (start, end) = (violation.bytes.start, violation.bytes.end);
+    tracing::info!(risk, category, rule, start, end, stopped = decision == Decision::Stop, "violation");
 }
