@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-clients test-litellm test-envoy test-kubernetes lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -91,6 +91,10 @@ serve: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
 	target/release/qwenguard serve $(arguments)
+
+# A data set of 20,000 rows whose run is killed twenty times.
+test-kill: $(runtime)
+	cargo test --locked --workspace --features qwenguard/capi --test moderate -- --ignored twenty_times
 
 # Client libraries from PyPI against the server.
 test-clients: $(runtime) target/clients/.installed

@@ -1,8 +1,8 @@
-//! Multiplication by 8-bit weights, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
+//! Multiplication by weights of 8 and 4 bits, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
 //! (elements) per second. `peak` is what the processor can do at most: the kernel's dot products and nothing else, on registers.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qwenguard::internals::Int8Matrix;
+use qwenguard::internals::IntMatrix;
 
 /// Outputs and inputs of a layer's matrices in the 0.6B model: q, k and v; o; gate and up; down.
 const SHAPES: [(usize, usize); 4] = [(4096, 1024), (1024, 2048), (6144, 1024), (1024, 3072)];
@@ -10,9 +10,9 @@ const SHAPES: [(usize, usize); 4] = [(4096, 1024), (1024, 2048), (6144, 1024), (
 const GROUP: usize = 32;
 
 fn matmul(criterion: &mut Criterion) {
-    for (outputs, inputs) in SHAPES {
-        let mut matrix = Int8Matrix::arbitrary(inputs, outputs, GROUP);
-        let mut group = criterion.benchmark_group(format!("matmul {} {outputs}x{inputs}", matrix.kernel()));
+    for ((outputs, inputs), bits) in SHAPES.into_iter().flat_map(|shape| [8, 4].map(|bits| (shape, bits))) {
+        let mut matrix = IntMatrix::arbitrary(bits, inputs, outputs, GROUP);
+        let mut group = criterion.benchmark_group(format!("matmul int{bits} {} {outputs}x{inputs}", matrix.kernel()));
         for rows in [1, 4, 16, 32, 128] {
             let activations: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.37).sin()).collect();
             let mut results = vec![0.0; rows * outputs];
@@ -109,7 +109,7 @@ mod peak {
 
 #[cfg(target_arch = "x86_64")]
 fn registers(criterion: &mut Criterion) {
-    let kernel = Int8Matrix::arbitrary(32, 32, GROUP).kernel();
+    let kernel = IntMatrix::arbitrary(32, 32, GROUP).kernel();
     if let Some((run, multiplications)) = peak::of(kernel) {
         let mut group = criterion.benchmark_group(format!("peak {kernel}"));
         group.throughput(Throughput::Elements(multiplications as u64));

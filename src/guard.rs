@@ -131,7 +131,7 @@ impl Guard {
     /// A bundle of the variant gen writes its verdict. The conversation is rendered by the checkpoint's own template, as it
     /// is, and encoded as a whole. All callers' conversations are computed together, and what they begin with in common,
     /// such as the template's instructions, once. An annotation does not depend on the others; with weights that the
-    /// runtime multiplies (fp32, int4), its probabilities may differ in their last digits.
+    /// runtime multiplies (fp32), its probabilities may differ in their last digits.
     ///
     /// A bundle of the variant stream judges the last message of the user, or every token of the answer: the annotation is
     /// the worst that two tokens in a row agree on, with its probabilities. Refusals are not known then, and of the

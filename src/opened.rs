@@ -77,6 +77,8 @@ pub(crate) struct Gen {
 pub struct Info {
     /// The bundle's folder, or `(built in)`.
     pub bundle: String,
+    /// SHA-256 of the bundle's guard.toml, which has the digests of the other files: equal for equal bundles.
+    pub bundle_sha256: String,
     /// What kind of model it is: `stream` judges token by token, `gen` whole conversations.
     pub variant: String,
     /// The checkpoint that the bundle was exported from.
@@ -243,6 +245,7 @@ impl Info {
         let dims = &manifest.model;
         Info {
             bundle: bundle.name(),
+            bundle_sha256: bundle.sha256.clone(),
             variant: manifest.variant.clone(),
             source: manifest.source.name.clone(),
             source_sha256: manifest.source.sha256.clone().into_iter().collect(),

@@ -203,7 +203,7 @@ fn company_and_evictions_change_no_byte() {
             assert_eq!(json(found), *alone);
         }
     };
-    for (checkpoint, precision) in [("tied-bf16", "int8"), ("untied-fp16", "int8")] {
+    for (checkpoint, precision) in [("tied-bf16", "int8"), ("untied-fp16", "int8"), ("untied-fp16", "int4")] {
         let conversations = conversations();
         let cache = CacheConfig { precision: CachePrecision::Auto, mib: 1 };
         let config = Config { cache, ..Config::default() };

@@ -8,8 +8,8 @@ use std::{
 };
 
 use qwenguard::{
-    AnnotateOptions, Annotation, AnnotationMode, Config, Decision, Decoding, Guard, Message, Risk, TextOverflow,
-    policy::AnnotationFinding,
+    AnnotateOptions, Annotation, AnnotationMode, Config, Decision, Decoding, Guard, Message, Policy, Risk,
+    TextOverflow, policy::AnnotationFinding,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::{
     Failure, Outcome,
     conversation::{Refused, read_whole},
+    files,
     lines::{self, Line},
     look::{self, Look, complain},
     message::ToolCalls,
@@ -33,7 +34,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     choice: Choice,
     /// Write one JSON object per conversation.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "out")]
     json: bool,
     /// How a model that writes its verdict comes to it.
     #[arg(long, value_enum, default_value_t = How::Constrained, value_name = "HOW")]
@@ -48,7 +49,9 @@ pub(crate) struct Arguments {
     /// Tool calls of the assistant: judge them as part of what it says, or refuse messages that have any.
     #[arg(long, value_enum, default_value_t = ToolCalls::Judge, value_name = "WHAT")]
     tool_calls: ToolCalls,
-    /// Conversations, one JSON object a line; `-` is standard input.
+    #[command(flatten)]
+    files: files::Options,
+    /// Conversations, one JSON object a line; `-` is standard input. With --out a data set: a file, or a folder of files.
     #[arg(default_value = "-", value_hint = clap::ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 }
@@ -145,9 +148,34 @@ impl Arguments {
         config.policy = moderate::read_policy(self.policy.as_deref(), &config.policy)?;
         Ok(config)
     }
+
+    /// The input, unless it is a data set.
+    pub(crate) fn input(&self) -> Result<Option<Input>, Failure> {
+        self.files.out().is_none().then(|| moderate::open_input(&self.file)).transpose()
+    }
 }
 
-pub(crate) fn run(guard: &Guard, by_policy: bool, input: Input, arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(
+    guard: &Guard,
+    policy: Option<&Policy>,
+    input: Option<Input>,
+    arguments: &Arguments,
+) -> Result<Outcome, Failure> {
+    let options = AnnotateOptions { decoding: arguments.decoding.into(), overflow: arguments.overflow.into() };
+    match (input, arguments.files.out()) {
+        (Some(input), _) => of_lines(guard, policy.is_some(), input, options, arguments),
+        (None, Some(out)) => arguments.files.run(guard, policy, &arguments.file, out, options, arguments.tool_calls),
+        (None, None) => unreachable!("without --out there is an input"),
+    }
+}
+
+fn of_lines(
+    guard: &Guard,
+    by_policy: bool,
+    input: Input,
+    options: AnnotateOptions,
+    arguments: &Arguments,
+) -> Result<Outcome, Failure> {
     let progress = Progress::of_file(&arguments.file);
     let lines = lines::read(input).map_err(|error| Failure::Message(format!("starting a thread: {error}")))?;
     let look = Look::of_output();
@@ -161,7 +189,6 @@ pub(crate) fn run(guard: &Guard, by_policy: bool, input: Input, arguments: &Argu
         progress,
         outcome: Outcome::default(),
     };
-    let options = AnnotateOptions { decoding: arguments.decoding.into(), overflow: arguments.overflow.into() };
     let mut any = false;
     loop {
         let some = take(&lines, arguments.tool_calls);

@@ -12,6 +12,13 @@ pub(crate) fn read_object(bytes: &[u8], id: &mut Value) -> Result<Map<String, Va
     read.and_then(|object| json.end().map(|()| object)).map_err(|error| reason(&error, bytes))
 }
 
+/// Reads any one value.
+pub(crate) fn read_value(bytes: &[u8]) -> Result<Value, String> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = Strict.deserialize(&mut json);
+    read.and_then(|value| json.end().map(|()| value)).map_err(|error| reason(&error, bytes))
+}
+
 /// What is wrong, without the parser's count of lines: it sees one line only.
 fn reason(error: &serde_json::Error, bytes: &[u8]) -> String {
     if let Err(error) = std::str::from_utf8(bytes) {

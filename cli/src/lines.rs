@@ -32,7 +32,8 @@ pub(crate) fn read(input: Box<dyn Read + Send>) -> io::Result<Receiver<Line>> {
     Ok(lines)
 }
 
-struct Lines<R> {
+/// Lines that are not blank. After an input that fails there are no more.
+pub(crate) struct Lines<R> {
     input: R,
     number: usize,
     limit: usize,
@@ -40,8 +41,13 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    fn new(input: R, limit: usize) -> Self {
+    pub(crate) fn new(input: R, limit: usize) -> Self {
         Lines { input, number: 0, limit, failed: false }
+    }
+
+    /// Whether the input failed: the last line says how.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
     }
 
     /// The next line without its line break, or an error if it is too long. None at the end.

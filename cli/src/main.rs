@@ -5,6 +5,7 @@
 mod annotate;
 mod conversation;
 mod events;
+mod files;
 mod follow;
 mod generate;
 mod inspect;
@@ -70,7 +71,7 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Moderate(Box<moderate::Arguments>),
     /// Judge whole conversations, as they are: JSON lines as for `moderate`. The last message decides what is judged: the
-    /// user's as a prompt, any other as a response.
+    /// user's as a prompt, any other as a response. With --out a data set, in files.
     #[command(after_help = ANNOTATE_EXIT_CODES)]
     Annotate(annotate::Arguments),
     /// Serve the guard over HTTP: moderations in OpenAI's form, verdicts in the guard's own, and a proxy that guards the answers of
@@ -229,11 +230,11 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             return moderate::run(&open(arguments.bundle.as_deref(), &config)?, policy, input, &config, arguments);
         }
         Command::Annotate(arguments) => {
-            let input = moderate::open_input(&arguments.file)?;
+            let input = arguments.input()?;
             let config = arguments.config(config)?;
             // Rules that nobody wrote decide nothing.
-            let by_policy = config.policy != qwenguard::Policy::default();
-            return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, by_policy, input, arguments);
+            let policy = Some(&config.policy).filter(|policy| **policy != qwenguard::Policy::default());
+            return annotate::run(&open_gen(arguments.bundle.as_deref(), &config)?, policy, input, arguments);
         }
         #[cfg(feature = "serve")]
         Command::Serve(_) => unreachable!("it has begun"),

@@ -29,6 +29,29 @@ impl Progress {
         Progress { bar: bar.with_style(style.progress_chars("=> ")), done: 0 }
     }
 
+    /// Of a data set of so many units, bytes or rows, of which some were done before.
+    pub(crate) fn of_rows(units: u64, done: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(units), ProgressDrawTarget::stderr()).with_message("0 rows");
+        let template = "{percent:>3} % [{bar:30}] {msg}, {elapsed} gone, {eta} left";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = bar.with_style(style.progress_chars("=> "));
+        bar.set_position(done);
+        bar.reset_eta();
+        Progress { bar, done: 0 }
+    }
+
+    /// Some rows are judged.
+    pub(crate) fn add_rows(&mut self, rows: usize) {
+        self.done += rows;
+        let seconds = self.bar.elapsed().as_secs_f64().max(1e-3);
+        self.bar.set_message(format!("{} rows, {:.1} a second", self.done, self.done as f64 / seconds));
+    }
+
+    /// How many of the units are done.
+    pub(crate) fn at(&self, units: u64) {
+        self.bar.set_position(units);
+    }
+
     /// A conversation is done, which took so many bytes of the input.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.done += 1;

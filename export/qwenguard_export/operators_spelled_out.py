@@ -126,10 +126,31 @@ _ATTENTION_OF_HEADS = f"""
 => (attended, key_cache_out, value_cache_out)
 {_SIZES}{_SEPARATE}{_ATTENTION}"""
 
-_MATMUL_INT8 = """
-<domain: "ai.qwenguard", opset_import: ["" : 21]>
-MatMulInt8 <K, N, group> (a, packed, scales) => (y)
-{
+# Weights by panels, as bytes.
+_BYTES = """
+    levels_by_quad = Identity (packed)
+    offset = Constant <value = uint8 {128}> ()
+"""
+
+# The same of 4 bits: of eight neighbours the first four are lower bits, the last four upper bits.
+_NIBBLES = """
+    four = Constant <value = uint8 {4}> ()
+    fifteen = Constant <value = uint8 {15}> ()
+    pair_axis = Constant <value_ints = [2]> ()
+    lower = BitwiseAnd (packed, fifteen)
+    upper = BitShift <direction = "RIGHT"> (packed, four)
+    first = Unsqueeze (lower, pair_axis)
+    second = Unsqueeze (upper, pair_axis)
+    pairs = Concat <axis = 2> (first, second)
+    panel_count = Shape <start = 0, end = 1> (packed)
+    quad = Shape <start = 2, end = 4> (packed)
+    any = Constant <value_ints = [-1]> ()
+    quads_shape = Concat <axis = 0> (panel_count, any, quad)
+    levels_by_quad = Reshape (pairs, quads_shape)
+    offset = Constant <value = uint8 {8}> ()
+"""
+
+_MATMUL = """
     zeros = Constant <value_ints = [0, 0]> ()
     one = Constant <value_ints = [1]> ()
     all = Constant <value_ints = [-1]> ()
@@ -142,7 +163,7 @@ MatMulInt8 <K, N, group> (a, packed, scales) => (y)
     padded_rows = Mul (panels, panel)
     matrix_shape = Concat <axis = 0> (padded_rows, all)
 
-    packed_rows = Transpose <perm = [0, 2, 1, 3]> (packed)
+    packed_rows = Transpose <perm = [0, 2, 1, 3]> (levels_by_quad)
     padded = Reshape (packed_rows, matrix_shape)
     ends = Concat <axis = 0> (rows, columns)
     levels = Slice (padded, zeros, ends)
@@ -150,13 +171,22 @@ MatMulInt8 <K, N, group> (a, packed, scales) => (y)
     padded_scales = Reshape (scale_rows, matrix_shape)
     zero = Constant <value_ints = [0]> ()
     row_scales = Slice (padded_scales, zero, rows)
-    offset = Constant <value = uint8 {128}> ()
     scales_shape = Shape (row_scales)
     offsets = Expand (offset, scales_shape)
     weight = DequantizeLinear <axis = 1, block_size: int = @group> (levels, row_scales, offsets)
     y = Gemm <transB = 1> (a, weight)
 }
 """
+
+_MATMUL_INT8 = f"""
+{_DOMAIN}
+MatMulInt8 <K, N, group> (a, packed, scales) => (y)
+{{{_BYTES}{_MATMUL}"""
+
+_MATMUL_INT4 = f"""
+{_DOMAIN}
+MatMulInt4 <K, N, group> (a, packed, scales) => (y)
+{{{_NIBBLES}{_MATMUL}"""
 
 _GATHER_INT8 = """
 <domain: "ai.qwenguard", opset_import: ["" : 21]>
@@ -210,5 +240,5 @@ SwiGlu (both) => (gated)
 
 def operators() -> list[FunctionProto]:
     """All of them, in our domain."""
-    texts = (_PAGED_ATTENTION, _ATTENTION_OF_HEADS, _MATMUL_INT8, _GATHER_INT8, _SWIGLU)
+    texts = (_PAGED_ATTENTION, _ATTENTION_OF_HEADS, _MATMUL_INT8, _MATMUL_INT4, _GATHER_INT8, _SWIGLU)
     return [parse_function(text) for text in texts]

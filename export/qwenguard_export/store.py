@@ -103,12 +103,8 @@ class WeightStore:
         bits = bits or BITS[self.precision]
         result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
         pieces = self._quantized_rows(sources, bits)
-        if bits == 8:
-            packed_dims, scales_dims = panel_shapes(rows, columns, self.group)
-            pieces = (pack_panels(*piece) for piece in _whole_panels(pieces))
-        else:
-            packed_dims = packed_shape(rows, columns, bits, self.group)
-            scales_dims = (rows * packed_dims[1],)
+        packed_dims, scales_dims = panel_shapes(rows, columns, bits, self.group)
+        pieces = (pack_panels(*piece, bits) for piece in _whole_panels(pieces))
         # The packed values are written as they come. The scales, a fraction of them, wait for their turn.
         scales: list[np.ndarray] = []
         self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, scales))

@@ -129,10 +129,13 @@ def test_graph_interface(export_spec, tmp_path):
     assert [shapes[name] for name in quantized[0].input[1:]] == [[6, 64 // 4, 32, 4], [6, 2, 32]]
 
 
-def test_int4_uses_the_runtimes_operator(export_spec, tmp_path):
+def test_int4_takes_half_the_bytes(export_spec, tmp_path):
     export_spec(Spec(), precision="int4", parity=False)
     model = onnx.load(tmp_path / "bundle" / "paged.onnx", load_external_data=False)
-    assert sum(node.op_type == "MatMulNBits" for node in model.graph.node) == 4 * 3
+    quantized = [node for node in model.graph.node if node.op_type == "MatMulInt4"]
+    assert len(quantized) == 4 * 3
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    assert [shapes[name] for name in quantized[0].input[1:]] == [[6, 64 // 8, 32, 4], [6, 2, 32]]
 
 
 def test_external_data_is_aligned(export_spec, tmp_path):

@@ -51,23 +51,27 @@ def test_scales_of_16_bits_cost_little(scale_type, bits, limit):
 @pytest.mark.parametrize("rows", [3, 32, 40, 96])
 @pytest.mark.parametrize("columns", [32, 48, 200])
 @pytest.mark.parametrize("group", [32, 64, 128])
-def test_panels(rows, columns, group):
+@pytest.mark.parametrize("bits", [8, 4])
+def test_panels(rows, columns, group, bits):
     """Every weight is where the layout says, and the operator's function finds it there."""
     generator = np.random.default_rng(3)
-    packed, scales = quantize_rows(generator.standard_normal((rows, columns), dtype=np.float32), 8, group)
-    values, panel_scales = pack_panels(packed, scales)
-    assert (values.shape, panel_scales.shape) == panel_shapes(rows, columns, group)
-    flat = packed.reshape(rows, -1)
+    packed, scales = quantize_rows(generator.standard_normal((rows, columns), dtype=np.float32), bits, group)
+    values, panel_scales = pack_panels(packed, scales, bits)
+    assert (values.shape, panel_scales.shape) == panel_shapes(rows, columns, bits, group)
+    flat = _levels(packed, bits).reshape(rows, -1)
     for row in range(values.shape[0] * 32):
         for column in range(flat.shape[1]):
-            found = values[row // 32, column // 4, row % 32, column % 4]
-            assert found == (flat[row, column] if row < rows else 128)
+            if bits == 8:
+                found = values[row // 32, column // 4, row % 32, column % 4]
+            else:
+                found = values[row // 32, column // 8, row % 32, column % 4] >> 4 * (column // 4 % 2) & 15
+            assert found == (flat[row, column] if row < rows else 2 ** (bits - 1))
     for row in range(values.shape[0] * 32):
         assert (panel_scales[row // 32, :, row % 32] == (scales[row] if row < rows else 0)).all()
 
     x = generator.standard_normal((5, columns), dtype=np.float32)
-    wanted = x @ _dequantize(packed, scales, 8)[:, :columns].T
-    np.testing.assert_allclose(_matmul_int8(x, values, panel_scales, rows, group), wanted, atol=1e-4)
+    wanted = x @ _dequantize(packed, scales, bits)[:, :columns].T
+    np.testing.assert_allclose(_matmul(x, values, panel_scales, rows, bits, group), wanted, atol=1e-4)
 
 
 def test_panels_are_cut_across_pieces():
@@ -82,10 +86,11 @@ def test_panels_are_cut_across_pieces():
     assert (np.concatenate([scales for _, scales in whole]) == scales).all()
 
 
-def _matmul_int8(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: int, group: int) -> np.ndarray:
+def _matmul(x: np.ndarray, values: np.ndarray, scales: np.ndarray, rows: int, bits: int, group: int) -> np.ndarray:
     columns = x.shape[1]
+    operator = f"MatMulInt{bits}"
     node = helper.make_node(
-        "MatMulInt8", ["x", "values", "scales"], ["y"], domain="ai.qwenguard", K=columns, N=rows, group=group
+        operator, ["x", "values", "scales"], ["y"], domain="ai.qwenguard", K=columns, N=rows, group=group
     )
     graph = helper.make_graph(
         [node],
@@ -125,6 +130,9 @@ def _matmul_nbits(x: np.ndarray, packed: np.ndarray, scales: np.ndarray, bits: i
 
 
 def _dequantize(packed: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
-    values = packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
-    centred = values.astype(np.float32) - 2 ** (bits - 1)
+    centred = _levels(packed, bits).astype(np.float32) - 2 ** (bits - 1)
     return (centred * scales[:, :, None]).reshape(len(packed), -1)
+
+
+def _levels(packed: np.ndarray, bits: int) -> np.ndarray:
+    return packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)

@@ -74,6 +74,8 @@ pub(crate) struct Bundle {
     pub(crate) manifest: Manifest,
     /// Which files they were when the bundle was opened. Compiled in they cannot change.
     identities: BTreeMap<String, Identity>,
+    /// Of guard.toml, which has the digests of the other files.
+    pub(crate) sha256: String,
 }
 
 impl Bundle {
@@ -107,7 +109,8 @@ impl Bundle {
                 return Err(place.file_error(name, reason));
             }
         }
-        Ok(Bundle { place, manifest, identities })
+        let sha256 = hex(Sha256::digest(text.as_bytes()));
+        Ok(Bundle { place, manifest, identities, sha256 })
     }
 
     /// Gives what `open` makes of the bundle's files, if these have the digests of guard.toml (unless `digests` is
@@ -289,6 +292,11 @@ impl Place {
     }
 }
 
+/// A digest in hexadecimal digits.
+fn hex(digest: impl IntoIterator<Item = u8>) -> String {
+    digest.into_iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The SHA-256 of a file, in hexadecimal digits.
 fn sha256(file: &File) -> io::Result<String> {
     let mut hasher = Sha256::new();
@@ -302,7 +310,7 @@ fn sha256(file: &File) -> io::Result<String> {
         let taken = bytes.len();
         reader.consume(taken);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hasher.finalize()))
 }
 
 /// The demonstration guard.

@@ -1,12 +1,12 @@
-//! Multiplication by 8-bit weights.
+//! Multiplication by quantised weights.
 
 use crate::model::cpu_ops::{
     isa::Isa,
-    matmul::{self, PackedWeights, Shape, activations::Activations, contract::Output},
+    matmul::{self, Bits, PackedWeights, Shape, activations::Activations, contract::Output},
 };
 
-/// A matrix of 8-bit weights, with the kernel that multiplies by it on one thread.
-pub struct Int8Matrix {
+/// A matrix of weights of 8 bits or 4, with the kernel that multiplies by it on one thread.
+pub struct IntMatrix {
     isa: Isa,
     shape: Shape,
     values: Vec<u8>,
@@ -14,15 +14,16 @@ pub struct Int8Matrix {
     rounded: Activations,
 }
 
-impl Int8Matrix {
-    /// Arbitrary weights. `group` inputs share a scale: 32, 64 or 128.
-    pub fn arbitrary(inputs: usize, outputs: usize, group: usize) -> Self {
-        let shape = Shape::new(inputs, outputs, group).unwrap_or_else(|reason| panic!("{reason}"));
+impl IntMatrix {
+    /// Arbitrary weights of 8 bits or 4. `group` inputs share a scale: 32, 64 or 128.
+    pub fn arbitrary(bits: usize, inputs: usize, outputs: usize, group: usize) -> Self {
+        let bits = if bits == 4 { Bits::Four } else { Bits::Eight };
+        let shape = Shape::new(bits, inputs, outputs, group).unwrap_or_else(|reason| panic!("{reason}"));
         // Knuth's multiplicative hash.
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
         let scales = vec![0.01; shape.scales_dims().iter().product()];
-        Int8Matrix { isa: Isa::detect(), shape, values: values.collect(), scales, rounded: Activations::default() }
+        IntMatrix { isa: Isa::detect(), shape, values: values.collect(), scales, rounded: Activations::default() }
     }
 
     /// The instruction set in use.

@@ -8,7 +8,7 @@ mod matmul;
 mod text;
 
 pub use attention::PagedStreams;
-pub use matmul::Int8Matrix;
+pub use matmul::IntMatrix;
 pub use text::{CheckedTexts, TextDeltas};
 
 pub use crate::runtime::profile_sessions;

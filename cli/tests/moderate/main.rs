@@ -3,6 +3,7 @@
 mod annotate;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
+mod files;
 mod follow;
 mod generated;
 mod jobs;

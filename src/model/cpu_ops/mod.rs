@@ -16,13 +16,14 @@ use ort::operator::OperatorDomain;
 use self::{
     attention::operator::PagedAttention,
     isa::Isa,
-    matmul::{gather::GatherInt8, operator::MatMulInt8},
+    matmul::{Bits, gather::GatherInt8, operator::MatMul},
     swiglu::SwiGlu,
 };
 
 /// The operators for one session, with their kernels for an instruction set.
 pub(crate) fn operators(isa: Isa) -> ort::Result<OperatorDomain> {
     let attention = PagedAttention { kernel: attention::kernels::kernel(isa) };
-    let matmul = MatMulInt8 { kernel: matmul::kernels::kernel(isa) };
-    OperatorDomain::new("ai.qwenguard")?.add(attention)?.add(matmul)?.add(GatherInt8)?.add(SwiGlu { isa })
+    let matmul = |bits| MatMul { kernel: matmul::kernels::kernel(isa), bits };
+    let domain = OperatorDomain::new("ai.qwenguard")?.add(attention)?;
+    domain.add(matmul(Bits::Eight))?.add(matmul(Bits::Four))?.add(GatherInt8)?.add(SwiGlu { isa })
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     bundle::Dimensions,
     model::{
-        cpu_ops::matmul::Shape,
+        cpu_ops::matmul::{Bits, Shape},
         onnx::{NodeProto, TensorProto, ValueInfoProto},
     },
 };
@@ -24,8 +24,6 @@ impl Target for Cpu {
     const RULES: Rules =
         Rules { opsets: &[("", 21..=21), ("com.microsoft", 1..=1), ("ai.qwenguard", 1..=1)], layer_nodes: 16 };
     const INPUTS: &'static [(&'static str, i32)] = &[];
-    const N_BITS: (&'static [usize], &'static [&'static str]) =
-        (&[4], &["K", "N", "accuracy_level", "bits", "block_size"]);
 
     /// The operator knows what is in them.
     fn cache(&self) -> i32 {
@@ -47,7 +45,8 @@ impl Target for Cpu {
 
     fn node<'g>(check: &mut Check<'g, Self>, node: &'g NodeProto) -> Result<Option<Value>, String> {
         match (node.domain(), node.op_type()) {
-            ("ai.qwenguard", "MatMulInt8") => check.matmul_int8(node).map(Some),
+            ("ai.qwenguard", "MatMulInt8") => check.matmul_int(Bits::Eight, node).map(Some),
+            ("ai.qwenguard", "MatMulInt4") => check.matmul_int(Bits::Four, node).map(Some),
             ("ai.qwenguard", "GatherInt8") => check.embedding_int8(node).map(Some),
             ("ai.qwenguard", "SwiGlu") => check.swiglu(node).map(Some),
             ("ai.qwenguard", "PagedAttention") => check.attention(node).map(|()| None),
@@ -61,11 +60,11 @@ fn rows(of: Of, width: usize) -> Value {
 }
 
 impl<'g> Check<'g, Cpu> {
-    fn matmul_int8(&self, node: &NodeProto) -> Result<Value, String> {
+    fn matmul_int(&self, bits: Bits, node: &NodeProto) -> Result<Value, String> {
         let [source, packed, scales] = inputs_of(node)?;
         let attributes = Attributes::of(node, &["K", "N", "group"])?;
         let (of, _, [inputs, outputs, group]) = self.quantized(source, &attributes, "group")?;
-        self.packed(packed, scales, Shape::new(inputs, outputs, group)?)?;
+        self.packed(packed, scales, Shape::new(bits, inputs, outputs, group)?)?;
         Ok(rows(of, outputs))
     }
 
@@ -78,11 +77,11 @@ impl<'g> Check<'g, Cpu> {
         if ids != "input_ids" || (count, width) != (vocab_size, hidden_size) {
             return Err(format!("its ids are not input_ids, or it has not {vocab_size} rows of {hidden_size}"));
         }
-        self.packed(packed, scales, Shape::new(width, count, group)?)?;
+        self.packed(packed, scales, Shape::new(Bits::Eight, width, count, group)?)?;
         Ok(rows(Of::Tokens, width))
     }
 
-    /// A matrix of 8-bit weights.
+    /// A matrix of quantised weights.
     fn packed(&self, values: &str, scales: &str, shape: Shape) -> Result<(), String> {
         self.tensor(values, TensorProto::UINT8, &shape.values_dims())?;
         self.tensor(scales, TensorProto::FLOAT, &shape.scales_dims())

@@ -301,6 +301,7 @@ fn a_table_that_is_embedding_and_head_is_checked() {
         ("fp32", "Gemm", &["transB"][..]),
         ("int8", "GatherInt8", &["K", "N", "group"]),
         ("int4", "GatherInt8", &["N"]),
+        ("int4", "MatMulInt4", &["K", "N", "group"]),
     ] {
         let (bundle, model) = bundle(precision);
         let check = |edit: &dyn Fn(&mut GraphProto)| {

@@ -38,7 +38,6 @@ pub(in crate::model) fn checked(bytes: &[u8], expected: &Expected, gpu: &Gpu) ->
 impl Target for Gpu {
     const RULES: Rules = Rules { opsets: &[("", 21..=21), ("com.microsoft", 1..=1)], layer_nodes: 24 };
     const INPUTS: &'static [(&'static str, i32)] = &[(METADATA, TensorProto::INT32)];
-    const N_BITS: (&'static [usize], &'static [&'static str]) = (&[4, 8], &["K", "N", "bits", "block_size"]);
 
     fn cache(&self) -> i32 {
         self.kind()
@@ -72,6 +71,7 @@ impl Target for Gpu {
             ("", "Split") => check.split(node).map(|()| None),
             ("com.microsoft", "QuickGelu") => check.quick_gelu(node).map(Some),
             ("com.microsoft", "PagedAttention") => check.attention(node).map(|()| None),
+            ("com.microsoft", "MatMulNBits") => check.matmul_n_bits(node).map(Some),
             (domain, _) => Err(format!("the operator, of domain {domain:?}, is not supported")),
         }
     }
@@ -87,6 +87,20 @@ impl<'g> Check<'g, Gpu> {
             true => Ok(Value::Rows { of, kind, width }),
             false => Err("its two inputs differ in type or shape".to_owned()),
         }
+    }
+
+    fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
+        let [source, packed, scales] = inputs_of(node)?;
+        let attributes = Attributes::of(node, &["K", "N", "bits", "block_size"])?;
+        let bits = attributes.size("bits")?;
+        if ![4, 8].contains(&bits) {
+            return Err(format!("attribute bits is {bits}, not 4 or 8"));
+        }
+        let (of, kind, [inputs, outputs, group]) = self.quantized(source, &attributes, "block_size")?;
+        let groups = inputs.div_ceil(group);
+        self.tensor(packed, TensorProto::UINT8, &[outputs, groups, group * bits / 8])?;
+        self.tensor(scales, kind, &[outputs * groups]).or_else(|_| self.tensor(scales, kind, &[outputs, groups]))?;
+        Ok(Value::Rows { of, kind, width: outputs })
     }
 
     /// Rows of tokens into rows of heads, or back.

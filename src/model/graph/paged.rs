@@ -32,9 +32,6 @@ pub(super) trait Target: Sized {
     /// Inputs beside those that all graphs have.
     const INPUTS: &'static [(&'static str, i32)];
 
-    /// How many bits the weights of MatMulNBits may have, and the attributes of that operator.
-    const N_BITS: (&'static [usize], &'static [&'static str]);
-
     /// The type of what caches hold, for the runtime.
     fn cache(&self) -> i32;
 
@@ -163,7 +160,6 @@ impl<'g, T: Target> Check<'g, T> {
             ("", "Gemm") => self.gemm(node)?,
             ("", "SimplifiedLayerNormalization") => self.norm(node)?,
             ("com.microsoft", "SkipSimplifiedLayerNormalization") => return self.skip_norm(node),
-            ("com.microsoft", "MatMulNBits") => self.matmul_n_bits(node)?,
             _ => match T::node(self, node)? {
                 Some(value) => value,
                 None => return Ok(()),
@@ -346,24 +342,6 @@ impl<'g, T: Target> Check<'g, T> {
             return Err(format!("N {outputs} or the group {group} is out of range"));
         }
         Ok((of, kind, [inputs, outputs, group]))
-    }
-
-    fn matmul_n_bits(&self, node: &NodeProto) -> Result<Value, String> {
-        let [source, packed, scales] = inputs_of(node)?;
-        let (known, names) = T::N_BITS;
-        let attributes = Attributes::of(node, names)?;
-        let bits = attributes.size("bits")?;
-        if !known.contains(&bits) {
-            return Err(format!("attribute bits is {bits}, not one of {known:?}"));
-        }
-        if names.contains(&"accuracy_level") && !(0..=4).contains(&attributes.int("accuracy_level")?) {
-            return Err("accuracy_level is not 0 to 4".to_owned());
-        }
-        let (of, kind, [inputs, outputs, group]) = self.quantized(source, &attributes, "block_size")?;
-        let groups = inputs.div_ceil(group);
-        self.tensor(packed, TensorProto::UINT8, &[outputs, groups, group * bits / 8])?;
-        self.tensor(scales, kind, &[outputs * groups]).or_else(|_| self.tensor(scales, kind, &[outputs, groups]))?;
-        Ok(Value::Rows { of, kind, width: outputs })
     }
 
     /// Attention reads the caches of its layer, and the batch. Layers come in order, so each cache is written once.

@@ -14,9 +14,6 @@ from ..nodes import CONTRIB_DOMAIN, OWN_DOMAIN, Nodes
 from ..paged import head_values, paged_model, row_inputs
 from ..trunk import EMBED, Trunk
 
-# MatMulNBits with 8-bit activations, which it has fast kernels for.
-_ACCURACY_LEVEL = 4
-
 
 def build(config: ModelConfig, store: WeightStore, candidates: tuple[int, ...] = ()) -> ModelProto:
     """Builds the graph and writes its weights through the store. The caller adds the initializers.
@@ -49,18 +46,8 @@ class _CpuNodes(Nodes):
         quantized = self.store.quantized(weight, tensors)
         inputs = [source, quantized.packed, quantized.scales]
         sizes = {"K": quantized.columns, "N": quantized.rows}
-        if self.store.precision == "int8":
-            return self.node("MatMulInt8", name, inputs, domain=OWN_DOMAIN, **sizes, group=self.store.group)
-        return self.node(
-            "MatMulNBits",
-            name,
-            inputs,
-            domain=CONTRIB_DOMAIN,
-            **sizes,
-            bits=BITS[self.store.precision],
-            block_size=self.store.group,
-            accuracy_level=_ACCURACY_LEVEL,
-        )
+        operator = {8: "MatMulInt8", 4: "MatMulInt4"}[BITS[self.store.precision]]
+        return self.node(operator, name, inputs, domain=OWN_DOMAIN, **sizes, group=self.store.group)
 
     def input_norm(self, name: str, stream: str, weight: str) -> str:
         return self.layer_norm(name, stream, weight)

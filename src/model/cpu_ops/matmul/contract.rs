@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    PANEL, PackedWeights,
+    Bits, PANEL, PackedWeights,
     activations::{Activations, LINE, Line, RowWriter},
 };
 
@@ -31,6 +31,12 @@ type RoundFn = unsafe fn(RowWriter, usize, &[f32]);
 /// # Safety
 /// The pointers of the tile are good for its sizes; `rows` is at most the kernel's `tile_rows`.
 pub(super) type TileFn = unsafe fn(Tile);
+
+/// Writes so many lines of a panel's 4-bit weights as 8-bit ones, compiled for one instruction set.
+///
+/// # Safety
+/// There are as many lines of weights, and room for twice their bytes.
+type UnpackFn = unsafe fn(packed: *const u8, lines: usize, values: *mut u8);
 
 /// Some rows times some groups of one panel.
 #[derive(Clone, Copy)]
@@ -63,6 +69,7 @@ pub(crate) struct Kernel {
     pub(super) tile: TileFn,
     /// Rows that a tile may have.
     pub(super) tile_rows: usize,
+    pub(super) unpack: UnpackFn,
     /// What many rows are multiplied by instead, if that is faster.
     pub(super) widened: Option<Widened>,
 }
@@ -77,6 +84,10 @@ pub(super) struct Widened {
     /// From how many rows on.
     pub(super) from_rows: usize,
 }
+
+/// A tile's weights of 8 bits, unpacked.
+#[repr(C, align(64))]
+struct Values([u8; SPAN * PANEL]);
 
 /// The words of a tile's weights, which stay in the first-level cache.
 #[repr(C, align(64))]
@@ -107,6 +118,7 @@ impl Kernel {
         let scales = &weights.scales[panel * groups * PANEL..][..groups * PANEL];
         // Set as far as they are used only: to set them all takes as long as some products of one row.
         let mut sums = Sums([MaybeUninit::uninit(); ROWS]);
+        let mut unpacked = MaybeUninit::<Values>::uninit();
         let mut words = MaybeUninit::<Words>::uninit();
         for first in (0..stride).step_by(ROWS) {
             let count = (stride - first).min(ROWS);
@@ -119,7 +131,13 @@ impl Kernel {
             for group in (0..groups).step_by(SPAN / shape.group) {
                 let line = group * lines_per_group;
                 let span = (groups - group).min(SPAN / shape.group);
-                let values = values[line * LINE * PANEL..].as_ptr();
+                let mut values = values[shape.bytes_of(line * LINE)..].as_ptr();
+                if shape.bits == Bits::Four {
+                    // SAFETY: the panel has these lines, and there is room for a whole span's; the processor has the
+                    // function's instruction set.
+                    unsafe { (self.unpack)(values, span * lines_per_group, unpacked.as_mut_ptr().cast()) };
+                    values = unpacked.as_ptr().cast();
+                }
                 if let Some(widened) = widened {
                     // SAFETY: the panel has these lines, and the words have room for a whole span's; the processor has
                     // the function's instruction set.

@@ -13,7 +13,7 @@ use ort::{
     value::TensorElementType,
 };
 
-use super::{Shape, operator};
+use super::{Bits, Shape, operator};
 use crate::model::cpu_ops::operator::{guarded, input, output_pointer, tensor};
 
 pub(crate) struct GatherInt8;
@@ -36,7 +36,7 @@ impl Operator for GatherInt8 {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<GatherInt8Node> {
         let name = context.node_name().unwrap_or_default();
-        match operator::shape(context) {
+        match operator::shape(Bits::Eight, context) {
             Ok(shape) => Ok(GatherInt8Node { name, shape }),
             Err(reason) => Err(ort::Error::new(format!("GatherInt8 {name}: {reason}"))),
         }

@@ -1,6 +1,6 @@
-//! Matrix multiplication with 8-bit weights on the CPU, as an operator of the graph.
+//! Matrix multiplication with 8-bit or 4-bit weights on the CPU, as operators of the graph.
 //!
-//! Weights are 8-bit integers with one scale per group of [`Shape::group`] inputs. Activations are rounded to 15 bits,
+//! Weights are integers with one scale per group of [`Shape::group`] inputs. Activations are rounded to 15 bits,
 //! row by row and group by group, so that what is lost is the weights' rounding only, and so that a row's result does
 //! not depend on the rows beside it. Within a group everything is integer arithmetic and exact; groups are added up in
 //! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
@@ -14,8 +14,12 @@
 //!
 //! | tensor | type | shape | beyond the edge |
 //! |---|---|---|---|
-//! | values | uint8, offset 128 | `[panels][padded inputs / 4][32 outputs][4 inputs]` | 128 |
+//! | values of 8 bits | uint8, offset 128 | `[panels][padded inputs / 4][32 outputs][4 inputs]` | 128 |
+//! | values of 4 bits | two in a uint8, offset 8 | `[panels][padded inputs / 8][32 outputs][4 inputs]` | 8 |
 //! | scales | float32 | `[panels][groups][32 outputs]` | 0 |
+//!
+//! Of two values in a byte the lower bits are of the first four inputs of eight, the upper bits of the last four. They are
+//! unpacked to 8 bits some lines at a time, in the first-level cache, so that kernels know 8 bits only.
 //!
 //! A panel is 32 outputs, inputs are padded to whole groups. Four neighbouring inputs make the 32-bit lane that 8-bit
 //! dot-product instructions want; a task reads its panel from one end to the other.
@@ -39,9 +43,20 @@ pub(crate) const PANEL: usize = 32;
 /// Inputs that make one lane of a dot product.
 const QUAD: usize = 4;
 
+/// What a value of 4 bits lacks to be one of 8: their offsets are 8 and 128.
+const NIBBLE_OFFSET: u8 = 128 - 8;
+
+/// Bits of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Four,
+    Eight,
+}
+
 /// Sizes of a weight matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
+    pub(crate) bits: Bits,
     /// Values in a row of activations, K.
     pub(crate) inputs: usize,
     /// Values in a row of results, N.
@@ -51,8 +66,8 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub(crate) fn new(inputs: usize, outputs: usize, group: usize) -> Result<Self, String> {
-        let shape = Shape { inputs, outputs, group };
+    pub(crate) fn new(bits: Bits, inputs: usize, outputs: usize, group: usize) -> Result<Self, String> {
+        let shape = Shape { bits, inputs, outputs, group };
         // Larger sizes could overflow when they are multiplied.
         let sizes = 1..=i32::MAX as usize / 2;
         if !sizes.contains(&inputs) || !sizes.contains(&outputs) || ![32, 64, 128].contains(&group) {
@@ -72,14 +87,22 @@ impl Shape {
         self.inputs.div_ceil(self.group)
     }
 
+    /// Bytes of a panel's values for so many inputs.
+    fn bytes_of(&self, inputs: usize) -> usize {
+        match self.bits {
+            Bits::Four => inputs * PANEL / 2,
+            Bits::Eight => inputs * PANEL,
+        }
+    }
+
     /// Bytes of a panel's values.
     fn panel_bytes(&self) -> usize {
-        self.groups() * self.group * PANEL
+        self.bytes_of(self.groups() * self.group)
     }
 
     /// Dimensions of the values' tensor.
     pub(crate) fn values_dims(&self) -> [usize; 4] {
-        [self.panels(), self.groups() * self.group / QUAD, PANEL, QUAD]
+        [self.panels(), self.panel_bytes() / (PANEL * QUAD), PANEL, QUAD]
     }
 
     /// Dimensions of the scales' tensor.
@@ -107,9 +130,10 @@ impl<'a> PackedWeights<'a> {
         Ok(PackedWeights { shape, values, scales })
     }
 
-    /// The weights of one output, one for each input, as floats.
+    /// The 8-bit weights of one output, one for each input, as floats.
     pub(crate) fn output(&self, output: usize) -> impl Iterator<Item = f32> {
         let Shape { inputs, group, .. } = self.shape;
+        assert!(self.shape.bits == Bits::Eight);
         let (panel, lane) = (output / PANEL, output % PANEL);
         let values = &self.values[panel * self.shape.panel_bytes()..][..self.shape.panel_bytes()];
         let scales = &self.scales[panel * self.shape.groups() * PANEL..][..self.shape.groups() * PANEL];

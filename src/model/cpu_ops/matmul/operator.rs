@@ -1,9 +1,9 @@
-//! `ai.qwenguard::MatMulInt8`: the operator as ONNX Runtime sees it.
+//! `ai.qwenguard::MatMulInt8` and `MatMulInt4`: the operators as ONNX Runtime sees them.
 //!
 //! | input | type | shape |
 //! |---|---|---|
 //! | 0 activations | float32 | `[T, K]`, T at least 1 |
-//! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, P is K rounded up to whole groups |
+//! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, of 4 bits `P / 8`; P is K rounded up to whole groups |
 //! | 2 scales | float32 | `[ceil(N / 32), P / group, 32]` |
 //!
 //! Output: float32 `[T, N]`. Attributes: K, N, group (32, 64 or 128), int. What the weights' elements are is in
@@ -17,7 +17,7 @@ use ort::{
 };
 
 use super::{
-    PackedWeights, Shape,
+    Bits, PackedWeights, Shape,
     activations::Activations,
     contract::{Kernel, Output},
 };
@@ -27,15 +27,16 @@ use crate::model::cpu_ops::operator::{guarded, input, output_pointer, run_tasks,
 /// values does.
 const ROUND_IN_PARALLEL: usize = 16 * 1024;
 
-pub(crate) struct MatMulInt8 {
+pub(crate) struct MatMul {
     pub(crate) kernel: Kernel,
+    pub(crate) bits: Bits,
 }
 
-impl Operator for MatMulInt8 {
-    type Kernel<'attr> = MatMulInt8Node;
+impl Operator for MatMul {
+    type Kernel<'attr> = MatMulNode;
 
     fn name(&self) -> &str {
-        "MatMulInt8"
+        name_of(self.bits)
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -47,17 +48,25 @@ impl Operator for MatMulInt8 {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<MatMulInt8Node> {
-        let name = context.node_name().unwrap_or_default();
-        match shape(context) {
-            Ok(shape) => Ok(MatMulInt8Node { kernel: self.kernel, name, shape }),
-            Err(reason) => Err(ort::Error::new(format!("MatMulInt8 {name}: {reason}"))),
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<MatMulNode> {
+        let name = format!("{} {}", self.name(), context.node_name().unwrap_or_default());
+        match shape(self.bits, context) {
+            Ok(shape) => Ok(MatMulNode { kernel: self.kernel, name, shape }),
+            Err(reason) => Err(ort::Error::new(format!("{name}: {reason}"))),
         }
     }
 }
 
+/// The operator's name.
+pub(super) fn name_of(bits: Bits) -> &'static str {
+    match bits {
+        Bits::Four => "MatMulInt4",
+        Bits::Eight => "MatMulInt8",
+    }
+}
+
 /// One node of the graph.
-pub(crate) struct MatMulInt8Node {
+pub(crate) struct MatMulNode {
     kernel: Kernel,
     name: String,
     shape: Shape,
@@ -68,13 +77,13 @@ thread_local! {
     static ACTIVATIONS: RefCell<Activations> = RefCell::default();
 }
 
-impl OrtKernel for MatMulInt8Node {
+impl OrtKernel for MatMulNode {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        guarded(|| format!("MatMulInt8 {}", self.name), || self.run(context))
+        guarded(|| self.name.clone(), || self.run(context))
     }
 }
 
-impl MatMulInt8Node {
+impl MatMulNode {
     fn run(&self, context: &ComputeContext) -> Result<(), String> {
         let Shape { inputs: columns, outputs, .. } = self.shape;
         let inputs = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
@@ -117,12 +126,12 @@ impl MatMulInt8Node {
 }
 
 /// The sizes of a node's weights, by its attributes.
-pub(super) fn shape(context: &KernelContext) -> Result<Shape, String> {
+pub(super) fn shape(bits: Bits, context: &KernelContext) -> Result<Shape, String> {
     let size = |attribute: &str| {
         let value = context.get::<i64>(attribute).and_then(|value| usize::try_from(value).ok());
         value.ok_or_else(|| format!("attribute {attribute} is missing or not a size"))
     };
-    Shape::new(size("K")?, size("N")?, size("group")?)
+    Shape::new(bits, size("K")?, size("N")?, size("group")?)
 }
 
 /// The weights that two inputs hold, which are number `first` and the next.

@@ -1,12 +1,15 @@
 //! The kernel that runs everywhere.
 
+use std::mem::MaybeUninit;
+
 use super::{
-    PANEL, QUAD,
+    NIBBLE_OFFSET, PANEL, QUAD,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
     contract::{Kernel, Tile},
 };
 
-pub(super) const KERNEL: Kernel = Kernel { round: round_portable, tile: tile_portable, tile_rows: 4, widened: None };
+pub(super) const KERNEL: Kernel =
+    Kernel { round: round_portable, tile: tile_portable, tile_rows: 4, unpack: unpack_portable, widened: None };
 
 unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
     // SAFETY: the caller's promises.
@@ -49,6 +52,20 @@ unsafe fn tile_portable(tile: Tile) {
                 *sum += product as f32 * (scale * unit);
             }
         }
+    }
+}
+
+unsafe fn unpack_portable(packed: *const u8, lines: usize, values: *mut u8) {
+    let pairs = lines * LINE / (2 * QUAD);
+    // SAFETY: the promises of `UnpackFn`.
+    let (packed, values) = unsafe {
+        (
+            std::slice::from_raw_parts(packed.cast::<[u8; PANEL * QUAD]>(), pairs),
+            std::slice::from_raw_parts_mut(values.cast::<MaybeUninit<[[u8; PANEL * QUAD]; 2]>>(), pairs),
+        )
+    };
+    for (packed, values) in packed.iter().zip(values) {
+        values.write([packed.map(|both| (both & 15) + NIBBLE_OFFSET), packed.map(|both| (both >> 4) + NIBBLE_OFFSET)]);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The multiplication written for reading, in f64, over the values that weights and activations stand for.
 
-use super::Shape;
+use super::{Bits, PANEL, QUAD, Shape};
 
-/// Weights as integers of -128 to 127 and scales, not packed.
+/// Weights as integers, of 8 bits or of 4, and scales, not packed.
 #[derive(Clone)]
 pub(super) struct PlainWeights {
     pub(super) shape: Shape,
@@ -22,7 +22,7 @@ impl PlainWeights {
     /// The tensors as the exporter writes them.
     pub(super) fn pack(&self) -> (Vec<u8>, Vec<f32>) {
         let shape = self.shape;
-        let [panels, quads, lanes, width] = shape.values_dims();
+        let (panels, quads, lanes, width) = (shape.panels(), shape.groups() * shape.group / QUAD, PANEL, QUAD);
         let mut values = Vec::new();
         for index in 0..panels * quads * lanes * width {
             let (output, input) = (
@@ -30,8 +30,23 @@ impl PlainWeights {
                 index / (width * lanes) % quads * width + index % width,
             );
             let exists = output < shape.outputs && input < shape.inputs;
-            values.push(if exists { (self.values[output * shape.inputs + input] as u8) ^ 0x80 } else { 0x80 });
+            values.push(if exists { self.values[output * shape.inputs + input] } else { 0 });
         }
+        let values = match shape.bits {
+            Bits::Eight => values.iter().map(|value| (*value as u8) ^ 0x80).collect(),
+            Bits::Four => {
+                let nibble = |value: i8| (value + 8) as u8;
+                let pair = |pair: &[i8]| {
+                    let (first, second) = pair.split_at(lanes * width);
+                    first
+                        .iter()
+                        .zip(second)
+                        .map(|(first, second)| nibble(*first) | nibble(*second) << 4)
+                        .collect::<Vec<_>>()
+                };
+                values.chunks(2 * lanes * width).flat_map(pair).collect()
+            }
+        };
         let mut scales = Vec::new();
         for panel in 0..panels {
             for group in 0..shape.groups() {

@@ -1,15 +1,19 @@
 //! Kernels against the oracle, and the operator within ONNX Runtime.
 
+use std::ops::RangeInclusive;
+
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
-    PackedWeights, Shape,
+    Bits, PackedWeights, Shape,
     activations::Activations,
     contract::Output,
     kernels::kernel,
     reference::{self, PlainWeights},
 };
 use crate::model::cpu_ops::isa::Isa;
+
+const BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
 
 /// Inputs, outputs and group. Miri runs the same tests on less.
 const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
@@ -31,8 +35,15 @@ const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 59
 fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
     PlainWeights {
         shape,
-        values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(-128..=127i32) as i8).collect(),
+        values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(range(shape.bits)) as i8).collect(),
         scales: (0..shape.outputs * shape.groups()).map(|_| rng.random_range(-0.02..0.02)).collect(),
+    }
+}
+
+fn range(bits: Bits) -> RangeInclusive<i32> {
+    match bits {
+        Bits::Four => -8..=7,
+        Bits::Eight => -128..=127,
     }
 }
 
@@ -49,7 +60,7 @@ fn multiply(isa: Isa, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let count = rows.len() / shape.inputs;
     let mut rounded = Activations::default();
     // What another node left behind.
-    rounded.reset(count + 3, Shape::new(shape.inputs + 40, 1, 32).unwrap()).unwrap();
+    rounded.reset(count + 3, Shape::new(Bits::Eight, shape.inputs + 40, 1, 32).unwrap()).unwrap();
     rounded.reset(count, shape).unwrap();
     let writer = rounded.writer();
     for (index, row) in rows.chunks_exact(shape.inputs).enumerate() {
@@ -88,8 +99,8 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
 #[test]
 fn random_products_are_right() {
     let mut rng = SmallRng::seed_from_u64(1);
-    for &(inputs, outputs, group) in SHAPES {
-        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, group).unwrap());
+    for (&(inputs, outputs, group), bits) in SHAPES.iter().flat_map(|shape| BITS.map(|bits| (shape, bits))) {
+        let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
         for &rows in ROWS {
             check(&weights, &random_values(&mut rng, rows * inputs));
         }
@@ -98,9 +109,10 @@ fn random_products_are_right() {
 
 #[test]
 fn largest_products_do_not_overflow() {
-    for group in [32, 64, 128] {
-        let shape = Shape::new(2 * group, 33, group).unwrap();
-        for extremes in [[-128, -128], [127, 127], [-128, 127], [127, -128]] {
+    for (group, bits) in [32, 64, 128].into_iter().flat_map(|group| BITS.map(|bits| (group, bits))) {
+        let shape = Shape::new(bits, 2 * group, 33, group).unwrap();
+        let (low, high) = (*range(bits).start() as i8, *range(bits).end() as i8);
+        for extremes in [[low, low], [high, high], [low, high], [high, low]] {
             let values = (0..shape.inputs * shape.outputs).map(|index| extremes[index % 2]).collect();
             let weights = PlainWeights { shape, values, scales: vec![-0.5; shape.outputs * shape.groups()] };
             for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
@@ -118,7 +130,7 @@ fn largest_products_do_not_overflow() {
 #[test]
 fn zeros_and_values_at_the_ends_of_the_range_are_right() {
     let mut rng = SmallRng::seed_from_u64(2);
-    let weights = random_weights(&mut rng, Shape::new(96, 40, 32).unwrap());
+    let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 96, 40, 32).unwrap());
     let row = random_values(&mut rng, 96);
     let scaled = |factor: f32| row.iter().map(|value| value * factor).collect::<Vec<_>>();
     check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
@@ -139,7 +151,7 @@ fn zeros_and_values_at_the_ends_of_the_range_are_right() {
 #[test]
 fn values_that_are_not_finite_spoil_their_row_only() {
     let mut rng = SmallRng::seed_from_u64(3);
-    let weights = random_weights(&mut rng, Shape::new(70, 40, 32).unwrap());
+    let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 70, 40, 32).unwrap());
     let rows = random_values(&mut rng, 5 * 70);
     for isa in Isa::available() {
         let whole = multiply(isa, &weights, &rows);
@@ -160,8 +172,8 @@ fn values_that_are_not_finite_spoil_their_row_only() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let mut rng = SmallRng::seed_from_u64(4);
-    for &(inputs, outputs, group) in SHAPES {
-        let weights = random_weights(&mut rng, Shape::new(inputs, outputs, group).unwrap());
+    for (&(inputs, outputs, group), bits) in SHAPES.iter().flat_map(|shape| BITS.map(|bits| (shape, bits))) {
+        let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
         let count = if cfg!(miri) { 6 } else { 131 };
         let rows = random_values(&mut rng, count * inputs);
         for isa in Isa::available() {
@@ -187,11 +199,13 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn vector_kernels_agree_on_every_bit() {
     let mut rng = SmallRng::seed_from_u64(5);
-    let weights = random_weights(&mut rng, Shape::new(300, 70, 64).unwrap());
-    let rows = random_values(&mut rng, 19 * 300);
-    let results =
-        Isa::available().split_off(1).into_iter().map(|isa| multiply(isa, &weights, &rows)).collect::<Vec<_>>();
-    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    for bits in BITS {
+        let weights = random_weights(&mut rng, Shape::new(bits, 300, 70, 64).unwrap());
+        let rows = random_values(&mut rng, 19 * 300);
+        let results =
+            Isa::available().split_off(1).into_iter().map(|isa| multiply(isa, &weights, &rows)).collect::<Vec<_>>();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
 }
 
 #[test]
@@ -199,7 +213,7 @@ fn activations_lose_a_part_in_thirty_thousand() {
     let mut rng = SmallRng::seed_from_u64(6);
     for group in [32, 64, 128] {
         // The identity, so that results are what activations were rounded to.
-        let shape = Shape::new(group, group, group).unwrap();
+        let shape = Shape::new(Bits::Eight, group, group, group).unwrap();
         let values = (0..group * group).map(|at| i8::from(at / group == at % group)).collect();
         let weights = PlainWeights { shape, values, scales: vec![1.0; group] };
         let row = random_values(&mut rng, group);
@@ -215,13 +229,16 @@ fn activations_lose_a_part_in_thirty_thousand() {
 #[test]
 fn wrong_sizes_are_refused() {
     for (inputs, outputs, group) in [(0, 1, 32), (1, 0, 32), (64, 64, 16), (64, 64, 0), (usize::MAX, 1, 32)] {
-        assert!(Shape::new(inputs, outputs, group).is_err(), "{inputs} {outputs} {group}");
+        assert!(Shape::new(Bits::Eight, inputs, outputs, group).is_err(), "{inputs} {outputs} {group}");
     }
-    let shape = Shape::new(40, 33, 32).unwrap();
+    let shape = Shape::new(Bits::Eight, 40, 33, 32).unwrap();
     let (values, scales) = (vec![0; 2 * 64 * 32], vec![0.0; 2 * 2 * 32]);
     assert!(PackedWeights::new(shape, &values, &scales).is_ok());
     assert!(PackedWeights::new(shape, &values[1..], &scales).is_err());
     assert!(PackedWeights::new(shape, &values, &scales[1..]).is_err());
+    let half = Shape::new(Bits::Four, 40, 33, 32).unwrap();
+    assert!(PackedWeights::new(half, &values[..2 * 32 * 32], &scales).is_ok());
+    assert!(PackedWeights::new(half, &values, &scales).is_err());
 }
 
 #[cfg(not(miri))]
@@ -280,8 +297,12 @@ mod operator {
         [number(1, 10), bytes(7, &graph.concat()), bytes(8, &number(2, 21)), bytes(8, &own)].concat()
     }
 
-    fn session(attributes: [(&str, u16); 3]) -> ort::Result<Session> {
-        session_of(&model("MatMulInt8", [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)], attributes))
+    fn session(bits: Bits, attributes: [(&str, u16); 3]) -> ort::Result<Session> {
+        session_of(&model(
+            super::super::operator::name_of(bits),
+            [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)],
+            attributes,
+        ))
     }
 
     fn session_of(model: &[u8]) -> ort::Result<Session> {
@@ -303,24 +324,26 @@ mod operator {
     #[test]
     fn a_node_gives_the_kernels_results() {
         let mut rng = SmallRng::seed_from_u64(7);
-        let weights = random_weights(&mut rng, Shape::new(300, 1000, 32).unwrap());
-        let mut session = session([("K", 300), ("N", 1000), ("group", 32)]).unwrap();
-        // Rounded by one thread and by several; of a head that nobody wants there are no rows.
-        for count in [1, 130, 0, 7] {
-            let rows = random_values(&mut rng, count * 300);
-            let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
-            assert_eq!(found, multiply(Isa::detect(), &weights, &rows));
+        for bits in BITS {
+            let weights = random_weights(&mut rng, Shape::new(bits, 300, 1000, 32).unwrap());
+            let mut session = session(bits, [("K", 300), ("N", 1000), ("group", 32)]).unwrap();
+            // Rounded by one thread and by several; of a head that nobody wants there are no rows.
+            for count in [1, 130, 0, 7] {
+                let rows = random_values(&mut rng, count * 300);
+                let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
+                assert_eq!(found, multiply(Isa::detect(), &weights, &rows));
+            }
         }
     }
 
     #[test]
     fn wrong_shapes_are_errors() {
         let mut rng = SmallRng::seed_from_u64(8);
-        let weights = random_weights(&mut rng, Shape::new(64, 40, 32).unwrap());
-        let mut node = session([("K", 64), ("N", 40), ("group", 32)]).unwrap();
+        let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 40, 32).unwrap());
+        let mut node = session(Bits::Eight, [("K", 64), ("N", 40), ("group", 32)]).unwrap();
         let error = run(&mut node, &weights, [2, 63], &[0.0; 2 * 63]).unwrap_err();
         assert!(error.contains("MatMulInt8 node: activations have the shape [2, 63]"), "{error}");
-        let other = random_weights(&mut rng, Shape::new(64, 72, 32).unwrap());
+        let other = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 72, 32).unwrap());
         let error = run(&mut node, &other, [1, 64], &[0.0; 64]).unwrap_err();
         assert!(error.contains("do not fit"), "{error}");
         assert_eq!(run(&mut node, &weights, [1, 64], &[0.0; 64]).unwrap(), [0.0; 40]);
@@ -328,9 +351,9 @@ mod operator {
 
     #[test]
     fn wrong_attributes_are_errors() {
-        let error = session([("K", 64), ("N", 40), ("group", 48)]).unwrap_err().to_string();
+        let error = session(Bits::Eight, [("K", 64), ("N", 40), ("group", 48)]).unwrap_err().to_string();
         assert!(error.contains("MatMulInt8 node: sizes"), "{error}");
-        let error = session([("K", 64), ("N", 40), ("groups", 32)]).unwrap_err().to_string();
+        let error = session(Bits::Eight, [("K", 64), ("N", 40), ("groups", 32)]).unwrap_err().to_string();
         assert!(error.contains("attribute group is missing"), "{error}");
     }
 
@@ -350,7 +373,7 @@ mod operator {
         for (width, rows, group) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
             let attributes = [("K", width as u16), ("N", rows as u16), ("group", group as u16)];
             let mut node = session_of(&model("GatherInt8", inputs, attributes)).unwrap();
-            let weights = random_weights(&mut rng, Shape::new(width, rows, group).unwrap());
+            let weights = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows, group).unwrap());
             for count in [1usize, 0, 50] {
                 let ids: Vec<i64> = (0..count).map(|_| rng.random_range(0..rows as i64)).collect();
                 let found = gather(&mut node, &weights, vec![count as i64], &ids).unwrap();
@@ -363,7 +386,7 @@ mod operator {
             }
             let error = gather(&mut node, &weights, vec![1, 1], &[0]).unwrap_err();
             assert!(error.contains("GatherInt8 node: ids have the shape [1, 1]"), "{error}");
-            let other = random_weights(&mut rng, Shape::new(width, rows + 64, group).unwrap());
+            let other = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows + 64, group).unwrap());
             assert!(gather(&mut node, &other, vec![1], &[0]).unwrap_err().contains("do not fit"));
         }
     }

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{
-    PANEL, QUAD,
+    NIBBLE_OFFSET, PANEL, QUAD,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
     contract::{Kernel, Tile, Widened},
 };
@@ -28,16 +28,18 @@ macro_rules! by_rows {
 
 /// AVX-512 with VNNI.
 pub(super) const AVX512_VNNI: Kernel =
-    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12, widened: None };
+    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12, unpack: unpack_avx2, widened: None };
 
 /// AVX-VNNI, which is AVX2 with 8-bit dot products.
-pub(super) const AVX_VNNI: Kernel = Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, widened: None };
+pub(super) const AVX_VNNI: Kernel =
+    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, unpack: unpack_avx2, widened: None };
 
 /// Without weights to widen there are registers for six rows.
 pub(super) const AVX2: Kernel = Kernel {
     round: round_avx2,
     tile: tile_avx2,
     tile_rows: 4,
+    unpack: unpack_avx2,
     widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 48 }),
 };
 
@@ -237,6 +239,28 @@ unsafe fn tile_avx2_of<const ROWS: usize>(tile: Tile) {
                     }
                 }
                 add_half_panel(&tile, group, half, units, &products);
+            }
+        }
+    }
+}
+
+/// Of a byte the lower bits are of one quad, the upper ones of the next.
+#[target_feature(enable = "avx2")]
+unsafe fn unpack_avx2(packed: *const u8, lines: usize, values: *mut u8) {
+    let (low, offset) = (_mm256_set1_epi8(15), _mm256_set1_epi8(NIBBLE_OFFSET as i8));
+    // SAFETY: the promises of `UnpackFn`; fetching ahead does not access memory.
+    unsafe {
+        for pair in 0..lines * LINE / (2 * QUAD) {
+            let packed = packed.add(pair * QUAD_BYTES);
+            let values = values.add(pair * 2 * QUAD_BYTES);
+            _mm_prefetch::<_MM_HINT_T1>(packed.wrapping_add(AHEAD).cast());
+            _mm_prefetch::<_MM_HINT_T1>(packed.wrapping_add(AHEAD + 64).cast());
+            for part in (0..QUAD_BYTES).step_by(32) {
+                let both = _mm256_loadu_si256(packed.add(part).cast());
+                let first = _mm256_and_si256(both, low);
+                let second = _mm256_and_si256(_mm256_srli_epi16::<4>(both), low);
+                _mm256_storeu_si256(values.add(part).cast(), _mm256_add_epi8(first, offset));
+                _mm256_storeu_si256(values.add(QUAD_BYTES + part).cast(), _mm256_add_epi8(second, offset));
             }
         }
     }
