@@ -90,7 +90,8 @@ def test_an_unsafe_prompt_does_not_reach_the_upstream(upstream, litellm):
     for stream in (True, False):
         read = ask(litellm, BAD, stream=stream)
         assert read.status == 400 and "stopped by the policy" in read.text, read.text
-    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://127.0.0.1/a.png"}}]}]
+    image = {"type": "image_url", "image_url": {"url": "https://127.0.0.1/a.png"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": FINE}, image]}]
     for body in (
         {"model": "m", "messages": messages},
         {"model": "m", "messages": [{"role": "user", "content": FINE}, {"role": "assistant", "content": "Mix"}]},

@@ -100,11 +100,21 @@ class Upstream:
                 self.write(Answer.json({"object": "list", "data": [{"id": "m", "object": "model"}]}))
 
             def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                request = json.loads(self.body())
                 upstream.requests.append(request)
                 upstream.headers.append(dict(self.headers.items()))
                 messages = request.get("messages") or [{"content": request.get("input")}]
-                self.write(upstream.answers.get(messages[-1]["content"], upstream.answer))
+                self.write(upstream.answers.get(str(messages[-1]["content"]), upstream.answer))
+
+            def body(self):
+                if "content-length" in self.headers:
+                    return self.rfile.read(int(self.headers["content-length"]))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
 
             def write(self, answer):
                 self.send_response(answer.status)
