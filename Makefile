@@ -115,6 +115,7 @@ test-litellm: $(runtime) target/litellm/.installed
 		target/litellm/$(scripts)/pytest -q cli/tests/hosts/test_litellm.py
 
 test-envoy: $(runtime) target/envoy/.installed
+	cargo clippy --locked --package qwenguard-cli --features ext-proc --all-targets -- -D warnings
 	cargo test --locked --package qwenguard-cli --features ext-proc --test serve ext_proc
 	cargo build --release --locked --package qwenguard-cli --features ext-proc
 	$(hosts_environment) ENVOY=$(CURDIR)/target/envoy/$(scripts)/envoy \
