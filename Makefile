@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes test-api test-ui test-otlp soak-serve bench-serve lint doc test test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -86,27 +86,59 @@ demo: $(runtime)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 	target/release/qwenguard annotate export/nano/demo.jsonl; test $$? -eq 3
 
-# The server with the built-in guard, until it is stopped. make serve arguments="--listen 0.0.0.0:8600"
+# The server with the built-in guard and its page, until it is stopped. make serve arguments="--listen 0.0.0.0:8600"
 serve: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
-	target/release/qwenguard serve $(arguments)
+	target/release/qwenguard serve --ui $(arguments)
 
 # A data set of 20,000 rows whose run is killed twenty times.
 test-kill: $(runtime)
 	cargo test --locked --workspace --features qwenguard/capi --test moderate -- --ignored twenty_times
 
-# Client libraries from PyPI against the server.
-test-clients: $(runtime) target/clients/.installed
+# The server as programs of others see it. server=target/debug/qwenguard tests one that is built already.
+server := target/release/qwenguard
+with_server = ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(abspath $(server))
+target/release/qwenguard: $(runtime) $(shell find src cli/src -type f) Cargo.lock
 	cargo build --release --locked --package qwenguard-cli
-	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard \
-		target/clients/$(scripts)/pytest -q cli/tests/clients
+
+# Client libraries from PyPI, and curl, against the server.
+test-clients: $(server) target/clients/.installed target/litellm-client/.installed
+	@$(call need,curl)
+	$(with_server) target/clients/$(scripts)/pytest -q cli/tests/clients
+	$(with_server) target/litellm-client/$(scripts)/pytest -q cli/tests/clients/litellm_calls.py
 
 target/clients/.installed: cli/tests/clients/requirements.txt
-	rm -rf target/clients
-	$(PYTHON) -m venv target/clients
-	target/clients/$(scripts)/pip install -q -r $<
+target/litellm-client/.installed: cli/tests/clients/litellm-requirements.txt
+target/test-api/.installed: cli/tests/api/requirements.txt
+target/test-ui/.installed: cli/tests/page/requirements.txt
+target/clients/.installed target/litellm-client/.installed target/test-api/.installed target/test-ui/.installed:
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(scripts)/pip install -q -r $<
 	touch $@
+
+# Requests that are made from the description of the interface: none may make the server fail.
+test-api: $(server) target/test-api/.installed
+	$(with_server) target/test-api/$(scripts)/python cli/tests/api/check.py target/test-api/$(scripts)/schemathesis
+
+# The server's traces, with what they need.
+test-otlp: $(runtime)
+	cargo test --locked --package qwenguard-cli --features otlp --test serve -- traces
+
+# The page in a browser. CHROMIUM names it; on Debian `apt-get install chromium`. Pictures of it go into target/test-ui/pictures.
+CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
+test-ui: $(server) target/test-ui/.installed
+	@test -n "$(CHROMIUM)" || { echo "chromium is missing" >&2; exit 1; }
+	$(with_server) CHROMIUM=$(CHROMIUM) PICTURES=target/test-ui/pictures target/test-ui/$(scripts)/pytest -q cli/tests/page
+
+# Two hundred answers at once for two minutes, with clients that stall, leave and reset.
+soak-serve: $(runtime)
+	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo test --locked --package qwenguard-cli --test serve -- --ignored --nocapture soak
+
+# What the server adds to an upstream's latency, and moderations a second.
+bench-serve: $(runtime)
+	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo bench --locked --package qwenguard-cli --bench serve
 
 # Gateways from PyPI that ask the server: docs/hosts.md.
 test-litellm: $(runtime) target/litellm/.installed
@@ -266,8 +298,8 @@ test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/gold
 fuzz-bundles: $(runtime) test-data
 	QWENGUARD_MUTATIONS=10000 cargo test --locked --features capi --test mutations -- --nocapture
 
-# A minute for every fuzz target of texts; `make fuzz fuzz_targets=bundles` runs that of bundles. Needs a nightly compiler
-# and cargo-fuzz.
+# A minute for every fuzz target of texts; `make fuzz fuzz_targets="bundles events"` runs those of bundles and of
+# streams of events. Needs a nightly compiler and cargo-fuzz.
 fuzz_targets := deltas push_text
 fuzz:
 	for target in $(fuzz_targets); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done

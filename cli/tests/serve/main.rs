@@ -9,11 +9,17 @@ mod ext_proc;
 mod limits;
 mod litellm;
 mod messages;
+mod page;
 mod pages;
 mod proxy;
 mod responses;
 mod server;
+#[cfg(target_os = "linux")]
+mod soak;
 mod socket;
+mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream;
 
 use reqwest::{Client, StatusCode};

@@ -16,7 +16,7 @@ use crate::{
         body::Fields,
         fault::Fault,
         judge,
-        proxy::{guarded::Guarded, tell},
+        proxy::{guarded::Guarded, note},
     },
 };
 
@@ -89,14 +89,14 @@ async fn judge_answer(app: &App, answer: &message::Answer) -> Result<(), Fault> 
     guarded.text(text).await?;
     guarded.finish().await?;
     for violation in guarded.take_reported() {
-        tell(&violation, Decision::Continue);
+        note(&violation, Decision::Continue);
     }
     if !guarded.is_stopped() {
         return Ok(());
     }
     let category = guarded.stop().map(|violation| violation.category.as_str()).unwrap_or_default();
     if let Some(violation) = guarded.stop() {
-        tell(violation, Decision::Stop);
+        note(violation, Decision::Stop);
     }
     Err(Fault::filtered(format!("the answer is stopped by the policy: {category}")))
 }

@@ -20,7 +20,7 @@ use crate::{
         calls::Judge,
         fault::Fault,
         judge,
-        proxy::{guarded::Guarded, tell},
+        proxy::{guarded::Guarded, note},
     },
 };
 
@@ -346,7 +346,7 @@ impl Answer {
         text.clone_into(&mut self.text);
         for violation in self.guarded.take_reported() {
             if !self.found.contains(&violation) {
-                tell(&violation, Decision::Continue);
+                note(&violation, Decision::Continue);
                 self.found.push(violation);
             }
         }
@@ -375,7 +375,7 @@ impl Answer {
 fn stop_of(guarded: &Guarded) -> Blocked {
     let category = guarded.stop().map(|violation| violation.category.as_str()).unwrap_or_default();
     if let Some(violation) = guarded.stop() {
-        tell(violation, Decision::Stop);
+        note(violation, Decision::Stop);
     }
     Blocked::Because(format!("the answer is stopped by the policy: {category}"))
 }

@@ -51,7 +51,7 @@ impl Route {
 
 async fn asked<P: Protocol>(app: &App, body: &[u8]) -> Result<(P, OwnedSemaphorePermit), Fault> {
     let (asked, room) = read::<P>(app, body)?;
-    let (judge, ()) = judged(app, &asked, async { Ok(()) }).await?;
+    let (judge, _, ()) = judged(app, &asked, async { Ok(()) }).await?;
     Ok((P::new(judge, asked.answers), room))
 }
 
@@ -76,9 +76,9 @@ impl Answers {
     /// Judges an answer that came whole, and gives what is sent of it.
     pub(crate) async fn whole(self, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
         let body = match self.0 {
-            Of::Chat((mut answers, _)) => guard_whole(&mut answers, bytes).await,
-            Of::Messages((mut answers, _)) => guard_whole(&mut answers, bytes).await,
-            Of::Responses((mut answers, _)) => guard_whole(&mut answers, bytes).await,
+            Of::Chat((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
+            Of::Messages((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
+            Of::Responses((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
             Of::Models => upstream::list(bytes),
         };
         Ok(body?.to_string().into_bytes())

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, header::InvalidHeaderValue},
     response::{IntoResponse, Response},
 };
 use tokio::time::timeout;
@@ -15,7 +15,12 @@ use super::shape;
 
 use crate::{
     Failure,
-    serve::{App, Shared, fault::Fault, settings::Settings},
+    serve::{
+        App, Shared,
+        fault::Fault,
+        settings::{KeyHeader, Settings},
+        trace,
+    },
 };
 
 /// The longest answer that is passed on without being judged: an error, or a list of models.
@@ -43,9 +48,34 @@ const OF_THE_WAY: [HeaderName; 14] = [
 pub(crate) struct Upstream {
     client: reqwest::Client,
     url: String,
-    /// Its key. Without one the client's own is passed on.
-    key: Option<HeaderValue>,
+    /// Its key, and how it is told. Without one the client's own is passed on.
+    key: Option<Secret>,
+    header: KeyHeader,
     silence: Duration,
+}
+
+/// A key, as each header has it.
+struct Secret {
+    bearer: HeaderValue,
+    plain: HeaderValue,
+}
+
+impl Secret {
+    fn new(key: &str) -> Result<Self, InvalidHeaderValue> {
+        let [mut bearer, mut plain] = [HeaderValue::try_from(format!("Bearer {key}"))?, HeaderValue::try_from(key)?];
+        bearer.set_sensitive(true);
+        plain.set_sensitive(true);
+        Ok(Secret { bearer, plain })
+    }
+
+    fn put(&self, headers: &mut HeaderMap, header: KeyHeader, path: &str) {
+        if header != KeyHeader::XApiKey {
+            headers.insert(header::AUTHORIZATION, self.bearer.clone());
+        }
+        if header == KeyHeader::XApiKey || (header == KeyHeader::ByRoute && path == "/messages") {
+            headers.insert("x-api-key", self.plain.clone());
+        }
+    }
 }
 
 impl Upstream {
@@ -62,10 +92,7 @@ impl Upstream {
             if key.trim().is_empty() {
                 return Err(wrong("upstream_key_env", &format!("{name} is empty")));
             }
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.trim()))
-                .map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
-            value.set_sensitive(true);
-            Ok::<_, Failure>(value)
+            Secret::new(key.trim()).map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))
         });
         // Another server in this program may have set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -73,19 +100,26 @@ impl Upstream {
         // A redirect would send the conversation to somebody else.
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(silence);
         let client = builder.build().map_err(|error| wrong("upstream", &error))?;
-        Ok(Upstream { client, url: url.trim_end_matches('/').to_owned(), key: key.transpose()?, silence })
+        let (url, header) = (url.trim_end_matches('/').to_owned(), settings.upstream_key_header);
+        Ok(Upstream { client, url, key: key.transpose()?, header, silence })
     }
 }
 
 /// Asks the upstream.
-pub(crate) async fn post(app: &App, path: &str, headers: &HeaderMap, body: Bytes) -> Result<reqwest::Response, Fault> {
-    send(app, reqwest::Method::POST, path, headers, body).await
+pub(crate) async fn post(
+    app: &App,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<reqwest::Response, Fault> {
+    send(app, reqwest::Method::POST, (path, query), headers, body).await
 }
 
 async fn send(
     app: &App,
     method: reqwest::Method,
-    path: &str,
+    (path, query): (&str, Option<&str>),
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<reqwest::Response, Fault> {
@@ -95,12 +129,15 @@ async fn send(
     if upstream.key.is_some() || !app.keys.is_open() {
         sent.remove(header::AUTHORIZATION);
         sent.remove("x-api-key");
+        sent.remove(header::SEC_WEBSOCKET_PROTOCOL);
     }
     if let Some(key) = &upstream.key {
-        sent.insert(header::AUTHORIZATION, key.clone());
+        key.put(&mut sent, upstream.header, path);
     }
+    trace::tell(&mut sent);
     sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let request = upstream.client.request(method, format!("{}{path}", upstream.url)).headers(sent).body(body);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let request = upstream.client.request(method, format!("{}{path}{query}", upstream.url)).headers(sent).body(body);
     match timeout(upstream.silence, request.send()).await {
         Ok(response) => response.map_err(|error| failed(&error)),
         Err(_) => Err(silent(upstream.silence)),
@@ -156,7 +193,8 @@ pub(super) fn error(status: StatusCode, bytes: &[u8]) -> serde_json::Value {
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Result<Response, Fault> {
-    let response = send(&app, reqwest::Method::GET, "/models", request.headers(), Bytes::new()).await?;
+    let response =
+        send(&app, reqwest::Method::GET, ("/models", request.uri().query()), request.headers(), Bytes::new()).await?;
     if !response.status().is_success() {
         return refusal(response, app.silence()).await;
     }
