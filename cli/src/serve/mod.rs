@@ -1,7 +1,7 @@
 //! `qwenguard serve`: the guard for programs that cannot link it.
 //!
 //! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
-//! form), [`judge`] (the guard's own), [`socket`] (token by token) or [`replay`] (verdicts that were given, by another policy).
+//! form), [`judge`] (the guard's own), [`socket`] (token by token), [`hosts`] (gateways that ask) or [`replay`] (verdicts that were given, by another policy).
 //! [`calls`] gives their calls of the guard deadlines. [`ui`] is a page over all that, [`tls`] makes connections secret, [`trace`]
 //! has a span for each request.
 
@@ -9,6 +9,7 @@ mod admission;
 mod body;
 mod calls;
 mod fault;
+mod hosts;
 mod judge;
 mod keys;
 mod moderations;
@@ -97,6 +98,11 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let asked = asked_to_end().map_err(cannot)?;
+        hosts::litellm::sweep(&app);
+        #[cfg(feature = "ext-proc")]
+        if let Some(address) = app.settings.ext_proc_listen {
+            hosts::ext_proc::listen(&app, address).await?;
+        }
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         // Scripts wait for this line, and read the port from it if they left the choice to the system.
         crate::look::tell(&format!("qwenguard serves on {scheme}://{address}"));
@@ -186,6 +192,9 @@ fn router(app: Shared) -> Router {
         .route("/v1/guard/answer", post(judge::judge_answer))
         .route("/v1/guard/replay", post(replay::replay))
         .route("/v1/guard/stream", get(socket::open))
+        .route("/beta/litellm_basic_guardrail_api", post(hosts::litellm::guard))
+        .route("/request", post(hosts::agentgateway::request))
+        .route("/response", post(hosts::agentgateway::response))
         .merge(proxied)
         .layer(limit)
         .route_layer(middleware::from_fn_with_state(app.clone(), admission::admit));

@@ -42,6 +42,13 @@ pub(crate) struct Settings {
     pub(crate) upstream_seconds: u64,
     /// How long requests may go on once the server is told to end, in seconds.
     pub(crate) drain_seconds: u64,
+    /// The most conversations that are kept between the questions of a gateway.
+    pub(crate) kept_conversations: usize,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    pub(crate) kept_seconds: u64,
+    /// Where to listen for Envoy's external processing.
+    #[cfg(feature = "ext-proc")]
+    pub(crate) ext_proc_listen: Option<SocketAddr>,
 }
 
 /// The header that has the upstream's key.
@@ -91,6 +98,10 @@ impl Default for Settings {
             deadline_seconds: 60,
             upstream_seconds: 120,
             drain_seconds: 30,
+            kept_conversations: 1024,
+            kept_seconds: 300,
+            #[cfg(feature = "ext-proc")]
+            ext_proc_listen: None,
         }
     }
 }
@@ -143,6 +154,16 @@ pub(crate) struct Flags {
     /// How long requests may go on once the server is told to end, in seconds.
     #[arg(long, value_name = "SECONDS", env = "QWENGUARD_DRAIN_SECONDS")]
     drain_seconds: Option<u64>,
+    /// Conversations that are kept between the questions of a gateway.
+    #[arg(long, value_name = "N", env = "QWENGUARD_KEPT_CONVERSATIONS")]
+    kept_conversations: Option<usize>,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_KEPT_SECONDS")]
+    kept_seconds: Option<u64>,
+    /// Answer Envoy's external processing here: an address and a port, for gRPC.
+    #[cfg(feature = "ext-proc")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "QWENGUARD_EXT_PROC_LISTEN")]
+    ext_proc_listen: Option<SocketAddr>,
 }
 
 impl Flags {
@@ -165,6 +186,8 @@ impl Flags {
         set(&mut settings.deadline_seconds, &self.deadline_seconds);
         set(&mut settings.upstream_seconds, &self.upstream_seconds);
         set(&mut settings.drain_seconds, &self.drain_seconds);
+        set(&mut settings.kept_conversations, &self.kept_conversations);
+        set(&mut settings.kept_seconds, &self.kept_seconds);
         set(&mut settings.upstream_key_header, &self.upstream_key_header);
         set(&mut settings.ui, &self.ui);
         set_option(&mut settings.upstream, &self.upstream);
@@ -172,6 +195,8 @@ impl Flags {
         set_option(&mut settings.tls_cert, &self.tls_cert);
         set_option(&mut settings.tls_key, &self.tls_key);
         set_option(&mut settings.otlp_endpoint, &self.otlp_endpoint);
+        #[cfg(feature = "ext-proc")]
+        set_option(&mut settings.ext_proc_listen, &self.ext_proc_listen);
         if let Some(file) = &self.key_file {
             settings.keys = vec![Key { name: "client".into(), secret_file: Some(file.clone()), ..Key::default() }];
         }
@@ -187,6 +212,8 @@ impl Settings {
             ("max_inputs", self.max_inputs as u64),
             ("deadline_seconds", self.deadline_seconds),
             ("upstream_seconds", self.upstream_seconds),
+            ("kept_conversations", self.kept_conversations as u64),
+            ("kept_seconds", self.kept_seconds),
         ];
         for (name, value) in positive {
             if value == 0 || value > 1 << 40 {

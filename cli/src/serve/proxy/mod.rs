@@ -3,10 +3,13 @@
 //!
 //! [`events`] takes streams apart, [`chat`], [`messages`] and [`responses`] know an interface each, [`guarded`] judges one answer,
 //! [`held`] keeps events until they are cleared, [`shape`] takes away what is not judged, [`upstream`] asks the server behind.
+//! With the feature `ext-proc`, `carried` guards answers whose bytes a gateway brings.
 
+#[cfg(feature = "ext-proc")]
+pub(crate) mod carried;
 mod chat;
 pub(crate) mod events;
-mod guarded;
+pub(crate) mod guarded;
 mod held;
 mod messages;
 mod responses;
@@ -191,14 +194,10 @@ fn refused<P: Protocol>(fault: &Fault) -> Response {
 async fn ask<P: Protocol>(app: &Shared, request: Forwarded) -> Result<Response, Fault> {
     let Forwarded { headers, query, body } = request;
     let body = body?;
-    let request = json::read_object(&body, &mut Value::Null);
-    let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
-    let asked = P::asked(&request)?;
-    let answers = asked.answers;
-    let room = app.keys.more(answers - 1)?;
+    let (asked, room) = read::<P>(app, &body)?;
     let sent = upstream::post(app, P::PATH, query.as_deref(), &headers, body).instrument(info_span!("upstream"));
     let (judge, finding, response) = judged(app, &asked, sent).await?;
-    let answers = P::new(judge, answers);
+    let answers = P::new(judge, asked.answers);
     if !response.status().is_success() {
         return upstream::refusal(response, app.silence()).await;
     }
@@ -223,12 +222,21 @@ fn tell(response: &mut Response, name: &'static str, found: &Value) {
     }
 }
 
+/// Reads what is asked, and finds room for all answers.
+fn read<P: Protocol>(app: &App, body: &[u8]) -> Result<(Asked, OwnedSemaphorePermit), Fault> {
+    let request = json::read_object(body, &mut Value::Null);
+    let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
+    let asked = P::asked(&request)?;
+    let room = app.keys.more(asked.answers - 1)?;
+    Ok((asked, room))
+}
+
 /// Judges the prompt while the upstream is asked. One that is stopped is never answered: the upstream's answer is dropped.
-async fn judged(
+async fn judged<T>(
     app: &App,
     asked: &Asked,
-    sent: impl Future<Output = Result<reqwest::Response, Fault>>,
-) -> Result<(Judge, Option<PromptFinding>, reqwest::Response), Fault> {
+    sent: impl Future<Output = Result<T, Fault>>,
+) -> Result<(Judge, Option<PromptFinding>, T), Fault> {
     let of_field = |reason: String| Fault::field(asked.field, reason);
     let said = message::read_messages(&asked.messages, ToolCalls::Judge).map_err(of_field)?;
     if said.answer.is_some() {
@@ -262,20 +270,21 @@ async fn judged(
 }
 
 /// The upstream's answer has something that the guard cannot judge, and so nothing more of it is sent.
-fn unjudged(reason: impl std::fmt::Display) -> Fault {
+pub(crate) fn unjudged(reason: impl std::fmt::Display) -> Fault {
     // It may quote the answer: a few words of it, no more.
     let reason: String = reason.to_string().chars().take(REASON_CHARS).collect();
     let message = format!("the upstream's answer cannot be judged: {reason}");
     Fault::server(StatusCode::BAD_GATEWAY, "unjudged_answer", message)
 }
 
-enum Kind {
+/// How an answer comes.
+pub(crate) enum Kind {
     Events,
     Json,
     Other,
 }
 
-fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
+pub(crate) fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/event-stream" => Kind::Events,
@@ -288,14 +297,20 @@ fn kind(headers: &reqwest::header::HeaderMap) -> Kind {
 async fn whole<P: Protocol>(app: &App, response: reqwest::Response, mut answers: P) -> Result<Response, Fault> {
     let headers = upstream::headers(response.headers());
     let bytes = upstream::read(response, ANSWER_BYTES, app.silence()).await?;
-    let answer = json::read_object(&bytes, &mut Value::Null).map_err(unjudged)?;
-    let guarded = answers.whole(&Value::Object(answer)).await;
-    let findings = report(&mut answers);
-    let mut response = (headers, axum::Json(guarded?)).into_response();
+    let (guarded, findings) = guard_whole(&mut answers, &bytes).await?;
+    let mut response = (headers, axum::Json(guarded)).into_response();
     if app.policy.shadow && !findings.is_empty() {
         tell(&mut response, "x-qwenguard-findings", &findings.into());
     }
     Ok(response)
+}
+
+/// Judges an answer that is there whole: what is sent of it, and what was found.
+async fn guard_whole(answers: &mut impl Protocol, bytes: &[u8]) -> Result<(Value, Vec<Value>), Fault> {
+    let answer = json::read_object(bytes, &mut Value::Null).map_err(unjudged)?;
+    let guarded = answers.whole(&Value::Object(answer)).await;
+    let findings = report(answers);
+    Ok((guarded?, findings))
 }
 
 /// An answer that comes in pieces.
@@ -309,14 +324,36 @@ fn streamed<P: Protocol>(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    let (sender, receiver) = mpsc::channel::<Bytes>(AHEAD);
-    let (silence, tells) = (app.silence(), app.policy.shadow);
-    let relay = Relay { answers, _room: room, sender, silence, tells, is_reported: false };
-    tokio::spawn(relay.run(response).in_current_span());
-    let pieces = stream::unfold(receiver, async |mut receiver| {
+    let pieces = stream::unfold(relayed(app, response, answers, room), async |mut receiver| {
         receiver.recv().await.map(|piece| (Ok::<_, std::convert::Infallible>(piece), receiver))
     });
     (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// The pieces of an answer that may be sent.
+fn relayed<P: Protocol>(
+    app: &App,
+    source: impl Source,
+    answers: P,
+    room: OwnedSemaphorePermit,
+) -> mpsc::Receiver<Bytes> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (silence, tells) = (app.silence(), app.policy.shadow);
+    let relay = Relay { answers, _room: room, sender, silence, tells, is_reported: false };
+    tokio::spawn(relay.run(source).in_current_span());
+    receiver
+}
+
+/// Where the bytes of an answer come from.
+trait Source: Send + 'static {
+    /// The next bytes, none at the end. What is given up has taken nothing.
+    fn bytes(&mut self) -> impl Future<Output = Result<Option<Bytes>, Fault>> + Send;
+}
+
+impl Source for reqwest::Response {
+    async fn bytes(&mut self) -> Result<Option<Bytes>, Fault> {
+        self.chunk().await.map_err(|error| upstream::failed(&error))
+    }
 }
 
 /// Brings the pieces of an answer from the upstream past the guard to the client.
@@ -353,8 +390,8 @@ impl From<qwenguard::Error> for End {
 
 impl<P: Protocol> Relay<P> {
     /// Ends when the answer does, the client leaves, or something fails; the upstream is closed then.
-    async fn run(mut self, mut response: reqwest::Response) {
-        let end = AssertUnwindSafe(self.relay(&mut response)).catch_unwind().await;
+    async fn run(mut self, mut source: impl Source) {
+        let end = AssertUnwindSafe(self.relay(&mut source)).catch_unwind().await;
         let end = end.unwrap_or_else(|_| Err(unjudged("the server failed on it").into()));
         if !self.is_reported {
             report(&mut self.answers);
@@ -365,14 +402,14 @@ impl<P: Protocol> Relay<P> {
         }
     }
 
-    async fn relay(&mut self, response: &mut reqwest::Response) -> Result<(), End> {
+    async fn relay(&mut self, source: &mut impl Source) -> Result<(), End> {
         let mut splitter = Splitter::new(ANSWER_BYTES);
         let mut silent = Duration::ZERO;
         loop {
             let client = self.sender.clone();
             let piece = tokio::select! {
                 () = client.closed() => return Err(End::Left),
-                piece = timeout(KEEP_ALIVE.min(self.silence - silent), response.chunk()) => piece,
+                piece = timeout(KEEP_ALIVE.min(self.silence - silent), source.bytes()) => piece,
             };
             let Ok(piece) = piece else {
                 silent += KEEP_ALIVE.min(self.silence - silent);
@@ -383,7 +420,7 @@ impl<P: Protocol> Relay<P> {
                 continue;
             };
             silent = Duration::ZERO;
-            match piece.map_err(|error| upstream::failed(&error))? {
+            match piece? {
                 Some(bytes) => {
                     let events = splitter.push(&bytes).map_err(|error| unjudged(format!("its events: {error:?}")))?;
                     for event in events {
@@ -444,16 +481,18 @@ impl<P: Protocol> Relay<P> {
     }
 }
 
-/// Puts what was found into the log and the numbers, and gives it. Texts are not in it.
+/// Puts what was found into the log and the numbers, and gives it.
 fn report(answers: &mut impl Protocol) -> Vec<Value> {
-    let of = |violation: &Violation, decision| {
-        super::numbers::found("answer", violation.risk, &violation.category, decision);
-        let (risk, category, rule) = (violation.risk.to_string(), &violation.category, &violation.rule);
-        let (start, end) = (violation.bytes.start, violation.bytes.end);
-        tracing::info!(risk, category, rule, start, end, stopped = decision == Decision::Stop, "violation");
-        json!(violation)
-    };
     let (stops, others) = answers.found();
-    let stops = stops.iter().map(|violation| of(violation, Decision::Stop));
-    stops.chain(others.iter().map(|violation| of(violation, Decision::Continue))).collect()
+    let stops = stops.iter().map(|violation| note(violation, Decision::Stop));
+    stops.chain(others.iter().map(|violation| note(violation, Decision::Continue))).collect()
+}
+
+/// Puts a violation into the log and the numbers, and gives it. Texts are not in it.
+pub(crate) fn note(violation: &Violation, decision: Decision) -> Value {
+    super::numbers::found("answer", violation.risk, &violation.category, decision);
+    let (risk, category, rule) = (violation.risk.to_string(), &violation.category, &violation.rule);
+    let (start, end) = (violation.bytes.start, violation.bytes.end);
+    tracing::info!(risk, category, rule, start, end, stopped = decision == Decision::Stop, "violation");
+    json!(violation)
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The longest answer that is passed on without being judged: an error, or a list of models.
-const PASSED_BYTES: usize = 1 << 20;
+pub(super) const PASSED_BYTES: usize = 1 << 20;
 
 /// Headers that are about a connection, or about bytes that change on the way.
 const OF_THE_WAY: [HeaderName; 14] = [
@@ -171,16 +171,24 @@ pub(crate) fn headers(headers: &HeaderMap) -> HeaderMap {
 
 /// An answer that is an error, in few words.
 pub(crate) async fn refusal(response: reqwest::Response, silence: Duration) -> Result<Response, Fault> {
-    let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
-        // A redirect would lead clients past the guard.
-        let message = format!("the upstream answered {}, which is not followed", status.as_u16());
-        return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", message));
-    }
-    let headers = headers(response.headers());
+    let (status, headers) = (response.status(), headers(response.headers()));
+    check_error(status)?;
     let bytes = read(response, PASSED_BYTES, silence).await.unwrap_or_default();
-    let body = serde_json::from_slice(&bytes).unwrap_or_default();
-    Ok((status, headers, Json(shape::error(&body, Some(status.as_u16())))).into_response())
+    Ok((status, headers, Json(error(status, &bytes))).into_response())
+}
+
+/// What is neither an answer nor an error leads nowhere: a redirect would lead clients past the guard.
+pub(super) fn check_error(status: StatusCode) -> Result<(), Fault> {
+    if status.is_client_error() || status.is_server_error() {
+        return Ok(());
+    }
+    let message = format!("the upstream answered {}, which is not followed", status.as_u16());
+    Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", message))
+}
+
+/// What is told of an error.
+pub(super) fn error(status: StatusCode, bytes: &[u8]) -> serde_json::Value {
+    shape::error(&serde_json::from_slice(bytes).unwrap_or_default(), Some(status.as_u16()))
 }
 
 /// `GET /v1/models`.
@@ -192,10 +200,14 @@ pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Resul
     }
     let headers = headers(response.headers());
     let bytes = read(response, PASSED_BYTES, app.silence()).await?;
+    Ok((headers, Json(list(&bytes)?)).into_response())
+}
+
+/// A list of models.
+pub(super) fn list(bytes: &[u8]) -> Result<serde_json::Value, Fault> {
     let not_json =
         |error| Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", format!("its list is not JSON: {error}"));
-    let list: serde_json::Value = serde_json::from_slice(&bytes).map_err(not_json)?;
-    Ok((headers, Json(list)).into_response())
+    serde_json::from_slice(bytes).map_err(not_json)
 }
 
 /// Reads an answer whole.
