@@ -75,7 +75,7 @@ enum Command {
     /// Judge whole conversations, as they are: JSON lines as for `moderate`. The last message decides what is judged: the
     /// user's as a prompt, any other as a response. With --out a data set, in files.
     #[command(after_help = ANNOTATE_EXIT_CODES)]
-    Annotate(annotate::Arguments),
+    Annotate(Box<annotate::Arguments>),
     /// Serve the guard over HTTP: moderations in OpenAI's form, verdicts in the guard's own, and a proxy that guards the answers of
     /// another server.
     #[cfg(feature = "serve")]
