@@ -314,8 +314,8 @@ python: $(maturin)
 test-python: $(bundles)
 	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
-		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed
-	@test ! -d target/python/test || (cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q)
+		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed \
+		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q
 
 .PHONY: python test-python test-ray test-official-eval target/python/test/.installed
 target/python/test/.installed:
