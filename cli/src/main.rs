@@ -207,9 +207,9 @@ fn server_log<S: tracing::Subscriber + for<'span> LookupSpan<'span>>() -> impl L
 
 /// Starts it, and traces if a collector is named.
 #[cfg(all(feature = "serve", not(feature = "otlp")))]
-fn start_server_log(_: &serve::Settings) -> Result<(), Failure> {
+fn start_server_log(_: &serve::Settings) -> Result<Option<std::convert::Infallible>, Failure> {
     tracing_subscriber::registry().with(server_log()).init();
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(feature = "otlp")]
