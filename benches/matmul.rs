@@ -109,7 +109,7 @@ mod peak {
 
 #[cfg(target_arch = "x86_64")]
 fn registers(criterion: &mut Criterion) {
-    let kernel = IntMatrix::arbitrary(32, 32, GROUP).kernel();
+    let kernel = IntMatrix::arbitrary(8, 32, 32, GROUP).kernel();
     if let Some((run, multiplications)) = peak::of(kernel) {
         let mut group = criterion.benchmark_group(format!("peak {kernel}"));
         group.throughput(Throughput::Elements(multiplications as u64));

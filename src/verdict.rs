@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use ndarray::ArrayView1;
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, Visitor},
+    ser::SerializeStruct,
+};
 
 /// How bad a text is, from harmless to harmful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +68,8 @@ impl Labels {
 ///
 /// There is no category for "none": while the risk is [`Risk::Safe`] the category probabilities mean nothing (the
 /// model was not trained there) and [`Verdict::category`] is `None`.
+///
+/// It can be read again from the JSON that it is written as, to the bit: then its labels are those that stand there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     labels: Arc<Labels>,
@@ -90,6 +96,65 @@ struct ByLabel<F>(F);
 impl<F: Fn() -> I, I: Iterator<Item = (L, f32)>, L: Serialize> Serialize for ByLabel<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0())
+    }
+}
+
+/// Labels with their probabilities, in the order in which they are written.
+struct InOrder<L>(Vec<(L, f32)>);
+
+impl<'de, L: Deserialize<'de> + PartialEq + std::fmt::Debug> Deserialize<'de> for InOrder<L> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<L>(std::marker::PhantomData<L>);
+        impl<'de, L: Deserialize<'de> + PartialEq + std::fmt::Debug> Visitor<'de> for Read<L> {
+            type Value = Vec<(L, f32)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("probabilities by label")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut read: Vec<(L, f32)> = Vec::new();
+                while let Some((label, probability)) = map.next_entry::<L, f32>()? {
+                    if !(0.0..=1.0).contains(&probability) {
+                        return Err(A::Error::custom(format!("{label:?}: {probability} is no probability")));
+                    }
+                    if read.len() == MAX_LABELS || read.iter().any(|(other, _)| *other == label) {
+                        return Err(A::Error::custom(format!("{label:?} is one label too many")));
+                    }
+                    read.push((label, probability));
+                }
+                if read.is_empty() { Err(A::Error::custom("there are no labels")) } else { Ok(read) }
+            }
+        }
+        deserializer.deserialize_map(Read(std::marker::PhantomData)).map(InOrder)
+    }
+}
+
+/// The most labels of a verdict that is read: more than models have.
+const MAX_LABELS: usize = 256;
+
+impl<'de> Deserialize<'de> for Verdict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            risk: Option<Risk>,
+            #[serde(rename = "category")]
+            _category: Option<String>,
+            risk_probs: InOrder<Risk>,
+            category_probs: InOrder<String>,
+        }
+        let Written { risk, risk_probs, category_probs, .. } = Written::deserialize(deserializer)?;
+        let (risks, risk_probs) = risk_probs.0.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        let (categories, category_probs) = category_probs.0.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        let labels = Arc::new(Labels { risks, categories });
+        let verdict = Verdict { labels, risk_probs: risk_probs.into(), category_probs: category_probs.into() };
+        match risk {
+            Some(risk) if risk != verdict.risk() => {
+                Err(D::Error::custom(format!("risk is {risk}, and {} is the most probable level", verdict.risk())))
+            }
+            _ => Ok(verdict),
+        }
     }
 }
 
@@ -232,6 +297,26 @@ mod tests {
             let numbers = json.as_array().unwrap().iter().map(|value| value.as_f64().expect("a number, not null"));
             assert!((numbers.sum::<f64>() - 1.0).abs() < 1e-6, "{logits:?}: {json}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_to_the_bit() {
+        for logits in [[0.1, 0.7, -3.3], [f32::MAX, f32::MIN, 0.0], [1e-30, 2.0, 2.0]] {
+            let verdict = verdict(logits);
+            let text = serde_json::to_string(&verdict).unwrap();
+            assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+            let value = serde_json::to_value(&verdict).unwrap();
+            assert_eq!(serde_json::from_value::<Verdict>(value).unwrap(), verdict);
+        }
+        let of = |risk: &str, risks: &str, categories: &str| {
+            let text = format!(r#"{{"risk":{risk},"risk_probs":{{{risks}}},"category_probs":{{{categories}}}}}"#);
+            serde_json::from_str::<Verdict>(&text).unwrap_err().to_string()
+        };
+        assert!(of("null", r#""Safe":1.5"#, r#""A":1"#).contains("1.5 is no probability"));
+        assert!(of("null", r#""Safe":1,"Safe":0"#, r#""A":1"#).contains("one label too many"));
+        assert!(of("null", "", r#""A":1"#).contains("no labels"));
+        assert!(of("null", r#""Odd":1"#, r#""A":1"#).contains("unknown variant"));
+        assert!(of("\"Unsafe\"", r#""Safe":0.9,"Unsafe":0.1"#, r#""A":1"#).contains("risk is Unsafe"));
     }
 
     #[test]

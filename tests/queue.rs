@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     collections::HashMap,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -333,4 +334,29 @@ fn a_queue_may_be_dropped_with_calls_in_it() {
     drop(queue);
     assert_eq!(guard.stats().open_streams, 0);
     guard.stream().unwrap().prompt(&[Message::user("hello")]).unwrap();
+}
+
+#[test]
+fn a_host_is_woken_when_there_is_something_to_take() {
+    let (guard, queue) = (guard(), CompletionQueue::new());
+    let (sender, woken) = mpsc::channel();
+    queue.on_ready(move || sender.send(()).unwrap_or_default()).unwrap();
+    let take = || loop {
+        woken.recv_timeout(LONG).unwrap();
+        if let Some(done) = queue.poll() {
+            return done;
+        }
+    };
+    queue.submit(guard.stream().unwrap(), Call::Prompt(&[Message::user("Hello")]), 1, None);
+    let done = take();
+    assert!(done.tag == 1 && done.result.is_ok());
+    // What fails at once is there at once, and a function that comes later hears of it, too.
+    while queue.poll().is_some() {}
+    queue.submit(guard.stream().unwrap(), Call::Finish, 2, None);
+    let (sender, also_woken) = mpsc::channel();
+    queue.on_ready(move || sender.send(()).unwrap_or_default()).unwrap();
+    also_woken.recv_timeout(LONG).unwrap();
+    assert!(matches!(take().result, Err(Error::WrongState { .. })));
+    drop(queue);
+    assert!(also_woken.recv_timeout(LONG).is_err(), "the function went with the queue");
 }

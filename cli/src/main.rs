@@ -34,6 +34,8 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use qwenguard::{Config, Guard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+#[cfg(feature = "serve")]
+use tracing_subscriber::{Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
 use look::complain;
 
@@ -73,7 +75,7 @@ enum Command {
     /// Judge whole conversations, as they are: JSON lines as for `moderate`. The last message decides what is judged: the
     /// user's as a prompt, any other as a response. With --out a data set, in files.
     #[command(after_help = ANNOTATE_EXIT_CODES)]
-    Annotate(annotate::Arguments),
+    Annotate(Box<annotate::Arguments>),
     /// Serve the guard over HTTP: moderations in OpenAI's form, verdicts in the guard's own, and a proxy that guards the answers of
     /// another server.
     #[cfg(feature = "serve")]
@@ -176,7 +178,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
-    start_log(arguments.command.serves());
+    // A server starts its own once it knows its settings.
+    if !arguments.command.serves() {
+        start_log();
+    }
     let outcome = run(&arguments).unwrap_or_else(|failure| {
         complain(&failure.to_string());
         Outcome { failed: true, ..Outcome::default() }
@@ -184,12 +189,35 @@ fn main() -> ExitCode {
     outcome.into()
 }
 
-/// The log, on standard error: of a server JSON and what it served, of all else nothing unless `RUST_LOG` asks for it.
-fn start_log(serves: bool) {
-    let level = if serves { LevelFilter::INFO } else { LevelFilter::OFF };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if serves { log.json().flatten_event(true).init() } else { log.init() }
+/// The log, on standard error: nothing unless `RUST_LOG` asks for it.
+fn start_log() {
+    tracing_subscriber::fmt().with_env_filter(filter(LevelFilter::OFF)).with_writer(io::stderr).init();
+}
+
+fn filter(level: LevelFilter) -> EnvFilter {
+    EnvFilter::builder().with_default_directive(level.into()).from_env_lossy()
+}
+
+/// The log of a server, on standard error: what it served, as JSON. `RUST_LOG` may ask for more, or less.
+#[cfg(feature = "serve")]
+fn server_log<S: tracing::Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    let log = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
+    log.with_writer(io::stderr).with_filter(filter(LevelFilter::INFO))
+}
+
+/// Starts it, and traces if a collector is named.
+#[cfg(all(feature = "serve", not(feature = "otlp")))]
+fn start_server_log(_: &serve::Settings) -> Result<Option<std::convert::Infallible>, Failure> {
+    tracing_subscriber::registry().with(server_log()).init();
+    Ok(None)
+}
+
+#[cfg(feature = "otlp")]
+fn start_server_log(settings: &serve::Settings) -> Result<Option<serve::Traces>, Failure> {
+    let traces = settings.otlp_endpoint.as_deref().map(serve::Traces::to).transpose()?;
+    let layer = traces.as_ref().map(serve::Traces::layer);
+    tracing_subscriber::registry().with(layer).with(server_log()).init();
+    Ok(traces)
 }
 
 /// Says what is wrong with the command line, or gives the help that it asks for.
@@ -270,6 +298,7 @@ fn serve_with(config: Option<&Path>, arguments: &serve::Arguments) -> Result<Out
     let (config, settings) = config.map_or_else(|| Ok(Default::default()), |path| read_named(path, read))?;
     let config = arguments.config(config);
     let (policy, settings) = arguments.settings(settings, &config)?;
+    let _traces = start_server_log(&settings)?;
     let guard = match &arguments.bundle {
         Some(bundle) => Guard::open_with(bundle, &config)?,
         None if arguments.gen_model => Guard::nano_gen(&config)?,

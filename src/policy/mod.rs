@@ -131,7 +131,17 @@ impl Policy {
 
     /// The categories must be those of the model.
     pub(crate) fn check_categories(&self, query: &Labels, response: &Labels) -> Result<()> {
-        rules::check_categories("policy.prompt", &self.prompt.categories, query)?;
+        self.check_query_categories(query)?;
+        self.check_response_categories(response)
+    }
+
+    /// Those of the rules for prompts.
+    pub(crate) fn check_query_categories(&self, query: &Labels) -> Result<()> {
+        rules::check_categories("policy.prompt", &self.prompt.categories, query)
+    }
+
+    /// Those of the rules for answers and their thinking.
+    pub(crate) fn check_response_categories(&self, response: &Labels) -> Result<()> {
         rules::check_categories("policy.answer", &self.answer.categories, response)?;
         rules::check_categories("policy.thinking", &self.thinking.categories, response)
     }

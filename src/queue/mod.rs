@@ -199,12 +199,33 @@ impl CompletionQueue {
         }
     }
 
+    /// Has a function called when the queue has something to take, after it had nothing: for event loops. If there is something
+    /// already, it is called at once. It is called once, however much comes, until [`poll`](Self::poll) has given nothing; it may
+    /// be called although there is nothing then. Functions that were set before go on being called. They are dropped with the
+    /// queue.
+    ///
+    /// Threads of the library call it, and a stream's next step waits for it: it only has to wake the thread that polls, and
+    /// must not use the queue. It is called for deadlines, too, of which a thread of the library takes care from now on.
+    ///
+    /// # Errors
+    /// [`Error::EngineStopped`] in a forked process; [`Error::Config`] if the system gives no thread.
+    pub fn on_ready(&self, wake: impl Fn() + Send + Sync + 'static) -> Result<()> {
+        struct Wake<F>(F);
+
+        impl<F: Fn() + Send + Sync> Signal for Wake<F> {
+            fn wake(&self) {
+                (self.0)();
+            }
+        }
+
+        self.attach(Arc::new(Wake(wake)))
+    }
+
     /// Has a signal told whenever there is something to do, beginning with now. A deadline is told of by a thread, which is
     /// started here for the first signal.
     ///
     /// # Errors
     /// [`Error::EngineStopped`] in a forked process; [`Error::Config`] if the system gives no thread.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "the C interface has signals"))]
     pub(crate) fn attach(&self, signal: Arc<dyn Signal>) -> Result<()> {
         self.process().check()?;
         let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);

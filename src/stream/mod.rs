@@ -8,6 +8,7 @@ pub(crate) mod fault;
 mod opinion;
 mod outcome;
 mod prompt;
+mod replay;
 mod settling;
 mod tape;
 #[cfg(test)]

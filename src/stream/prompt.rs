@@ -72,7 +72,7 @@ impl Prompt {
 }
 
 /// What a policy makes of the verdict on a prompt.
-fn check(policy: &Policy, verdict: Verdict) -> PromptCheck {
+pub(super) fn check(policy: &Policy, verdict: Verdict) -> PromptCheck {
     let judge = policy.prompt.judge();
     let finding = judge.find(&verdict);
     PromptCheck {

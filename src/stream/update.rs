@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     Result,
@@ -40,8 +40,9 @@ pub struct PromptFinding {
     pub rule: String,
 }
 
-/// One judged token of an answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One judged token of an answer. Its JSON can be read again, for [`Policy::replay`](crate::Policy::replay).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenToken")]
 #[non_exhaustive]
 pub struct TokenVerdict {
     /// Which token of the answer, from 0. Tokens around thinking count but are not judged.
@@ -59,6 +60,27 @@ pub struct TokenVerdict {
     pub is_final: bool,
     /// What the model says about the answer up to here.
     pub verdict: Verdict,
+}
+
+/// As it stands in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenToken {
+    index: usize,
+    token_id: u32,
+    byte_start: usize,
+    byte_end: usize,
+    channel: Channel,
+    #[serde(rename = "final")]
+    is_final: bool,
+    verdict: Verdict,
+}
+
+impl From<WrittenToken> for TokenVerdict {
+    fn from(written: WrittenToken) -> Self {
+        let WrittenToken { index, token_id, byte_start, byte_end, channel, is_final, verdict } = written;
+        TokenVerdict { index, token_id, bytes: byte_start..byte_end, channel, is_final, verdict }
+    }
 }
 
 /// Where an answer turned.

@@ -4,7 +4,7 @@
 //! `</think>`, without the newlines at its edges; newlines before the answer proper do not count either.
 
 /// The parts of an answer that are judged by rules of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// What the model says to itself first, in its thinking.

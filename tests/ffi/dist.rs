@@ -136,7 +136,8 @@ fn a_program_with_cmake() {
 /// The code of a language on a page.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(page)).unwrap();
-    let code = text.split(&format!("```{language}\n")).skip(1).map(|block| block.split_once("```").unwrap().0);
+    let begin = format!("```{language}\n");
+    let code = text.split(&begin).skip(1).map(|block| block.split_once("```").unwrap().0);
     code.map(str::to_owned).collect()
 }
 

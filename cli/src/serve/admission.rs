@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
+use tracing::{Instrument, Span};
 
-use super::{Shared, id, keys::Admitted};
+use super::{App, Shared, fault::Fault, id, keys::Admitted, proxy, trace};
 
 /// The name of a request, in its answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,10 +25,10 @@ pub(crate) struct Admission {
 }
 
 /// Counts the request among those that are being served.
-struct Serving;
+pub(crate) struct Serving;
 
 impl Serving {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         metrics::gauge!("qwenguard_http_requests").increment(1);
         Serving
     }
@@ -42,14 +43,18 @@ impl Drop for Serving {
 /// Lets a request in, if its key is known and there is room.
 pub(crate) async fn admit(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
     let begun = Log::of(&request);
-    let admitted = match app.keys.admit(request.headers()) {
+    let span = begun.span(&request);
+    let admitted = match own_page(&app, request.headers()).and_then(|()| app.keys.admit(request.headers())) {
         Ok(admitted) => Arc::new(admitted),
-        Err(fault) => return begun.end(fault.into_response(), ""),
+        Err(fault) => {
+            let response = refused(&begun.route, &fault);
+            return begun.end(&span, response, "");
+        }
     };
     let client = admitted.client.clone();
     let admission = Admission { _admitted: admitted, _serving: Arc::new(Serving::new()) };
     request.extensions_mut().insert(admission.clone());
-    let response = next.run(request).await;
+    let response = next.run(request).instrument(span.clone()).await;
     // The request is served until all of the answer is sent.
     let response = response.map(|body| {
         Body::new(body.map_frame(move |frame| {
@@ -57,7 +62,29 @@ pub(crate) async fn admit(State(app): State<Shared>, mut request: Request, next:
             frame
         }))
     });
-    begun.end(response, &client)
+    begun.end(&span, response, &client)
+}
+
+/// An error in the words of the route's interface.
+fn refused(route: &str, fault: &Fault) -> Response {
+    match route {
+        "/v1/messages" => proxy::refused_message(fault),
+        _ => fault.clone().into_response(),
+    }
+}
+
+/// Without keys, whoever can reach the server may ask, but not a page from elsewhere in a browser of theirs.
+fn own_page(app: &App, headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(origin) = headers.get(header::ORIGIN).filter(|_| app.keys.is_open()) else { return Ok(()) };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match origin.is_some() && origin == host {
+        true => Ok(()),
+        false => {
+            let reason = "pages of other origins may not ask a server without keys";
+            Err(Fault::status(StatusCode::FORBIDDEN, "other_origin", reason))
+        }
+    }
 }
 
 /// Lets a request in if its key is known.
@@ -88,12 +115,17 @@ impl Log {
         }
     }
 
-    fn end(self, mut response: Response, client: &str) -> Response {
+    fn span(&self, request: &Request) -> Span {
+        trace::request(self.id.to_str().unwrap_or_default(), &self.method, &self.route, request.headers())
+    }
+
+    fn end(self, span: &Span, mut response: Response, client: &str) -> Response {
         let Log { id, method, route, begun } = self;
         let (status, seconds) = (response.status().as_u16(), begun.elapsed().as_secs_f64());
         let labels = [("route", route.clone()), ("status", status.to_string()), ("client", client.to_owned())];
         metrics::counter!("qwenguard_http_requests_total", &labels).increment(1);
         metrics::histogram!("qwenguard_http_request_seconds", "route" => route.clone()).record(seconds);
+        trace::answered(span, status, client);
         tracing::info!(request_id = id.to_str().unwrap_or_default(), method, route, status, client, seconds, "request");
         response.headers_mut().insert(REQUEST_ID, id);
         response

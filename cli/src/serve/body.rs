@@ -31,7 +31,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 pub(crate) struct Raw(pub(crate) Bytes);
 
 /// How long a client may take to send a body.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Fault;

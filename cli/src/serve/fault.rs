@@ -22,7 +22,7 @@ pub(crate) struct Fault {
 }
 
 /// Seconds after which a request that found the server busy is worth another try.
-const RETRY_SECONDS: u64 = 1;
+pub(crate) const RETRY_SECONDS: u64 = 1;
 
 impl Fault {
     fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
@@ -59,6 +59,11 @@ impl Fault {
     /// The server, or one behind it, fails.
     pub(crate) fn server(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Fault::new(status, "server_error", code, message)
+    }
+
+    /// What is wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The body of the answer: what events of streams carry, too.

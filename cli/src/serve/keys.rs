@@ -1,8 +1,12 @@
 //! Clients' keys, and how many requests each may have at once.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{
+    HeaderMap,
+    header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -100,8 +104,8 @@ impl Keys {
     fn client(&self, headers: &HeaderMap) -> Result<Arc<Client>, Fault> {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
         let key = match bearer {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(key),
-            _ => headers.get("x-api-key").map(|value| value.as_bytes()),
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(Cow::Borrowed(key)),
+            _ => headers.get("x-api-key").map(|value| value.as_bytes().into()).or_else(|| of_browser(headers)),
         };
         let key = key.ok_or_else(|| Fault::key("a key is wanted: Authorization: Bearer KEY"))?;
         let digest: [u8; 32] = Sha256::digest(key.trim_ascii()).into();
@@ -110,6 +114,18 @@ impl Keys {
         let found: Vec<&Arc<Client>> = self.clients.iter().filter(matching).collect();
         found.first().map(|client| (*client).clone()).ok_or_else(|| Fault::key("the key is not known"))
     }
+}
+
+/// What the name of a protocol begins with that is a key.
+const KEY_PROTOCOL: &str = "qwenguard.key.";
+
+/// The key of a WebSocket that a browser opens, which sets no headers but the names of protocols: one of them is the key, as
+/// base64url without padding.
+fn of_browser(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
+    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
+    let mut names = lists.flat_map(|list| list.split(',')).map(str::trim);
+    let key = names.find_map(|name| name.strip_prefix(KEY_PROTOCOL))?;
+    BASE64_URL_SAFE_NO_PAD.decode(key).ok().map(Cow::Owned)
 }
 
 fn secret(key: &Key) -> Result<Vec<u8>, String> {
@@ -143,9 +159,12 @@ mod tests {
     #[test]
     fn a_key_opens_and_no_other_does() {
         let keys = keys(4, None);
-        for (name, value) in
-            [("authorization", "Bearer s3cret"), ("authorization", "bearer s3cret"), ("x-api-key", "s3cret")]
-        {
+        for (name, value) in [
+            ("authorization", "Bearer s3cret"),
+            ("authorization", "bearer s3cret"),
+            ("x-api-key", "s3cret"),
+            ("sec-websocket-protocol", "qwenguard, qwenguard.key.czNjcmV0"),
+        ] {
             assert_eq!(keys.admit(&headers(name, value)).unwrap_or_else(|_| panic!("{value}")).client, "one");
         }
         for (name, value) in [
@@ -155,6 +174,9 @@ mod tests {
             ("authorization", ""),
             ("x-api-key", ""),
             ("x-other", "s3cret"),
+            ("sec-websocket-protocol", "qwenguard, qwenguard.key.czNjcmU"),
+            ("sec-websocket-protocol", "qwenguard, qwenguard.key.czNjcmV0=="),
+            ("sec-websocket-protocol", "qwenguard, s3cret"),
         ] {
             let fault = keys.admit(&headers(name, value)).err().unwrap();
             assert_eq!(fault.status.as_u16(), 401, "{value}");

@@ -1,22 +1,34 @@
 //! `qwenguard serve`: the guard for programs that cannot link it.
 //!
 //! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
-//! form), [`judge`] (the guard's own) or [`socket`] (token by token). [`calls`] gives their calls of the guard deadlines.
+//! form), [`judge`] (the guard's own), [`socket`] (token by token), [`hosts`] (gateways that ask) or [`replay`] (verdicts that were given, by another policy).
+//! [`calls`] gives their calls of the guard deadlines. [`ui`] is a page over all that, [`tls`] makes connections secret, [`trace`]
+//! has a span for each request.
 
 mod admission;
 mod body;
 mod calls;
 mod fault;
+mod hosts;
 mod judge;
 mod keys;
 mod moderations;
 mod numbers;
 mod proxy;
+mod replay;
 mod settings;
 mod socket;
 mod state;
+mod tls;
+mod trace;
+mod ui;
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -25,6 +37,7 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::Listener,
 };
 use qwenguard::{Config, Guard, Policy};
 use serde_json::{Value, json};
@@ -34,6 +47,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub(crate) use admission::Admission;
 pub(crate) use settings::{Settings, split};
 pub(crate) use state::{App, Shared};
+#[cfg(feature = "otlp")]
+pub(crate) use trace::Traces;
 
 use crate::{Failure, Outcome, moderate, provider::Choice};
 use fault::Fault;
@@ -73,23 +88,50 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
     let runtime = runtime.map_err(|error| Failure::Message(format!("starting threads: {error}")))?;
     runtime.block_on(async {
         let listen = settings.listen;
-        let drain = Duration::from_secs(settings.drain_seconds);
+        let (drain, shows_page) = (Duration::from_secs(settings.drain_seconds), settings.ui);
+        let acceptor = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(certificates), Some(key)) => Some(tls::acceptor(certificates, key)?),
+            _ => None,
+        };
         let app = App::new(guard, policy, settings)?;
         let cannot = |error: std::io::Error| Failure::Message(format!("cannot listen on {listen}: {error}"));
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let asked = asked_to_end().map_err(cannot)?;
+        hosts::litellm::sweep(&app);
+        #[cfg(feature = "ext-proc")]
+        if let Some(address) = app.settings.ext_proc_listen {
+            hosts::ext_proc::listen(&app, address).await?;
+        }
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         // Scripts wait for this line, and read the port from it if they left the choice to the system.
-        crate::look::tell(&format!("qwenguard serves on http://{address}"));
-        serve(listener, app, asked, drain).await.map_err(cannot)
+        crate::look::tell(&format!("qwenguard serves on {scheme}://{address}"));
+        if shows_page {
+            crate::look::tell(&format!("its page is {scheme}://{}/ui", reachable(address)));
+        }
+        match acceptor {
+            Some(acceptor) => {
+                serve(tls::Secured::new(listener, acceptor).map_err(cannot)?, app, asked, drain).await.map_err(cannot)
+            }
+            None => serve(listener, app, asked, drain).await.map_err(cannot),
+        }
     })?;
     // What still runs has had its time.
     runtime.shutdown_background();
     Ok(Outcome::default())
 }
 
+/// An address that a browser on this machine can open.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let local: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(local);
+    }
+    address
+}
+
 async fn serve(
-    listener: TcpListener,
+    listener: impl Listener<Addr: std::fmt::Debug>,
     app: Shared,
     asked: impl Future<Output = ()> + Send + 'static,
     drain: Duration,
@@ -148,15 +190,21 @@ fn router(app: Shared) -> Router {
         .route("/v1/moderations", post(moderations::moderate))
         .route("/v1/guard/prompt", post(judge::judge_prompt))
         .route("/v1/guard/answer", post(judge::judge_answer))
+        .route("/v1/guard/replay", post(replay::replay))
         .route("/v1/guard/stream", get(socket::open))
+        .route("/beta/litellm_basic_guardrail_api", post(hosts::litellm::guard))
+        .route("/request", post(hosts::agentgateway::request))
+        .route("/response", post(hosts::agentgateway::response))
         .merge(proxied)
         .layer(limit)
         .route_layer(middleware::from_fn_with_state(app.clone(), admission::admit));
     let open = Router::new().route("/info", get(info)).route("/metrics", get(numbers::metrics));
     let open = open.route_layer(middleware::from_fn_with_state(app.clone(), admission::known));
+    let page = if app.settings.ui { ui::routes() } else { Router::new() };
     Router::new()
         .merge(guarded)
         .merge(open)
+        .merge(page)
         .route("/health", get(health))
         .route("/openapi.json", get(openapi))
         .fallback(unknown)
@@ -179,7 +227,9 @@ async fn health(State(app): State<Shared>) -> Response {
 }
 
 async fn info(State(app): State<Shared>) -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "guard": app.guard.info() }))
+    let labels = json!({ "prompt": app.guard.query_labels(), "answer": app.guard.response_labels() });
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({ "version": version, "guard": app.guard.info(), "labels": labels, "policy": app.policy }))
 }
 
 async fn openapi() -> Response {
@@ -191,7 +241,11 @@ const PROXIED: [&str; 4] = ["/v1/chat/completions", "/v1/messages", "/v1/respons
 
 async fn unknown(request: Request) -> Fault {
     let path = request.uri().path();
-    let hint = if PROXIED.contains(&path) { ", as this server has no upstream (--upstream)" } else { "" };
+    let hint = match path {
+        _ if PROXIED.contains(&path) => ", as this server has no upstream (--upstream)",
+        "/ui" => ", as this server does not show its page (--ui)",
+        _ => "",
+    };
     Fault::status(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {path}{hint}"))
 }
 

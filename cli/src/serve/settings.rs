@@ -18,6 +18,16 @@ pub(crate) struct Settings {
     /// The variable of the environment that has the upstream's key. Without it the client's own `Authorization` is sent
     /// on, unless this server has keys.
     pub(crate) upstream_key_env: Option<String>,
+    /// How the upstream is told that key.
+    pub(crate) upstream_key_header: KeyHeader,
+    /// The page, at `/ui`.
+    pub(crate) ui: bool,
+    /// The certificate chain, in PEM. With `tls_key` the server speaks TLS.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM.
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A collector of traces that speaks OTLP over HTTP: its URL, such as `http://127.0.0.1:4318`.
+    pub(crate) otlp_endpoint: Option<String>,
     /// Clients that may ask. Without any, everybody may.
     pub(crate) keys: Vec<Key>,
     /// Requests that are served at once; more are answered 429.
@@ -32,6 +42,26 @@ pub(crate) struct Settings {
     pub(crate) upstream_seconds: u64,
     /// How long requests may go on once the server is told to end, in seconds.
     pub(crate) drain_seconds: u64,
+    /// The most conversations that are kept between the questions of a gateway.
+    pub(crate) kept_conversations: usize,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    pub(crate) kept_seconds: u64,
+    /// Where to listen for Envoy's external processing.
+    #[cfg(feature = "ext-proc")]
+    pub(crate) ext_proc_listen: Option<SocketAddr>,
+}
+
+/// The header that has the upstream's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KeyHeader {
+    /// `authorization`, and for Anthropic's Messages `x-api-key` as well.
+    #[default]
+    ByRoute,
+    /// `Authorization: Bearer KEY`.
+    Authorization,
+    /// `x-api-key: KEY`.
+    XApiKey,
 }
 
 /// A client's key.
@@ -56,6 +86,11 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8600)),
             upstream: None,
             upstream_key_env: None,
+            upstream_key_header: KeyHeader::default(),
+            ui: false,
+            tls_cert: None,
+            tls_key: None,
+            otlp_endpoint: None,
             keys: Vec::new(),
             max_requests: 512,
             max_body_bytes: 2 << 20,
@@ -63,6 +98,10 @@ impl Default for Settings {
             deadline_seconds: 60,
             upstream_seconds: 120,
             drain_seconds: 30,
+            kept_conversations: 1024,
+            kept_seconds: 300,
+            #[cfg(feature = "ext-proc")]
+            ext_proc_listen: None,
         }
     }
 }
@@ -79,6 +118,21 @@ pub(crate) struct Flags {
     /// The variable of the environment that has the upstream's key.
     #[arg(long, value_name = "NAME", env = "QWENGUARD_UPSTREAM_KEY_ENV")]
     upstream_key_env: Option<String>,
+    /// The header that has it: by-route is authorization, and for Anthropic's Messages x-api-key as well.
+    #[arg(long, value_name = "HEADER", env = "QWENGUARD_UPSTREAM_KEY_HEADER")]
+    upstream_key_header: Option<KeyHeader>,
+    /// Show a page to try the guard in a browser, at /ui.
+    #[arg(long, env = "QWENGUARD_UI", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    ui: Option<bool>,
+    /// Speak TLS: the file of the certificate chain, in PEM.
+    #[arg(long, value_name = "FILE", env = "QWENGUARD_TLS_CERT", value_hint = clap::ValueHint::FilePath)]
+    tls_cert: Option<PathBuf>,
+    /// The file of the certificate's key, in PEM.
+    #[arg(long, value_name = "FILE", env = "QWENGUARD_TLS_KEY", value_hint = clap::ValueHint::FilePath)]
+    tls_key: Option<PathBuf>,
+    /// Send traces to this collector, which speaks OTLP over HTTP: its URL.
+    #[arg(long, value_name = "URL", env = "QWENGUARD_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// A file with a key that clients have to send.
     #[arg(long, value_name = "FILE", env = "QWENGUARD_KEY_FILE", value_hint = clap::ValueHint::FilePath)]
     key_file: Option<PathBuf>,
@@ -100,6 +154,16 @@ pub(crate) struct Flags {
     /// How long requests may go on once the server is told to end, in seconds.
     #[arg(long, value_name = "SECONDS", env = "QWENGUARD_DRAIN_SECONDS")]
     drain_seconds: Option<u64>,
+    /// Conversations that are kept between the questions of a gateway.
+    #[arg(long, value_name = "N", env = "QWENGUARD_KEPT_CONVERSATIONS")]
+    kept_conversations: Option<usize>,
+    /// How long one of them is kept that nobody asks about, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "QWENGUARD_KEPT_SECONDS")]
+    kept_seconds: Option<u64>,
+    /// Answer Envoy's external processing here: an address and a port, for gRPC.
+    #[cfg(feature = "ext-proc")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "QWENGUARD_EXT_PROC_LISTEN")]
+    ext_proc_listen: Option<SocketAddr>,
 }
 
 impl Flags {
@@ -110,6 +174,11 @@ impl Flags {
                 setting.clone_from(value);
             }
         }
+        fn set_option<T: Clone>(setting: &mut Option<T>, flag: &Option<T>) {
+            if flag.is_some() {
+                setting.clone_from(flag);
+            }
+        }
         set(&mut settings.listen, &self.listen);
         set(&mut settings.max_requests, &self.max_requests);
         set(&mut settings.max_body_bytes, &self.max_body_bytes);
@@ -117,12 +186,17 @@ impl Flags {
         set(&mut settings.deadline_seconds, &self.deadline_seconds);
         set(&mut settings.upstream_seconds, &self.upstream_seconds);
         set(&mut settings.drain_seconds, &self.drain_seconds);
-        if self.upstream.is_some() {
-            settings.upstream.clone_from(&self.upstream);
-        }
-        if self.upstream_key_env.is_some() {
-            settings.upstream_key_env.clone_from(&self.upstream_key_env);
-        }
+        set(&mut settings.kept_conversations, &self.kept_conversations);
+        set(&mut settings.kept_seconds, &self.kept_seconds);
+        set(&mut settings.upstream_key_header, &self.upstream_key_header);
+        set(&mut settings.ui, &self.ui);
+        set_option(&mut settings.upstream, &self.upstream);
+        set_option(&mut settings.upstream_key_env, &self.upstream_key_env);
+        set_option(&mut settings.tls_cert, &self.tls_cert);
+        set_option(&mut settings.tls_key, &self.tls_key);
+        set_option(&mut settings.otlp_endpoint, &self.otlp_endpoint);
+        #[cfg(feature = "ext-proc")]
+        set_option(&mut settings.ext_proc_listen, &self.ext_proc_listen);
         if let Some(file) = &self.key_file {
             settings.keys = vec![Key { name: "client".into(), secret_file: Some(file.clone()), ..Key::default() }];
         }
@@ -138,13 +212,23 @@ impl Settings {
             ("max_inputs", self.max_inputs as u64),
             ("deadline_seconds", self.deadline_seconds),
             ("upstream_seconds", self.upstream_seconds),
+            ("kept_conversations", self.kept_conversations as u64),
+            ("kept_seconds", self.kept_seconds),
         ];
         for (name, value) in positive {
             if value == 0 || value > 1 << 40 {
                 return Err(Failure::Message(format!("configuration: serve.{name}: {value} is out of range")));
             }
         }
-        Ok(self)
+        let reason = match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => "serve.tls_key is missing, the key of serve.tls_cert",
+            (None, Some(_)) => "serve.tls_cert is missing, the certificate of serve.tls_key",
+            _ if self.otlp_endpoint.is_some() && !cfg!(feature = "otlp") => {
+                "serve.otlp_endpoint: this program was built without the feature otlp"
+            }
+            _ => return Ok(self),
+        };
+        Err(Failure::Message(format!("configuration: {reason}")))
     }
 
     pub(crate) fn deadline(&self) -> Duration {

@@ -1,8 +1,11 @@
 //! `GET /v1/guard/stream`, a WebSocket: one conversation, judged while its answer is written. A message in is a JSON object
 //! with one field, the call; a message out is what the library answers, or an error, which changes nothing.
 
+use std::time::Duration;
+
 use axum::{
     Extension,
+    body::Bytes,
     extract::{
         State,
         ws::{Message, WebSocket, WebSocketUpgrade},
@@ -11,6 +14,7 @@ use axum::{
 };
 use qwenguard::{Call, Reply};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::{Admission, Shared, calls::Judge, fault::Fault};
 use crate::{
@@ -28,16 +32,35 @@ pub(crate) async fn open(
     }
     let judge = app.judge()?;
     let most = app.settings.max_body_bytes;
-    let upgrade = upgrade.max_message_size(most).max_frame_size(most);
+    // The name that a browser is answered, which tells its key by another one.
+    let upgrade = upgrade.protocols(["qwenguard"]).max_message_size(most).max_frame_size(most);
+    let silence = app.silence();
     Ok(upgrade.on_upgrade(move |socket| async move {
         // The request is served until the socket is closed.
         let _admission = admission;
-        converse(socket, judge).await;
+        converse(socket, judge, silence).await;
     }))
 }
 
-async fn converse(mut socket: WebSocket, mut judge: Judge) {
-    while let Some(Ok(message)) = socket.recv().await {
+/// How long a client may say nothing before it is asked whether it is there.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The next message. A client may think for long, but one that is not there any more, which answers no ping, is given up.
+async fn next(socket: &mut WebSocket, silence: Duration) -> Option<Message> {
+    let mut waited = Duration::ZERO;
+    let patience = PATIENCE.min(silence / 3);
+    loop {
+        match timeout(patience, socket.recv()).await {
+            Ok(message) => return message?.ok(),
+            Err(_) if waited >= silence => return None,
+            Err(_) => waited += patience,
+        }
+        timeout(silence, socket.send(Message::Ping(Bytes::new()))).await.ok()?.ok()?;
+    }
+}
+
+async fn converse(mut socket: WebSocket, mut judge: Judge, silence: Duration) {
+    while let Some(message) = next(&mut socket, silence).await {
         let text = match &message {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,
@@ -52,7 +75,8 @@ async fn converse(mut socket: WebSocket, mut judge: Judge) {
                 body
             }
         };
-        if socket.send(Message::Text(answer.to_string().into())).await.is_err() {
+        // A client that takes nothing for so long has left.
+        if !matches!(timeout(silence, socket.send(Message::Text(answer.to_string().into()))).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -13,6 +13,7 @@ use qwenguard::{Guard, Policy};
 use super::{
     calls::{Judge, Terms},
     fault::Fault,
+    hosts::litellm::Conversations,
     keys::Keys,
     moderations::Categories,
     numbers::Numbers,
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) numbers: Numbers,
     /// The server whose answers are guarded.
     pub(crate) upstream: Option<Upstream>,
+    /// What is kept between the questions of LiteLLM.
+    pub(crate) conversations: Conversations,
     is_gen: bool,
     draining: AtomicBool,
 }
@@ -53,6 +56,7 @@ impl App {
             keys: Keys::read(&settings)?,
             categories: Categories::built_in(),
             numbers: Numbers::new(),
+            conversations: Conversations::new(settings.kept_conversations, Duration::from_secs(settings.kept_seconds)),
             upstream,
             is_gen,
             draining: AtomicBool::new(false),
@@ -81,6 +85,12 @@ impl App {
     /// Whether new requests are welcome.
     pub(crate) fn is_ready(&self) -> bool {
         !self.draining.load(Ordering::Relaxed) && !self.terms.has_failed()
+    }
+
+    /// Whether the server is ending.
+    #[cfg(feature = "ext-proc")]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The server is ending.

@@ -190,10 +190,7 @@ fn prompts_responses_rewards_and_rules_have_columns() {
     let rows = values(&read_lines(&folder.path().join("out.jsonl")));
     assert_eq!(rows[0]["g.mode"], "response", "{code} {errors}");
     let rewards: Vec<Option<f64>> = rows.iter().map(|row| row["g.reward"].as_f64()).collect();
-    let expected = |row: &Value| match row["g.risk"].as_str() {
-        None => None,
-        Some(risk) => Some(f64::from(risk == "Safe")),
-    };
+    let expected = |row: &Value| row["g.risk"].as_str().map(|risk| f64::from(risk == "Safe"));
     assert_eq!(rewards, rows.iter().map(expected).collect::<Vec<_>>());
     assert_eq!((&rows[0]["g.decision"], &rows[0]["g.rule"]), (&json!("continue"), &Value::Null));
     // A Stream bundle does not know whether an answer refuses.

@@ -100,6 +100,9 @@ fn settings_that_cannot_be_are_errors_that_name_them() {
         ("", &["--upstream", "nowhere"], "serve.upstream"),
         ("", &["--upstream", "http://h/v1", "--upstream-key-env", "QWENGUARD_NOT_SET"], "QWENGUARD_NOT_SET"),
         ("", &["--upstream", "http://h/v1", "--bundle", "export/nano-gen/bundle"], "serve.upstream"),
+        #[cfg(not(feature = "otlp"))]
+        ("", &["--otlp-endpoint", "http://127.0.0.1:9"], "built without the feature otlp"),
+        ("[serve]\nupstream_key_header = \"cookie\"", &[], "by-route"),
         ("[serve]\nlisten = \"192.0.2.1:1\"", &[], "cannot listen on"),
     ] {
         std::fs::write(&file, text).unwrap();

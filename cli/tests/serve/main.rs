@@ -1,14 +1,25 @@
 //! The server as its clients see it.
 
+mod agentgateway;
 mod api;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
+#[cfg(feature = "ext-proc")]
+mod ext_proc;
 mod limits;
+mod litellm;
 mod messages;
+mod page;
+mod pages;
 mod proxy;
 mod responses;
 mod server;
+#[cfg(target_os = "linux")]
+mod soak;
 mod socket;
+mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upstream;
 
 use reqwest::{Client, StatusCode};

@@ -224,3 +224,41 @@ async fn a_strange_block_is_no_way_past_the_guard() {
     }
     settled(&server).await;
 }
+
+/// What refuses a request before it is read speaks Anthropic's language as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_keys_are_told_in_anthropics_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "s3cret").unwrap();
+    let upstream = Upstream::start().await;
+    let keyed = [
+        "--upstream",
+        &upstream.url,
+        "--key-file",
+        file.to_str().unwrap(),
+        "--max-body-bytes",
+        "300",
+        "--max-requests",
+        "1",
+    ];
+    let server = Server::start(&keyed);
+    let ask = async |key: &str, text: &str| {
+        let body =
+            json!({ "model": "m", "max_tokens": 9, "stream": true, "messages": [{ "role": "user", "content": text }] });
+        client().post(format!("{}/v1/messages", server.url)).header("x-api-key", key).json(&body).send().await.unwrap()
+    };
+    let error = async |response: reqwest::Response, status: u16, kind: &str| {
+        assert_eq!(response.status().as_u16(), status);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!((body["type"].as_str(), body["error"]["type"].as_str()), (Some("error"), Some(kind)), "{body}");
+    };
+    error(ask("other", FINE).await, 401, "authentication_error").await;
+    error(ask("s3cret", &"a".repeat(400)).await, 413, "request_too_large").await;
+    upstream.answer_and_hang(vec![named_event(&json!({ "type": "ping" }))]);
+    let held = ask("s3cret", FINE).await;
+    assert_eq!(held.status().as_u16(), 200);
+    let refused = ask("s3cret", FINE).await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    error(refused, 429, "rate_limit_error").await;
+}

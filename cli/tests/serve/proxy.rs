@@ -43,6 +43,10 @@ impl Streamed {
 
 async fn ask_with(server: &Server, body: Value) -> Streamed {
     let response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    read(response).await
+}
+
+async fn read(response: reqwest::Response) -> Streamed {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     let data: Vec<&str> =
@@ -427,21 +431,67 @@ async fn keys_of_the_server_stay_there() {
     assert_eq!(ask(&server).await.as_deref(), Some("Bearer theirs"));
 }
 
+/// How the upstream is told its key depends on the route, unless the settings say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstreams_key_has_its_header() {
+    let upstream = Upstream::start().await;
+    let bearer = Some("Bearer theirs".to_owned());
+    let plain = Some("theirs".to_owned());
+    for (header, chat, messages) in [
+        (None, [&bearer, &None], [&bearer, &plain]),
+        (Some("authorization"), [&bearer, &None], [&bearer, &None]),
+        (Some("x-api-key"), [&None, &plain], [&None, &plain]),
+    ] {
+        let mut arguments = vec!["--upstream", &*upstream.url, "--upstream-key-env", "QWENGUARD_TEST_KEY"];
+        arguments.extend(header.iter().flat_map(|header| ["--upstream-key-header", header]));
+        let server = Server::start_with(&arguments, &[("QWENGUARD_TEST_KEY", "theirs")]);
+        for (path, wanted) in [("chat/completions", chat), ("messages", messages)] {
+            let body = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": FINE }] });
+            // The client's own stay here.
+            let request = client().post(format!("{}/v1/{path}?beta=true&x=%20", server.url)).json(&body);
+            request.bearer_auth("mine").header("x-api-key", "mine").send().await.unwrap();
+            let (headers, _) = upstream.requests().pop().unwrap();
+            let of = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!([&of("authorization"), &of("x-api-key")], wanted, "{header:?} {path}");
+            assert_eq!(upstream.paths().pop().unwrap(), format!("/v1/{path}?beta=true&x=%20"));
+        }
+        client().get(format!("{}/v1/models?after=7", server.url)).send().await.unwrap();
+        assert_eq!(upstream.paths().pop().unwrap(), "/v1/models?after=7");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_policy_cuts_nothing_and_reports() {
     let upstream = Upstream::start().await;
     let server = in_shadow(&upstream);
     let (bad, _) = turning_answer();
     upstream.answer(pieces(&bad));
-    let read = ask(&server, BAD).await;
-    assert_eq!((read.chunks, read.is_done), (chunks(&bad), true));
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": BAD }] });
+    let response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    let prompt: Value = serde_json::from_slice(response.headers()["x-qwenguard-prompt"].as_bytes()).unwrap();
+    assert_eq!((prompt["category"].as_str(), prompt["action"].as_str()), (Some("Violent"), Some("stop")));
+    let mut read = read(response).await;
+    // The last chunk says what was found, and has no choice and no text.
+    let told = read.chunks.pop().unwrap();
+    assert_eq!((&read.chunks, read.is_done, &told["choices"]), (&chunks(&bad), true, &json!([])));
+    let found = &told["qwenguard"]["findings"][0];
+    assert_eq!((found["risk"].as_str(), found["category"].as_str()), (Some("Unsafe"), Some("Violent")));
+    assert!(found["byte_start"].as_u64().unwrap() >= 160 && !told.to_string().contains("bomb"));
+    upstream.answer(pieces(FINE_ANSWER));
+    assert_eq!(ask(&server, FINE).await.chunks, chunks(FINE_ANSWER));
+    upstream.answer_whole(200, &completion(json!({ "role": "assistant", "content": bad })));
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": TURNS }] });
+    let response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    let findings: Value = serde_json::from_slice(response.headers()["x-qwenguard-findings"].as_bytes()).unwrap();
+    assert_eq!(findings[0]["category"], "Violent");
+    assert!(!response.headers().contains_key("x-qwenguard-prompt"));
     settled(&server).await;
     let metrics = client().get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
     for place in ["prompt", "answer"] {
         let wanted = format!(
-            "qwenguard_proxy_findings_total{{place=\"{place}\",risk=\"Unsafe\",category=\"Violent\",stopped=\"false\"}} 1"
+            "qwenguard_proxy_findings_total{{place=\"{place}\",risk=\"Unsafe\",category=\"Violent\",stopped=\"false\"}} "
         );
-        assert!(metrics.lines().any(|line| line == wanted), "{wanted} is not in\n{metrics}");
+        assert!(metrics.lines().any(|line| line.starts_with(&wanted)), "{wanted} is not in\n{metrics}");
     }
 }
 
@@ -452,7 +502,9 @@ async fn an_event_may_be_long() {
     let long = "All is well, caf\u{e9} and \u{1f35e}. ".repeat(100);
     let written = [chunk(0, json!({ "role": "assistant", "content": long }), None), chunk(0, json!({}), Some("stop"))];
     upstream.answer(written.iter().map(event).chain([done()]).collect());
-    let read = ask(&server, FINE).await;
+    let mut read = ask(&server, FINE).await;
+    // The built-in guard may find something in it, which is told then.
+    read.chunks.retain(|chunk| chunk.get("qwenguard").is_none());
     assert_eq!((&read.chunks[..], read.is_done), (&written[..], true));
     // More than the model's context cannot be judged.
     let longer = chunk(0, json!({ "content": "All is well. ".repeat(10_000) }), None);
@@ -544,6 +596,49 @@ async fn errors_and_redirects_lead_nobody_past_the_guard() {
         body[field] = value;
         let read = ask_with(&server, body).await;
         assert!(read.status == 400 && read.text.contains(field), "{}", read.text);
+    }
+    settled(&server).await;
+}
+
+/// The bytes as gzip, which stores them as they are.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    let length = u16::try_from(bytes.len()).unwrap();
+    let mut all = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    all.extend(length.to_le_bytes().into_iter().chain((!length).to_le_bytes()));
+    all.extend(bytes);
+    all.extend((!crc).to_le_bytes().into_iter().chain(u32::from(length).to_le_bytes()));
+    all
+}
+
+/// Nobody asked for it: what is compressed is read, and sent as it is; what cannot be read is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_may_compress() {
+    let (upstream, server) = both().await;
+    let (bad, cut) = turning_answer();
+    for size in [3, 100_000] {
+        let of =
+            |text: &str| gzip(&pieces(text).concat()).chunks(size).map(Bytes::copy_from_slice).collect::<Vec<Bytes>>();
+        upstream.answer_encoded("gzip", of(FINE_ANSWER));
+        let read = ask(&server, FINE).await;
+        assert_eq!((read.chunks, read.is_done), (chunks(FINE_ANSWER), true));
+        upstream.answer_encoded("gzip", of(&bad));
+        let read = ask(&server, TURNS).await;
+        assert_eq!(
+            (read.said(0, "content"), read.finish(0).as_deref()),
+            (bad[..cut].to_owned(), Some("content_filter"))
+        );
+    }
+    // Said to be what it is not, or of a kind that is not known.
+    for (encoding, written) in
+        [("gzip", pieces(&bad)), ("br", pieces(&bad)), ("odd", vec![gzip(&pieces(&bad).concat()).into()])]
+    {
+        upstream.answer_encoded(encoding, written);
+        let read = ask(&server, TURNS).await;
+        assert!(!read.is_done && !read.text.contains("bomb"), "{encoding}: {}", read.text);
+        assert!(read.status == 502 || read.chunks.last().unwrap().get("error").is_some(), "{encoding}: {}", read.text);
     }
     settled(&server).await;
 }

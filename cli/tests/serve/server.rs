@@ -21,6 +21,18 @@ impl Server {
         Self::start_with(arguments, &[])
     }
 
+    /// The same, with errors alone in its log.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_quiet(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[("RUST_LOG", "error")])
+    }
+
+    /// The id of its process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(arguments);
         command.envs(environment.iter().copied());
@@ -41,6 +53,16 @@ impl Server {
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// Whether it says a line before it serves its first request, which is made now.
+    pub(crate) async fn said(&self, line: &str) -> bool {
+        let body = serde_json::json!({ "input": crate::FINE });
+        crate::post(&format!("{}/v1/moderations", self.url), &body).await;
+        while !self.log().contains("\"/v1/moderations\"") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        self.log().lines().any(|said| said == line)
     }
 
     /// Asks it to end.

@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use crate::{BAD, TURNS, client, server::Server, turning_answer};
@@ -77,4 +77,27 @@ async fn a_wrong_message_changes_nothing() {
     while !is_open(&metrics().await, 0) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// A client that is there answers pings, however long it says nothing; one that is not gives its stream back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_not_there_any_more_is_given_up() {
+    let server = Server::start(&["--upstream-seconds", "1"]);
+    let address = server.url.strip_prefix("http://").unwrap();
+    // It asks for a WebSocket, and never reads.
+    let mut gone = TcpStream::connect(address).await.unwrap();
+    let head = "GET /v1/guard/stream HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    gone.write_all(head.as_bytes()).await.unwrap();
+    let open = async || {
+        let metrics = client().get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
+        metrics.lines().find_map(|line| line.strip_prefix("qwenguard_open_streams ")).unwrap().to_owned()
+    };
+    while open().await != "1" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    while open().await != "0" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(gone);
 }

@@ -12,7 +12,10 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -30,6 +33,8 @@ pub(crate) struct Upstream {
 struct Shared {
     script: Mutex<Option<Script>>,
     requests: Mutex<Vec<(HeaderMap, Value)>>,
+    /// Their paths, with queries.
+    paths: Mutex<Vec<String>>,
     /// Answers that were sent to their end, or whose reader has left.
     ended: AtomicUsize,
 }
@@ -37,6 +42,8 @@ struct Shared {
 struct Script {
     status: u16,
     kind: &'static str,
+    /// What the header says of the bytes.
+    encoding: Option<&'static str>,
     pieces: Vec<Bytes>,
     then: Then,
 }
@@ -51,7 +58,10 @@ enum Then {
 impl Upstream {
     pub(crate) async fn start() -> Self {
         let shared: Arc<Shared> = Arc::default();
-        let models = async || axum::Json(json!({ "object": "list", "data": [] }));
+        let models = async |State(shared): State<Arc<Shared>>, uri: Uri| {
+            shared.paths.lock().unwrap().push(uri.to_string());
+            axum::Json(json!({ "object": "list", "data": [] }))
+        };
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
             .route("/v1/messages", post(answer))
@@ -65,7 +75,14 @@ impl Upstream {
     }
 
     fn script(&self, status: u16, kind: &'static str, pieces: Vec<Bytes>, then: Then) {
-        *self.shared.script.lock().unwrap() = Some(Script { status, kind, pieces, then });
+        *self.shared.script.lock().unwrap() = Some(Script { status, kind, encoding: None, pieces, then });
+    }
+
+    /// Answers with events that are compressed, or said to be.
+    pub(crate) fn answer_encoded(&self, encoding: &'static str, pieces: Vec<Bytes>) {
+        let (kind, then) = ("text/event-stream", Then::End);
+        *self.shared.script.lock().unwrap() =
+            Some(Script { status: 200, kind, encoding: Some(encoding), pieces, then });
     }
 
     /// Answers with events.
@@ -99,6 +116,11 @@ impl Upstream {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// Where they went, with queries.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.shared.paths.lock().unwrap().clone()
+    }
+
     /// Waits until so many answers have ended, or were left.
     pub(crate) async fn ended(&self, count: usize) {
         while self.shared.ended.load(Ordering::SeqCst) < count {
@@ -107,7 +129,8 @@ impl Upstream {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    shared.paths.lock().unwrap().push(uri.to_string());
     shared.requests.lock().unwrap().push((headers, serde_json::from_slice(&body).unwrap()));
     let Some(script) = shared.script.lock().unwrap().take() else {
         return (StatusCode::NOT_IMPLEMENTED, "no script").into_response();
@@ -127,7 +150,12 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         Some((Ok::<_, Infallible>(piece), (pieces, then, false, ending)))
     });
     let body = Body::from_stream(pieces);
-    (StatusCode::from_u16(script.status).unwrap(), [(CONTENT_TYPE, script.kind)], body).into_response()
+    let mut response =
+        (StatusCode::from_u16(script.status).unwrap(), [(CONTENT_TYPE, script.kind)], body).into_response();
+    if let Some(encoding) = script.encoding {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    response
 }
 
 /// Counts answers that are over.

@@ -14,6 +14,15 @@ pub(super) enum Level {
     /// AVX-512 F, BW and VL with 8-bit dot products, AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// Advanced SIMD, which every 64-bit ARM processor has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// With dot products of signed bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    /// With dot products of bytes whose signs differ.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 /// An instruction set that this processor has: to hold one is the proof, on which calls of kernels rely.
@@ -31,7 +40,10 @@ impl Isa {
 
     /// Every set that this processor has, slowest first.
     pub(crate) fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "there are no others"))]
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            allow(unused_mut, reason = "there are no others")
+        )]
         let mut found = vec![Self::PORTABLE];
         // Miri knows no vector instructions.
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -46,6 +58,16 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 found.push(Isa(Level::Avx512Vnni));
+            }
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        {
+            found.push(Isa(Level::Neon));
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push(Isa(Level::NeonDotprod));
+            }
+            if std::arch::is_aarch64_feature_detected!("i8mm") {
+                found.push(Isa(Level::NeonI8mm));
             }
         }
         found
@@ -65,6 +87,12 @@ impl Isa {
             Level::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDotprod => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => "neon-i8mm",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! kernel against a reference over [`Isa::available`], and a line in [`operators`]; then its node in the exporter's graph.
 
 pub(crate) mod attention;
+#[cfg(target_arch = "aarch64")]
+mod dot_products;
 mod exp2;
 pub(crate) mod isa;
 pub(crate) mod matmul;

@@ -24,6 +24,9 @@ type RowFn = unsafe fn(&[f32], &[f32], *mut f32);
 fn kernel(isa: Isa) -> RowFn {
     match isa.level() {
         Level::Portable => row_portable,
+        // Whose instructions compilers use anyway.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::NeonDotprod | Level::NeonI8mm => row_portable,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => row_avx2,
         #[cfg(target_arch = "x86_64")]

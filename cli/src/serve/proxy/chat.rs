@@ -163,6 +163,15 @@ impl Protocol for Answers {
         Ok(guarded)
     }
 
+    fn findings_event(findings: Vec<Value>) -> Sent {
+        // Clients read chunks without choices as they read the one with usage.
+        let body = json!({
+            "id": "", "object": "chat.completion.chunk", "created": 0, "model": "", "choices": [],
+            "qwenguard": { "findings": findings },
+        });
+        Sent { head: String::new(), body }
+    }
+
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
         let stops = self.choices.values().filter_map(|choice| choice.guarded.stop().cloned()).collect();
         (stops, self.choices.values_mut().flat_map(|choice| choice.guarded.take_reported()).collect())

@@ -45,6 +45,14 @@ impl Guarded {
         }
     }
 
+    /// Another answer that goes on from here. What was found so far is this one's to report.
+    pub(crate) fn fork(&self) -> Result<Self> {
+        let Guarded { received, horizon, is_text, is_finished, is_stopped, in_call, .. } = *self;
+        let (stop, escape) = (self.stop.clone(), self.escape.clone());
+        let (judge, reported) = (self.judge.fork()?, Vec::new());
+        Ok(Guarded { judge, received, horizon, is_text, is_finished, is_stopped, stop, in_call, escape, reported })
+    }
+
     /// Judges more of the answer.
     pub(crate) async fn text(&mut self, text: &str) -> Result<()> {
         for piece in text.as_bytes().chunks(PIECE) {

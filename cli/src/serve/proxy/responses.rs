@@ -144,6 +144,11 @@ impl Protocol for Answer {
         Ok(guarded)
     }
 
+    fn findings_event(findings: Vec<Value>) -> Sent {
+        // Libraries read events of this family, and hand on those that they do not know.
+        Sent::named(json!({ "type": "response.qwenguard.findings", "findings": findings }))
+    }
+
     fn found(&mut self) -> (Vec<Violation>, Vec<Violation>) {
         (self.guarded.stop().cloned().into_iter().collect(), self.guarded.take_reported())
     }

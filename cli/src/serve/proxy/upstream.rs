@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, header::InvalidHeaderValue},
     response::{IntoResponse, Response},
 };
 use tokio::time::timeout;
@@ -15,11 +15,16 @@ use super::shape;
 
 use crate::{
     Failure,
-    serve::{App, Shared, fault::Fault, settings::Settings},
+    serve::{
+        App, Shared,
+        fault::Fault,
+        settings::{KeyHeader, Settings},
+        trace,
+    },
 };
 
 /// The longest answer that is passed on without being judged: an error, or a list of models.
-const PASSED_BYTES: usize = 1 << 20;
+pub(super) const PASSED_BYTES: usize = 1 << 20;
 
 /// Headers that are about a connection, or about bytes that change on the way.
 const OF_THE_WAY: [HeaderName; 14] = [
@@ -43,9 +48,34 @@ const OF_THE_WAY: [HeaderName; 14] = [
 pub(crate) struct Upstream {
     client: reqwest::Client,
     url: String,
-    /// Its key. Without one the client's own is passed on.
-    key: Option<HeaderValue>,
+    /// Its key, and how it is told. Without one the client's own is passed on.
+    key: Option<Secret>,
+    header: KeyHeader,
     silence: Duration,
+}
+
+/// A key, as each header has it.
+struct Secret {
+    bearer: HeaderValue,
+    plain: HeaderValue,
+}
+
+impl Secret {
+    fn new(key: &str) -> Result<Self, InvalidHeaderValue> {
+        let [mut bearer, mut plain] = [HeaderValue::try_from(format!("Bearer {key}"))?, HeaderValue::try_from(key)?];
+        bearer.set_sensitive(true);
+        plain.set_sensitive(true);
+        Ok(Secret { bearer, plain })
+    }
+
+    fn put(&self, headers: &mut HeaderMap, header: KeyHeader, path: &str) {
+        if header != KeyHeader::XApiKey {
+            headers.insert(header::AUTHORIZATION, self.bearer.clone());
+        }
+        if header == KeyHeader::XApiKey || (header == KeyHeader::ByRoute && path == "/messages") {
+            headers.insert("x-api-key", self.plain.clone());
+        }
+    }
 }
 
 impl Upstream {
@@ -62,10 +92,7 @@ impl Upstream {
             if key.trim().is_empty() {
                 return Err(wrong("upstream_key_env", &format!("{name} is empty")));
             }
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.trim()))
-                .map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))?;
-            value.set_sensitive(true);
-            Ok::<_, Failure>(value)
+            Secret::new(key.trim()).map_err(|error| wrong("upstream_key_env", &format!("{name}: {error}")))
         });
         // Another server in this program may have set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -73,19 +100,26 @@ impl Upstream {
         // A redirect would send the conversation to somebody else.
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(silence);
         let client = builder.build().map_err(|error| wrong("upstream", &error))?;
-        Ok(Upstream { client, url: url.trim_end_matches('/').to_owned(), key: key.transpose()?, silence })
+        let (url, header) = (url.trim_end_matches('/').to_owned(), settings.upstream_key_header);
+        Ok(Upstream { client, url, key: key.transpose()?, header, silence })
     }
 }
 
 /// Asks the upstream.
-pub(crate) async fn post(app: &App, path: &str, headers: &HeaderMap, body: Bytes) -> Result<reqwest::Response, Fault> {
-    send(app, reqwest::Method::POST, path, headers, body).await
+pub(crate) async fn post(
+    app: &App,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<reqwest::Response, Fault> {
+    send(app, reqwest::Method::POST, (path, query), headers, body).await
 }
 
 async fn send(
     app: &App,
     method: reqwest::Method,
-    path: &str,
+    (path, query): (&str, Option<&str>),
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<reqwest::Response, Fault> {
@@ -95,12 +129,15 @@ async fn send(
     if upstream.key.is_some() || !app.keys.is_open() {
         sent.remove(header::AUTHORIZATION);
         sent.remove("x-api-key");
+        sent.remove(header::SEC_WEBSOCKET_PROTOCOL);
     }
     if let Some(key) = &upstream.key {
-        sent.insert(header::AUTHORIZATION, key.clone());
+        key.put(&mut sent, upstream.header, path);
     }
+    trace::tell(&mut sent);
     sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let request = upstream.client.request(method, format!("{}{path}", upstream.url)).headers(sent).body(body);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let request = upstream.client.request(method, format!("{}{path}{query}", upstream.url)).headers(sent).body(body);
     match timeout(upstream.silence, request.send()).await {
         Ok(response) => response.map_err(|error| failed(&error)),
         Err(_) => Err(silent(upstream.silence)),
@@ -134,30 +171,43 @@ pub(crate) fn headers(headers: &HeaderMap) -> HeaderMap {
 
 /// An answer that is an error, in few words.
 pub(crate) async fn refusal(response: reqwest::Response, silence: Duration) -> Result<Response, Fault> {
-    let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
-        // A redirect would lead clients past the guard.
-        let message = format!("the upstream answered {}, which is not followed", status.as_u16());
-        return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", message));
-    }
-    let headers = headers(response.headers());
+    let (status, headers) = (response.status(), headers(response.headers()));
+    check_error(status)?;
     let bytes = read(response, PASSED_BYTES, silence).await.unwrap_or_default();
-    let body = serde_json::from_slice(&bytes).unwrap_or_default();
-    Ok((status, headers, Json(shape::error(&body, Some(status.as_u16())))).into_response())
+    Ok((status, headers, Json(error(status, &bytes))).into_response())
+}
+
+/// What is neither an answer nor an error leads nowhere: a redirect would lead clients past the guard.
+pub(super) fn check_error(status: StatusCode) -> Result<(), Fault> {
+    if status.is_client_error() || status.is_server_error() {
+        return Ok(());
+    }
+    let message = format!("the upstream answered {}, which is not followed", status.as_u16());
+    Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", message))
+}
+
+/// What is told of an error.
+pub(super) fn error(status: StatusCode, bytes: &[u8]) -> serde_json::Value {
+    shape::error(&serde_json::from_slice(bytes).unwrap_or_default(), Some(status.as_u16()))
 }
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(app): State<Shared>, request: Request) -> Result<Response, Fault> {
-    let response = send(&app, reqwest::Method::GET, "/models", request.headers(), Bytes::new()).await?;
+    let response =
+        send(&app, reqwest::Method::GET, ("/models", request.uri().query()), request.headers(), Bytes::new()).await?;
     if !response.status().is_success() {
         return refusal(response, app.silence()).await;
     }
     let headers = headers(response.headers());
     let bytes = read(response, PASSED_BYTES, app.silence()).await?;
+    Ok((headers, Json(list(&bytes)?)).into_response())
+}
+
+/// A list of models.
+pub(super) fn list(bytes: &[u8]) -> Result<serde_json::Value, Fault> {
     let not_json =
         |error| Fault::server(StatusCode::BAD_GATEWAY, "upstream_failed", format!("its list is not JSON: {error}"));
-    let list: serde_json::Value = serde_json::from_slice(&bytes).map_err(not_json)?;
-    Ok((headers, Json(list)).into_response())
+    serde_json::from_slice(bytes).map_err(not_json)
 }
 
 /// Reads an answer whole.

@@ -67,7 +67,10 @@ impl Strip {
 
 /// A query row of a tile.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "f32 needs no unit and no offset"))]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "f32 needs no unit and no offset")
+)]
 pub(super) struct Row {
     /// What a product of integers is worth.
     pub(super) unit: f32,
@@ -103,6 +106,8 @@ pub(super) fn prefetch(line: *const u8) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(line.cast());
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    crate::model::cpu_ops::dot_products::prefetch(line);
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     let _ = line;
 }

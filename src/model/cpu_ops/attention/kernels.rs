@@ -1,5 +1,7 @@
 //! The kernel of each instruction set.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::{
     Attention,
     contract::{CachePools, Kernel, OutputRows},
@@ -20,6 +22,10 @@ pub(crate) fn kernel(isa: Isa) -> Kernel {
         Level::AvxVnni => avx2::task_avx_vnni,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni => avx512::task_avx512_vnni,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::NeonDotprod => neon::task_neon,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonI8mm => neon::task_i8mm,
     })
 }
 

@@ -17,9 +17,11 @@ mod avx512;
 pub(crate) mod cache;
 pub(crate) mod contract;
 mod float;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod int8;
 pub(crate) mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod operator;
 #[cfg(test)]
 mod reference;
@@ -27,7 +29,7 @@ mod softmax;
 mod task;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 
 use cache::{BLOCK, CacheFormat};

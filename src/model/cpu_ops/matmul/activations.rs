@@ -23,7 +23,10 @@ pub(super) struct Line(pub(super) [u8; 2 * LINE]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Terms {
     /// 32 high terms, then 32 low terms, `i8`.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the portable kernel takes words"))]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        allow(dead_code, reason = "the portable kernel takes words")
+    )]
     Bytes,
     /// 32 levels, `i16`; of four neighbours the order is 0, 2, 1, 3, so that the pairs match the even and the odd bytes
     /// of a 32-bit lane of weights.

@@ -93,6 +93,19 @@ struct Values([u8; SPAN * PANEL]);
 #[repr(C, align(64))]
 struct Words([i16; SPAN * PANEL]);
 
+/// The function of a tile's rows, of which each number has its own.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! by_rows {
+    ($tile:ident, $of:ident, $($rows:literal)+) => {
+        match $tile.rows {
+            $($rows => $of::<$rows>($tile),)+
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use by_rows;
+
 impl Kernel {
     /// Rounds a row of a batch.
     ///

@@ -1,5 +1,7 @@
 //! The kernel of each instruction set.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use super::{contract::Kernel, portable};
@@ -15,5 +17,11 @@ pub(crate) fn kernel(isa: Isa) -> Kernel {
         Level::AvxVnni => x86::AVX_VNNI,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni => x86::AVX512_VNNI,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => neon::NEON,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDotprod => neon::NEON_DOTPROD,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonI8mm => neon::NEON_I8MM,
     }
 }

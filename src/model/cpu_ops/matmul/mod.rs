@@ -28,6 +28,8 @@ pub(crate) mod activations;
 pub(crate) mod contract;
 pub(crate) mod gather;
 pub(crate) mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod operator;
 mod portable;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{
     NIBBLE_OFFSET, PANEL, QUAD,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
-    contract::{Kernel, Tile, Widened},
+    contract::{Kernel, Tile, Widened, by_rows},
 };
 
 /// Bytes of a panel's weights for one quad of inputs.
@@ -15,16 +15,6 @@ const QUAD_BYTES: usize = PANEL * QUAD;
 
 /// How far ahead weights are fetched into the second-level cache, in bytes.
 const AHEAD: usize = 8192;
-
-/// The function of a tile's rows, of which each number has its own.
-macro_rules! by_rows {
-    ($tile:ident, $of:ident, $($rows:literal)+) => {
-        match $tile.rows {
-            $($rows => $of::<$rows>($tile),)+
-            rows => unreachable!("a tile of {rows} rows"),
-        }
-    };
-}
 
 /// AVX-512 with VNNI.
 pub(super) const AVX512_VNNI: Kernel =

@@ -1,0 +1,309 @@
+"""Guards and streams: what the vectors do not show."""
+
+import gc
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ANSWER, QUESTION, REPOSITORY, SMALL
+
+import qwenguard
+from qwenguard import Call, CompletionQueue, Decision, Guard, Status, Stopped, _errors
+
+
+def test_the_sample_answer_is_cut_at_byte_160(guard: Guard) -> None:
+    with guard.stream() as stream:
+        stream.prompt(QUESTION)
+        shown = ""
+        with pytest.raises(Stopped, match="stopped at byte 160: Unsafe, Violent") as stop:
+            for text in stream.cleared(re.findall(r"\S+\s*", ANSWER)):
+                shown += text
+    assert shown == ANSWER[:160]
+    assert pickle.loads(pickle.dumps(stop.value)).update == stop.value.update
+
+
+def test_text_comes_in_any_pieces(guard: Guard) -> None:
+    answer = "Crème brûlée, 🍮 and 茶 for everybody."
+    with guard.stream() as stream:
+        stream.prompt("What is for dessert?")
+        encoded = answer.encode()
+        assert "".join(stream.cleared(encoded[at : at + 1] for at in range(len(encoded)))) == answer
+    with guard.stream() as stream:
+        stream.prompt("Hello")
+        with pytest.raises(UnicodeEncodeError):
+            stream.push_text("\ud800")
+        assert stream.push_text("Hi").received == 2
+
+
+def test_statuses_are_those_of_the_header() -> None:
+    header = (REPOSITORY / "include/qwenguard.h").read_text()
+    numbers = {name: int(number) for name, number in re.findall(r"#define QG_ERROR_(\w+) (\d+)", header)}
+    # Where there are no pointers and no numbers for names.
+    left_out = {"NULL", "ENUM"}
+    own = {status.name: int(status) for status in Status if status not in (Status.UNKNOWN, Status.CLOSED)}
+    assert own == {name: number for name, number in numbers.items() if name not in left_out}
+    for status in Status:
+        assert _errors._make(status, "x").status is status
+
+
+def test_errors_have_classes_and_name_what_is_wrong(guard: Guard, tmp_path: Path) -> None:
+    with pytest.raises(qwenguard.ConfigError, match="runtime.thread") as wrong:
+        Guard.nano(config="runtime.thread = 1")
+    assert isinstance(wrong.value, ValueError) and wrong.value.status is Status.CONFIG
+    with pytest.raises(qwenguard.ConfigError, match="unknown field `thread`"):
+        Guard.nano(config={"runtime": {"thread": 1}})
+    with pytest.raises(qwenguard.ConfigError, match="engine.step_tokens"):
+        Guard.nano(config={"engine": {"step_tokens": 0}})
+    with pytest.raises(qwenguard.BundleFileError, match="guard.toml"):
+        Guard.open(tmp_path)
+    with pytest.raises(qwenguard.ConfigError, match="no such category"):
+        guard.stream({"answer": {"categories": {"Nonsense": {"action": "flag"}}}})
+    with pytest.raises(qwenguard.ConversationError, match="no message of role user"):
+        guard.annotate([])
+    with pytest.raises(qwenguard.ConversationError, match='"messages\\[0\\].audio" is not read'):
+        guard.annotate([{"role": "user", "content": "Hello", "audio": {"data": "..."}}])
+    with pytest.raises(TypeError, match="str or bytes"), guard.stream() as stream:
+        stream.push_text(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="decoding|hasty"):
+        guard.annotate("Hello", decoding="hasty")
+
+
+def test_a_timeout_changes_nothing(guard: Guard) -> None:
+    with guard.stream() as stream:
+        stream.prompt("Hello")
+        with pytest.raises(qwenguard.DeadlineExceededError) as late:
+            stream.push_text("word " * 500, timeout=0)
+        assert isinstance(late.value, TimeoutError)
+        assert stream.push_text("Hi").received == 2
+        for seconds in (-1.0, float("nan")):
+            with pytest.raises(ValueError, match="timeout"):
+                stream.push_text("x", timeout=seconds)
+
+
+def test_what_is_closed_says_so() -> None:
+    guard = Guard.nano(config=SMALL)
+    stream = guard.stream()
+    guard.close()
+    guard.close()
+    with pytest.raises(qwenguard.ClosedError, match="the guard is closed"):
+        guard.stream()
+    assert stream.prompt("Hello").decision is Decision.CONTINUE
+    stream.close()
+    stream.close()
+    with pytest.raises(qwenguard.ClosedError, match="the stream is closed"):
+        stream.push_text("x")
+    with CompletionQueue() as queue:
+        pass
+    with pytest.raises(qwenguard.ClosedError):
+        queue.submit(Call.finish(stream))
+
+
+def test_a_stream_has_one_user_at_a_time(guard: Guard) -> None:
+    with guard.stream() as stream, CompletionQueue() as queue:
+        queue.submit(Call.prompt(stream, "Hello"), tag=1)
+        with pytest.raises(qwenguard.InUseError):
+            stream.push_text("x")
+        with pytest.raises(qwenguard.InUseError):
+            queue.submit(Call.finish(stream))
+        done = queue.wait()
+        assert done is not None and done.stream is stream and done.tag == 1
+        assert stream.push_text("x").received == 1
+
+
+def test_queues_cancel_and_give_streams_back(guard: Guard) -> None:
+    with guard.stream() as stream:
+        with CompletionQueue() as queue:
+            stream.prompt("Hello")
+            queue.submit(Call.push_text(stream, "word " * 900), tag="long")
+            cancelled = queue.cancel("long")
+            done = queue.wait()
+            assert done is not None and queue.poll() is None and len(queue) == 0
+            assert (cancelled == 1) == isinstance(done.error, qwenguard.CancelledError)
+            stream.truncate(0)
+            queue.submit(Call.push_text(stream, "word " * 900), tag="lost")
+        # The queue was closed with the call in it.
+        assert stream.truncate(0).received == 0
+    with CompletionQueue() as queue:
+        assert queue.wait(0.01) is None
+
+
+def test_threads_are_computed_together_without_the_lock(guard: Guard) -> None:
+    def judge(number: int) -> list[int]:
+        with guard.stream() as stream:
+            stream.prompt(QUESTION)
+            return [update.horizon for update in stream.updates(re.findall(r"\S+\s*", ANSWER))]
+
+    alone = judge(0)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == alone for found in pool.map(judge, range(16)))
+
+
+def test_forks_and_cutting_back(guard: Guard) -> None:
+    with guard.stream() as stream:
+        stream.prompt(QUESTION)
+        stream.push_text("Start with the counters")
+        with stream.fork() as draft:
+            assert draft.push_text(" and go on.").received > stream.truncate(5).received == 5
+        assert stream.truncate_tokens(0).received == 0
+        assert stream.context_used > 0
+        tokens = guard.encode("Start here")
+        assert b"".join(guard.token_bytes(token.id) for token in tokens) == b"Start here"
+        assert stream.push_tokens(tokens).received == len("Start here")
+        with pytest.raises(qwenguard.ArgumentError):
+            guard.token_bytes(10**6)
+
+
+def test_pickles_open_the_bundle_once_for_a_process(guard: Guard) -> None:
+    first = Guard.open(REPOSITORY / "export/nano/bundle", config=SMALL, policy="shadow = true")
+    one, other = pickle.loads(pickle.dumps([first, first]))
+    again = pickle.loads(pickle.dumps(first))
+    first.close()
+    annotation = again.annotate([("user", QUESTION), ("assistant", ANSWER)])
+    assert annotation.decision is Decision.CONTINUE and annotation.finding is not None
+    assert pickle.loads(pickle.dumps(annotation)) == annotation
+    assert qwenguard.Annotation.from_json(annotation.json(), "shadow = true").finding == annotation.finding
+    for guard in (one, other, again):
+        guard.close()
+    with pickle.loads(pickle.dumps(first)) as reopened:
+        assert reopened.annotate("Hello").risk == "Safe"
+
+
+def test_the_second_opinion_is_in_the_pickle(guard: Guard, gen: Guard) -> None:
+    both = guard.with_second_opinion(gen)
+    policy = {"answer": {"second_opinion": {"violation": "report"}}}
+    for one in (both, pickle.loads(pickle.dumps(both))):
+        with one.stream(policy) as stream:
+            stream.prompt(QUESTION)
+            opinions = [found for update in stream.updates([ANSWER]) for found in update.opinions]
+        assert [(found.outcome, found.error) for found in opinions] == [("reported", None)]
+        assert opinions[0].annotation is not None
+        assert "qwenguard_steps_total" in (one.second_opinion_stats() or "")
+    assert guard.second_opinion_stats() is None
+
+
+def test_statistics(guard: Guard) -> None:
+    with Guard.nano(config=SMALL + "\nname = 'mine'") as own, own.stream() as stream:
+        stream.prompt(QUESTION)
+        stats = own.stats()
+        assert stats.name == "mine" and stats.open_streams == 1 and stats.steps > 0
+        assert sum(stats.step_seconds.counts) == stats.steps
+        assert [(count.channel, count.risk, count.verdicts) for count in stats.verdicts] == [("prompt", "Safe", 1)]
+        assert 'qwenguard_steps_total{guard="mine"}' in own.metrics()
+        assert own.info()["variant"] == "stream" and own.info()["provider"] == "cpu"
+
+
+def test_guards_and_streams_are_freed() -> None:
+    guard = Guard.nano(config=SMALL)
+    stream = guard.stream()
+    seen: list[weakref.ref[Any]] = [weakref.ref(guard), weakref.ref(stream)]
+    threads = threading.active_count()
+    del guard, stream
+    gc.collect()
+    assert [one() for one in seen] == [None, None] and threading.active_count() == threads
+
+
+def run(program: str, *, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+JUDGE = "print(qwenguard.Guard.nano().annotate('Hello').risk)"
+
+
+@pytest.mark.parametrize("order", ["", "import onnxruntime\n", "after"])
+def test_onnxruntime_of_the_program_may_come_before_and_after(order: str) -> None:
+    after = "import onnxruntime; print(len(onnxruntime.get_available_providers()) > 0)" if order == "after" else ""
+    before = "" if order == "after" else order
+    assert run(f"{before}import qwenguard\n{JUDGE}\n{after}").split() == ["Safe"] + (["True"] if after else [])
+
+
+def test_nothing_is_sent_and_the_library_is_that_of_the_package() -> None:
+    program = "import qwenguard, os; g = qwenguard.Guard.nano(); print(g.info()['runtime'], os.environ['ORT_DISABLE_TELEMETRY'])"
+    path, silence = run(program).split()
+    assert "site-packages/onnxruntime/capi" in path and silence == "1"
+
+
+def test_a_forked_process_is_told_and_opens_its_own() -> None:
+    program = """
+import asyncio, os, pickle, qwenguard
+guard = qwenguard.Guard.nano(config="runtime.threads = 1")
+stream, queue = guard.stream(), qwenguard.CompletionQueue()
+stream.prompt("Hello")
+log = qwenguard.log_to_logging()
+asyncio.run(guard.annotate_async("Hello"))
+child = os.fork()
+if child == 0:
+    calls = [lambda: guard.annotate("Hello"), guard.stream, guard.stats, lambda: stream.push_text("x"), queue.poll, stream.fork]
+    for call in calls:
+        try:
+            call()
+            os._exit(1)
+        except qwenguard.EngineStoppedError as error:
+            assert "forked" in str(error), error
+    stream.close(), guard.close()
+    own = pickle.loads(pickle.dumps(guard))
+    assert own.annotate("Hello").risk == "Safe"
+    assert asyncio.run(own.annotate_async("Hello")).risk == "Safe"
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+print(stream.push_text("Hi").received)
+"""
+    # Newer versions of Python warn of every fork in a process with threads.
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stderr
+
+
+def test_processes_are_given_guards(tmp_path: Path) -> None:
+    program = """
+import multiprocessing, qwenguard
+def judge(guard): return str(guard.annotate("Hello").risk)
+if __name__ == "__main__":
+    guard = qwenguard.Guard.nano(config="runtime.threads = 1")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(*pool.map(judge, [guard] * 4))
+"""
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.split()) == (0, ["Safe"] * 4), done.stderr
+
+
+def test_messages_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="qwenguard")
+    with qwenguard.log_to_logging(10):
+        Guard.nano(config=SMALL).close()
+    records = [record for record in caplog.records if record.name.startswith("qwenguard.")]
+    assert records and all(record.levelno >= 10 for record in records)
+    count = len(caplog.records)
+    Guard.nano(config=SMALL).close()
+    assert len(caplog.records) == count
+
+
+def test_a_program_that_forgets_to_close_ends() -> None:
+    program = """
+import asyncio, logging, qwenguard
+logging.basicConfig()
+log = qwenguard.log_to_logging(5)
+guard = qwenguard.Guard.nano()
+stream = guard.stream()
+queue = qwenguard.CompletionQueue()
+queue.submit(qwenguard.Call.prompt(stream, "Hello " * 200))
+async def left():
+    asyncio.ensure_future(guard.annotate_async("Hello " * 200))
+    await asyncio.sleep(0)
+asyncio.run(left())
+print("end")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "end"), done.stderr
