@@ -18,7 +18,6 @@ mod process;
 #[cfg(target_os = "linux")]
 #[path = "ffi/target.rs"]
 mod target;
-#[cfg(target_os = "linux")]
 #[path = "common/tools.rs"]
 mod tools;
 
