@@ -175,7 +175,7 @@ doc:
 test: test-export test-rust test-go test-java test-csharp test-python
 
 # What takes too long to run for every change: other platforms, all packages, graphs for GPUs in software.
-nightly: miri fuzz tsan test-platforms packages test-packages test-webgpu test-webgpu-portable test-kill
+nightly: miri fuzz tsan test-otlp test-envoy test-platforms packages test-packages test-webgpu test-webgpu-portable test-kill
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests

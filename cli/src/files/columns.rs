@@ -1,10 +1,13 @@
 //! From the columns of a row to a conversation.
 
+use std::path::Path;
+
 use qwenguard::Message;
 use serde_json::Value;
 
+use super::{named, verdict::Layout};
 use crate::{
-    json,
+    Failure, json, look,
     message::{self, ToolCalls},
 };
 
@@ -78,6 +81,18 @@ impl Reading {
             _ => return Err(format!("{name} is not a list of messages")),
         };
         message::read_whole(&list, self.tool_calls)
+    }
+}
+
+/// Refuses columns that are not there, or that are there already.
+pub(super) fn check(path: &Path, found: &[&str], reading: &Reading, layout: &Layout) -> Result<(), Failure> {
+    if let Some(name) = reading.names().into_iter().find(|name| !found.contains(name)) {
+        let found = look::error_line(&found.join(", ")).into_owned();
+        return Err(named(path, format!("there is no column {name}: there are {found}")));
+    }
+    match layout.names().into_iter().find(|name| found.contains(&&**name)) {
+        Some(name) => Err(named(path, format!("there is a column {name} already: name another --prefix"))),
+        None => Ok(()),
     }
 }
 

@@ -17,9 +17,10 @@ use super::{
     Task,
     columns::Columns,
     keep::Keep,
+    kind::Kind,
     named,
     output::{Target, lock, publish},
-    source::{Identity, Kind, Source},
+    source::{Identity, Source},
 };
 use crate::{Failure, Outcome, look, message::ToolCalls};
 
@@ -152,18 +153,18 @@ impl Folder {
     /// left alone.
     pub(super) fn open(path: &Path, job: Job) -> Result<Self, Failure> {
         let job = serde_json::to_value(job).map_err(|error| named(path, error))?;
-        let begun = read_manifest(path)?;
-        match &begun {
-            Some(manifest) => check_same(path, &manifest.job, &job)?,
-            None => must_be_empty(path)?,
+        if read_manifest(path)?.is_none() {
+            must_be_empty(path)?;
         }
         fs::create_dir_all(path).map_err(|error| named(path, error))?;
         let at = path.join(PARTS);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let mut parts = options.open(&at).map_err(|error| named(&at, error))?;
         lock(&parts).map_err(|error| named(&at, error))?;
-        if begun.is_none() {
-            write_manifest(path, &Manifest { job: job.clone(), done: None })?;
+        // Another run may have begun, or even ended, meanwhile.
+        match read_manifest(path)? {
+            Some(manifest) => check_same(path, &manifest.job, &job)?,
+            None => write_manifest(path, &Manifest { job: job.clone(), done: None })?,
         }
         let done = read_parts(&mut parts).map_err(|error| named(&at, error))?;
         let mut totals = Totals::default();

@@ -14,9 +14,9 @@ use flate2::{Compression as Level, read::MultiGzDecoder, write::GzEncoder};
 use serde_json::{Map, Value};
 
 use super::{
-    columns::{Reading, Said},
+    columns::{self, Reading, Said},
+    kind::Packed,
     named,
-    source::Packed,
     verdict::{Cell, Layout, Verdict},
 };
 use crate::{Failure, json, lines, look};
@@ -81,7 +81,7 @@ impl Lines {
         let Some(row) = self.next()? else { return Ok(()) };
         let Ok(object) = row.text.and_then(|text| json::read_object(&text, &mut Value::Null)) else { return Ok(()) };
         let found: Vec<&str> = object.keys().map(|name| &**name).collect();
-        super::source::check_columns(&self.path, &found, reading, layout)
+        columns::check(&self.path, &found, reading, layout)
     }
 
     /// Bytes of the file that were read.

@@ -4,6 +4,7 @@ mod columns;
 mod job;
 mod judge;
 mod keep;
+mod kind;
 mod lines;
 mod output;
 mod plan;
@@ -23,8 +24,9 @@ use crate::{Failure, Outcome, look, message::ToolCalls, progress::Progress, read
 use columns::{Columns, Reading};
 use job::{Folder, Job, Part, Totals};
 use keep::Keep;
+use kind::Kind;
 use output::{Target, Writer};
-use source::{Kind, Source};
+use source::Source;
 use verdict::{Layout, Verdict};
 
 /// A data set in files.

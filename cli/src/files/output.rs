@@ -9,9 +9,10 @@ use std::{
 #[cfg(feature = "parquet")]
 use super::table;
 use super::{
+    kind::Kind,
     lines::Text,
     message, named,
-    source::{Kind, Rows, Source},
+    source::{Rows, Source},
     verdict::{Layout, Verdict},
 };
 use crate::Failure;

@@ -6,8 +6,9 @@ use super::{
     Task,
     columns::Columns,
     job::{Folder, Job},
+    kind::Kind,
     output::{self, Target},
-    source::{Kind, Source},
+    source::Source,
 };
 use crate::{Failure, Outcome, look::Look};
 

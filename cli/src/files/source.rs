@@ -13,68 +13,15 @@ use sha2::{Digest, Sha256};
 use super::table::{self, Table};
 use super::{
     columns::{Reading, Said},
+    kind::Kind,
     lines::{Lines, Row},
     message, named,
     verdict::Layout,
 };
-use crate::{Failure, look};
+use crate::Failure;
 
 /// How much of a file's beginning and of its end is looked at to tell it from others.
 const ENDS: u64 = 1 << 20;
-
-/// How JSON lines are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packed {
-    Not,
-    Gzip,
-    Zstd,
-}
-
-/// What kind of file it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Lines(Packed),
-    Parquet,
-}
-
-/// The kinds by the ends of their files' names.
-const KINDS: [(&str, Kind); 7] = [
-    ("jsonl", Kind::Lines(Packed::Not)),
-    ("jsonl.gz", Kind::Lines(Packed::Gzip)),
-    ("jsonl.zst", Kind::Lines(Packed::Zstd)),
-    ("parquet", Kind::Parquet),
-    ("ndjson", Kind::Lines(Packed::Not)),
-    ("ndjson.gz", Kind::Lines(Packed::Gzip)),
-    ("ndjson.zst", Kind::Lines(Packed::Zstd)),
-];
-
-impl Kind {
-    /// That of a file.
-    pub(super) fn of(path: &Path) -> Option<Kind> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        KINDS.iter().find(|(end, _)| name.ends_with(&format!(".{end}"))).map(|(_, kind)| *kind)
-    }
-
-    /// That of a name such as `jsonl.zst`.
-    pub(super) fn named(name: &str) -> Option<Kind> {
-        KINDS.iter().find(|(end, _)| *end == name).map(|(_, kind)| *kind)
-    }
-
-    /// How the names of its files end.
-    pub(super) fn end(self) -> &'static str {
-        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(end, _)| end)
-    }
-
-    /// Whether rows of another kind can be written as this one: JSON lines in whatever compression.
-    pub(super) fn takes(self, other: Kind) -> bool {
-        matches!((self, other), (Kind::Lines(_), Kind::Lines(_)) | (Kind::Parquet, Kind::Parquet))
-    }
-
-    /// The ends of all names.
-    pub(super) fn ends() -> String {
-        KINDS[..4].iter().map(|(end, _)| format!(".{end}")).collect::<Vec<_>>().join(", ")
-    }
-}
 
 /// A file, as far as it must not change while a run goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -316,18 +263,6 @@ impl Identity {
         let digest = Sha256::digest(&ends).iter().map(|byte| format!("{byte:02x}")).collect();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Identity { name, bytes, ends_sha256: digest })
-    }
-}
-
-/// Refuses columns that are not there, or that are there already.
-pub(super) fn check_columns(path: &Path, found: &[&str], reading: &Reading, layout: &Layout) -> Result<(), Failure> {
-    if let Some(name) = reading.names().into_iter().find(|name| !found.contains(name)) {
-        let found = look::error_line(&found.join(", ")).into_owned();
-        return Err(named(path, format!("there is no column {name}: there are {found}")));
-    }
-    match layout.names().into_iter().find(|name| found.contains(&&**name)) {
-        Some(name) => Err(named(path, format!("there is a column {name} already: name another --prefix"))),
-        None => Ok(()),
     }
 }
 

@@ -24,9 +24,8 @@ use parquet::{
 use serde_json::{Map, Number, Value};
 
 use super::{
-    columns::{Columns, Reading, Said},
+    columns::{self, Columns, Reading, Said},
     named,
-    source::check_columns,
     verdict::{Cell, Layout, Verdict},
 };
 use crate::{Failure, look};
@@ -45,7 +44,7 @@ pub(super) fn look(path: &Path, reading: &Reading, layout: &Layout) -> Result<(S
     let builder = builder(path)?;
     let schema = builder.schema().clone();
     let found: Vec<&str> = schema.fields().iter().map(|field| &**field.name()).collect();
-    check_columns(path, &found, reading, layout)?;
+    columns::check(path, &found, reading, layout)?;
     for name in reading.names() {
         let field = schema.field_with_name(name).map_err(|error| named(path, error))?;
         let is_list = matches!(plain(field.data_type()), DataType::List(_) | DataType::LargeList(_));

@@ -96,7 +96,7 @@ mod sent {
         /// What takes the spans of this program, and no others.
         pub(crate) fn layer<S>(&self) -> impl Layer<S> + Send + Sync + 'static
         where
-            S: tracing::Subscriber + for<'span> LookupSpan<'span>,
+            S: tracing::Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
         {
             let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("qwenguard")).with_location(false);
             layer.with_filter(Targets::new().with_target("qwenguard", tracing::Level::INFO))

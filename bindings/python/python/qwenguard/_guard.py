@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import fields
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 from weakref import WeakValueDictionary
 
 from . import _native, _runtime
 from ._async import run
+from ._closing import Closing
 from ._errors import ClosedError, GuardError
 from ._messages import Conversation, pairs
 from ._progress import progress_bar
@@ -28,6 +28,7 @@ from ._results import (
     VerdictCount,
 )
 from ._settings import Settings, document
+from ._table import annotated, values
 
 if TYPE_CHECKING:
     from ._stream import Stream
@@ -44,7 +45,7 @@ BATCH = 256
 _opened: WeakValueDictionary[str, Guard] = WeakValueDictionary()
 
 
-class Guard:
+class Guard(Closing):
     """An opened bundle: heavy, shared, for all threads. Streams keep what they need of it, so it may be closed before them.
 
     A pickle of it has the bundle's path, the configuration and the policy: whoever loads it opens the bundle there, once for a
@@ -107,14 +108,6 @@ class Guard:
     def __repr__(self) -> str:
         kind, bundle, *_ = self._spec
         return f"<qwenguard.Guard {bundle or kind}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Frees the guard, if it was not. Its streams keep what they need."""
@@ -206,8 +199,6 @@ class Guard:
         :param return_errors: puts the error of a conversation in its place. Without it the first one is raised at the end.
         :param progress: a bar of tqdm; by default where there is a terminal, tqdm is installed and there are many.
         """
-        from ._table import values
-
         rows = values(conversations)
         options = str(Decoding(decoding)), str(TextOverflow(overflow))
         found: list[Annotation | GuardError] = []
@@ -256,11 +247,13 @@ class Guard:
         :param reward: a rule, for the column ``guard_reward``; ``{}`` for the default one.
         :param helpfulness: the column with a reward model's scores, for the form ``hybrid``.
         """
-        from ._table import annotated
 
-        made: Table = annotated(
-            self, table, messages, prompt, response, prefix, decoding, overflow, reward, helpfulness, progress
-        )
+        def annotate(rows: list[Any]) -> list[Annotation | GuardError]:
+            return self.annotate_all(
+                rows, decoding=decoding, overflow=overflow, return_errors=True, progress=progress
+            )
+
+        made: Table = annotated(annotate, table, messages, prompt, response, prefix, overflow, reward, helpfulness)
         return made
 
     def encode(self, text: str) -> list[TextToken]:

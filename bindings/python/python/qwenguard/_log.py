@@ -6,18 +6,14 @@ import atexit
 import logging
 import os
 import threading
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from . import _native
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from ._closing import Closing
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG, 5: 5}
 
 
-class Log:
+class Log(Closing):
     """Hands messages to ``logging`` until it is closed; :func:`log_to_logging` makes it. A process has one at a time."""
 
     def __init__(self, level: int) -> None:
@@ -52,14 +48,6 @@ class Log:
         atexit.unregister(self.close)
         if _open is self:
             _open = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _open: Log | None = None

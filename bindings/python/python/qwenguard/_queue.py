@@ -8,19 +8,16 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _native
 from ._async import drain
+from ._closing import Closing
 from ._errors import ClosedError, GuardError
 from ._guard import Guard
 from ._messages import Conversation, pairs
 from ._results import Annotation, Decoding, PromptCheck, TextOverflow, Update
 from ._stream import Call, Stream
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class Completion:
         return self.reply
 
 
-class CompletionQueue:
+class CompletionQueue(Closing):
     """Takes calls of streams, and conversations to annotate, and gives back those that are done. For all threads.
 
     Under asyncio ``async for completion in queue`` gives all that are in it; no thread waits.
@@ -156,11 +153,3 @@ class CompletionQueue:
     def _check(self) -> None:
         if self._closed:
             raise ClosedError("the queue is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Union, cast
 
 from . import _native
 from ._async import run
+from ._closing import Closing
 from ._errors import GuardError
 from ._messages import Conversation, pairs
 from ._results import Decision, PromptCheck, TextToken, Update
@@ -31,7 +31,7 @@ class Stopped(Exception):
         return Stopped, (self.update,)
 
 
-class Stream:
+class Stream(Closing):
     """One conversation. For one thread at a time; another one's call fails with :class:`InUseError` and does nothing.
 
     First the prompt, then the answer as it is produced, then :meth:`finish`; after it :meth:`next_turn`. A call that fails
@@ -58,14 +58,6 @@ class Stream:
         stream = object.__new__(cls)
         stream._handle = native
         return stream
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Frees the stream, or does so when the call that goes on is done."""

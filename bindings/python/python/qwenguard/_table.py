@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._errors import GuardError
-from ._results import Annotation, Decoding, Risk, TextOverflow
+from ._results import Annotation, Risk, TextOverflow
 
 if TYPE_CHECKING:
-    from ._guard import Guard
     from ._settings import Settings
 
 # The columns of `qwenguard annotate --out`, in its order. Those of cut texts and of rewards are there where they are asked for.
@@ -120,19 +119,17 @@ def _texts(**texts: Any) -> Any:
 
 
 def annotated(
-    guard: Guard,
+    annotate: Callable[[list[Any]], list[Annotation | GuardError]],
     table: Any,
     messages: str | None,
     prompt: str | None,
     response: str | None,
     prefix: str,
-    decoding: Decoding | str,
     overflow: TextOverflow | str,
     reward: Settings | None,
     helpfulness: str | None,
-    progress: bool | None,
 ) -> Any:
-    """The table with columns for what the guard says of each row."""
+    """The table with columns for what ``annotate`` says of each row."""
     rows = conversations(table, messages, prompt, response)
     names = _names(table)
     scores: list[Any] = [0.0] * len(rows) if helpfulness is None else _column(table, names, helpfulness)
@@ -140,8 +137,7 @@ def annotated(
     taken = [prefix + name for name in wanted if prefix + name in names]
     if taken:
         raise ValueError(f"the table has a column {taken[0]!r} already: choose another prefix")
-    found = guard.annotate_all(rows, decoding=decoding, overflow=overflow, return_errors=True, progress=progress)
-    made = [_row(one, reward, score) for one, score in zip(found, scores)]
+    made = [_row(one, reward, score) for one, score in zip(annotate(rows), scores)]
     return _with_columns(table, {name: [row.get(name) for row in made] for name in wanted}, prefix)
 
 

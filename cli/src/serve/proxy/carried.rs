@@ -49,10 +49,10 @@ impl Route {
     }
 }
 
-async fn asked<P: Protocol>(app: &App, body: &[u8]) -> Result<(P, OwnedSemaphorePermit), Fault> {
+async fn asked<P: Protocol>(app: &App, body: &[u8]) -> Result<Box<(P, OwnedSemaphorePermit)>, Fault> {
     let (asked, room) = read::<P>(app, body)?;
     let (judge, _, ()) = judged(app, &asked, async { Ok(()) }).await?;
-    Ok((P::new(judge, asked.answers), room))
+    Ok(Box::new((P::new(judge, asked.answers), room)))
 }
 
 /// The answers to a prompt that was judged.
@@ -60,9 +60,9 @@ pub(crate) struct Answers(Of);
 
 /// They are of an interface each.
 enum Of {
-    Chat((chat::Answers, OwnedSemaphorePermit)),
-    Messages((messages::Answer, OwnedSemaphorePermit)),
-    Responses((responses::Answer, OwnedSemaphorePermit)),
+    Chat(Box<(chat::Answers, OwnedSemaphorePermit)>),
+    Messages(Box<(messages::Answer, OwnedSemaphorePermit)>),
+    Responses(Box<(responses::Answer, OwnedSemaphorePermit)>),
     /// Not a model's words.
     Models,
 }
@@ -76,9 +76,9 @@ impl Answers {
     /// Judges an answer that came whole, and gives what is sent of it.
     pub(crate) async fn whole(self, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
         let body = match self.0 {
-            Of::Chat((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
-            Of::Messages((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
-            Of::Responses((mut answers, _)) => guard_whole(&mut answers, bytes).await.map(|(body, _)| body),
+            Of::Chat(mut of) => guard_whole(&mut of.0, bytes).await.map(|(body, _)| body),
+            Of::Messages(mut of) => guard_whole(&mut of.0, bytes).await.map(|(body, _)| body),
+            Of::Responses(mut of) => guard_whole(&mut of.0, bytes).await.map(|(body, _)| body),
             Of::Models => upstream::list(bytes),
         };
         Ok(body?.to_string().into_bytes())
@@ -87,9 +87,9 @@ impl Answers {
     /// Of an answer that comes as events: what may be sent, as it comes.
     pub(crate) fn events(self, app: &App, source: Pieces) -> Result<mpsc::Receiver<Bytes>, Fault> {
         Ok(match self.0 {
-            Of::Chat((answers, room)) => relayed(app, source, answers, room),
-            Of::Messages((answers, room)) => relayed(app, source, answers, room),
-            Of::Responses((answers, room)) => relayed(app, source, answers, room),
+            Of::Chat(of) => relayed(app, source, of.0, of.1),
+            Of::Messages(of) => relayed(app, source, of.0, of.1),
+            Of::Responses(of) => relayed(app, source, of.0, of.1),
             Of::Models => return Err(super::unjudged("a list of models does not come as events")),
         })
     }
