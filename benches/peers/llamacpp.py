@@ -90,7 +90,7 @@ class Engine:
         if self.context:
             llama.llama_free(self.context)
         params = llama.llama_context_default_params()
-        room = (length + 16 + 255) // 256 * 256
+        room = (length + 512 + 255) // 256 * 256
         params.n_ctx = count * room
         params.n_seq_max = count
         params.n_batch = params.n_ubatch = 512

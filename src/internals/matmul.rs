@@ -46,9 +46,9 @@ impl IntMatrix {
         let weights =
             PackedWeights::new(self.shape, &self.values, &self.scales).unwrap_or_else(|reason| panic!("{reason}"));
         let output = Output(results.as_mut_ptr());
-        for panel in 0..self.shape.panels() {
+        for task in 0..matmul::contract::Kernel::tasks(self.shape, &self.rounded) {
             // SAFETY: `results` has the documented size and is ours.
-            unsafe { kernel.multiply(&weights, &self.rounded, output, panel) };
+            unsafe { kernel.multiply(&weights, &self.rounded, output, task) };
         }
     }
 }

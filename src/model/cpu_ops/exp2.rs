@@ -3,16 +3,22 @@
 
 use super::rounding::ROUNDER;
 
+/// Below it results are zero.
+pub(super) const LEAST: f32 = -127.0;
+
+/// Cephes, exp2f: for a rest of at most a half either way, from the highest power down.
+pub(super) const COEFFICIENTS: [f32; 7] =
+    [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0];
+
 /// 2 to the power of `x`, for `x` of at most 0; zero below -126.5. Off by at most 2 units in the last place.
 #[inline(always)]
 pub(super) fn exp2(x: f32) -> f32 {
     // The order of operands keeps what is not a number.
-    let x = if x < -127.0 { -127.0 } else { x };
+    let x = if x < LEAST { LEAST } else { x };
     let rounded = x + ROUNDER;
     let rest = x - (rounded - ROUNDER);
-    // Cephes, exp2f: for a rest of at most a half either way.
-    let mut power = 1.535_336_2e-4;
-    for coefficient in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0] {
+    let mut power = COEFFICIENTS[0];
+    for coefficient in &COEFFICIENTS[1..] {
         power = power * rest + coefficient;
     }
     let exponent = rounded.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127);

@@ -17,7 +17,12 @@ pub(super) fn unit_of(values: &[f32], limit: f32) -> (f32, f32) {
     for value in values {
         largest = largest.max(value.to_bits() & (u32::MAX >> 1));
     }
-    let largest = f32::from_bits(largest);
+    unit_of_largest(f32::from_bits(largest), limit)
+}
+
+/// As [`unit_of`], of a set whose largest magnitude is known.
+#[inline(always)]
+pub(super) fn unit_of_largest(largest: f32, limit: f32) -> (f32, f32) {
     if !largest.is_finite() {
         (f32::NAN, 0.0)
     } else if largest < TINY {

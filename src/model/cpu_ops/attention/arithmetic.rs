@@ -23,6 +23,12 @@ pub(super) trait Arithmetic {
     /// Products of the strip's queries with a block's keys. Those beyond `strip.seen` may be anything.
     unsafe fn scores<const ROWS: usize>(strip: &Strip, scores: &mut [[f32; BLOCK]; ROWS]);
 
+    /// What [`Softmax::weigh`] does, with the same bits.
+    #[inline(always)]
+    unsafe fn weigh(softmax: &mut Softmax, scores: &mut [f32; BLOCK], seen: usize) -> f32 {
+        softmax.weigh(scores, seen)
+    }
+
     /// Multiplies the strip's sums with `shrinks`, then adds a block's values times `weights`.
     unsafe fn add_values<const ROWS: usize>(strip: &Strip, weights: &[[f32; BLOCK]; ROWS], shrinks: &[f32; ROWS]);
 }

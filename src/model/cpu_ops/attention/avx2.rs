@@ -79,9 +79,13 @@ impl Dots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: __m256i, to: *mut i32) {
+    unsafe fn set_scores(sums: __m256i, offset: i32, scales: *const f32, unit: f32, to: *mut f32) {
         // SAFETY: see `zero`.
-        unsafe { _mm256_storeu_si256(to.cast(), sums) }
+        unsafe {
+            let products = _mm256_cvtepi32_ps(_mm256_add_epi32(sums, _mm256_set1_epi32(offset)));
+            let units = _mm256_mul_ps(_mm256_loadu_ps(scales), _mm256_set1_ps(unit));
+            _mm256_storeu_ps(to, _mm256_mul_ps(products, units));
+        }
     }
 
     #[inline(always)]
@@ -152,9 +156,9 @@ impl Dots for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: __m256i, to: *mut i32) {
+    unsafe fn set_scores(sums: __m256i, offset: i32, scales: *const f32, unit: f32, to: *mut f32) {
         // SAFETY: see `zero`.
-        unsafe { Avx2::store(sums, to) }
+        unsafe { Avx2::set_scores(sums, offset, scales, unit, to) }
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use super::{
     arithmetic::{Arithmetic, Records, Scratch, Strip, prefetch},
     cache::{BLOCK, CacheFormat, LANES},
-    softmax::mask,
+    softmax::{Softmax, mask},
 };
 use crate::model::cpu_ops::rounding::{level, unit_of};
 
@@ -22,7 +22,7 @@ pub(super) const LOW_BITS: u32 = 7;
 const QUERY_LEVELS: f32 = 16383.0;
 
 /// The level of a block's largest weight: its terms are at most 255 and 127.
-const WEIGHT_LEVELS: f32 = 32767.0;
+pub(super) const WEIGHT_LEVELS: f32 = 32767.0;
 
 /// Most values of a head for which no sum overflows.
 pub(super) const MAX_DIM: usize = 1024;
@@ -56,12 +56,37 @@ pub(super) trait Dots {
     unsafe fn add_values(sums: Self::Vector, values: Self::Vector, levels: Self::Vector) -> Self::Vector;
     /// The sum of both parts.
     unsafe fn total(parts: [Self::Vector; 2]) -> Self::Vector;
-    /// Writes `LANES` lanes.
-    unsafe fn store(sums: Self::Vector, to: *mut i32);
+    /// Writes `(sums + offset) * (scales * unit)` for `LANES` lanes.
+    unsafe fn set_scores(sums: Self::Vector, offset: i32, scales: *const f32, unit: f32, to: *mut f32);
     /// Multiplies `LANES` floats with `shrink` and adds `unit * sums`.
     unsafe fn add_scaled(to: *mut f32, shrink: f32, sums: Self::Vector, unit: f32);
     /// Splits levels into their two parts, a lane for each quad; the second part starts `second` lanes after the first.
     unsafe fn split(levels: &[i32], to: *mut i32, second: usize);
+
+    /// See [`Arithmetic::weigh`].
+    #[inline(always)]
+    unsafe fn weigh(softmax: &mut Softmax, scores: &mut [f32; BLOCK], seen: usize) -> f32 {
+        softmax.weigh(scores, seen)
+    }
+
+    /// Writes the levels of weights times their tokens' scales as [`Dots::split`] does, and returns their unit. What is
+    /// beyond `seen` counts as zero.
+    #[inline(always)]
+    unsafe fn set_weights(weights: &[f32; BLOCK], scales: &[f32; BLOCK], seen: usize, to: *mut i32) -> f32 {
+        let mut scaled = [0.0; BLOCK];
+        for (token, mask) in mask(seen).iter().enumerate() {
+            // Beyond `seen` a scale may be anything, and a weight of zero would not keep it out.
+            scaled[token] = weights[token] * f32::from_bits(scales[token].to_bits() & mask);
+        }
+        let (unit, factor) = unit_of(&scaled, WEIGHT_LEVELS);
+        let mut levels = [0; BLOCK];
+        for token in 0..BLOCK {
+            levels[token] = level(scaled[token], factor);
+        }
+        // SAFETY: there are two lanes for each quad.
+        unsafe { Self::split(&levels, to, BLOCK / QUAD) };
+        unit
+    }
 }
 
 /// Parts that are high and low terms, as [`Dots::split`] writes them.
@@ -121,7 +146,7 @@ impl<D: Dots> Arithmetic for Int8<D> {
     unsafe fn scores<const ROWS: usize>(strip: &Strip, scores: &mut [[f32; BLOCK]; ROWS]) {
         let Strip { dim, records, ahead, .. } = *strip;
         let half_bytes = LANES * dim;
-        let mut sums = [[0; BLOCK]; ROWS];
+        prefetch_scales(ahead.keys, dim);
         for first in (0..BLOCK).step_by(2 * D::LANES) {
             let side = Side {
                 cache: records.keys.wrapping_add(first / LANES * half_bytes),
@@ -132,25 +157,25 @@ impl<D: Dots> Arithmetic for Int8<D> {
                 levels: strip.query(0).cast(),
                 stride: strip.stride / size_of::<i32>(),
             };
-            // SAFETY: the promises of `Strip`.
-            let found = unsafe { dots::<D, true, ROWS, 2>(side) };
-            for (sums, found) in sums.iter_mut().zip(found) {
-                for (piece, found) in found.into_iter().enumerate() {
-                    // SAFETY: a block has room for two registers from `first` on.
-                    unsafe { D::store(found, sums.as_mut_ptr().add(first + piece * D::LANES)) };
+            // SAFETY: the promises of `Strip`; a record ends with its scales, and a block has room for two registers from
+            // `first` on.
+            unsafe {
+                let sums = dots::<D, true, ROWS, 2>(side);
+                let scales = records.keys.add(BLOCK * dim).cast::<f32>().add(first);
+                for row in 0..ROWS {
+                    let (unit, offset) = ((*strip.rows.add(row)).unit, (*strip.rows.add(row)).offset);
+                    let to = scores[row].as_mut_ptr().add(first);
+                    D::set_scores(sums[row][0], offset, scales, unit, to);
+                    D::set_scores(sums[row][1], offset, scales.add(D::LANES), unit, to.add(D::LANES));
                 }
             }
         }
-        prefetch_scales(ahead.keys, dim);
-        // SAFETY: a record ends with its scales.
-        let scales = unsafe { records.keys.add(BLOCK * dim).cast::<[f32; BLOCK]>().read_unaligned() };
-        for (row, (scores, sums)) in scores.iter_mut().zip(&sums).enumerate() {
-            // SAFETY: the promises of `Strip`.
-            let (unit, offset) = unsafe { ((*strip.rows.add(row)).unit, (*strip.rows.add(row)).offset) };
-            for token in 0..BLOCK {
-                scores[token] = sums[token].wrapping_add(offset) as f32 * (scales[token] * unit);
-            }
-        }
+    }
+
+    #[inline(always)]
+    unsafe fn weigh(softmax: &mut Softmax, scores: &mut [f32; BLOCK], seen: usize) -> f32 {
+        // SAFETY: the caller's promises.
+        unsafe { D::weigh(softmax, scores, seen) }
     }
 
     #[inline(always)]
@@ -162,19 +187,8 @@ impl<D: Dots> Arithmetic for Int8<D> {
         let mut units = [0.0; ROWS];
         let mut parts = [[0i32; 2 * BLOCK / QUAD]; ROWS];
         for row in 0..ROWS {
-            let mut scaled = [0.0; BLOCK];
-            for (token, mask) in mask(seen).iter().enumerate() {
-                // Beyond `seen` a scale may be anything, and a weight of zero would not keep it out.
-                scaled[token] = weights[row][token] * f32::from_bits(scales[token].to_bits() & mask);
-            }
-            let (unit, factor) = unit_of(&scaled, WEIGHT_LEVELS);
-            units[row] = unit;
-            let mut levels = [0; BLOCK];
-            for token in 0..BLOCK {
-                levels[token] = level(scaled[token], factor);
-            }
             // SAFETY: `parts` has two lanes for each quad.
-            unsafe { D::split(&levels, parts[row].as_mut_ptr(), BLOCK / QUAD) };
+            units[row] = unsafe { D::set_weights(&weights[row], &scales, seen, parts[row].as_mut_ptr()) };
         }
         let mut channel = 0;
         let side = |channel: usize| Side {

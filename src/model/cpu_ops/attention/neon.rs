@@ -89,11 +89,14 @@ impl Dots for Neon {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Pair, to: *mut i32) {
+    unsafe fn set_scores(sums: Pair, offset: i32, scales: *const f32, unit: f32, to: *mut f32) {
         // SAFETY: see `zero`.
         unsafe {
-            vst1q_s32(to, sums[0]);
-            vst1q_s32(to.add(4), sums[1]);
+            for (index, sums) in sums.into_iter().enumerate() {
+                let products = vcvtq_f32_s32(vaddq_s32(sums, vdupq_n_s32(offset)));
+                let units = vmulq_n_f32(vld1q_f32(scales.add(4 * index)), unit);
+                vst1q_f32(to.add(4 * index), vmulq_f32(products, units));
+            }
         }
     }
 
@@ -182,9 +185,9 @@ impl Dots for I8mm {
     }
 
     #[inline(always)]
-    unsafe fn store(sums: Pair, to: *mut i32) {
+    unsafe fn set_scores(sums: Pair, offset: i32, scales: *const f32, unit: f32, to: *mut f32) {
         // SAFETY: see `zero`.
-        unsafe { Neon::store(sums, to) }
+        unsafe { Neon::set_scores(sums, offset, scales, unit, to) }
     }
 
     #[inline(always)]

@@ -10,9 +10,9 @@ use crate::model::cpu_ops::exp2::exp2;
 /// A row's largest score and sum of weights so far.
 #[derive(Clone, Copy)]
 pub(super) struct Softmax {
-    max: f32,
+    pub(super) max: f32,
     /// Sums of every sixteenth weight, so that no block needs their sum.
-    totals: [f32; LANES],
+    pub(super) totals: [f32; LANES],
 }
 
 impl Softmax {

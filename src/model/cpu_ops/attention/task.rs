@@ -306,7 +306,7 @@ unsafe fn attend_rows<A: Arithmetic, const ROWS: usize>(strip: &Strip) {
     unsafe {
         A::scores(strip, &mut scores);
         for row in 0..ROWS {
-            shrinks[row] = (*strip.rows.add(row)).softmax.weigh(&mut scores[row], strip.seen);
+            shrinks[row] = A::weigh(&mut (*strip.rows.add(row)).softmax, &mut scores[row], strip.seen);
         }
         A::add_values(strip, &scores, &shrinks);
     }

@@ -1,24 +1,29 @@
-//! What a kernel is, and the multiplication: one task per panel of weights, with all rows of the batch.
+//! What a kernel is, and the multiplication: one task per panel of weights and [`TASK_ROWS`] rows of the batch.
 
 use std::mem::MaybeUninit;
 
 use super::{
-    Bits, PANEL, PackedWeights,
+    Bits, PANEL, PackedWeights, Shape,
     activations::{Activations, LINE, Line, RowWriter},
 };
+
+/// Most rows of a task: so many that they stay in the second-level cache for all panels, which come one after the other.
+const TASK_ROWS: usize = 256;
 
 /// Rows that a task works on at a time, so that they and their sums stay in the first-level cache.
 const ROWS: usize = 64;
 
-/// Inputs that a tile covers: enough to make the call worth it, few enough that their weights stay in the first-level
-/// cache for the rows' other tiles. Every group size divides it.
-const SPAN: usize = 128;
+/// The largest [`Kernel::span`] there is. Every group size divides all of them.
+const MAX_SPAN: usize = 256;
+
+/// The largest [`Kernel::span`] of a kernel that widens weights.
+const MAX_WIDENED_SPAN: usize = 128;
 
 /// The results of one call, `[rows, shape.outputs]`, shared by its tasks.
 #[derive(Clone, Copy)]
 pub(crate) struct Output(pub(crate) *mut f32);
 
-// SAFETY: a task writes the columns of its own panel and reads nothing.
+// SAFETY: a task writes its own rows' columns of its own panel and reads nothing.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
@@ -69,6 +74,9 @@ pub(crate) struct Kernel {
     pub(super) tile: TileFn,
     /// Rows that a tile may have.
     pub(super) tile_rows: usize,
+    /// Inputs that a tile covers: enough to make the call worth it, few enough that their weights stay in the first-level
+    /// cache for the rows' other tiles.
+    pub(super) span: usize,
     pub(super) unpack: UnpackFn,
     /// What many rows are multiplied by instead, if that is faster.
     pub(super) widened: Option<Widened>,
@@ -87,11 +95,11 @@ pub(super) struct Widened {
 
 /// A tile's weights of 8 bits, unpacked.
 #[repr(C, align(64))]
-struct Values([u8; SPAN * PANEL]);
+struct Values([u8; MAX_SPAN * PANEL]);
 
 /// The words of a tile's weights, which stay in the first-level cache.
 #[repr(C, align(64))]
-struct Words([i16; SPAN * PANEL]);
+struct Words([i16; MAX_WIDENED_SPAN * PANEL]);
 
 /// The function of a tile's rows, of which each number has its own.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -116,16 +124,23 @@ impl Kernel {
         unsafe { (self.round)(rows, row, values) }
     }
 
-    /// Multiplies all rows with one panel, one of `0..shape.panels()`. Panels may be done in any order and at the same
-    /// time. The rows must have been rounded by the same kernel.
+    /// Tasks that the rows' multiplication by a matrix has.
+    pub(crate) fn tasks(shape: Shape, rows: &Activations) -> usize {
+        shape.panels() * rows.rows().div_ceil(TASK_ROWS)
+    }
+
+    /// Runs one task of [`Kernel::tasks`]: multiplies some rows with one panel. Tasks may be done in any order and at the
+    /// same time. The rows must have been rounded by the same kernel.
     ///
     /// # Safety
-    /// `output` is good for `[rows, shape.outputs]` and not accessed by anyone else meanwhile, other panels' tasks
-    /// excepted.
-    pub(crate) unsafe fn multiply(&self, weights: &PackedWeights, rows: &Activations, output: Output, panel: usize) {
+    /// `output` is good for `[rows, shape.outputs]` and not accessed by anyone else meanwhile, other tasks excepted.
+    pub(crate) unsafe fn multiply(&self, weights: &PackedWeights, rows: &Activations, output: Output, task: usize) {
         let shape = weights.shape;
-        assert!(panel < shape.panels() && rows.fit(shape));
-        let lines_per_group = shape.group / LINE;
+        assert!(task < Self::tasks(shape, rows) && rows.fit(shape));
+        let (panel, first) = (task % shape.panels(), task / shape.panels() * TASK_ROWS);
+        let last = rows.rows().min(first + TASK_ROWS);
+        assert!(self.span <= if self.widened.is_some() { MAX_WIDENED_SPAN } else { MAX_SPAN });
+        let (lines_per_group, span_groups) = (shape.group / LINE, self.span / shape.group);
         let (stride, groups) = (rows.rows(), shape.groups());
         let values = &weights.values[panel * shape.panel_bytes()..][..shape.panel_bytes()];
         let scales = &weights.scales[panel * groups * PANEL..][..groups * PANEL];
@@ -133,17 +148,17 @@ impl Kernel {
         let mut sums = Sums([MaybeUninit::uninit(); ROWS]);
         let mut unpacked = MaybeUninit::<Values>::uninit();
         let mut words = MaybeUninit::<Words>::uninit();
-        for first in (0..stride).step_by(ROWS) {
-            let count = (stride - first).min(ROWS);
+        for first in (first..last).step_by(ROWS) {
+            let count = (last - first).min(ROWS);
             sums.0[..count].fill(MaybeUninit::new([0.0; PANEL]));
             let widened = self.widened.filter(|widened| count >= widened.from_rows);
             let (tile_fn, tile_rows) =
                 widened.map_or((self.tile, self.tile_rows), |widened| (widened.tile, widened.tile_rows));
             // Tiles of equal height, as far as possible: a flat last one would be as slow as a full one.
             let tiles = count.div_ceil(tile_rows);
-            for group in (0..groups).step_by(SPAN / shape.group) {
+            for group in (0..groups).step_by(span_groups) {
                 let line = group * lines_per_group;
-                let span = (groups - group).min(SPAN / shape.group);
+                let span = (groups - group).min(span_groups);
                 let mut values = values[shape.bytes_of(line * LINE)..].as_ptr();
                 if shape.bits == Bits::Four {
                     // SAFETY: the panel has these lines, and there is room for a whole span's; the processor has the

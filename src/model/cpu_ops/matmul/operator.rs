@@ -102,9 +102,9 @@ impl MatMulNode {
             rounded.reset(rows, self.shape)?;
             self.round(context, activations, rounded)?;
             let rounded = &*rounded;
-            run_tasks(context, self.shape.panels(), |panel| {
-                // SAFETY: ONNX Runtime allocated the output for this shape; each panel is one task.
-                unsafe { self.kernel.multiply(&weights, rounded, output, panel) }
+            run_tasks(context, Kernel::tasks(self.shape, rounded), |task| {
+                // SAFETY: ONNX Runtime allocated the output for this shape; each task runs once.
+                unsafe { self.kernel.multiply(&weights, rounded, output, task) }
             })
         })
     }

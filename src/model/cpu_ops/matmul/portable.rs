@@ -8,8 +8,14 @@ use super::{
     contract::{Kernel, Tile},
 };
 
-pub(super) const KERNEL: Kernel =
-    Kernel { round: round_portable, tile: tile_portable, tile_rows: 4, unpack: unpack_portable, widened: None };
+pub(super) const KERNEL: Kernel = Kernel {
+    round: round_portable,
+    tile: tile_portable,
+    tile_rows: 4,
+    span: 128,
+    unpack: unpack_portable,
+    widened: None,
+};
 
 unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {
     // SAFETY: the caller's promises.

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{
     Bits, PackedWeights, Shape,
     activations::Activations,
-    contract::Output,
+    contract::{Kernel, Output},
     kernels::kernel,
     reference::{self, PlainWeights},
 };
@@ -68,9 +68,9 @@ fn multiply(isa: Isa, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
         unsafe { kernel(isa).round(writer, index, row) };
     }
     let mut results = vec![f32::NAN; count * shape.outputs];
-    for panel in (0..shape.panels()).rev() {
+    for task in (0..Kernel::tasks(shape, &rounded)).rev() {
         // SAFETY: `results` has the documented size and is ours.
-        unsafe { kernel(isa).multiply(&packed, &rounded, Output(results.as_mut_ptr()), panel) };
+        unsafe { kernel(isa).multiply(&packed, &rounded, Output(results.as_mut_ptr()), task) };
     }
     results
 }
@@ -174,7 +174,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let mut rng = SmallRng::seed_from_u64(4);
     for (&(inputs, outputs, group), bits) in SHAPES.iter().flat_map(|shape| BITS.map(|bits| (shape, bits))) {
         let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
-        let count = if cfg!(miri) { 6 } else { 131 };
+        let count = if cfg!(miri) { 6 } else { 261 };
         let rows = random_values(&mut rng, count * inputs);
         for isa in Isa::available() {
             let whole = multiply(isa, &weights, &rows);

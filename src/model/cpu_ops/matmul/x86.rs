@@ -18,17 +18,18 @@ const AHEAD: usize = 8192;
 
 /// AVX-512 with VNNI.
 pub(super) const AVX512_VNNI: Kernel =
-    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 12, unpack: unpack_avx2, widened: None };
+    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 5, span: 256, unpack: unpack_avx2, widened: None };
 
 /// AVX-VNNI, which is AVX2 with 8-bit dot products.
 pub(super) const AVX_VNNI: Kernel =
-    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, unpack: unpack_avx2, widened: None };
+    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, span: 128, unpack: unpack_avx2, widened: None };
 
 /// Without weights to widen there are registers for six rows.
 pub(super) const AVX2: Kernel = Kernel {
     round: round_avx2,
     tile: tile_avx2,
     tile_rows: 4,
+    span: 128,
     unpack: unpack_avx2,
     widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 48 }),
 };
@@ -54,11 +55,10 @@ unsafe fn round_avx2(rows: RowWriter, row: usize, values: &[f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile_avx512_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_avx512_vnni_of, 1 2 3 4 5 6 7 8 9 10 11 12) }
+    unsafe { by_rows!(tile, tile_avx512_vnni_of, 1 2 3 4 5) }
 }
 
-/// A row's products with a panel take two registers. High terms first; their sum is shifted before the low terms are
-/// added to it, so that one pair of registers serves both.
+/// A row's products with a panel take two registers for each term, so that weights are loaded once for both.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
     let Tile { groups, lines_per_group, stride, .. } = tile;
@@ -66,33 +66,28 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
     unsafe {
         for group in 0..groups {
             let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
-            let mut products = [[_mm512_setzero_si512(); 2]; ROWS];
+            let mut high = [[_mm512_setzero_si512(); 2]; ROWS];
+            let mut low = high;
             for row in 0..ROWS {
-                products[row] = [_mm512_set1_epi32(*offsets.add(row)); 2];
+                high[row] = [_mm512_set1_epi32(*offsets.add(row)); 2];
             }
-            for term in 0..2 {
-                for line in group * lines_per_group..(group + 1) * lines_per_group {
-                    let values = tile.values.add(line * LINE * PANEL);
-                    let lines = tile.lines.add(line * stride).cast::<u8>().add(term * LINE);
-                    for quad in 0..LINE / QUAD {
-                        let values = values.add(quad * QUAD_BYTES);
-                        if term == 0 {
-                            _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
-                            _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD + 64).cast());
-                        }
-                        let left = _mm512_loadu_si512(values.cast());
-                        let right = _mm512_loadu_si512(values.add(64).cast());
-                        for row in 0..ROWS {
-                            let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                            let terms = _mm512_set1_epi32(terms.read());
-                            products[row][0] = _mm512_dpbusd_epi32(products[row][0], left, terms);
-                            products[row][1] = _mm512_dpbusd_epi32(products[row][1], right, terms);
-                        }
-                    }
-                }
-                if term == 0 {
+            for line in group * lines_per_group..(group + 1) * lines_per_group {
+                let values = tile.values.add(line * LINE * PANEL);
+                let lines = tile.lines.add(line * stride).cast::<u8>();
+                for quad in 0..LINE / QUAD {
+                    let values = values.add(quad * QUAD_BYTES);
+                    _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD + 64).cast());
+                    let left = _mm512_loadu_si512(values.cast());
+                    let right = _mm512_loadu_si512(values.add(64).cast());
                     for row in 0..ROWS {
-                        products[row] = products[row].map(|sum| _mm512_slli_epi32::<LOW_BITS>(sum));
+                        let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
+                        let highs = _mm512_set1_epi32(terms.read());
+                        high[row][0] = _mm512_dpbusd_epi32(high[row][0], left, highs);
+                        high[row][1] = _mm512_dpbusd_epi32(high[row][1], right, highs);
+                        let lows = _mm512_set1_epi32(terms.add(LINE / QUAD).read());
+                        low[row][0] = _mm512_dpbusd_epi32(low[row][0], left, lows);
+                        low[row][1] = _mm512_dpbusd_epi32(low[row][1], right, lows);
                     }
                 }
             }
@@ -100,9 +95,10 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
             for half in 0..2 {
                 let scale = _mm512_loadu_ps(scales.add(half * 16));
                 for row in 0..ROWS {
+                    let products = _mm512_add_epi32(_mm512_slli_epi32::<LOW_BITS>(high[row][half]), low[row][half]);
                     let factor = _mm512_mul_ps(scale, _mm512_set1_ps(*units.add(row)));
                     let sums = tile.sums.add(row).cast::<f32>().add(half * 16);
-                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row][half]), factor, _mm512_loadu_ps(sums));
+                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), factor, _mm512_loadu_ps(sums));
                     _mm512_storeu_ps(sums, sum);
                 }
             }
@@ -116,7 +112,8 @@ unsafe fn tile_avx_vnni(tile: Tile) {
     unsafe { by_rows!(tile, tile_avx_vnni_of, 1 2 3 4 5 6) }
 }
 
-/// As for AVX-512, but half a panel at a time.
+/// Half a panel at a time. High terms first; their sum is shifted before the low terms are added to it, so that one pair of
+/// registers serves both.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
     let Tile { groups, lines_per_group, stride, .. } = tile;
