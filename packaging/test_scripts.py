@@ -135,14 +135,30 @@ class Release(Folder):
 
 
 class Nuspec(unittest.TestCase):
-    def test_what_the_schema_wants(self) -> None:
-        text = csharp.nuspec(["netstandard2.0", "net8.0"], symbols=False)
-        csharp.check_nuspec(text, {"icon.png", "README.md"})
-        with self.assertRaisesRegex(SystemExit, "icon.png"):
-            csharp.check_nuspec(text, {"README.md"})
-        moved = text.replace("    <id>Qwenguard</id>\n", "").replace("    <dependencies>", "    <id>Qwenguard</id>\n    <dependencies>")
-        with self.assertRaisesRegex(SystemExit, "order"):
-            csharp.check_nuspec(moved, {"icon.png", "README.md"})
+    files = {"icon.png": 697, "README.md": 9000}
+
+    def refused(self, text: str, complaint: str) -> None:
+        with self.assertRaisesRegex(SystemExit, complaint):
+            csharp.check_nuspec(text, self.files)
+
+    def test_those_of_both_packages_suit_the_schema(self) -> None:
+        for symbols in (False, True):
+            csharp.check_nuspec(csharp.nuspec(["netstandard2.0", "net8.0"], symbols), self.files)
+
+    def test_what_the_schema_refuses(self) -> None:
+        text = csharp.nuspec(["net8.0"], symbols=False)
+        self.refused(text.replace("tags>", "name>"), "has name in metadata")
+        self.refused(text.replace("<tags>", "<id>Other</id><tags>"), "twice")
+        self.refused(text.replace(' type="expression"', ""), "license has not the attributes of its schema: type")
+        self.refused(text.replace('<group target', '<group Target'), "group .*: TargetFramework")
+        self.refused(text.replace("<id>Qwenguard</id>", ""), "lacks id")
+        self.refused(text.replace("2013/05", "2013/01"), "which its schema does not")
+
+    def test_what_it_names_is_there_and_not_too_large(self) -> None:
+        text = csharp.nuspec(["net8.0"], symbols=False)
+        for sizes in ({"README.md": 1}, self.files | {"icon.png": 0}, self.files | {"icon.png": 1_048_577}):
+            with self.assertRaisesRegex(SystemExit, "icon.png"):
+                csharp.check_nuspec(text, sizes)
 
 
 class Platforms(unittest.TestCase):
