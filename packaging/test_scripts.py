@@ -1,6 +1,7 @@
 """Tests of the scripts of this folder: `make test-packaging`."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import abi
 import archives
 import csharp
+import natives
 import release
 from platforms import PLATFORMS, ROOT, VERSION, by_key
 
@@ -132,6 +134,15 @@ class Release(Folder):
             with self.assertRaises(SystemExit):
                 release.check_number(ROOT, version)
         release.check_number(ROOT, "99.0.0")
+
+
+class Flags(unittest.TestCase):
+    def test_a_checkout_may_lie_in_a_folder_with_spaces(self) -> None:
+        rust, c = ["--remap-path-prefix=/a b=/qwenguard", "-Cx"], ["-ffile-prefix-map=/a b=/qwenguard", "-ffile-prefix-map=/c=/cargo"]
+        variables = natives.encoded(by_key("linux-x64"), rust, c)
+        self.assertEqual(variables["CARGO_ENCODED_RUSTFLAGS"].split("\x1f"), rust)
+        self.assertEqual(shlex.split(variables["CFLAGS_x86_64_unknown_linux_gnu"]), c)
+        self.assertEqual(variables["CC_SHELL_ESCAPED_FLAGS"], "1")
 
 
 class Nuspec(unittest.TestCase):
