@@ -21,8 +21,8 @@ from archives import sha256, size
 from platforms import INTERFACE, ORT_VERSION, ROOT, TOOLS, VERSION, Platform, by_key, epoch, run
 
 PROFILE = "dist"
-# Of the library for Linux on x86-64, without ONNX Runtime. Half of it are the demonstration guards: docs/packages.md.
-LARGEST = 16_000_000
+# Of the library for Linux on x86-64, without ONNX Runtime. Nearly half of it are the demonstration guards: docs/packages.md.
+LARGEST = 14_000_000
 
 
 def flags() -> tuple[list[str], list[str]]:
