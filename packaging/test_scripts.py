@@ -1,6 +1,7 @@
 """Tests of the scripts of this folder: `make test-packaging`."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -170,6 +171,17 @@ class Nuspec(unittest.TestCase):
         for sizes in ({"README.md": 1}, self.files | {"icon.png": 0}, self.files | {"icon.png": 1_048_577}):
             with self.assertRaisesRegex(SystemExit, "icon.png"):
                 csharp.check_nuspec(text, sizes)
+
+
+class Crates(unittest.TestCase):
+    def test_what_sources_are_compiled_with_is_packed(self) -> None:
+        for name, folder in (("qwenguard", ROOT), ("qwenguard-cli", ROOT / "cli")):
+            listed = subprocess.run(["cargo", "package", "--locked", "--offline", "--list", "--allow-dirty", "-p", name], cwd=ROOT,
+                                    capture_output=True, text=True, check=True).stdout.splitlines()
+            for source in (folder / "src").rglob("*.rs"):
+                for other in re.findall(r'(?:#\[path = |include\w*!\()"(\.\./[^"]*)"', source.read_text()):
+                    file = (source.parent / other).resolve().relative_to(folder).as_posix()
+                    self.assertTrue(file in listed, f"{source} needs {file}, which the crate lacks")
 
 
 class Platforms(unittest.TestCase):

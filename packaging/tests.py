@@ -389,7 +389,7 @@ def rust() -> None:
     # What is compiled for the repository serves here too.
     variables = {"CARGO_TARGET_DIR": str(ROOT / "target")}
     shell(library, "cargo check --tests --features nano", **variables)
-    shell(program, "cargo check", **variables)
+    shell(program, "cargo check --tests", **variables)
     shell(folder, "cargo new --quiet --vcs none cut")
     shutil.copy(SAMPLES / "cut.rs", folder / "cut/src/main.rs")
     # There is no registry that has the crate: its folder stands for it.
