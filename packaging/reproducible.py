@@ -27,6 +27,8 @@ def clone() -> Path:
     run("git", "clone", "--quiet", ROOT, CLONE)
     (CLONE / "target").mkdir()
     (CLONE / "target/tools").symlink_to(TOOLS.parent)
+    # Newer than the clone's list of them: they are the same.
+    (TOOLS.parent / ".installed").touch()
     return CLONE
 
 
