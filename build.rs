@@ -21,19 +21,28 @@ mod nano {
             for file in fs::read_dir(&folder).expect("the bundle is there") {
                 let file = file.expect("the folder is read");
                 let name = format!("{bundle}-{}", file.file_name().to_str().expect("its name is text"));
-                let packed = packed(&fs::read(file.path()).expect("the file is read"));
-                fs::write(Path::new(&out).join(name), packed).expect("there is room for it");
+                let bytes = fs::read(file.path()).expect("the file is read");
+                let planes = if name.ends_with(".bin") { PLANES } else { 1 };
+                fs::write(Path::new(&out).join(name), packed(&bytes, planes)).expect("there is room for it");
             }
         }
     }
 
-    /// Its length, and what zlib makes of it at the level that most use: a higher one gains less than 0.5 %.
-    fn packed(file: &[u8]) -> Vec<u8> {
+    /// In how many planes weights are packed: first all first bytes of four, then all second ones, and so on. Numbers in 16 and 32 bits are
+    /// much smaller so, since the bytes with their exponents are alike.
+    const PLANES: usize = 4;
+
+    /// Its length, the number of planes, and what zlib makes of it at the level that most use: a higher one gains less than 0.5 %.
+    fn packed(file: &[u8], planes: usize) -> Vec<u8> {
+        let whole = file.len() / planes * planes;
+        let mut sorted: Vec<u8> =
+            (0..planes).flat_map(|plane| file[..whole].iter().skip(plane).step_by(planes).copied()).collect();
+        sorted.extend(&file[whole..]);
         let raw = zlib_rs::DeflateConfig { window_bits: -15, ..zlib_rs::DeflateConfig::new(6) };
-        let mut room = vec![0; zlib_rs::compress_bound(file.len())];
-        let (packed, code) = zlib_rs::compress_slice(&mut room, file, raw);
+        let mut room = vec![0; zlib_rs::compress_bound(sorted.len())];
+        let (packed, code) = zlib_rs::compress_slice(&mut room, &sorted, raw);
         assert_eq!(code, zlib_rs::ReturnCode::Ok);
-        [&(file.len() as u64).to_le_bytes(), &*packed].concat()
+        [&(file.len() as u64).to_le_bytes()[..], &[planes as u8], packed].concat()
     }
 }
 

@@ -10,7 +10,7 @@ LARGEST = 10 * 1024 * 1024
 
 
 def main() -> None:
-    # What is packed is compiled by `make test-packages`: see tests/rust.py.
+    # What is packed is compiled by `make test-packages`: see tests.py.
     run("cargo", "package", "--locked", "--workspace", "--exclude", "qwenguard-python", "--no-verify", "--allow-dirty", "--quiet", cwd=ROOT)
     PACKAGES.mkdir(parents=True, exist_ok=True)
     for name in ("qwenguard", "qwenguard-cli"):

@@ -20,9 +20,21 @@ PROJECT = (CSHARP / "src/Qwenguard.csproj").read_text()
 WORK = PACKAGES / "prefix/csharp"
 PAGE = "https://github.com/libqwenguard/libqwenguard"
 GROUPS = {"netstandard2.0": ".NETStandard2.0", "net8.0": "net8.0", "net472": ".NETFramework4.7.2"}
-# The order in which the schema has them.
-ELEMENTS = ("id", "version", "authors", "license", "licenseUrl", "icon", "readme", "projectUrl", "description", "copyright", "tags",
-            "packageTypes", "repository", "dependencies")
+NAMESPACE = "http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd"
+# What a nuspec of ours may have, as NuGet's schema says: by parent and element the attributes, those that must be there with a "!".
+SCHEMA: dict[tuple[str, str], tuple[str, ...]] = {
+    ("", "package"): (),
+    ("package", "metadata"): ("minClientVersion",),
+    **{("metadata", name): () for name in ("id", "version", "authors", "licenseUrl", "icon", "readme", "projectUrl", "description",
+                                           "copyright", "tags", "packageTypes", "dependencies")},
+    ("metadata", "license"): ("!type", "version"),
+    ("metadata", "repository"): ("type", "url", "branch", "commit"),
+    ("packageTypes", "packageType"): ("!name", "version"),
+    ("dependencies", "group"): ("targetFramework",),
+    ("group", "dependency"): ("!id", "version", "include", "exclude"),
+}
+# What nuget.org takes of these files.
+LARGEST = 1024 * 1024
 
 
 def with_dotnet() -> dict[str, Path]:
@@ -71,24 +83,39 @@ def nuspec(frameworks: list[str], symbols: bool) -> str:
         parts += [f'      <group targetFramework="{GROUPS[framework]}">\n{needs}      </group>\n']
     parts += ["    </dependencies>\n"]
     return ('<?xml version="1.0" encoding="utf-8"?>\n'
-            '<package xmlns="http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd">\n'
+            f'<package xmlns="{NAMESPACE}">\n'
             f'  <metadata minClientVersion="5.10">\n{"".join(parts)}  </metadata>\n</package>\n')
 
 
-def check_nuspec(text: str, files: set[str]) -> None:
-    """What nuget.org refuses a package without."""
-    namespace = "{http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd}"
-    metadata = ElementTree.fromstring(text.encode()).find(f"{namespace}metadata")
-    names = [element.tag.removeprefix(namespace) for element in metadata]
-    if names != sorted(names, key=ELEMENTS.index) or len(names) != len(set(names)):
-        raise SystemExit(f"the nuspec's elements are not those of the schema in its order: {names}")
+def check_element(element: ElementTree.Element, parent: str = "") -> None:
+    """Holds an element and all below it to the schema. Its order is free."""
+    name = element.tag.removeprefix(f"{{{NAMESPACE}}}")
+    if (parent, name) not in SCHEMA:
+        raise SystemExit(f"the nuspec has {name} in {parent or 'no element'}, which its schema does not")
+    known = SCHEMA[parent, name]
+    wrong = [key for key in element.attrib if key not in known and f"!{key}" not in known]
+    wrong += [key[1:] for key in known if key.startswith("!") and key[1:] not in element.attrib]
+    if wrong:
+        raise SystemExit(f"the nuspec's {name} has not the attributes of its schema: {', '.join(wrong)}")
+    names = [child.tag for child in element]
+    if name == "metadata" and len(names) != len(set(names)):
+        raise SystemExit("the nuspec has an element of its metadata twice")
+    for child in element:
+        check_element(child, name)
+
+
+def check_nuspec(text: str, sizes: dict[str, int]) -> None:
+    """What NuGet's schema and nuget.org refuse a package without."""
+    package = ElementTree.fromstring(text.encode())
+    check_element(package)
+    metadata = package.find(f"{{{NAMESPACE}}}metadata")
     for required in ("id", "version", "authors", "description"):
-        if not metadata.findtext(namespace + required):
+        if not metadata.findtext(f"{{{NAMESPACE}}}{required}"):
             raise SystemExit(f"the nuspec lacks {required}")
     for named in ("icon", "readme"):
-        name = metadata.findtext(namespace + named)
-        if name and name not in files:
-            raise SystemExit(f"the nuspec names {name}, which is not in the package")
+        name = metadata.findtext(f"{{{NAMESPACE}}}{named}")
+        if name and not 0 < sizes.get(name, 0) <= LARGEST:
+            raise SystemExit(f"the nuspec names {name}, which is not in the package, or larger than 1 MiB")
 
 
 def wrap(archive: Path, text: str, files: list[tuple[str, bytes | Path]]) -> None:
@@ -132,6 +159,10 @@ def wrap(archive: Path, text: str, files: list[tuple[str, bytes | Path]]) -> Non
     print(f"{archive.name}: {size(archive)}")
 
 
+def sizes_of(files: list[tuple[str, bytes | Path]]) -> dict[str, int]:
+    return {name: len(content) if isinstance(content, bytes) else content.stat().st_size for name, content in files}
+
+
 def package(assemblies: dict[str, Path]) -> None:
     targets = (CSHARP / "build/Qwenguard.targets").read_bytes()
     files: list[tuple[str, bytes | Path]] = [
@@ -149,7 +180,7 @@ def package(assemblies: dict[str, Path]) -> None:
     for platform in built():
         files.append((f"runtimes/{platform.key}/native/{platform.plain}", platform.natives / platform.library))
     text = nuspec(list(assemblies), symbols=False)
-    check_nuspec(text, {name for name, _ in files})
+    check_nuspec(text, sizes_of(files))
     wrap(PACKAGES / f"Qwenguard.{VERSION}.nupkg", text, files)
 
 
@@ -158,7 +189,7 @@ def symbols(assemblies: dict[str, Path]) -> None:
         (f"lib/{framework}/Qwenguard.pdb", folder / "Qwenguard.pdb") for framework, folder in assemblies.items()
     ]
     text = nuspec(list(assemblies), symbols=True)
-    check_nuspec(text, {name for name, _ in files})
+    check_nuspec(text, sizes_of(files))
     wrap(PACKAGES / f"Qwenguard.{VERSION}.snupkg", text, files)
 
 

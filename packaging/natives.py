@@ -9,6 +9,7 @@ out of its wheel. The same commit makes the same bytes in any folder.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,16 +21,23 @@ from archives import sha256, size
 from platforms import INTERFACE, ORT_VERSION, ROOT, TOOLS, VERSION, Platform, by_key, epoch, run
 
 PROFILE = "dist"
-# Of the library for Linux on x86-64, without ONNX Runtime. Half of it are the demonstration guards: docs/packages.md.
-LARGEST = 16_000_000
+# Of the library for Linux on x86-64, without ONNX Runtime. Nearly half of it are the demonstration guards: docs/packages.md.
+LARGEST = 14_000_000
 
 
-def flags() -> tuple[str, str]:
+def flags() -> tuple[list[str], list[str]]:
     """For rustc and for C: no path of this machine in what is built."""
     home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     paths = [(folder, "/cargo") for folder in sorted((home / "registry/src").glob("*"))] + [(ROOT, "/qwenguard")]
     rust = [f"--remap-path-prefix={path}={name}" for path, name in paths]
-    return " ".join(rust), " ".join(f"-ffile-prefix-map={path}={name}" for path, name in paths)
+    return rust, [f"-ffile-prefix-map={path}={name}" for path, name in paths]
+
+
+def encoded(platform: Platform, rust: list[str], c: list[str]) -> dict[str, str]:
+    """Flags as variables, in which paths may have spaces."""
+    quoted = shlex.join(c)
+    variables = {"CARGO_ENCODED_RUSTFLAGS": "\x1f".join(rust), "CFLAGS_" + platform.rust.replace("-", "_"): quoted}
+    return variables | ({"CC_SHELL_ESCAPED_FLAGS": "1"} if quoted != " ".join(c) else {})
 
 
 def linking(platform: Platform) -> list[str]:
@@ -43,11 +51,9 @@ def compile_all(platform: Platform, target_folder: Path) -> Path:
     # So that the folder of sources is there, whose name the flags have.
     run("cargo", "fetch", "--locked", "--target", platform.rust, cwd=ROOT)
     rust, c = flags()
-    rust += " -Cstrip=symbols" if platform.macos else " -Clink-arg=-Wl,--build-id=sha1"
-    environment = os.environ | {
+    rust.append("-Cstrip=symbols" if platform.macos else "-Clink-arg=-Wl,--build-id=sha1")
+    environment = os.environ | encoded(platform, rust, c) | {
         "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",
-        "RUSTFLAGS": rust,
-        "CFLAGS_" + platform.rust.replace("-", "_"): c,
         "SOURCE_DATE_EPOCH": str(epoch()),
         "CARGO_TARGET_DIR": str(target_folder),
     }

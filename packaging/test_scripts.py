@@ -1,6 +1,8 @@
 """Tests of the scripts of this folder: `make test-packaging`."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -12,6 +14,7 @@ from pathlib import Path
 import abi
 import archives
 import csharp
+import natives
 import release
 from platforms import PLATFORMS, ROOT, VERSION, by_key
 
@@ -134,15 +137,51 @@ class Release(Folder):
         release.check_number(ROOT, "99.0.0")
 
 
+class Flags(unittest.TestCase):
+    def test_a_checkout_may_lie_in_a_folder_with_spaces(self) -> None:
+        rust, c = ["--remap-path-prefix=/a b=/qwenguard", "-Cx"], ["-ffile-prefix-map=/a b=/qwenguard", "-ffile-prefix-map=/c=/cargo"]
+        variables = natives.encoded(by_key("linux-x64"), rust, c)
+        self.assertEqual(variables["CARGO_ENCODED_RUSTFLAGS"].split("\x1f"), rust)
+        self.assertEqual(shlex.split(variables["CFLAGS_x86_64_unknown_linux_gnu"]), c)
+        self.assertEqual(variables["CC_SHELL_ESCAPED_FLAGS"], "1")
+
+
 class Nuspec(unittest.TestCase):
-    def test_what_the_schema_wants(self) -> None:
-        text = csharp.nuspec(["netstandard2.0", "net8.0"], symbols=False)
-        csharp.check_nuspec(text, {"icon.png", "README.md"})
-        with self.assertRaisesRegex(SystemExit, "icon.png"):
-            csharp.check_nuspec(text, {"README.md"})
-        moved = text.replace("    <id>Qwenguard</id>\n", "").replace("    <dependencies>", "    <id>Qwenguard</id>\n    <dependencies>")
-        with self.assertRaisesRegex(SystemExit, "order"):
-            csharp.check_nuspec(moved, {"icon.png", "README.md"})
+    files = {"icon.png": 697, "README.md": 9000}
+
+    def refused(self, text: str, complaint: str) -> None:
+        with self.assertRaisesRegex(SystemExit, complaint):
+            csharp.check_nuspec(text, self.files)
+
+    def test_those_of_both_packages_suit_the_schema(self) -> None:
+        for symbols in (False, True):
+            csharp.check_nuspec(csharp.nuspec(["netstandard2.0", "net8.0"], symbols), self.files)
+
+    def test_what_the_schema_refuses(self) -> None:
+        text = csharp.nuspec(["net8.0"], symbols=False)
+        self.refused(text.replace("tags>", "name>"), "has name in metadata")
+        self.refused(text.replace("<tags>", "<id>Other</id><tags>"), "twice")
+        self.refused(text.replace(' type="expression"', ""), "license has not the attributes of its schema: type")
+        self.refused(text.replace('<group target', '<group Target'), "group .*: TargetFramework")
+        self.refused(text.replace("<id>Qwenguard</id>", ""), "lacks id")
+        self.refused(text.replace("2013/05", "2013/01"), "which its schema does not")
+
+    def test_what_it_names_is_there_and_not_too_large(self) -> None:
+        text = csharp.nuspec(["net8.0"], symbols=False)
+        for sizes in ({"README.md": 1}, self.files | {"icon.png": 0}, self.files | {"icon.png": 1_048_577}):
+            with self.assertRaisesRegex(SystemExit, "icon.png"):
+                csharp.check_nuspec(text, sizes)
+
+
+class Crates(unittest.TestCase):
+    def test_what_sources_are_compiled_with_is_packed(self) -> None:
+        for name, folder in (("qwenguard", ROOT), ("qwenguard-cli", ROOT / "cli")):
+            listed = subprocess.run(["cargo", "package", "--locked", "--offline", "--list", "--allow-dirty", "-p", name], cwd=ROOT,
+                                    capture_output=True, text=True, check=True).stdout.splitlines()
+            for source in (folder / "src").rglob("*.rs"):
+                for other in re.findall(r'(?:#\[path = |include\w*!\()"(\.\./[^"]*)"', source.read_text()):
+                    file = (source.parent / other).resolve().relative_to(folder).as_posix()
+                    self.assertTrue(file in listed, f"{source} needs {file}, which the crate lacks")
 
 
 class Platforms(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// A file, as raw deflate after its length (8 bytes, little endian).
+/// A file: its length (8 bytes, little endian), in how many planes its bytes are (1 byte), and these as raw deflate.
 #[cfg(feature = "nano")]
 #[derive(Debug)]
 pub(crate) struct Packed(&'static [u8]);
@@ -14,9 +14,11 @@ pub(crate) enum Packed {}
 
 #[cfg(feature = "nano")]
 impl Packed {
-    fn parts(&self) -> (u64, &'static [u8]) {
-        let (length, packed) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        (u64::from_le_bytes(*length), packed)
+    /// Length, planes and what is compressed.
+    fn parts(&self) -> (u64, usize, &'static [u8]) {
+        let (length, rest) = self.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let (planes, packed) = rest.split_first().unwrap_or((&1, &[]));
+        (u64::from_le_bytes(*length), usize::from(*planes), packed)
     }
 
     /// Bytes of the file.
@@ -26,15 +28,32 @@ impl Packed {
 
     /// The file, in memory of its own: what opens it keeps it no longer than it has to.
     pub(super) fn unpack(&self) -> io::Result<Vec<u8>> {
-        let (length, packed) = self.parts();
-        let mut file = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        let (length, planes, packed) = self.parts();
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         let raw = zlib_rs::InflateConfig { window_bits: -15 };
-        let (unpacked, code) = zlib_rs::decompress_slice(&mut file, packed, raw);
+        let (unpacked, code) = zlib_rs::decompress_slice(&mut bytes, packed, raw);
         if code != zlib_rs::ReturnCode::Ok || unpacked.len() as u64 != length {
             return Err(io::Error::other(format!("it cannot be unpacked: {code:?}")));
         }
-        Ok(file)
+        Ok(if planes == 4 { joined(&bytes) } else { bytes })
     }
+}
+
+/// Bytes that are in four planes, the first byte of every four first, in their order. Those that are left over come last.
+#[cfg(feature = "nano")]
+fn joined(planes: &[u8]) -> Vec<u8> {
+    let each = planes.len() / 4;
+    let (whole, rest) = planes.split_at(each * 4);
+    let (first, others) = whole.split_at(each);
+    let (second, others) = others.split_at(each);
+    let (third, fourth) = others.split_at(each);
+    let mut file = vec![0; planes.len()];
+    let mut words = file.chunks_exact_mut(4);
+    for ((((word, a), b), c), d) in words.by_ref().zip(first).zip(second).zip(third).zip(fourth) {
+        word.copy_from_slice(&[*a, *b, *c, *d]);
+    }
+    words.into_remainder().copy_from_slice(rest);
+    file
 }
 
 #[cfg(not(feature = "nano"))]
@@ -74,3 +93,14 @@ pub(crate) static NANO_GEN: [(&str, Packed); 5] = [
     ("tokenizer.json", packed!("nano-tokenizer.json")),
     ("chat_template.jinja", packed!("nano-gen-chat_template.jinja")),
 ];
+
+#[cfg(all(test, feature = "nano"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_are_joined_with_what_is_left_over() {
+        assert_eq!(joined(b"aebfcgdhij"), b"abcdefghij");
+        assert_eq!(joined(b"abc"), b"abc");
+    }
+}
