@@ -2,10 +2,10 @@
 # Of Debian: gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 wine64 for Windows, gcc-aarch64-linux-gnu g++-aarch64-linux-gnu for ARM.
 
 .PHONY: test-platforms test-platforms-short test-windows test-windows-short test-windows-rust test-windows-c test-windows-go \
-	test-windows-java demo-windows test-aarch64 test-aarch64-short test-aarch64-rust test-aarch64-c demo-aarch64 check-macos \
+	test-windows-dist test-windows-java demo-windows test-aarch64 test-aarch64-short test-aarch64-rust test-aarch64-c test-aarch64-all demo-aarch64 check-macos \
 	check-refused
 
-test-platforms: test-windows test-aarch64 check-macos check-refused
+test-platforms: test-windows test-aarch64 test-aarch64-all check-macos check-refused
 
 # A short part of each.
 test-platforms-short: test-windows-short test-aarch64-short check-macos check-refused
@@ -127,13 +127,17 @@ test-aarch64-short: target/platforms/.$(aarch64) test-data
 	$(call aarch64_cargo,test) --workspace --test golden
 	$(MAKE) --no-print-directory demo-aarch64
 
-# On the best processor all that takes no hours; on the others what their kernels compute.
+# What the kernels compute on each processor, and on the best one what goes through all of the library. test-aarch64-all has
+# everything, with what an emulator takes long for.
 test-aarch64-rust: target/platforms/.$(aarch64) test-data
 	for processor in $(aarch64_processors); do \
 		$(call aarch64_cargo,test,$$processor) --workspace --lib --test golden --test vectors --test annotation_vectors \
 			-- --skip any_split --skip powers_of_two || exit 1; \
 	done
 	$(call aarch64_cargo,test) --workspace --test bundle --test stream --test turns --test updates --test errors --test queue
+
+test-aarch64-all: target/platforms/.$(aarch64) test-data
+	$(call aarch64_cargo,test) --workspace
 
 test-aarch64-c: target/platforms/.$(aarch64) test-data
 	$(aarch64_c) native::c_programs native::a_c_program native::the_ native::c_and_rust --skip as_cpp --skip under_
