@@ -41,12 +41,11 @@ else
 $(error target is x86_64-pc-windows-gnu, aarch64-unknown-linux-gnu or aarch64-apple-darwin, not $(target))
 endif
 dist := target/dist/qwenguard-$(version)-$(platform)
-# For tests, which should be compiled fast: tests/platforms/platforms.mk.
+# For tests: tests/platforms/platforms.mk.
 ifeq ($(profile),dev)
 export CARGO_PROFILE_DEV_DEBUG := 0
-export CARGO_PROFILE_DEV_OPT_LEVEL := 0
+export CARGO_PROFILE_DEV_OPT_LEVEL = $(cross_optimised)
 export CARGO_INCREMENTAL := 0
-cargo_target += $(cross_hot)
 endif
 
 target/zig/.installed: tests/platforms/zig.txt

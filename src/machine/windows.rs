@@ -1,6 +1,9 @@
 //! Windows.
 
-use std::ptr;
+use std::{
+    ptr,
+    sync::{Mutex, PoisonError},
+};
 
 use windows_sys::Win32::System::{
     JobObjects::{
@@ -16,10 +19,13 @@ pub(super) fn memory() -> Option<usize> {
 }
 
 fn machine() -> Option<usize> {
+    // Wine says zero to a thread that asks while another one does.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _asking = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut status = MEMORYSTATUSEX { dwLength: size_of::<MEMORYSTATUSEX>() as u32, ..Default::default() };
     // SAFETY: the struct that is wanted, with its size.
     let known = unsafe { GlobalMemoryStatusEx(&mut status) } != 0;
-    known.then(|| usize::try_from(status.ullTotalPhys).ok()).flatten()
+    known.then(|| usize::try_from(status.ullTotalPhys).ok()).flatten().filter(|bytes| *bytes > 0)
 }
 
 /// The smallest limit of the job that this process is in, such as that of a container. Without a job the call fails.

@@ -9,7 +9,7 @@ import struct
 import sys
 from pathlib import Path
 
-SYSTEM = {"/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib"}
+SYSTEM = {"/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib", "/usr/lib/libcharset.1.dylib"}
 
 # What zig's linker exports of its own.
 OF_THE_LINKER = {"___dso_handle", "__mh_dylib_header"}

@@ -2,19 +2,25 @@
 # Of Debian: gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 wine64 for Windows, gcc-aarch64-linux-gnu g++-aarch64-linux-gnu for ARM.
 
 .PHONY: test-platforms test-platforms-short test-windows test-windows-short test-windows-rust test-windows-c test-windows-go \
-	test-windows-java demo-windows test-aarch64 test-aarch64-short test-aarch64-rust test-aarch64-c demo-aarch64 check-macos \
+	test-windows-dist test-windows-java demo-windows test-aarch64 test-aarch64-short test-aarch64-rust test-aarch64-c test-aarch64-all demo-aarch64 check-macos \
 	check-refused
 
-test-platforms: test-windows test-aarch64 check-macos check-refused
+test-platforms: test-windows test-aarch64 test-aarch64-all check-macos check-refused
 
 # A short part of each.
 test-platforms-short: test-windows-short test-aarch64-short check-macos check-refused
 
-# Compiled fast: as packaging/cross.mk has `profile=dev`. Where nearly all of the time is spent code is optimised a little.
-cross_cargo = CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_OPT_LEVEL=0
-cross_hot = $(foreach crate,qwenguard tokenizers onig_sys sha2 memchr aho-corasick,--config profile.dev.package.$(crate).opt-level=1)
-# The program on this platform, with the features that `make test` compiles it with.
-here_run = ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime cargo run -q --locked --package qwenguard-cli --features qwenguard/capi
+# Compiled fast, but optimised: an emulator that runs code as it is written takes an hour where this takes minutes. What is
+# not run is not optimised.
+cross_optimised := 1
+cross_profile = CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_OPT_LEVEL=$(cross_optimised)
+# With the features that `make test` compiles all with.
+here_cargo = cargo test --locked --workspace --features qwenguard/capi
+# What a program on another platform says of the samples is what the one on this platform says. $(1) runs it.
+same_samples = (for command in moderate annotate; do \
+	$(1) $$command export/nano/demo.jsonl >target/platforms/there.txt; test $$? -eq 3 || exit 1; \
+	ORT_DYLIB_PATH=target/onnxruntime target/debug/qwenguard $$command export/nano/demo.jsonl >target/platforms/here.txt; \
+	test $$? -eq 3 && diff target/platforms/there.txt target/platforms/here.txt || exit 1; done)
 cross_runtime = $(MAKE) --no-print-directory target/onnxruntime-$(1)/.$(ORT_VERSION) target=$(1)
 
 # --- Windows, under Wine
@@ -24,17 +30,16 @@ wine := $(CURDIR)/tests/platforms/wine.sh
 # As `make dist` gives it, but compiled fast.
 windows_dist := target/platforms/windows
 windows_env = ORT_DYLIB_PATH=Z:$(CURDIR)/target/onnxruntime-$(windows)
-windows_cargo = $(cross_cargo) $(windows_env) CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc \
-	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$(wine) cargo $(1) --locked --target $(windows) $(cross_hot) \
+windows_cargo = $(cross_profile) $(windows_env) CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc \
+	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$(wine) cargo $(1) --locked --target $(windows) \
 	--features qwenguard/capi
-windows_c = $(windows_env) QWENGUARD_TEST_TARGET=$(windows) QWENGUARD_TEST_RUNNER=$(wine) \
-	cargo test --locked --features capi --test ffi --
+windows_c = $(windows_env) QWENGUARD_TEST_TARGET=$(windows) QWENGUARD_TEST_RUNNER=$(wine) $(here_cargo) --test ffi --
 
-test-windows: test-windows-rust test-windows-c test-windows-go test-windows-java
+test-windows: test-windows-rust test-windows-c test-windows-go test-windows-java demo-windows
 
 # Golden vectors, the programs in C, and the samples on the command line.
 test-windows-short: target/platforms/.$(windows) test-data
-	$(call windows_cargo,test) --test golden --test vectors --test annotation_vectors
+	$(call windows_cargo,test) --workspace --test golden --test vectors --test annotation_vectors
 	$(windows_c) native::c_programs native::the_library_is native::the_shared native::c_and_rust --skip as_cpp --skip under_
 	$(MAKE) --no-print-directory demo-windows
 
@@ -57,12 +62,9 @@ test-windows-go: test-windows-dist $(bundles)
 
 # The samples, as on Linux.
 demo-windows: target/platforms/.$(windows)
-	for command in moderate annotate; do \
-		$(call windows_cargo,run -q) --package qwenguard-cli -- $$command export/nano/demo.jsonl >target/platforms/windows.txt; \
-		test $$? -eq 3 || exit 1; \
-		$(here_run) -- $$command export/nano/demo.jsonl >target/platforms/linux.txt; \
-		diff target/platforms/windows.txt target/platforms/linux.txt || exit 1; \
-	done
+	$(call windows_cargo,test) --workspace --test moderate --no-run
+	$(here_cargo) --test moderate --no-run
+	$(call same_samples,$(windows_env) $(wine) target/$(windows)/debug/qwenguard.exe)
 
 # Java on a virtual machine for Windows, with both providers. Not what starts a compiler, nor what makes temporary files: Java
 # seeds their names from the network's devices, and Wine 8 lacks a function for that. So libraries are not taken from a jar.
@@ -76,8 +78,9 @@ windows_java = $(wine) $(windows_jvm)/bin/java.exe -Dfile.encoding=UTF-8 -Dqweng
 	-jar target/platforms/junit/junit-platform-console-standalone-$(junit_version).jar execute --disable-banner --details=testfeed \
 	--class-path 'target/java/test-classes;target/java/qwenguard-$(version).jar;$(windows_natives);target/platforms/junit/gson-2.13.2.jar' \
 	--scan-class-path=target/java/test-classes '--exclude-classname=.+(Programs|Page|LibraryFinder)Test' --fail-if-no-tests
-test-windows-java: test-windows-dist dist $(bundles) $(windows_jvm)/.installed target/platforms/junit/.$(junit_version)
-	$(java) -q package -DskipTests
+test-windows-java: test-windows-dist $(bundles) $(windows_jvm)/.installed target/platforms/junit/.$(junit_version)
+	$(MAKE) --no-print-directory dist profile=dev dist=target/platforms/linux
+	QWENGUARD_DIST=$(CURDIR)/target/platforms/linux bindings/java/mvn.sh -q package -DskipTests
 	sh bindings/java/src/main/native/build.sh $(jdk) \
 		$(CURDIR)/$(windows_dist) $(CURDIR)/$(windows_natives) $(windows)
 	$(call windows_java,ffm,--enable-native-access=ALL-UNNAMED)
@@ -113,36 +116,37 @@ qemu := $(CURDIR)/target/qemu/qemu-aarch64
 # With i8mm and dotprod, with dotprod, and with what every processor has.
 aarch64_processors := max neoverse-n1 cortex-a72
 aarch64_env = ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$(aarch64) QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
-aarch64_cargo = $(cross_cargo) $(aarch64_env) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(qemu) -cpu $(2)' cargo $(1) --locked --target $(aarch64) $(cross_hot) \
+aarch64_cargo = $(cross_profile) $(aarch64_env) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(qemu) -cpu $(or $(2),max)' cargo $(1) --locked --target $(aarch64) \
 	--features qwenguard/capi
-aarch64_c = $(aarch64_env) QWENGUARD_TEST_TARGET=$(aarch64) QWENGUARD_TEST_RUNNER='$(qemu) -cpu max' \
-	cargo test --locked --features capi --test ffi --
+aarch64_c = $(aarch64_env) QWENGUARD_TEST_TARGET=$(aarch64) QWENGUARD_TEST_RUNNER='$(qemu) -cpu max' $(here_cargo) --test ffi --
 
 test-aarch64: test-aarch64-rust test-aarch64-c demo-aarch64
 
 test-aarch64-short: target/platforms/.$(aarch64) test-data
-	$(call aarch64_cargo,test,max) --test golden
+	$(call aarch64_cargo,test) --workspace --test golden
 	$(MAKE) --no-print-directory demo-aarch64
 
-# On the best processor all that takes no hours; on the others what their kernels compute.
+# What the kernels compute on each processor, and on the best one what goes through all of the library. test-aarch64-all has
+# everything, with what an emulator takes long for.
 test-aarch64-rust: target/platforms/.$(aarch64) test-data
 	for processor in $(aarch64_processors); do \
-		$(call aarch64_cargo,test,$$processor) --lib --test golden --test vectors --test annotation_vectors \
+		$(call aarch64_cargo,test,$$processor) --workspace --lib --test golden --test vectors --test annotation_vectors \
 			-- --skip any_split --skip powers_of_two || exit 1; \
 	done
-	$(call aarch64_cargo,test,max) --test bundle --test stream --test turns --test updates --test errors --test queue
+	$(call aarch64_cargo,test) --workspace --test bundle --test stream --test turns --test updates --test errors --test queue
+
+test-aarch64-all: target/platforms/.$(aarch64) test-data
+	$(call aarch64_cargo,test) --workspace
 
 test-aarch64-c: target/platforms/.$(aarch64) test-data
 	$(aarch64_c) native::c_programs native::a_c_program native::the_ native::c_and_rust --skip as_cpp --skip under_
 
 demo-aarch64: target/platforms/.$(aarch64)
-	for processor in $(aarch64_processors); do for command in moderate annotate; do \
-		$(call aarch64_cargo,run -q,$$processor) --package qwenguard-cli -- $$command export/nano/demo.jsonl \
-			>target/platforms/aarch64.txt; test $$? -eq 3 || exit 1; \
-		$(here_run) -- $$command export/nano/demo.jsonl >target/platforms/linux.txt; \
-		diff target/platforms/aarch64.txt target/platforms/linux.txt || exit 1; \
-	done; done
+	$(call aarch64_cargo,test) --workspace --test moderate --no-run
+	$(here_cargo) --test moderate --no-run
+	$(foreach processor,$(aarch64_processors),$(call same_samples,$(aarch64_env) $(qemu) -cpu $(processor) \
+		target/$(aarch64)/debug/qwenguard) || exit 1;)
 
 target/platforms/.$(aarch64): $(qemu)
 	@command -v aarch64-linux-gnu-g++ >/dev/null || { echo "a compiler is missing: Debian has it in g++-aarch64-linux-gnu" >&2; exit 1; }
@@ -159,7 +163,7 @@ $(qemu): tests/platforms/qemu.sh
 macos := aarch64-apple-darwin
 check-macos:
 	rustup target add $(macos)
-	$(MAKE) --no-print-directory lib program target=$(macos) profile=dev
+	$(MAKE) --no-print-directory lib program target=$(macos) profile=dev cross_optimised=0
 	$(PYTHON) tests/platforms/macho.py target/$(macos)/debug/libqwenguard.dylib target/$(macos)/debug/qwenguard include/qwenguard.h
 
 # --- What is refused

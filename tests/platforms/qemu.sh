@@ -31,5 +31,7 @@ apt update >&2
 cd "$folder" && apt download qemu-user:amd64 >&2
 dpkg -x qemu-user_*.deb root
 mv root/usr/bin/qemu-aarch64 .
+# The package's own date is older than this script, and make would fetch it every time.
+touch qemu-aarch64
 rm -rf apt root qemu-user_*.deb
 ./qemu-aarch64 --version | head -n 1

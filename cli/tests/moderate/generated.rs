@@ -1,5 +1,6 @@
 //! Shell completions and manual pages.
 
+#[cfg(unix)]
 use std::process::{Command, Stdio};
 
 use crate::program::{qwenguard, run, stderr, stdout};
