@@ -316,7 +316,7 @@ test-python: $(bundles)
 	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
 		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed \
-		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q
+		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q --ignore tests/test_clusters.py
 
 .PHONY: python test-python test-ray test-official-eval target/python/test/.installed
 target/python/test/.installed:

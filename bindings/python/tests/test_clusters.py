@@ -1,4 +1,4 @@
-"""Ray, Spark, datasets and datatrove: what is not installed is skipped; `make test-ray` installs it."""
+"""Ray, Spark, datasets, datatrove and NeMo Curator, which `make test-ray` installs."""
 
 import json
 import os
@@ -16,7 +16,6 @@ import pytest
 from conftest import ANSWER, QUESTION
 
 from qwenguard import Guard
-from qwenguard.ray import with_threads
 
 EXAMPLES = Path(__file__).parents[1] / "examples/clusters"
 # Ray runs its workers at a niceness of 15: on a busy machine they would hardly run. It has half a minute to start, which is not enough
@@ -48,16 +47,6 @@ def check(table: Any, gen: Guard, count: int) -> None:
     assert [row["id"] for row in found] == list(range(count))
     wanted = gen.annotate_table(rows(count), progress=False)
     assert [row["guard_risk"] for row in found] == wanted["guard_risk"]
-
-
-def test_threads_are_those_of_the_actor() -> None:
-    assert with_threads(None, 3) == {"runtime": {"threads": 3}}
-    assert with_threads({"cache": {"mib": 1}, "runtime": {"threads": 2}}, 3) == {"cache": {"mib": 1}, "runtime": {"threads": 2}}
-    assert with_threads("cache.mib = 1", 3) == "runtime.threads = 3\ncache.mib = 1"
-    assert with_threads("[runtime]\nthreads = 2", 3) == "[runtime]\nthreads = 2"
-    assert with_threads(None, None) is None
-    with Guard.nano(config=with_threads("cache.mib = 64\n[engine]\nstep_tokens = 32", 1)):
-        pass
 
 
 def test_datasets(gen: Guard, tmp_path: Path) -> None:
