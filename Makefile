@@ -78,7 +78,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate bench-profile bench-check clean
+	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-check clean
 
 demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
@@ -305,9 +305,10 @@ $(maturin):
 	$(@D)/$(scripts)/pip install -q 'maturin[zig]>=1.9,<2'
 	touch $@
 
+# Of that environment maturin finds zig by the path.
 python: $(maturin)
 	rm -f $(wheels)/qwenguard-*.whl
-	$(dir $(maturin))$(scripts)/maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
+	PATH=$(abspath $(dir $(maturin)))/$(scripts):$$PATH maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
 		--out $(wheels) $(if $(manylinux),--zig --target x86_64-unknown-linux-gnu --compatibility manylinux_$(manylinux))
 
 # Installs the wheel into a fresh environment and runs the tests of bindings/python, its page, and mypy.
@@ -315,7 +316,7 @@ test-python: $(bundles)
 	@$(call need,$(PYTHON)); $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "SKIPPED: $(PYTHON) has no venv"; test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; }; \
 		$(MAKE) --no-print-directory python && $(MAKE) --no-print-directory target/python/test/.installed \
-		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q
+		&& cd bindings/python && ../../target/python/test/$(scripts)/python -m pytest -q --ignore tests/test_clusters.py
 
 .PHONY: python test-python test-ray test-official-eval target/python/test/.installed
 target/python/test/.installed:
@@ -323,11 +324,13 @@ target/python/test/.installed:
 	$(PYTHON) -m venv target/python/test
 	target/python/test/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test]"
 
-# Ray, datasets, datatrove and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for an hour.
+# Ray, datasets, datatrove, NeMo Curator and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for an hour.
+nemo_needs := loguru attrs cattrs jinja2 pulp tabulate obstore portpicker omegaconf hydra-core absl-py
 test-ray: python
 	rm -rf target/python/ray
 	$(PYTHON) -m venv target/python/ray
-	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson regex
+	target/python/ray/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test,ray]" datasets datatrove orjson regex $(nemo_needs)
+	target/python/ray/$(scripts)/pip install -q --no-deps nemo-curator==1.4.0 cosmos-xenna==0.2.0
 	command -v java >/dev/null && target/python/ray/$(scripts)/pip install -q pyspark || echo "SKIPPED: java is missing, so Spark is"
 	cd bindings/python && ../../target/python/ray/$(scripts)/python -m pytest -q -rs tests/test_clusters.py
 
@@ -498,7 +501,7 @@ miri:
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
 bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate bench-profile
+	bench-load bench-crossing bench-annotate bench-wheel bench-profile
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
@@ -555,6 +558,10 @@ bench-crossing: dist
 		--run c\#='env $(csharp) bench'
 crossing_java := -Dqwenguard.cache=target/java/cache -cp $(jars) bindings/java/bench/Crossing.java
 jdk = $(shell bindings/java/jdks.sh)
+
+# Annotating through the wheel beside the command, with the built-in guards.
+bench-wheel: $(server) python target/python/test/.installed
+	ORT_DYLIB_PATH=$(abspath $(runtime_folder)) target/python/test/$(scripts)/python bindings/python/benches/annotate.py $(server)
 
 bench-load: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench load -- target/bench/0.6B-int8

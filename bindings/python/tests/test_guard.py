@@ -16,6 +16,7 @@ from conftest import ANSWER, QUESTION, REPOSITORY, SMALL
 
 import qwenguard
 from qwenguard import Call, CompletionQueue, Decision, Guard, Status, Stopped, _errors
+from qwenguard.ray import with_threads
 
 
 def test_the_sample_answer_is_cut_at_byte_160(guard: Guard) -> None:
@@ -307,3 +308,13 @@ print("end")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout.strip()) == (0, "end"), done.stderr
+
+
+def test_threads_are_those_of_the_actor() -> None:
+    assert with_threads(None, 3) == {"runtime": {"threads": 3}}
+    assert with_threads({"cache": {"mib": 1}, "runtime": {"threads": 2}}, 3) == {"cache": {"mib": 1}, "runtime": {"threads": 2}}
+    assert with_threads("cache.mib = 1", 3) == "runtime.threads = 3\ncache.mib = 1"
+    assert with_threads("[runtime]\nthreads = 2", 3) == "[runtime]\nthreads = 2"
+    assert with_threads(None, None) is None
+    with Guard.nano(config=with_threads("cache.mib = 64\n[engine]\nstep_tokens = 32", 1)):
+        pass

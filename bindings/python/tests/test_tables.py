@@ -1,9 +1,14 @@
 """Lists, mappings, Arrow and pandas."""
 
+import contextlib
+import fcntl
 import io
 import json
+import os
+import struct
 import subprocess
 import sys
+import termios
 from typing import Any
 
 import pytest
@@ -108,7 +113,26 @@ def test_one_that_fails_leaves_the_others_alone(guard: Guard) -> None:
         guard.annotate_all(["Hello", []])
     # More than are given to the engine at once.
     many = guard.annotate_all([f"Question {number}" for number in range(600)])
-    assert [one.json() for one in many[:3]] == [guard.annotate(f"Question {number}").json() for number in range(3)]
+    for number in (0, 1, 64, 127, 300, 599):
+        assert many[number].json() == guard.annotate(f"Question {number}").json()
+
+
+def test_progress_is_shown_where_a_terminal_is() -> None:
+    pytest.importorskip("tqdm")
+    program = "from qwenguard import Guard; print(len(Guard.nano().annotate_all(['Hello'] * 600)))"
+    quiet = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (quiet.stdout, quiet.stderr) == ("600\n", "")
+    terminal, child = os.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=child, check=True)
+    os.close(child)
+    shown = b""
+    # The end of a terminal is an error.
+    with contextlib.suppress(OSError):
+        while more := os.read(terminal, 4096):
+            shown += more
+    os.close(terminal)
+    assert b"600/600" in shown and b"conversation/s" in shown
 
 
 def test_messages_of_clients(guard: Guard) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 from weakref import WeakValueDictionary
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 Spec = tuple[str, Union[str, None], Union[Settings, None], Union[Settings, None], Union["Spec", None]]
 Table = TypeVar("Table")
 
-# As many conversations as are given to the engine at once.
-BATCH = 256
+# As many conversations are given to the engine at once, by as many threads: while one waits for its rows, the other makes the
+# next ones ready and the last ones values of Python.
+BATCH = 64
+THREADS = 2
 
 # Guards that are open in this process, so that a pickle that is loaded often opens its bundle once.
 _opened: WeakValueDictionary[str, Guard] = WeakValueDictionary()
@@ -203,15 +206,26 @@ class Guard(Closing):
         options = str(Decoding(decoding)), str(TextOverflow(overflow))
         found: list[Annotation | GuardError] = []
         with progress_bar(len(rows), progress) as bar:
-            for start in range(0, len(rows), BATCH):
-                batch = rows[start : start + BATCH]
-                found.extend(self._annotate_batch(batch, options))
-                bar.update(len(batch))
+            for done in self._annotate_batches(rows, options):
+                found.extend(done)
+                bar.update(len(done))
         if not return_errors:
             for one in found:
                 if isinstance(one, GuardError):
                     raise one
         return found
+
+    def _annotate_batches(self, rows: list[Any], options: tuple[str, str]) -> Iterator[list[Annotation | GuardError]]:
+        batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+        if len(batches) <= 1:
+            yield from (self._annotate_batch(batch, options) for batch in batches)
+            return
+        pool = ThreadPoolExecutor(THREADS, "qwenguard")
+        try:
+            for begun in [pool.submit(self._annotate_batch, batch, options) for batch in batches]:
+                yield begun.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _annotate_batch(self, batch: list[Any], options: tuple[str, str]) -> list[Annotation | GuardError]:
         read: list[list[tuple[str, str]] | GuardError] = []
