@@ -307,6 +307,37 @@ async fn what_cannot_be_judged_is_not_sent() {
     settled(&server).await;
 }
 
+/// An answer that said how it ended has no more text.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_end_is_not_sent() {
+    let (upstream, server) = both().await;
+    let secret = "take the explosives";
+    for strange in [
+        json!({ "content": secret }),
+        json!({ "reasoning": secret }),
+        json!({ "tool_calls": [{ "index": 0, "id": "c", "type": "function", "function": { "name": "f", "arguments": secret } }] }),
+    ] {
+        let mut written: Vec<Bytes> = chunks(FINE_ANSWER).iter().map(event).collect();
+        written.extend([event(&chunk(0, strange.clone(), None)), done()]);
+        upstream.answer(written);
+        let read = ask(&server, FINE).await;
+        assert!(!read.is_done && !read.text.contains(secret), "{}", read.text);
+        let error = read.chunks.last().unwrap()["error"].clone();
+        assert_eq!(
+            (error["code"].as_str(), error["type"].as_str()),
+            (Some("unjudged_answer"), Some("server_error")),
+            "{strange}"
+        );
+    }
+    // The end may be told twice.
+    let mut written = chunks(FINE_ANSWER);
+    written.push(chunk(0, json!({ "content": "" }), Some("stop")));
+    upstream.answer(written.iter().map(event).chain([done()]).collect());
+    let read = ask(&server, FINE).await;
+    assert_eq!((read.chunks, read.is_done), (written, true));
+    settled(&server).await;
+}
+
 fn completion(message: Value) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "m",
@@ -373,9 +404,11 @@ async fn errors_of_the_upstream_are_passed_on() {
     assert_eq!((read.said(0, "content").as_str(), read.finish(0), read.is_done), ("Mix flour, water, ", None, false));
     let response = client().get(format!("{}/v1/models", server.url)).send().await.unwrap();
     assert_eq!(response.json::<Value>().await.unwrap()["object"], "list");
-    let nobody = Server::start(&["--upstream", "http://127.0.0.1:9/v1"]);
+    let nobody = Server::start(&["--upstream", "http://user:s3cret@127.0.0.1:9/v1"]);
     let read = ask(&nobody, FINE).await;
     assert!(read.status == 502 && read.text.contains("upstream_failed"), "{}", read.text);
+    // Clients are not told where it is.
+    assert!(["s3cret", "127.0.0.1"].iter().all(|part| !read.text.contains(part)), "{}", read.text);
     settled(&server).await;
 }
 
@@ -387,6 +420,31 @@ async fn a_silent_upstream_is_given_up() {
     let read = ask(&server, FINE).await;
     assert_eq!((read.chunks.last().unwrap()["error"]["code"].as_str(), read.is_done), (Some("upstream_silent"), false));
     upstream.ended(1).await;
+    settled(&server).await;
+}
+
+/// While the upstream says nothing, the client is told between events that the connection lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_kept_open() {
+    let (upstream, server) = both().await;
+    let written = pieces(FINE_ANSWER);
+    let (first, rest) = (written[..5].concat().into(), written[5..].to_vec());
+    let release = upstream.answer_when_released([vec![first], rest].concat());
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": FINE }] });
+    let mut response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    let mut text = String::new();
+    let mut release = Some(release);
+    while let Some(piece) = response.chunk().await.unwrap() {
+        text += std::str::from_utf8(&piece).unwrap();
+        if text.ends_with(": keep-alive\n\n")
+            && let Some(release) = release.take()
+        {
+            release.send(()).unwrap();
+        }
+    }
+    assert!(release.is_none() && text.contains("\n\n: keep-alive\n\n"));
+    let events: Vec<&str> = text.split_inclusive("\n\n").filter(|event| !event.starts_with(':')).collect();
+    assert_eq!(events.concat(), String::from_utf8(written.concat()).unwrap());
     settled(&server).await;
 }
 
