@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     BAD, FINE, TURNS, client,
@@ -458,6 +459,48 @@ async fn a_client_that_leaves_closes_the_upstream() {
     drop(response);
     upstream.ended(1).await;
     settled(&server).await;
+}
+
+/// A client that takes nothing is waited for: the upstream is not read on, and nothing piles up in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_stops_the_upstream() {
+    let (upstream, server) = both().await;
+    // Far more than the system keeps for both connections.
+    let long = event(&json!({ "choices": [], "usage": { "details": vec![7; 50_000] } }));
+    upstream.answer(vec![long; 2000]);
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": FINE }] });
+    let mut response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    assert!(response.chunk().await.unwrap().is_some());
+    let sent = upstream.stuck_at().await;
+    assert!(sent < 1000, "{sent} of 2000 were read");
+    drop(response);
+    upstream.ended(1).await;
+    settled(&server).await;
+}
+
+/// One that never takes anything gives back its room, though its connection is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_is_given_up() {
+    let upstream = Upstream::start().await;
+    let server = Server::start(&["--upstream", &upstream.url, "--upstream-seconds", "1"]);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": FINE }] }).to_string();
+    let ask = async || {
+        let mut connection = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        connection.write_all((head + &body).as_bytes()).await.unwrap();
+        connection
+    };
+    upstream.answer(vec![event(&json!({ "choices": [], "usage": { "details": vec![7; 50_000] } })); 2000]);
+    let streamed = ask().await;
+    upstream.ended(1).await;
+    settled(&server).await;
+    let mut whole = completion(json!({ "role": "assistant", "content": FINE_ANSWER }));
+    whole["usage"]["details"] = json!(vec![1_234_567_890_123_456_u64; 500_000]);
+    upstream.answer_whole(200, &whole);
+    let held = ask().await;
+    upstream.ended(2).await;
+    settled(&server).await;
+    drop((streamed, held));
 }
 
 #[tokio::test(flavor = "multi_thread")]
