@@ -124,7 +124,7 @@ test-api: $(server) target/test-api/.installed
 
 # The server's traces, with what they need.
 test-otlp: $(runtime)
-	cargo test --locked --package qwenguard-cli --features otlp --test serve -- traces
+	cargo test --locked --workspace --features qwenguard/capi,qwenguard-cli/otlp --test serve -- traces
 
 # The page in a browser. CHROMIUM names it; on Debian `apt-get install chromium`. Pictures of it go into target/test-ui/pictures.
 CHROMIUM ?= $(shell command -v chromium || command -v google-chrome)
@@ -134,7 +134,7 @@ test-ui: $(server) target/test-ui/.installed
 
 # Two hundred answers at once for two minutes, with clients that stall, leave and reset.
 soak-serve: $(runtime)
-	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo test --locked --package qwenguard-cli --test serve -- --ignored --nocapture soak
+	ORT_DYLIB_PATH=$(abspath $(dir $(runtime))) cargo test --locked --workspace --features qwenguard/capi --test serve -- --ignored --nocapture soak
 
 # What the server adds to an upstream's latency, and moderations a second.
 bench-serve: $(runtime)
@@ -148,7 +148,7 @@ test-litellm: $(runtime) target/litellm/.installed
 
 test-envoy: $(runtime) target/envoy/.installed
 	cargo clippy --locked --package qwenguard-cli --features ext-proc --all-targets -- -D warnings
-	cargo test --locked --package qwenguard-cli --features ext-proc --test serve ext_proc
+	cargo test --locked --workspace --features qwenguard/capi,qwenguard-cli/ext-proc --test serve ext_proc
 	cargo build --release --locked --package qwenguard-cli --features ext-proc
 	$(hosts_environment) ENVOY=$(CURDIR)/target/envoy/$(scripts)/envoy \
 		target/envoy/$(scripts)/pytest -q cli/tests/hosts/test_envoy.py cli/tests/hosts/test_scale_out.py

@@ -2,6 +2,8 @@
 //!
 //! Added latency: an upstream writes a word every 20 ms, and each event carries when it was written. Clients read it from the
 //! upstream itself and through the guard. Then moderations a second, over connections that are kept.
+//!
+//! QWENGUARD_BENCH_SECONDS changes how long each of the nine measurements takes.
 
 use std::{
     convert::Infallible,
@@ -17,6 +19,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
     routing::post,
+    serve::ListenerExt,
 };
 use futures_util::stream;
 use reqwest::Client;
@@ -26,7 +29,10 @@ use tokio::{net::TcpListener, time::sleep};
 /// Between two words of an answer.
 const WORD: Duration = Duration::from_millis(20);
 /// For each measurement.
-const MEASURED: Duration = Duration::from_secs(15);
+static MEASURED: LazyLock<Duration> = LazyLock::new(|| {
+    let seconds = std::env::var("QWENGUARD_BENCH_SECONDS").map(|seconds| seconds.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds.unwrap_or(15))
+});
 
 const PROMPT: &str = "How do I bake bread?";
 const ANSWER: &str = "Mix flour, water, salt and yeast in a large bowl. Knead the dough for ten minutes and let it rest \
@@ -120,7 +126,7 @@ async fn read(client: &Client, url: &str, times: &mut Times) {
 }
 
 async fn measure(client: &Client, url: &str, streams: usize) -> Times {
-    let until = Instant::now() + MEASURED;
+    let until = Instant::now() + *MEASURED;
     let readers: Vec<_> = (0..streams)
         .map(|place| {
             let (client, url) = (client.clone(), url.to_owned());
@@ -177,7 +183,7 @@ async fn moderations(client: &Client, url: &str) {
     );
     let body = json!({ "input": PROMPT }).to_string();
     for connections in [1, 8, 64] {
-        let until = Instant::now() + MEASURED;
+        let until = Instant::now() + *MEASURED;
         let askers: Vec<_> = (0..connections)
             .map(|_| {
                 let (client, url, body) = (client.clone(), format!("{url}/v1/moderations"), body.clone());
@@ -210,6 +216,8 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = format!("http://{}/v1", listener.local_addr().unwrap());
     let router = Router::new().route("/v1/chat/completions", post(write));
+    // As servers of models do: else the bare upstream waits 40 ms for the client's acknowledgement.
+    let listener = listener.tap_io(|connection| connection.set_nodelay(true).expect("it is open"));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let server = Server::start(&upstream);
     let client = Client::new();

@@ -20,8 +20,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What a request holds as long as it is served.
 #[derive(Clone)]
 pub(crate) struct Admission {
-    _admitted: Arc<Admitted>,
+    admitted: Arc<Admitted>,
     _serving: Arc<Serving>,
+}
+
+impl Admission {
+    /// Whose request it is.
+    pub(crate) fn client(&self) -> &str {
+        &self.admitted.client
+    }
 }
 
 /// Counts the request among those that are being served.
@@ -52,7 +59,7 @@ pub(crate) async fn admit(State(app): State<Shared>, mut request: Request, next:
         }
     };
     let client = admitted.client.clone();
-    let admission = Admission { _admitted: admitted, _serving: Arc::new(Serving::new()) };
+    let admission = Admission { admitted, _serving: Arc::new(Serving::new()) };
     request.extensions_mut().insert(admission.clone());
     let response = next.run(request).instrument(span.clone()).await;
     // The request is served until all of the answer is sent.

@@ -15,6 +15,8 @@ use std::{
 use qwenguard::{AnnotateOptions, Annotation, Call, Error, Guard, Message, Reply, Result, Stream};
 use tokio::{task::block_in_place, time::timeout};
 
+use super::heard::Heard;
+
 /// From how many bytes on tokenizing is work for a thread that nobody else waits for.
 const LONG: usize = 4096;
 
@@ -22,12 +24,14 @@ const LONG: usize = 4096;
 #[derive(Clone)]
 pub(crate) struct Terms {
     deadline: Duration,
+    /// Whether texts of what is found are in the log.
+    logs_texts: bool,
     has_failed: Arc<AtomicBool>,
 }
 
 impl Terms {
-    pub(crate) fn new(deadline: Duration) -> Self {
-        Terms { deadline, has_failed: Arc::default() }
+    pub(crate) fn new(deadline: Duration, logs_texts: bool) -> Self {
+        Terms { deadline, logs_texts, has_failed: Arc::default() }
     }
 
     /// Whether the guard answers nothing any more.
@@ -55,28 +59,43 @@ impl Terms {
 pub(crate) struct Judge {
     stream: Stream,
     terms: Terms,
+    /// What was said, if it is for the log.
+    heard: Option<Heard>,
 }
 
 impl Judge {
     pub(crate) fn new(stream: Stream, terms: Terms) -> Self {
-        Judge { stream, terms }
+        let heard = terms.logs_texts.then(Heard::default);
+        Judge { stream, terms, heard }
     }
 
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply> {
         let is_long = length(&call) >= LONG;
-        self.terms.wait(is_long, self.stream.call_async(call)).await
+        let reply = self.terms.wait(is_long, self.stream.call_async(call)).await?;
+        if let Some(heard) = &mut self.heard {
+            heard.take(call, &reply);
+        }
+        Ok(reply)
     }
 
     /// Another stream that goes on from here.
     pub(crate) fn fork(&self) -> Result<Judge> {
-        Ok(Judge { stream: self.stream.fork()?, terms: self.terms.clone() })
+        Ok(Judge { stream: self.stream.fork()?, terms: self.terms.clone(), heard: self.heard.clone() })
     }
 }
 
 /// Judges a whole conversation.
 pub(crate) async fn annotate(guard: &Guard, messages: &[Message], terms: &Terms) -> Result<Annotation> {
     let options = AnnotateOptions::default();
-    terms.wait(length(&Call::Prompt(messages)) >= LONG, guard.annotate_async(messages, &options)).await
+    let judged = guard.annotate_async(messages, &options);
+    let annotation = terms.wait(length(&Call::Prompt(messages)) >= LONG, judged).await?;
+    if terms.logs_texts
+        && annotation.finding.is_some()
+        && let Some(last) = messages.last()
+    {
+        tracing::info!(text = last.content, "text of an annotation");
+    }
+    Ok(annotation)
 }
 
 fn length(call: &Call) -> usize {

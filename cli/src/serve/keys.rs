@@ -36,7 +36,13 @@ struct Client {
 pub(crate) struct Admitted {
     /// The client's name; empty if the server has no keys.
     pub(crate) client: String,
-    _permits: [Option<OwnedSemaphorePermit>; 2],
+    _room: Room,
+}
+
+/// Room of a client, if the server has keys, and of the server.
+pub(crate) struct Room {
+    _of_client: Option<OwnedSemaphorePermit>,
+    _of_server: OwnedSemaphorePermit,
 }
 
 impl Keys {
@@ -70,24 +76,29 @@ impl Keys {
     /// Whose request it is, by its key: `Authorization: Bearer KEY`, or `x-api-key`.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Fault> {
         let client = if self.is_open() { None } else { Some(self.client(headers)?) };
-        let take = |requests: &Arc<Semaphore>, limit: usize, whose: &str| {
-            let busy = |_| Fault::busy(format!("{limit} requests of {whose} are being served, which is its limit"));
-            requests.clone().try_acquire_owned().map_err(busy)
-        };
-        // The client's first: one that asks for too much takes nothing from the others.
-        let of_client =
-            client.as_ref().map(|client| take(&client.requests, client.max_requests, "this key")).transpose()?;
-        let of_server = take(&self.requests, self.max_requests, "this server")?;
-        let client = client.map(|client| client.name.clone()).unwrap_or_default();
-        Ok(Admitted { client, _permits: [of_client, Some(of_server)] })
+        let room = self.room(client.as_deref(), 1)?;
+        Ok(Admitted { client: client.map(|client| client.name.clone()).unwrap_or_default(), _room: room })
     }
 
-    /// More of the server's room for a request that asks for several answers.
-    pub(crate) fn more(&self, count: usize) -> Result<OwnedSemaphorePermit, Fault> {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let busy =
-            |_| Fault::busy(format!("{} requests are being served, which is the server's limit", self.max_requests));
-        self.requests.clone().try_acquire_many_owned(count).map_err(busy)
+    /// Room for the answers of a request but for the first, which has its own.
+    pub(crate) fn more(&self, client: &str, answers: usize) -> Result<Room, Fault> {
+        let client = self.clients.iter().find(|known| known.name == client).map(Arc::as_ref);
+        let limit = client.map_or(self.max_requests, |client| client.max_requests);
+        if answers > limit {
+            // Another try would not help.
+            return Err(Fault::field("n", format!("n is out of range: {limit} answers are served at once")));
+        }
+        self.room(client, answers - 1)
+    }
+
+    fn room(&self, client: Option<&Client>, count: usize) -> Result<Room, Fault> {
+        let take = |requests: &Arc<Semaphore>, limit: usize, whose: &str| {
+            let busy = |_| Fault::busy(format!("{limit} requests of {whose} are being served, which is its limit"));
+            requests.clone().try_acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).map_err(busy)
+        };
+        // The client's first: one that asks for too much takes nothing from the others.
+        let of_client = client.map(|client| take(&client.requests, client.max_requests, "this key")).transpose()?;
+        Ok(Room { _of_client: of_client, _of_server: take(&self.requests, self.max_requests, "this server")? })
     }
 
     /// Waits until nothing is served.
@@ -193,6 +204,27 @@ mod tests {
             drop(first);
             assert!(keys.admit(&key).is_ok());
             drop(second);
+        }
+    }
+
+    /// Each answer takes room, of the key's as well.
+    #[test]
+    fn a_request_for_several_answers_is_as_many_requests() {
+        for (keys, client) in [
+            (keys(9, Some(3)), "one"),
+            (keys(3, None), "one"),
+            (Keys::read(&Settings { max_requests: 3, ..Settings::default() }).ok().unwrap(), ""),
+        ] {
+            let key = headers("x-api-key", "s3cret");
+            let first = keys.admit(&key).ok().unwrap();
+            assert_eq!(keys.more(client, 4).err().unwrap().status.as_u16(), 400);
+            let all = keys.more(client, 3).ok().unwrap();
+            assert_eq!(keys.admit(&key).err().unwrap().status.as_u16(), 429);
+            drop(all);
+            let second = keys.admit(&key).ok().unwrap();
+            assert_eq!(keys.more(client, 3).err().unwrap().status.as_u16(), 429);
+            assert!(keys.more(client, 2).is_ok() && keys.more(client, 1).is_ok());
+            drop((first, second));
         }
     }
 

@@ -2,13 +2,15 @@
 //!
 //! A request goes through [`admission`]: key, limits, the log and the numbers. Then it is one of [`moderations`] (OpenAI's
 //! form), [`judge`] (the guard's own), [`socket`] (token by token), [`hosts`] (gateways that ask) or [`replay`] (verdicts that were given, by another policy).
-//! [`calls`] gives their calls of the guard deadlines. [`ui`] is a page over all that, [`tls`] makes connections secret, [`trace`]
+//! [`calls`] gives their calls of the guard deadlines. [`connections`] serves HTTP over each, [`ui`] is a page over all that, [`tls`] makes connections secret, [`trace`]
 //! has a span for each request.
 
 mod admission;
 mod body;
 mod calls;
+mod connections;
 mod fault;
+mod heard;
 mod hosts;
 mod judge;
 mod keys;
@@ -37,7 +39,7 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::Listener,
+    serve::{Listener, ListenerExt},
 };
 use qwenguard::{Config, Guard, Policy};
 use serde_json::{Value, json};
@@ -111,10 +113,11 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
         }
         match acceptor {
             Some(acceptor) => {
-                serve(tls::Secured::new(listener, acceptor).map_err(cannot)?, app, asked, drain).await.map_err(cannot)
+                serve(tls::Secured::new(listener, acceptor).map_err(cannot)?, app, asked, drain).await;
             }
-            None => serve(listener, app, asked, drain).await.map_err(cannot),
+            None => serve(listener.tap_io(tls::at_once), app, asked, drain).await,
         }
+        Ok::<(), Failure>(())
     })?;
     // What still runs has had its time.
     runtime.shutdown_background();
@@ -133,31 +136,26 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 async fn serve(
     listener: impl Listener<Addr: std::fmt::Debug>,
     app: Shared,
-    asked: impl Future<Output = ()> + Send + 'static,
+    asked: impl Future<Output = ()>,
     drain: Duration,
-) -> std::io::Result<()> {
-    let (end, ended) = tokio::sync::watch::channel(false);
-    let (draining, serving) = (app.clone(), app.clone());
-    let graceful = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
+) {
+    let (end, mut ended) = tokio::sync::watch::channel(false);
+    let (draining, serving, silence) = (app.clone(), app.clone(), app.silence());
+    let asked = async move {
         asked.await;
         draining.drain();
         end.send_replace(true);
-    });
-    let mut ended = ended;
+    };
     tokio::select! {
-        served = async {
-            graceful.into_future().await?;
-            // Sockets are no requests any more to axum.
+        () = async {
+            connections::serve(listener, router(app), silence, asked).await;
+            // Sockets are no requests any more to HTTP.
             serving.keys.wait_for_all().await;
-            Ok(())
-        } => served,
+        } => {}
         () = async {
             let _ = ended.wait_for(|ended| *ended).await;
             tokio::time::sleep(drain).await;
-        } => {
-            tracing::warn!(seconds = drain.as_secs(), "requests were cut off: they took longer than serve.drain_seconds");
-            Ok(())
-        }
+        } => tracing::warn!(seconds = drain.as_secs(), "requests were cut off: they took longer than serve.drain_seconds"),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) tls_key: Option<PathBuf>,
     /// A collector of traces that speaks OTLP over HTTP: its URL, such as `http://127.0.0.1:4318`.
     pub(crate) otlp_endpoint: Option<String>,
+    /// Texts of what is found are in the log.
+    pub(crate) log_texts: bool,
     /// Clients that may ask. Without any, everybody may.
     pub(crate) keys: Vec<Key>,
     /// Requests that are served at once; more are answered 429.
@@ -91,6 +93,7 @@ impl Default for Settings {
             tls_cert: None,
             tls_key: None,
             otlp_endpoint: None,
+            log_texts: false,
             keys: Vec::new(),
             max_requests: 512,
             max_body_bytes: 2 << 20,
@@ -124,6 +127,9 @@ pub(crate) struct Flags {
     /// Show a page to try the guard in a browser, at /ui.
     #[arg(long, env = "QWENGUARD_UI", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     ui: Option<bool>,
+    /// Put the texts of what is found into the log.
+    #[arg(long, env = "QWENGUARD_LOG_TEXTS", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    log_texts: Option<bool>,
     /// Speak TLS: the file of the certificate chain, in PEM.
     #[arg(long, value_name = "FILE", env = "QWENGUARD_TLS_CERT", value_hint = clap::ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
@@ -190,6 +196,7 @@ impl Flags {
         set(&mut settings.kept_seconds, &self.kept_seconds);
         set(&mut settings.upstream_key_header, &self.upstream_key_header);
         set(&mut settings.ui, &self.ui);
+        set(&mut settings.log_texts, &self.log_texts);
         set_option(&mut settings.upstream, &self.upstream);
         set_option(&mut settings.upstream_key_env, &self.upstream_key_env);
         set_option(&mut settings.tls_cert, &self.tls_cert);

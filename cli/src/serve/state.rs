@@ -60,7 +60,7 @@ impl App {
             upstream,
             is_gen,
             draining: AtomicBool::new(false),
-            terms: Terms::new(settings.deadline()),
+            terms: Terms::new(settings.deadline(), settings.log_texts),
             guard,
             policy,
             settings,

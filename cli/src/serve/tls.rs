@@ -41,6 +41,11 @@ pub(crate) fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, F
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Small pieces of an answer go out as they come, and do not wait until the client has the ones before.
+pub(super) fn at_once(connection: &mut TcpStream) {
+    let _ = connection.set_nodelay(true);
+}
+
 /// Gives connections once their keys are agreed on. Clients that are slow at it keep nobody waiting.
 pub(crate) struct Secured {
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -73,7 +78,8 @@ async fn accept(
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         // It waits where the system has no more descriptors.
-        let (connection, address) = Listener::accept(&mut listener).await;
+        let (mut connection, address) = Listener::accept(&mut listener).await;
+        at_once(&mut connection);
         let (acceptor, sender) = (acceptor.clone(), sender.clone());
         tokio::spawn(async move {
             let agreed = timeout(HANDSHAKE, acceptor.accept(connection)).await;

@@ -2,7 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::{BAD, FINE, TURNS, client, common::bundle, post, server::Server, turning_answer};
+use crate::{
+    BAD, FINE, TURNS, client,
+    common::bundle,
+    post,
+    proxy::settled,
+    server::Server,
+    turning_answer,
+    upstream::{Upstream, pieces},
+};
 
 fn asked(messages: &[(&str, &str)]) -> Value {
     messages.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect()
@@ -200,4 +208,27 @@ async fn logs_have_no_texts() {
     assert!(!log.contains("neighbour"), "{log}");
     let line: Value = serde_json::from_str(log.lines().find(|line| line.contains("mine-7")).unwrap()).unwrap();
     assert_eq!((line["route"].as_str(), line["status"].as_u64()), (Some("/v1/moderations"), Some(200)));
+}
+
+/// With `--log-texts` the words of what is found are in the log, in the span of their request, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_in_the_log_where_they_are_asked_for() {
+    let upstream = Upstream::start().await;
+    let server = Server::start(&["--log-texts", "--upstream", &upstream.url]);
+    post(&format!("{}/v1/moderations", server.url), &json!({ "input": [FINE, BAD] })).await;
+    let (bad, _) = turning_answer();
+    upstream.answer(pieces(&bad));
+    let chat = client().post(format!("{}/v1/chat/completions", server.url)).header("x-request-id", "mine-8");
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": TURNS }] });
+    chat.json(&body).send().await.unwrap().text().await.unwrap();
+    settled(&server).await;
+    let log = server.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let texts: Vec<&Value> = lines.iter().filter(|line| line.get("text").is_some()).collect();
+    let said: Vec<&str> = texts.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    let [prompt, violation] = said[..] else { panic!("{log}") };
+    assert_eq!(prompt, BAD);
+    let end = texts[1]["end"].as_u64().unwrap() as usize;
+    assert!(bad[..end].ends_with(violation) && violation.contains("take the explosives"), "{violation:?}");
+    assert_eq!(texts[1]["span"]["request_id"], "mine-8");
 }

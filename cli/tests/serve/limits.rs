@@ -2,6 +2,10 @@
 
 use reqwest::header::AUTHORIZATION;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     FINE, client, post,
@@ -64,6 +68,20 @@ async fn more_than_the_limit_is_told_to_come_again() {
         if status == 200 {
             break;
         }
+    }
+}
+
+/// Who connects and says nothing, or stops in the middle of a head, or after an answer, is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_ask_is_given_up() {
+    let server = Server::start(&["--upstream-seconds", "1"]);
+    for said in ["", "GET /health HTTP/1.1\r\nhost: a\r\n", "GET /health HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let mut client = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+        client.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        let is_answered = answer.starts_with(b"HTTP/1.1 200 ");
+        assert_eq!(is_answered, said.ends_with("\r\n\r\n"), "{}", String::from_utf8_lossy(&answer));
     }
 }
 

@@ -123,6 +123,14 @@ async fn what_cannot_be_judged_is_an_error_in_the_words_of_the_interface() {
         assert!(!all.contains(secret), "{all}");
         assert_eq!(read.last().unwrap()["error"]["type"], "api_error", "{strange}");
     }
+    // After its end.
+    let mut written = answer(&[("text", "text", FINE_ANSWER)]);
+    let more = json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": secret } });
+    written.insert(written.len() - 1, more);
+    let read = streamed(&upstream, &server, FINE, &written).await;
+    assert!(!json!(read).to_string().contains(secret));
+    let error = &read.last().unwrap()["error"];
+    assert!(error["type"] == "api_error" && error["message"].as_str().unwrap().contains("after its end"), "{error}");
     let (status, text) = ask(&server, json!({ "model": "m", "messages": [{ "role": "user", "content": BAD }] })).await;
     let body: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(

@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     BAD, FINE, TURNS, client,
@@ -307,6 +308,37 @@ async fn what_cannot_be_judged_is_not_sent() {
     settled(&server).await;
 }
 
+/// An answer that said how it ended has no more text.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_end_is_not_sent() {
+    let (upstream, server) = both().await;
+    let secret = "take the explosives";
+    for strange in [
+        json!({ "content": secret }),
+        json!({ "reasoning": secret }),
+        json!({ "tool_calls": [{ "index": 0, "id": "c", "type": "function", "function": { "name": "f", "arguments": secret } }] }),
+    ] {
+        let mut written: Vec<Bytes> = chunks(FINE_ANSWER).iter().map(event).collect();
+        written.extend([event(&chunk(0, strange.clone(), None)), done()]);
+        upstream.answer(written);
+        let read = ask(&server, FINE).await;
+        assert!(!read.is_done && !read.text.contains(secret), "{}", read.text);
+        let error = read.chunks.last().unwrap()["error"].clone();
+        assert_eq!(
+            (error["code"].as_str(), error["type"].as_str()),
+            (Some("unjudged_answer"), Some("server_error")),
+            "{strange}"
+        );
+    }
+    // The end may be told twice.
+    let mut written = chunks(FINE_ANSWER);
+    written.push(chunk(0, json!({ "content": "" }), Some("stop")));
+    upstream.answer(written.iter().map(event).chain([done()]).collect());
+    let read = ask(&server, FINE).await;
+    assert_eq!((read.chunks, read.is_done), (written, true));
+    settled(&server).await;
+}
+
 fn completion(message: Value) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "m",
@@ -373,9 +405,11 @@ async fn errors_of_the_upstream_are_passed_on() {
     assert_eq!((read.said(0, "content").as_str(), read.finish(0), read.is_done), ("Mix flour, water, ", None, false));
     let response = client().get(format!("{}/v1/models", server.url)).send().await.unwrap();
     assert_eq!(response.json::<Value>().await.unwrap()["object"], "list");
-    let nobody = Server::start(&["--upstream", "http://127.0.0.1:9/v1"]);
+    let nobody = Server::start(&["--upstream", "http://user:s3cret@127.0.0.1:9/v1"]);
     let read = ask(&nobody, FINE).await;
     assert!(read.status == 502 && read.text.contains("upstream_failed"), "{}", read.text);
+    // Clients are not told where it is.
+    assert!(["s3cret", "127.0.0.1"].iter().all(|part| !read.text.contains(part)), "{}", read.text);
     settled(&server).await;
 }
 
@@ -390,6 +424,31 @@ async fn a_silent_upstream_is_given_up() {
     settled(&server).await;
 }
 
+/// While the upstream says nothing, the client is told between events that the connection lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_kept_open() {
+    let (upstream, server) = both().await;
+    let written = pieces(FINE_ANSWER);
+    let (first, rest) = (written[..5].concat().into(), written[5..].to_vec());
+    let release = upstream.answer_when_released([vec![first], rest].concat());
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": FINE }] });
+    let mut response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    let mut text = String::new();
+    let mut release = Some(release);
+    while let Some(piece) = response.chunk().await.unwrap() {
+        text += std::str::from_utf8(&piece).unwrap();
+        if text.ends_with(": keep-alive\n\n")
+            && let Some(release) = release.take()
+        {
+            release.send(()).unwrap();
+        }
+    }
+    assert!(release.is_none() && text.contains("\n\n: keep-alive\n\n"));
+    let events: Vec<&str> = text.split_inclusive("\n\n").filter(|event| !event.starts_with(':')).collect();
+    assert_eq!(events.concat(), String::from_utf8(written.concat()).unwrap());
+    settled(&server).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_closes_the_upstream() {
     let (upstream, server) = both().await;
@@ -400,6 +459,48 @@ async fn a_client_that_leaves_closes_the_upstream() {
     drop(response);
     upstream.ended(1).await;
     settled(&server).await;
+}
+
+/// A client that takes nothing is waited for: the upstream is not read on, and nothing piles up in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_stops_the_upstream() {
+    let (upstream, server) = both().await;
+    // Far more than the system keeps for both connections.
+    let long = event(&json!({ "choices": [], "usage": { "details": vec![7; 50_000] } }));
+    upstream.answer(vec![long; 2000]);
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": FINE }] });
+    let mut response = client().post(format!("{}/v1/chat/completions", server.url)).json(&body).send().await.unwrap();
+    assert!(response.chunk().await.unwrap().is_some());
+    let sent = upstream.stuck_at().await;
+    assert!(sent < 1000, "{sent} of 2000 were read");
+    drop(response);
+    upstream.ended(1).await;
+    settled(&server).await;
+}
+
+/// One that never takes anything gives back its room, though its connection is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_is_given_up() {
+    let upstream = Upstream::start().await;
+    let server = Server::start(&["--upstream", &upstream.url, "--upstream-seconds", "1"]);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": FINE }] }).to_string();
+    let ask = async || {
+        let mut connection = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+        connection.write_all((head + &body).as_bytes()).await.unwrap();
+        connection
+    };
+    upstream.answer(vec![event(&json!({ "choices": [], "usage": { "details": vec![7; 50_000] } })); 2000]);
+    let streamed = ask().await;
+    upstream.ended(1).await;
+    settled(&server).await;
+    let mut whole = completion(json!({ "role": "assistant", "content": FINE_ANSWER }));
+    whole["usage"]["details"] = json!(vec![1_234_567_890_123_456_u64; 500_000]);
+    upstream.answer_whole(200, &whole);
+    let held = ask().await;
+    upstream.ended(2).await;
+    settled(&server).await;
+    drop((streamed, held));
 }
 
 #[tokio::test(flavor = "multi_thread")]

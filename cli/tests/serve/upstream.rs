@@ -35,6 +35,8 @@ struct Shared {
     requests: Mutex<Vec<(HeaderMap, Value)>>,
     /// Their paths, with queries.
     paths: Mutex<Vec<String>>,
+    /// Pieces that were sent.
+    sent: AtomicUsize,
     /// Answers that were sent to their end, or whose reader has left.
     ended: AtomicUsize,
 }
@@ -122,6 +124,17 @@ impl Upstream {
         self.shared.paths.lock().unwrap().clone()
     }
 
+    /// How many pieces were sent, once it can send no more.
+    pub(crate) async fn stuck_at(&self) -> usize {
+        let (mut sent, mut looked) = (0, 0);
+        while looked < 100 {
+            let now = self.shared.sent.load(Ordering::SeqCst);
+            (sent, looked) = (now, if now == sent && now > 0 { looked + 1 } else { 0 });
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        sent
+    }
+
     /// Waits until so many answers have ended, or were left.
     pub(crate) async fn ended(&self, count: usize) {
         while self.shared.ended.load(Ordering::SeqCst) < count {
@@ -148,6 +161,7 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
                 _ => None,
             };
         };
+        ending.0.sent.fetch_add(1, Ordering::SeqCst);
         Some((Ok::<_, Infallible>(piece), (pieces, then, false, ending)))
     });
     let body = Body::from_stream(pieces);

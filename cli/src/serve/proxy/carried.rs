@@ -1,10 +1,10 @@
 //! Answers whose bytes a gateway brings and takes away: guarded as those of our own upstream are.
 
 use axum::{body::Bytes, http::StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{ANSWER_BYTES, Protocol, Source, chat, guard_whole, judged, messages, read, relayed, responses, upstream};
-use crate::serve::{App, fault::Fault};
+use crate::serve::{App, fault::Fault, keys::Room};
 
 /// What a request asks of the upstream. All others are refused: nobody would judge their answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +38,19 @@ impl Route {
         body.to_string().into_bytes()
     }
 
-    /// Judges the prompt of a request.
-    pub(crate) async fn ask(self, app: &App, body: &[u8]) -> Result<Answers, Fault> {
+    /// Judges the prompt of a request of a client.
+    pub(crate) async fn ask(self, app: &App, client: &str, body: &[u8]) -> Result<Answers, Fault> {
         Ok(Answers(match self {
-            Route::Chat => Of::Chat(asked(app, body).await?),
-            Route::Messages => Of::Messages(asked(app, body).await?),
-            Route::Responses => Of::Responses(asked(app, body).await?),
+            Route::Chat => Of::Chat(asked(app, client, body).await?),
+            Route::Messages => Of::Messages(asked(app, client, body).await?),
+            Route::Responses => Of::Responses(asked(app, client, body).await?),
             Route::Models => Of::Models,
         }))
     }
 }
 
-async fn asked<P: Protocol>(app: &App, body: &[u8]) -> Result<Box<(P, OwnedSemaphorePermit)>, Fault> {
-    let (asked, room) = read::<P>(app, body)?;
+async fn asked<P: Protocol>(app: &App, client: &str, body: &[u8]) -> Result<Box<(P, Room)>, Fault> {
+    let (asked, room) = read::<P>(app, client, body)?;
     let (judge, _, ()) = judged(app, &asked, async { Ok(()) }).await?;
     Ok(Box::new((P::new(judge, asked.answers), room)))
 }
@@ -60,9 +60,9 @@ pub(crate) struct Answers(Of);
 
 /// They are of an interface each.
 enum Of {
-    Chat(Box<(chat::Answers, OwnedSemaphorePermit)>),
-    Messages(Box<(messages::Answer, OwnedSemaphorePermit)>),
-    Responses(Box<(responses::Answer, OwnedSemaphorePermit)>),
+    Chat(Box<(chat::Answers, Room)>),
+    Messages(Box<(messages::Answer, Room)>),
+    Responses(Box<(responses::Answer, Room)>),
     /// Not a model's words.
     Models,
 }

@@ -1,8 +1,12 @@
 //! An answer on its way past the guard.
 
-use qwenguard::{Call, Decision, Error, Reply, Result, Update, Violation};
+use qwenguard::{Call, Decision, Error, Reply, Update, Violation};
 
-use crate::{message, serve::calls::Judge};
+use super::unjudged;
+use crate::{
+    message,
+    serve::{calls::Judge, fault::Fault},
+};
 
 /// Bytes that are judged together: a longer piece is cut, so that others wait less.
 const PIECE: usize = 4096;
@@ -46,7 +50,7 @@ impl Guarded {
     }
 
     /// Another answer that goes on from here. What was found so far is this one's to report.
-    pub(crate) fn fork(&self) -> Result<Self> {
+    pub(crate) fn fork(&self) -> qwenguard::Result<Self> {
         let Guarded { received, horizon, is_text, is_finished, is_stopped, in_call, .. } = *self;
         let (stop, escape) = (self.stop.clone(), self.escape.clone());
         let (judge, reported) = (self.judge.fork()?, Vec::new());
@@ -54,7 +58,7 @@ impl Guarded {
     }
 
     /// Judges more of the answer.
-    pub(crate) async fn text(&mut self, text: &str) -> Result<()> {
+    pub(crate) async fn text(&mut self, text: &str) -> Result<(), Fault> {
         for piece in text.as_bytes().chunks(PIECE) {
             if self.is_stopped() {
                 return Ok(());
@@ -66,16 +70,17 @@ impl Guarded {
     }
 
     /// Judges thinking. After text, and where the model's template has no place for it, it is judged as text.
-    pub(crate) async fn thinking(&mut self, text: &str) -> Result<()> {
+    pub(crate) async fn thinking(&mut self, text: &str) -> Result<(), Fault> {
         for piece in text.as_bytes().chunks(PIECE) {
             if self.is_stopped() {
                 return Ok(());
             }
             if !self.is_text {
-                match self.call(Call::Thinking(piece)).await {
+                self.check_open()?;
+                match self.judge.call(Call::Thinking(piece)).await {
                     Err(Error::WrongState { .. }) if self.received == 0 => {}
-                    result => {
-                        result?;
+                    reply => {
+                        self.take(reply?)?;
                         continue;
                     }
                 }
@@ -87,7 +92,7 @@ impl Guarded {
     }
 
     /// A tool call begins. It is judged as Qwen's template writes it.
-    pub(crate) async fn call_name(&mut self, name: &str) -> Result<()> {
+    pub(crate) async fn call_name(&mut self, name: &str) -> Result<(), Fault> {
         self.end_call().await?;
         self.text(&format!("\n<tool_call>\n{{\"name\": \"{name}\", \"arguments\": ")).await?;
         self.in_call = true;
@@ -95,7 +100,7 @@ impl Guarded {
     }
 
     /// More of a tool call's arguments. Letters that are spelled as escapes are judged as letters.
-    pub(crate) async fn call_arguments(&mut self, arguments: &str) -> Result<()> {
+    pub(crate) async fn call_arguments(&mut self, arguments: &str) -> Result<(), Fault> {
         let all = std::mem::take(&mut self.escape) + arguments;
         let (whole, begun) = all.split_at(message::whole_escapes(&all));
         self.escape = begun.to_owned();
@@ -103,7 +108,7 @@ impl Guarded {
     }
 
     /// A tool call ends, if there is one.
-    pub(crate) async fn end_call(&mut self) -> Result<()> {
+    pub(crate) async fn end_call(&mut self) -> Result<(), Fault> {
         if std::mem::take(&mut self.in_call) {
             let rest = std::mem::take(&mut self.escape);
             self.text(&(rest + "}\n</tool_call>\n")).await?;
@@ -112,7 +117,7 @@ impl Guarded {
     }
 
     /// The answer is complete.
-    pub(crate) async fn finish(&mut self) -> Result<()> {
+    pub(crate) async fn finish(&mut self) -> Result<(), Fault> {
         self.end_call().await?;
         if !self.is_finished && !self.is_stopped() {
             self.call(Call::Finish).await?;
@@ -121,13 +126,24 @@ impl Guarded {
         Ok(())
     }
 
-    async fn call(&mut self, call: Call<'_>) -> Result<()> {
-        let Reply::Update(update) = self.judge.call(call).await? else { return Err(Error::EngineStopped) };
-        self.take(update);
+    /// An answer that said that it is complete has no more text.
+    fn check_open(&self) -> Result<(), Fault> {
+        if self.is_finished { Err(unjudged("it has text after its end")) } else { Ok(()) }
+    }
+
+    async fn call(&mut self, call: Call<'_>) -> Result<(), Fault> {
+        self.check_open()?;
+        let reply = self.judge.call(call).await?;
+        self.take(reply)
+    }
+
+    fn take(&mut self, reply: Reply) -> Result<(), Fault> {
+        let Reply::Update(update) = reply else { return Err(Error::EngineStopped.into()) };
+        self.update(update);
         Ok(())
     }
 
-    fn take(&mut self, update: Update) {
+    fn update(&mut self, update: Update) {
         (self.received, self.horizon) = (update.received, update.horizon);
         self.reported.extend(update.flags);
         match (update.decision, update.violation) {

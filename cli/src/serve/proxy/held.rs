@@ -53,33 +53,36 @@ pub(super) struct Held {
 /// The events of one answer, in order.
 #[derive(Default)]
 pub(super) struct Queue {
-    held: VecDeque<Held>,
+    /// With the bytes that each came in.
+    held: VecDeque<(Held, usize)>,
     bytes: usize,
 }
 
 impl Queue {
     /// Takes the next one, which came in so many bytes.
     pub(super) fn push(&mut self, held: Held, bytes: usize) -> Result<(), Fault> {
-        self.bytes = if self.held.is_empty() { bytes } else { self.bytes + bytes };
+        self.bytes += bytes;
         if self.bytes > HELD_BYTES {
             return Err(unjudged(format!("more than {HELD_BYTES} bytes wait for what clears them")));
         }
-        self.held.push_back(held);
+        self.held.push_back((held, bytes));
         Ok(())
     }
 
     /// The events that may be sent now.
     pub(super) fn cleared(&mut self, guarded: &Guarded) -> Vec<Sent> {
         let is_cleared = |held: &Held| held.end <= guarded.horizon() && !(guarded.is_stopped() && held.is_end);
-        let count = self.held.iter().take_while(|held| is_cleared(held)).count();
-        self.held.drain(..count).map(|held| held.event).collect()
+        let count = self.held.iter().take_while(|(held, _)| is_cleared(held)).count();
+        let cleared: Vec<(Held, usize)> = self.held.drain(..count).collect();
+        self.bytes -= cleared.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        cleared.into_iter().map(|(held, _)| held.event).collect()
     }
 
     /// Of an answer that is stopped: the event in which it is. All others are dropped.
     pub(super) fn stopped(&mut self) -> Option<Held> {
-        let held = self.held.pop_front();
-        self.held.clear();
-        held
+        let first = self.held.pop_front().map(|(held, _)| held);
+        *self = Queue::default();
+        first
     }
 }
 

@@ -27,13 +27,10 @@ use axum::{
 use futures_util::{FutureExt, stream};
 use qwenguard::{Call, Decision, PromptFinding, Reply, Violation};
 use serde_json::{Map, Value, json};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument, info_span};
 
-use super::{App, Shared, body::Raw, calls::Judge, fault::Fault};
+use super::{Admission, App, Shared, body::Raw, calls::Judge, fault::Fault, keys::Room};
 use crate::{
     json,
     message::{self, ToolCalls},
@@ -150,6 +147,8 @@ trait Protocol: Sized + Send + Sync + 'static {
 pub(crate) struct Forwarded {
     headers: HeaderMap,
     query: Option<String>,
+    /// Whose it is.
+    client: String,
     body: Result<Bytes, Fault>,
 }
 
@@ -158,8 +157,9 @@ impl<S: Send + Sync> FromRequest<S> for Forwarded {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         let (headers, query) = (request.headers().clone(), request.uri().query().map(str::to_owned));
+        let client = request.extensions().get().map(Admission::client).unwrap_or_default().to_owned();
         let body = Raw::from_request(request, state).await.map(|Raw(body)| body);
-        Ok(Forwarded { headers, query, body })
+        Ok(Forwarded { headers, query, client, body })
     }
 }
 
@@ -192,9 +192,9 @@ fn refused<P: Protocol>(fault: &Fault) -> Response {
 }
 
 async fn ask<P: Protocol>(app: &Shared, request: Forwarded) -> Result<Response, Fault> {
-    let Forwarded { headers, query, body } = request;
+    let Forwarded { headers, query, client, body } = request;
     let body = body?;
-    let (asked, room) = read::<P>(app, &body)?;
+    let (asked, room) = read::<P>(app, &client, &body)?;
     let sent = upstream::post(app, P::PATH, query.as_deref(), &headers, body).instrument(info_span!("upstream"));
     let (judge, finding, response) = judged(app, &asked, sent).await?;
     let answers = P::new(judge, asked.answers);
@@ -223,11 +223,11 @@ fn tell(response: &mut Response, name: &'static str, found: &Value) {
 }
 
 /// Reads what is asked, and finds room for all answers.
-fn read<P: Protocol>(app: &App, body: &[u8]) -> Result<(Asked, OwnedSemaphorePermit), Fault> {
+fn read<P: Protocol>(app: &App, client: &str, body: &[u8]) -> Result<(Asked, Room), Fault> {
     let request = json::read_object(body, &mut Value::Null);
     let request = request.map_err(|reason| Fault::request(format!("body: {reason}")))?;
     let asked = P::asked(&request)?;
-    let room = app.keys.more(asked.answers - 1)?;
+    let room = app.keys.more(client, asked.answers)?;
     Ok((asked, room))
 }
 
@@ -314,12 +314,7 @@ async fn guard_whole(answers: &mut impl Protocol, bytes: &[u8]) -> Result<(Value
 }
 
 /// An answer that comes in pieces.
-fn streamed<P: Protocol>(
-    app: &Shared,
-    response: reqwest::Response,
-    answers: P,
-    room: OwnedSemaphorePermit,
-) -> Response {
+fn streamed<P: Protocol>(app: &Shared, response: reqwest::Response, answers: P, room: Room) -> Response {
     let mut headers = upstream::headers(response.headers());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -331,12 +326,7 @@ fn streamed<P: Protocol>(
 }
 
 /// The pieces of an answer that may be sent.
-fn relayed<P: Protocol>(
-    app: &App,
-    source: impl Source,
-    answers: P,
-    room: OwnedSemaphorePermit,
-) -> mpsc::Receiver<Bytes> {
+fn relayed<P: Protocol>(app: &App, source: impl Source, answers: P, room: Room) -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let (silence, tells) = (app.silence(), app.policy.shadow);
     let relay = Relay { answers, _room: room, sender, silence, tells, is_reported: false };
@@ -352,14 +342,14 @@ trait Source: Send + 'static {
 
 impl Source for reqwest::Response {
     async fn bytes(&mut self) -> Result<Option<Bytes>, Fault> {
-        self.chunk().await.map_err(|error| upstream::failed(&error))
+        self.chunk().await.map_err(upstream::failed)
     }
 }
 
 /// Brings the pieces of an answer from the upstream past the guard to the client.
 struct Relay<P> {
     answers: P,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
     sender: mpsc::Sender<Bytes>,
     silence: Duration,
     /// Whether the last event is what was found.

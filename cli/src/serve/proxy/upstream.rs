@@ -139,7 +139,7 @@ async fn send(
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let request = upstream.client.request(method, format!("{}{path}{query}", upstream.url)).headers(sent).body(body);
     match timeout(upstream.silence, request.send()).await {
-        Ok(response) => response.map_err(|error| failed(&error)),
+        Ok(response) => response.map_err(failed),
         Err(_) => Err(silent(upstream.silence)),
     }
 }
@@ -215,7 +215,7 @@ pub(crate) async fn read(mut response: reqwest::Response, most: usize, silence: 
     let mut bytes = Vec::new();
     loop {
         let piece = timeout(silence, response.chunk()).await.map_err(|_| silent(silence))?;
-        let Some(piece) = piece.map_err(|error| failed(&error))? else { break };
+        let Some(piece) = piece.map_err(failed)? else { break };
         if bytes.len() + piece.len() > most {
             let message = format!("the upstream's answer is longer than {most} bytes");
             return Err(Fault::server(StatusCode::BAD_GATEWAY, "upstream_too_long", message));
@@ -232,9 +232,11 @@ pub(crate) fn silent(silence: Duration) -> Fault {
 }
 
 /// The upstream could not be asked, or went away.
-pub(crate) fn failed(error: &reqwest::Error) -> Fault {
+pub(crate) fn failed(error: reqwest::Error) -> Fault {
+    // Where it is, and what may be in its address, is not the client's business.
+    let error = error.without_url();
     let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = std::error::Error::source(&error);
     while let Some(error) = source {
         reason = format!("{reason}: {error}");
         source = error.source();

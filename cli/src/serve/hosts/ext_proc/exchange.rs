@@ -36,6 +36,8 @@ use crate::serve::{
 
 pub(super) struct Exchange {
     app: Shared,
+    /// Whose it is.
+    client: String,
     inbound: Streaming<ProcessingRequest>,
     sender: mpsc::Sender<Sent>,
     /// What the request asks, once it is known.
@@ -75,8 +77,13 @@ enum Next {
 }
 
 impl Exchange {
-    pub(super) fn new(app: Shared, inbound: Streaming<ProcessingRequest>, sender: mpsc::Sender<Sent>) -> Self {
-        Exchange { app, inbound, sender, route: None }
+    pub(super) fn new(
+        app: Shared,
+        client: String,
+        inbound: Streaming<ProcessingRequest>,
+        sender: mpsc::Sender<Sent>,
+    ) -> Self {
+        Exchange { app, client, inbound, sender, route: None }
     }
 
     /// Ends when the exchange does, and tells how it went. A client that is not let in is told so.
@@ -145,7 +152,7 @@ impl Exchange {
                 Err(answer) => return Ok((None, answer)),
             },
         };
-        let answers = route.ask(&self.app, &body.bytes).await?;
+        let answers = route.ask(&self.app, &self.client, &body.bytes).await?;
         // What is compressed could not be judged.
         self.send(messages::head(Side::Request, &[("accept-encoding", "identity")], Vec::new())).await?;
         if !is_bare {

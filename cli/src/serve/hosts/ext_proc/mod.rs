@@ -75,7 +75,7 @@ async fn serve(
 ) {
     let (begun, _serving) = (Instant::now(), Serving::new());
     let client = admitted.as_ref().map(|admitted| admitted.client.clone()).unwrap_or_default();
-    let exchange = Exchange::new(app, inbound, sender);
+    let exchange = Exchange::new(app, client.clone(), inbound, sender);
     let status = exchange.run(admitted.as_ref().err()).await;
     drop(admitted);
     let seconds = begun.elapsed().as_secs_f64();
@@ -112,7 +112,10 @@ pub(crate) async fn listen(app: &Shared, address: SocketAddr) -> Result<(), Fail
         .max_concurrent_streams(streams)
         .add_service(health)
         .add_service(ExternalProcessorServer::new(Processor(app.clone())))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), watch(app.clone(), reporter));
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            watch(app.clone(), reporter),
+        );
     tokio::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "ext_proc has ended");
