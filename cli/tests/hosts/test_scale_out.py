@@ -52,6 +52,8 @@ def test_of_two_servers_one_is_killed(upstream):
             # Closed, not open.
             assert (read.is_done, read.finish(), read.is_whole) == (False, None, False)
             assert FINE_ANSWER.startswith(read.said())
+        # What is on its way to a server when that dies is answered with 503, and not sent twice.
+        wait(lambda: len(healthy(envoy)) == 1)
         # Their conversations go on with the other server, which builds anew what it needs.
         upstream.answer = Answer.stream(FINE_ANSWER)
         for name in [*others, *mine]:
