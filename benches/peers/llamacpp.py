@@ -90,6 +90,7 @@ class Engine:
         if self.context:
             llama.llama_free(self.context)
         params = llama.llama_context_default_params()
+        # For the most new tokens that a case has.
         room = (length + 512 + 255) // 256 * 256
         params.n_ctx = count * room
         params.n_seq_max = count

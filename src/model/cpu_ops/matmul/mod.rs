@@ -6,7 +6,7 @@
 //! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
 //!
 //! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
-//! ([`contract`]), one task per panel of weights. [`gather`] reads single rows of such a matrix, of an embedding that is a
+//! ([`contract`]), one task per panel of weights and some hundred rows. [`gather`] reads single rows of such a matrix, of an embedding that is a
 //! head, too. [`kernels`] has the kernel of each instruction set. `reference` is the
 //! same computation written for reading, the oracle of the tests.
 //!
@@ -22,7 +22,7 @@
 //! unpacked to 8 bits some lines at a time, in the first-level cache, so that kernels know 8 bits only.
 //!
 //! A panel is 32 outputs, inputs are padded to whole groups. Four neighbouring inputs make the 32-bit lane that 8-bit
-//! dot-product instructions want; a task reads its panel from one end to the other.
+//! dot-product instructions want; a task reads its panel from one end to the other, once for 64 rows.
 
 pub(crate) mod activations;
 pub(crate) mod contract;
