@@ -266,20 +266,28 @@ $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
 	touch $@
 
 # On a machine with an NVIDIA GPU, its driver, CUDA 13 and the GPU build of ONNX Runtime: CUDA_RUNTIME is the folder with
-# libonnxruntime.so and libonnxruntime_providers_cuda.so. Neither has ever run on such a machine: docs/providers.md.
+# libonnxruntime.so and libonnxruntime_providers_cuda.so. Without CUDA graphs and with them. One vector of the second opinions
+# is a tie that bf16 decides the other way.
 CUDA_RUNTIME ?= target/cuda/onnxruntime
 test-cuda: $(gpu_bundles)
-	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_TEST_PROVIDER=cuda \
-		cargo test --locked --workspace --features qwenguard/capi --test provider -- --ignored --test-threads=1 --nocapture $(tests)
+	for graphs in "" QWENGUARD_TEST_CUDA_GRAPHS=1; do \
+		env $$graphs ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_TEST_PROVIDER=cuda \
+		cargo test --locked --workspace --features qwenguard/capi --lib --test provider --test vectors \
+		-- --ignored --test-threads=1 --nocapture --skip second_opinions $(tests) || exit 1; done
 
+# Beside PyTorch, of a Python that has it with CUDA.
+CUDA_PYTHON ?= python3
 bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
-	for bundle in $^; do ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda \
-		cargo bench --locked --bench gpu -- $$bundle || exit 1; done
+	$(CUDA_PYTHON) benches/cuda/pytorch.py 0.6B 4B
+	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda cargo bench --locked --bench gpu -- $(abspath $^)
 
 # What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
+pack-cuda: export CARGO_PROFILE_RELEASE_STRIP := symbols
+pack-cuda: export CARGO_PROFILE_BENCH_STRIP := symbols
 pack-cuda: $(gpu_bundles)
-	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/*),--bundle $(b)) \
-		$$(cargo test --locked --workspace --features qwenguard/capi --test provider --no-run 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
+	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/* target/golden-gpu-gen/*),--bundle $(b)) \
+		$$({ cargo test --release --locked -p qwenguard --features capi --lib --test provider --test vectors --no-run && \
+		cargo bench --locked --bench gpu --no-run; } 2>&1 | sed -n 's/.*(\(target.*\))$$/--program \1/p')
 
 target/bench/gpu-%: | $(venv) $(qwen3)
 	mkdir -p target/bench

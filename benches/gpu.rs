@@ -1,5 +1,6 @@
 //! Step times on a GPU: `cargo bench --bench gpu -- BUNDLE...`, with the provider's name in QWENGUARD_BENCH_PROVIDER. Prints a
-//! table: streams, new tokens of each, context, and the median, least and most milliseconds of a step.
+//! table: streams, new tokens of each, context, and the milliseconds of a step: the first of its size, and the median, least and
+//! most of those after it. On CUDA it prints another with CUDA graphs.
 
 mod common;
 
@@ -23,11 +24,16 @@ fn main() {
     // A step takes all that is asked for at once.
     config.engine.step_tokens = 8192;
     config.cache.mib = std::env::var("QWENGUARD_BENCH_CACHE_MIB").map_or(36 << 10, |mib| mib.parse().expect("MiB"));
-    for bundle in std::env::args().skip(1).filter(|argument| argument != "--bench") {
+    let recorded = [false, true].into_iter().filter(|on| !on || config.runtime.provider == Provider::Cuda);
+    let bundles = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    for (bundle, recorded) in bundles.flat_map(|bundle| recorded.clone().map(move |on| (bundle.clone(), on))) {
+        config.runtime.cuda.graphs = recorded;
         let guard = Guard::open_with(&bundle, &config).unwrap_or_else(|error| panic!("{error}"));
         let info = guard.info();
-        println!("{bundle}: {} weights, {} cache, {:?}", info.weights, info.cache, info.nodes);
-        println!("{:>8} {:>6} {:>8} {:>9} {:>9} {:>9}", "streams", "new", "context", "median", "least", "most");
+        let how = if recorded { ", CUDA graphs" } else { "" };
+        println!("{bundle}: {} weights, {} cache, {:?}{how}", info.weights, info.cache, info.nodes);
+        let columns = ["first", "median", "least", "most"].map(|name| format!("{name:>9}")).join(" ");
+        println!("{:>8} {:>6} {:>8} {columns}", "streams", "new", "context");
         for (count, new, context) in CASES {
             let mut tokens = RandomTokens::new(&guard);
             let mut streams = streams_at(&guard, &mut tokens, count, context);
@@ -43,11 +49,12 @@ fn main() {
                     }
                     time
                 })
-                .skip(WARM_UP)
                 .collect();
+            let (first, times) = (times[0], &mut times[WARM_UP..]);
             times.sort_by(f64::total_cmp);
-            let (median, least, most) = (times[TIMES / 2], times[0], times[TIMES - 1]);
-            println!("{count:>8} {new:>6} {context:>8} {median:>9.2} {least:>9.2} {most:>9.2}");
+            let times =
+                [first, times[TIMES / 2], times[0], times[TIMES - 1]].map(|time| format!("{time:>9.2}")).join(" ");
+            println!("{count:>8} {new:>6} {context:>8} {times}");
         }
     }
 }

@@ -215,6 +215,10 @@ fn annotations_are_the_same_through_portable_graphs() {
             "nano-gen" => continue,
             bundle => bundle.replace("golden-gen", "golden-portable"),
         };
+        if provider != "cpu" {
+            // Graphs that write into their cache keep a place of each slot for what pads a run: a context is a token less.
+            group["cases"].as_array_mut().unwrap().retain(|case| case["expect"]["cut"] != true);
+        }
         let opened = open(&json!({ "guard": bundle }), &config);
         run(group, &opened, OTHER_NUMBERS, &mut wrong);
     }

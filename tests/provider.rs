@@ -1,8 +1,9 @@
 //! Guards on another execution provider than the CPU: `make test-webgpu` and `make test-cuda` run these with the variable
-//! QWENGUARD_TEST_PROVIDER and the bundles that they export.
+//! QWENGUARD_TEST_PROVIDER and the bundles that they export, and with QWENGUARD_TEST_CUDA_GRAPHS=1 for steps that are recorded.
 //!
-//! A provider of 16 bits is held to what the CPU and PyTorch say by a tolerance: a probability within 2e-2, and 99 % of
-//! labels; where there are fewer than a hundred, all but one.
+//! A provider of 16 bits is held to what the CPU and PyTorch say by a tolerance: a probability within 2e-2 in fp16, of 10 bits
+//! of fraction, and 1e-1 in bf16, of 7; and 99 % of labels in fp16 and 98 % in bf16, or all but one where there are fewer than a
+//! hundred.
 
 mod common;
 
@@ -11,8 +12,10 @@ use std::path::PathBuf;
 use common::{CHECKPOINTS, GEN_CHECKPOINTS, Known, conversations, golden::golden, read_conversations, root};
 use qwenguard::{AnnotateOptions, Call, Config, Error, Guard, Message, Provider, Stream, Verdict};
 
-const PROBABILITY: f32 = 2e-2;
-const LABELS: f64 = 0.99;
+/// How far a probability may be off, and the least share of equal labels.
+fn tolerance() -> (f32, f64) {
+    if provider() == Provider::Cuda { (1e-1, 0.98) } else { (2e-2, 0.99) }
+}
 
 fn provider() -> Provider {
     let name = std::env::var("QWENGUARD_TEST_PROVIDER").expect("QWENGUARD_TEST_PROVIDER names a provider");
@@ -29,6 +32,7 @@ fn config(provider: Provider, mib: usize) -> Config {
     let mut config = Config::default();
     config.runtime.provider = provider;
     config.cache.mib = mib;
+    config.runtime.cuda.graphs = std::env::var_os("QWENGUARD_TEST_CUDA_GRAPHS").is_some();
     config
 }
 
@@ -84,9 +88,10 @@ impl Agreement {
     fn check(&self, what: &str) {
         let share = self.same as f64 / self.labels.max(1) as f64;
         println!("{what}: off by {:.1e} at most, {:.4} of {} labels", self.worst, share, self.labels);
-        assert!(self.worst < PROBABILITY, "{what}: off by {}", self.worst);
+        let (most, least_share) = tolerance();
+        assert!(self.worst < most, "{what}: off by {}", self.worst);
         let wrong = self.labels - self.same;
-        assert!(self.labels > 0 && (wrong <= 1 || share >= LABELS), "{what}: {share} of {} labels", self.labels);
+        assert!(self.labels > 0 && (wrong <= 1 || share >= least_share), "{what}: {share} of {} labels", self.labels);
     }
 }
 
@@ -253,6 +258,33 @@ fn prefixes_forks_and_cuts_are_those_of_the_cpu() {
     agreement.check("prefixes, forks and cuts");
 }
 
+/// Guards of one process that begin at the same time, and so record at the same time, where steps are recorded.
+#[test]
+#[ignore = "wants a provider: make test-webgpu"]
+fn guards_of_a_process_do_not_disturb_each_other() {
+    let conversations = conversations();
+    let mut agreement = Agreement::default();
+    std::thread::scope(|scope| {
+        let threads = ["grouped-bf16", "sharded-fp16", "grouped-bf16"].map(|checkpoint| {
+            let conversations = &conversations;
+            scope.spawn(move || {
+                let (guard, exact) = (open(checkpoint, provider(), 8), exact(checkpoint));
+                let judged = conversations.iter().take(8).flat_map(|conversation| {
+                    let (messages, answer) = conversation.split();
+                    let ids = ids(&guard, answer.unwrap_or_default());
+                    let [found, expected] = [&guard, &exact].map(|guard| judge(guard, messages, &ids, 3));
+                    found.into_iter().zip(expected).collect::<Vec<_>>()
+                });
+                judged.collect::<Vec<_>>()
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap().iter().for_each(|(found, expected)| agreement.take(found, expected));
+        }
+    });
+    agreement.check("guards of a process");
+}
+
 /// The demonstration guard stops its answer at the byte where the CPU does.
 #[test]
 #[ignore = "wants a provider: make test-webgpu"]
@@ -305,7 +337,7 @@ fn it_goes_on_for_long() {
 fn settings_that_do_not_fit_are_errors() {
     let folder = bundle("golden-gpu", "grouped-bf16");
     type Edit = fn(&mut Config);
-    let cases: [(Edit, &str); 4] = [
+    let mut cases: Vec<(Edit, &str)> = vec![
         (|config| config.cache.precision = qwenguard::CachePrecision::Int8, "cache.precision: the graph paged_"),
         (
             |config| {
@@ -331,13 +363,18 @@ fn settings_that_do_not_fit_are_errors() {
             "plugin",
         ),
     ];
+    if provider() == Provider::Cuda {
+        // More than any device has. In software, where memory is the host's, there may be so much.
+        cases.push((|config| config.cache.mib = 1 << 20, "set cache.mib to less"));
+    }
     for (edit, expected) in cases {
         let mut config = config(provider(), 8);
         edit(&mut config);
         let Err(error) = Guard::open_with(&folder, &config) else { panic!("{expected}: it was opened") };
         let words = error.to_string();
         assert!(words.contains(expected) && !words.contains('\n'), "{words}");
-        assert!(matches!(error, Error::Provider { .. } | Error::Config { .. }), "{words}");
+        let expected = matches!(error, Error::Provider { .. } | Error::Config { .. } | Error::OutOfMemory { .. });
+        assert!(expected, "{words}");
     }
     // And it is still there.
     drop(open("grouped-bf16", provider(), 8));

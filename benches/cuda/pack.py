@@ -5,7 +5,8 @@
 OUT gets `pack.000`, `pack.001`, ... of at most 60 MiB each, with `SHA256SUMS` and `unpack.sh`, which joins and unpacks
 them. In the pack are ONNX Runtime's GPU build, with device code for one architecture only; programs, such as built tests
 and benches; and bundles. CUDA 13 itself (cublas, cublasLt, cudart, curand) and the driver are not: PyTorch's wheels for
-CUDA 13 bring the former. Tests look for bundles below the folder that they were built in.
+CUDA 13 bring the former. Tests look for files below the folder that they were built in: put a copy of the sources there,
+and unpack into it, so that the bundles are in its target/.
 """
 
 from __future__ import annotations
@@ -130,13 +131,13 @@ def main() -> None:
         old.unlink()
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "pack.tar.xz"
-        with lzma.open(archive, "wb", preset=6) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        with lzma.open(archive, "wb", preset=9) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
             for library in runtime(Path(temporary), arguments.architecture):
                 tar.add(library, f"onnxruntime/{library.name}")
             for program in arguments.program:
                 tar.add(program, f"programs/{program.name}")
             for bundle in arguments.bundle:
-                tar.add(bundle, f"bundles/{bundle.name}")
+                tar.add(bundle, f"target/{bundle.parent.name}/{bundle.name}")
         made = pieces(archive, arguments.out)
     sums = [f"{hashlib.sha256(piece.read_bytes()).hexdigest()}  {piece.name}\n" for piece in made]
     (arguments.out / "SHA256SUMS").write_text("".join(sums))

@@ -54,12 +54,13 @@ impl fmt::Display for Provider {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CudaConfig {
-    /// The GPU, counted from 0 as the driver counts them. Default 0.
+    /// The GPU, by its place among those that [`providers`](crate::providers) lists. Default 0.
     pub device: usize,
-    /// A plugin with the provider: its library. Default: the provider that ONNX Runtime's own GPU build has beside it.
+    /// The library with the provider, or the folder it is in. Default: the folder of the ONNX Runtime library, where ONNX
+    /// Runtime's own GPU build has it. A process loads one.
     pub library: Option<PathBuf>,
-    /// Whether steps are recorded as CUDA graphs and played again. Nobody could try that on a GPU yet, so `true` is
-    /// [`Error::Config`](crate::Error::Config): docs/providers.md says what is missing. Default false.
+    /// Whether steps are recorded as CUDA graphs and played again, which spares most of a small step's time: each step is
+    /// padded to the next of few sizes, and the first of a size is slow. docs/providers.md says more. Default false.
     pub graphs: bool,
 }
 

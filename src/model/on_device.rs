@@ -50,7 +50,7 @@ impl OnDevice {
 
 impl Drop for OnDevice {
     fn drop(&mut self) {
-        self.turn = Turn::of(self.config.provider);
+        self.turn = Turn::of(&self.config);
     }
 }
 
@@ -72,7 +72,7 @@ impl Model for OnDevice {
     }
 
     fn with_f32_cache(&mut self, blocks: usize, run: &mut dyn FnMut(&mut dyn Model) -> Result<()>) -> Result<()> {
-        let _turn = Turn::of(self.config.provider);
+        let _turn = Turn::of(&self.config);
         let result = self.model.with_f32_cache(blocks, run);
         // Before anybody asked it anything: whether the device is lost shows when it is asked again.
         result.inspect_err(|_| self.runtime.failed_on_device(self.config.provider, false))
@@ -80,7 +80,7 @@ impl Model for OnDevice {
 
     fn run(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         self.check_there()?;
-        let _turn = Turn::of(self.config.provider);
+        let _turn = Turn::of(&self.config);
         let result = self.model.run(batch);
         result.map_err(|error| self.after(error))
     }

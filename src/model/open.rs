@@ -49,7 +49,7 @@ pub(crate) fn open(bundle: &Bundle, runtime: &Runtime, config: &Config) -> Resul
     if config.runtime.provider == Provider::Cpu {
         return (backend.open)(&request);
     }
-    let _turn = Turn::of(config.runtime.provider);
+    let _turn = Turn::of(&config.runtime);
     runtime.renew(config.runtime.provider)?;
     let backed = (backend.open)(&request);
     let backed = backed.inspect_err(|_| runtime.failed_on_device(config.runtime.provider, false))?;

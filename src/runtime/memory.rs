@@ -33,23 +33,30 @@ pub(crate) fn of_input(session: &Session, name: &str) -> ort::Result<MemoryInfo<
     MemoryInfo::new(AllocationDevice::new(&device), id, AllocatorType::Device, MemoryType::Default)
 }
 
-/// Copies a tensor to one of the same shape and type that is elsewhere.
-pub(crate) fn copy(runtime: &Runtime, from: &DynTensor, to: &mut DynTensor) -> ort::Result<()> {
+/// Copies tensors, each to one of the same shape and type that is elsewhere. All are on the same two sides.
+pub(crate) fn copy<'a>(
+    runtime: &Runtime,
+    pairs: impl IntoIterator<Item = (&'a DynTensor, &'a mut DynTensor)>,
+) -> ort::Result<()> {
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
     let environment = runtime.environment();
-    let (sources, targets) = ([from.ptr()], [to.ptr()]);
     let copied = || -> ort::Result<()> {
-        // SAFETY: one tensor on each side, which live until the call returns; it waits for the copy without a stream.
+        let (sources, mut targets): (Vec<_>, Vec<_>) = pairs.iter().map(|(from, to)| (from.ptr(), to.ptr())).unzip();
+        // SAFETY: as many on each side, and all live until the call returns; it waits for the copies without a stream.
         ortsys![
             unsafe CopyTensors(
                 environment.ptr().cast_mut(),
                 sources.as_ptr(),
-                targets.as_ptr().cast_mut(),
+                targets.as_mut_ptr(),
                 ptr::null_mut(),
-                1
+                sources.len()
             )?
         ];
         Ok(())
     };
     // Providers that are no plugins may have their copies in sessions only.
-    copied().or_else(|error| from.copy_into(to).map_err(|_| error))
+    match copied() {
+        Err(error) if pairs.iter_mut().any(|(from, to)| from.copy_into(&mut **to).is_err()) => Err(error),
+        _ => Ok(()),
+    }
 }

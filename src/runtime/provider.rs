@@ -1,6 +1,7 @@
 //! How a session gets an execution provider, and what of them this machine has.
 
 use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
     ffi::{CStr, CString},
     fs, io,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use ort::{
     AsPointer,
     device::Device as EpDevice,
-    ep::{CUDA, CoreML, DirectML, ExecutionProvider, ExecutionProviderDispatch, coreml},
+    ep::{CoreML, DirectML, ExecutionProvider, ExecutionProviderDispatch, coreml},
     memory::DeviceType,
     ortsys,
     session::{Session, builder::SessionBuilder},
@@ -63,12 +64,11 @@ fn registration(provider: Provider) -> String {
     format!("qwenguard.{provider}")
 }
 
-#[cfg(target_os = "windows")]
-const WEBGPU_PLUGIN: &str = "onnxruntime_providers_webgpu.dll";
-#[cfg(target_vendor = "apple")]
-const WEBGPU_PLUGIN: &str = "libonnxruntime_providers_webgpu.dylib";
-#[cfg(not(any(target_os = "windows", target_vendor = "apple")))]
-const WEBGPU_PLUGIN: &str = "libonnxruntime_providers_webgpu.so";
+/// The file with a provider's plugin. ONNX Runtime's own build for CUDA has its provider in one too.
+fn plugin_file(provider: Provider) -> String {
+    let name = if provider == Provider::WebGpu { "webgpu" } else { "cuda" };
+    format!("{DLL_PREFIX}onnxruntime_providers_{name}{DLL_SUFFIX}")
+}
 
 /// What the WebGPU plugin looks at in the environment: whether an adapter that computes on the processor will do.
 const SOFTWARE_ADAPTER: &str = "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER";
@@ -87,7 +87,6 @@ impl Runtime {
     pub(crate) fn look_for(&self, config: &RuntimeConfig) -> Result<Vec<Device>> {
         let found = match config.provider {
             Provider::Cpu => Ok(self.own_devices("CPUExecutionProvider").take(1).collect()),
-            Provider::Cuda if config.cuda.library.is_none() => self.built_in_cuda(),
             Provider::Cuda | Provider::WebGpu => {
                 self.plugin_devices(config).map(|devices| devices.iter().map(describe).collect())
             }
@@ -103,7 +102,7 @@ impl Runtime {
 
     /// Whether there is this provider: makes a session of next to nothing on it.
     pub(crate) fn probe(&self, config: &RuntimeConfig) -> Result<Vec<Device>> {
-        let _turn = Turn::of(config.provider);
+        let _turn = Turn::of(config);
         let devices = self.look_for(config)?;
         let _session = one_session_at_a_time();
         self.probe_session(config).map(|_| devices)
@@ -111,6 +110,10 @@ impl Runtime {
 
     fn probe_session(&self, config: &RuntimeConfig) -> Result<Session> {
         let failed = |error: ort::Error| unavailable(config.provider, error.message());
+        // It is not to be recorded.
+        let mut config = config.clone();
+        config.cuda.graphs = false;
+        let config = &config;
         let builder = self.session_builder(1).map_err(failed)?;
         self.with_provider(builder, config, "probe")?.commit_from_memory(PROBE).map_err(failed)
     }
@@ -184,10 +187,6 @@ impl Runtime {
         let builder = builder.with_config_entry("session.disable_cpu_ep_fallback", "1").map_err(failed)?;
         let by_name = match provider {
             Provider::Cpu => return Ok(builder),
-            Provider::Cuda if config.cuda.library.is_none() => {
-                self.look_for(config)?;
-                CUDA::default().with_device_id(config.cuda.device as i32).build()
-            }
             Provider::Cuda | Provider::WebGpu => return self.with_plugin(builder, config),
             Provider::DirectMl => DirectML::default().with_device_id(config.directml.device as i32).build(),
             Provider::CoreMl => core_ml(config, digest)?,
@@ -203,7 +202,13 @@ impl Runtime {
         let device = devices.into_iter().nth(index).ok_or_else(|| {
             unavailable(provider, &format!("runtime.{provider}.device is {index}, there are {count} devices"))
         })?;
-        builder.with_devices([device], None).map_err(|error| unavailable(provider, error.message()))
+        let option = |name: &str| format!("{}.{name}", device.ep().unwrap_or_default());
+        let options = match config.records_steps() {
+            true => vec![(option("enable_cuda_graph"), "1".to_owned())],
+            false => Vec::new(),
+        };
+        let made = builder.with_devices([device], Some(&options));
+        made.map_err(|error| unavailable(provider, error.message()))
     }
 
     /// The devices of a provider's plugin, which is registered if it is not yet. There is at least one.
@@ -234,14 +239,14 @@ impl Runtime {
         };
         let folder = || self.library.parent().unwrap_or(Path::new("."));
         let place = named.as_deref().unwrap_or_else(folder);
-        let file = match place.is_dir() {
-            true if provider == Provider::WebGpu => place.join(WEBGPU_PLUGIN),
-            true => return Err(format!("{setting}: {} is a folder, name the library in it", place.display())),
-            false => place.to_owned(),
-        };
+        let file = if place.is_dir() { place.join(plugin_file(provider)) } else { place.to_owned() };
         dunce::canonicalize(&file).map_err(|error| match named {
             Some(_) => format!("{setting}: {}: {error}", file.display()),
-            None => format!("there is no {WEBGPU_PLUGIN} in {}: set {setting}", folder().display()),
+            None if provider == Provider::Cuda => {
+                let library = self.library.display();
+                format!("ONNX Runtime at {library} was built without it; the Python package onnxruntime-gpu has it")
+            }
+            None => format!("there is no {} in {}: set {setting}", plugin_file(provider), folder().display()),
         })
     }
 
@@ -275,15 +280,6 @@ impl Runtime {
     fn own_devices(&self, provider: &str) -> impl Iterator<Item = Device> {
         let devices = self.environment.devices();
         devices.filter(move |device| device.ep().is_ok_and(|name| name == provider)).map(|device| describe(&device))
-    }
-
-    /// CUDA in the runtime's own build: its library is loaded by name from beside it.
-    fn built_in_cuda(&self) -> Result<Vec<Device>, String> {
-        let devices = self.built_in::<CUDA>("onnxruntime-gpu")?;
-        let mut builder = self.session_builder(1).map_err(|error| one_line(error.message()))?;
-        // Loads it and what it needs, and says which library is missing.
-        CUDA::default().register(&mut builder).map_err(|error| one_line(error.message()))?;
-        Ok(devices)
     }
 
     /// A graph as a file, with its weights beside it, for a provider that keeps what it makes of a graph by its path.

@@ -19,7 +19,8 @@ pub(crate) fn provider() -> Option<String> {
 /// A file's configuration for that provider.
 pub(crate) fn on_provider(config: &str) -> String {
     let provider = provider().expect("QWENGUARD_TEST_PROVIDER names a provider");
-    format!("{config}\nruntime.provider = {provider:?}")
+    let graphs = std::env::var_os("QWENGUARD_TEST_CUDA_GRAPHS").is_some();
+    format!("{config}\nruntime.provider = {provider:?}\nruntime.cuda.graphs = {graphs}")
 }
 
 /// The bundle with graphs for other providers that is of a bundle's checkpoint, or of a guard that is built in.

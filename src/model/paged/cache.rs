@@ -1,6 +1,9 @@
 //! The memory of a paged KV cache, bound to its session.
 
-use ort::session::{IoBinding, Session};
+use ort::{
+    session::{IoBinding, Session},
+    value::DynTensor,
+};
 
 use crate::{
     Result,
@@ -13,8 +16,18 @@ pub(super) struct Cache {
     /// Each pool is bound as an input and as an output once.
     pub(super) binding: IoBinding,
     /// The memory behind the binding; declared after it, so dropped after it.
-    pub(super) _pools: Vec<Pool>,
+    pub(super) memory: Memory,
     pub(super) layout: Layout,
+}
+
+/// Where a cache's keys and values are.
+pub(super) enum Memory {
+    Host {
+        #[expect(dead_code, reason = "it is held")]
+        pools: Vec<Pool>,
+    },
+    /// Each with the name of its input.
+    Device(Vec<(String, DynTensor)>),
 }
 
 impl Cache {
@@ -28,6 +41,15 @@ impl Cache {
         {
             pools.push(Pool::bind(&mut binding, input, output, pool_shape)?);
         }
-        Ok(Cache { binding, _pools: pools, layout })
+        Ok(Cache { binding, memory: Memory::Host { pools }, layout })
     }
+}
+
+/// Binds tensors of a device's memory, each as an input and as the output that takes its place.
+pub(super) fn bind(binding: &mut IoBinding, tensors: &mut [(String, DynTensor)]) -> Result<()> {
+    for (name, tensor) in tensors {
+        binding.bind_input(&*name, tensor)?;
+        binding.bind_output(name.replace("_cache.", "_cache_out."), tensor)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use ort::{
     value::{DynTensor, Tensor, TensorElementType},
 };
 
-use super::cache::Cache;
+use super::cache::{self, Cache, Memory};
 use crate::{
     Error, Result,
     bundle::{Dimensions, Float},
@@ -26,15 +26,23 @@ pub(super) struct Device {
 }
 
 impl Device {
-    fn allocator(&self, session: &Session) -> Result<Allocator> {
+    pub(super) fn allocator(&self, session: &Session) -> Result<Allocator> {
         Ok(Allocator::new(session, self.memory.clone())?)
     }
 
-    /// Takes device memory for the cache, fills it with zeros, and binds it to the session, which keeps it.
-    pub(super) fn cache(&self, session: &Session, dims: &Dimensions, float: Float, layout: Layout) -> Result<Cache> {
+    /// Takes device memory for the cache, and blocks beyond those that streams get, fills it with zeros, and binds it to the
+    /// session.
+    pub(super) fn cache(
+        &self,
+        session: &Session,
+        dims: &Dimensions,
+        float: Float,
+        layout: Layout,
+        spare: usize,
+    ) -> Result<Cache> {
         let allocator = self.allocator(session)?;
-        let mut binding = session.create_binding()?;
-        let shape = [layout.blocks, layout.block_tokens, dims.num_kv_heads, dims.head_dim];
+        let mut tensors = Vec::new();
+        let shape = [layout.blocks + spare, layout.block_tokens, dims.num_kv_heads, dims.head_dim];
         let kind = if float == Float::Bf16 { TensorElementType::Bfloat16 } else { TensorElementType::Float16 };
         let bytes = shape.iter().product::<usize>() * float.bytes();
         let mut zero = None;
@@ -51,9 +59,10 @@ impl Device {
             };
             self.copy(&zeros, &mut tensor)?;
             zero = Some(zeros);
-            binding.bind_input(&name, &tensor)?;
-            binding.bind_output(name.replace("_cache.", "_cache_out."), &mut tensor)?;
+            tensors.push((name, tensor));
         }
+        let mut binding = session.create_binding()?;
+        cache::bind(&mut binding, &mut tensors)?;
         // Some providers only notice later that there was not so much.
         self.is_there(session).map_err(|error| {
             let reason = format!(
@@ -62,12 +71,12 @@ impl Device {
             );
             Error::config("cache.mib", reason)
         })?;
-        Ok(Cache { binding, _pools: Vec::new(), layout })
+        Ok(Cache { binding, memory: Memory::Device(tensors), layout })
     }
 
     /// Copies a tensor to one of the same shape and type that is elsewhere.
     fn copy(&self, from: &DynTensor, to: &mut DynTensor) -> Result<()> {
-        Ok(memory::copy(&self.runtime, from, to)?)
+        Ok(memory::copy(&self.runtime, [(from, to)])?)
     }
 
     /// Whether the device still takes and gives what it was given.

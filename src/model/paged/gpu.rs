@@ -1,6 +1,11 @@
 //! The paged graph on a GPU: ONNX Runtime's own operators, and caches in the device's memory.
 
-use super::{Graph, Kind, PagedModel, device::Device, session_error, weights};
+use super::{
+    Graph, Kind, PagedModel,
+    device::Device,
+    recorded::{self, Recorder},
+    session_error, weights,
+};
 use crate::{
     Error, Result,
     bundle::{Dimensions, Float},
@@ -47,8 +52,15 @@ pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
     drop(checked);
     let memory = memory::of_input(&session, &graph::paged::cache_names(dims, "")[0])?;
     let device = Device { runtime: runtime.clone(), memory };
-    let cache = device.cache(&session, dims, float, layout)?;
-    let model = PagedModel::new(bundle, session, cache, Kind::Gpu);
+    let records = config.runtime.records_steps();
+    if records && block.tokens < recorded::LEAST_BLOCK {
+        let reason = format!("the graph {} has blocks of {} tokens, too small for it", request.name, block.tokens);
+        return Err(Error::config("runtime.cuda.graphs", reason));
+    }
+    let cache = device.cache(&session, dims, float, layout, usize::from(records))?;
+    let most_width = dims.context.div_ceil(layout.block_tokens);
+    let recorder = records.then(|| Recorder::new(device, layout.blocks, most_width)).transpose()?;
+    let model = PagedModel::new(bundle, session, cache, Kind::Gpu { recorder });
     Ok(Backed { model: Box::new(model), numbers: Numbers::Own { weight_bits, float }, assigned })
 }
 

@@ -4,11 +4,12 @@ mod cache;
 pub(super) mod cpu;
 mod device;
 pub(super) mod gpu;
+mod recorded;
 
-use ndarray::{Array2, Axis, Ix1, Ix2};
+use ndarray::{Array2, ArrayViewD, Axis, Ix1, Ix2};
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{Session, SessionOutputs},
+    session::Session,
     value::Tensor,
 };
 
@@ -20,6 +21,7 @@ use crate::{
     runtime::{SessionError, Weights},
 };
 use cache::Cache;
+use recorded::{Outputs, Recorder};
 
 /// The output that shows rows which are not finite.
 const ROW_CHECK: &str = "row_check";
@@ -50,7 +52,10 @@ enum Kind {
         /// A block of a cache in f32.
         f32_block: Block,
     },
-    Gpu,
+    Gpu {
+        /// If steps are recorded.
+        recorder: Option<Recorder>,
+    },
 }
 
 /// An output of the graph.
@@ -160,7 +165,7 @@ impl PagedModel {
         binding.bind_input("cu_seqlens", &Tensor::from_array(([streams + 1], batch.cu_seqlens.clone()))?)?;
         binding.bind_input("past_lens", &Tensor::from_array(([streams], batch.past_lens.clone()))?)?;
         binding.bind_input("block_table", &Tensor::from_array(([streams, width], table))?)?;
-        if let Kind::Gpu = self.kind {
+        if let Kind::Gpu { .. } = self.kind {
             let metadata = device::metadata(batch).to_vec();
             binding.bind_input(graph::gpu::METADATA, &Tensor::from_array(([metadata.len()], metadata))?)?;
         }
@@ -182,18 +187,48 @@ impl PagedModel {
         match &self.kind {
             // The operator of the CPU looks at the rest.
             Kind::Cpu { .. } => Ok(()),
-            Kind::Gpu => device::check(batch, self.cache.layout, self.dims.context),
+            Kind::Gpu { .. } => device::check(batch, self.cache.layout, self.dims.context),
         }
     }
 
     /// Runs a step that was checked.
     fn run_checked(&mut self, batch: &RaggedBatch) -> Result<StepLogits> {
         let rows = self.rows(batch);
+        if let Some(logits) = self.run_recorded(batch, &rows)? {
+            return Ok(logits);
+        }
         self.bind_batch(batch, &rows)?;
-        let outputs = self.session.run_binding(&self.cache.binding)?;
-        let heads = self.heads.iter().zip(&batch.wanted);
-        let heads = heads.map(|(head, wanted)| head_logits(&outputs, head, &rows[head.rows], wanted));
-        Ok(StepLogits { heads: heads.collect::<Result<_>>()?, row_check: row_check(&outputs, batch.tokens())? })
+        let binding = &self.cache.binding;
+        let outputs = match &self.kind {
+            Kind::Gpu { recorder: Some(recorder) } => {
+                self.session.run_binding_with_options(binding, recorder.plain())?
+            }
+            _ => self.session.run_binding(binding)?,
+        };
+        let heads = self.heads.iter().zip(&batch.wanted).map(|(head, wanted)| {
+            head_logits(outputs[&*head.name].try_extract_array()?, head, &rows[head.rows], wanted)
+        });
+        let heads = heads.collect::<Result<_>>()?;
+        Ok(StepLogits { heads, row_check: row_check(outputs[ROW_CHECK].try_extract_array()?, batch.tokens())? })
+    }
+
+    /// Runs a step as the device has recorded it, if it records such steps.
+    fn run_recorded(&mut self, batch: &RaggedBatch, rows: &[Vec<usize>]) -> Result<Option<StepLogits>> {
+        let Kind::Gpu { recorder: Some(recorder) } = &mut self.kind else { return Ok(None) };
+        let heads = self.heads.iter().map(|head| (&*head.name, head.classes, head.rows)).collect();
+        let outputs = Outputs { heads, rows: &self.rows };
+        let Some(found) = recorder.run(&mut self.session, &mut self.cache, &outputs, batch, rows)? else {
+            return Ok(None);
+        };
+        let Some((check, found)) = found.split_last() else { return Ok(None) };
+        let heads = self.heads.iter().zip(&batch.wanted).zip(found).map(|((head, wanted), found)| {
+            let (all, rows) = (found.try_extract_array()?, &rows[head.rows]);
+            head_logits(all.slice_axis(Axis(0), (..rows.len()).into()), head, rows, wanted)
+        });
+        let heads = heads.collect::<Result<_>>()?;
+        let check = check.try_extract_array()?;
+        let row_check = row_check(check.slice_axis(Axis(0), (..batch.tokens()).into()), batch.tokens())?;
+        Ok(Some(StepLogits { heads, row_check }))
     }
 }
 
@@ -226,15 +261,14 @@ impl Model for PagedModel {
         self.check(batch)?;
         match self.kind {
             Kind::Cpu { .. } => self.run_checked(batch),
-            Kind::Gpu => device::in_parts(batch, &mut |part| self.run_checked(part)),
+            Kind::Gpu { .. } => device::in_parts(batch, &mut |part| self.run_checked(part)),
         }
     }
 }
 
 /// The rows that are wanted of a head, of those that were computed. The runtime does not hold a graph to the shapes that
 /// it promises.
-fn head_logits(outputs: &SessionOutputs, head: &Head, rows: &[usize], wanted: &[usize]) -> Result<Array2<f32>> {
-    let view = outputs[&*head.name].try_extract_array::<f32>()?;
+fn head_logits(view: ArrayViewD<f32>, head: &Head, rows: &[usize], wanted: &[usize]) -> Result<Array2<f32>> {
     let view = view.into_dimensionality::<Ix2>().map_err(|error| unexpected(&head.name, &error))?;
     if view.dim() != (rows.len(), head.classes) {
         let shape = [rows.len(), head.classes];
@@ -247,8 +281,7 @@ fn head_logits(outputs: &SessionOutputs, head: &Head, rows: &[usize], wanted: &[
     Ok(view.select(Axis(0), &places))
 }
 
-fn row_check(outputs: &SessionOutputs, tokens: usize) -> Result<Vec<f32>> {
-    let view = outputs[ROW_CHECK].try_extract_array::<f32>()?;
+fn row_check(view: ArrayViewD<f32>, tokens: usize) -> Result<Vec<f32>> {
     let view = view.into_dimensionality::<Ix1>().map_err(|error| unexpected(ROW_CHECK, &error))?;
     match view.len() == tokens {
         true => Ok(view.to_vec()),

@@ -274,7 +274,7 @@ impl Buffers {
                 None => element::bytes(old)?.to_vec(),
                 Some(device) => {
                     let mut there = host(shape, before)?;
-                    memory::copy(&device.runtime, old, &mut there)?;
+                    memory::copy(&device.runtime, [(&*old, &mut there)])?;
                     element::bytes(&mut there)?.to_vec()
                 }
             };
@@ -285,7 +285,7 @@ impl Buffers {
                 Some(device) => {
                     let mut moved = host(shape, context)?;
                     element::bytes(&mut moved)?.copy_from_slice(&rows[..bytes]);
-                    memory::copy(&device.runtime, &moved, new)?;
+                    memory::copy(&device.runtime, [(&moved, new)])?;
                 }
             }
         }
@@ -306,7 +306,7 @@ impl Device {
             Error::OutOfMemory { bytes, purpose: "a layer's KV cache in device memory: set cache.mib to less" }
         })?;
         if let Some(numbers) = numbers {
-            memory::copy(&self.runtime, numbers, &mut tensor)?;
+            memory::copy(&self.runtime, [(numbers, &mut tensor)])?;
         }
         Ok(tensor)
     }
