@@ -347,7 +347,7 @@ test-official-eval:
 	@test -d target/python/test || $(MAKE) --no-print-directory python target/python/test/.installed
 	cd bindings/python/tests && ../../../target/python/test/$(scripts)/python official.py $(abspath $(checkout)) $(abspath $(verdicts))
 
-test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny
+test-data: $(runtime) $(bundles) $(portable) $(gpu_bundles) $(qwen3) target/golden/qwen3-tiny target/golden/nano-long
 
 # Ten thousand mutated bundles, configurations and templates, of which the tests run a few hundred.
 fuzz-bundles: $(runtime) test-data
@@ -492,6 +492,14 @@ $(qwen3):
 target/golden/qwen3-tiny: $(venv) $(qwen3)
 	mkdir -p target/golden
 	$(exporter) --random tiny $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity --force
+
+# The demonstration guard with a context that it was not trained for: long events fit into it.
+target/golden/nano-long: $(venv) $(wildcard export/nano/checkpoint/*)
+	rm -rf target/nano-long
+	mkdir -p target/golden
+	cp -r export/nano/checkpoint target/nano-long
+	sed -i.bak 's/"max_position_embeddings": 2048/"max_position_embeddings": 16384/' target/nano-long/config.json
+	$(exporter) target/nano-long $@ --precision int8 --no-parity --force
 
 # The engine's unit tests under ThreadSanitizer, the standard library included. Needs a nightly toolchain with rust-src.
 tsan:

@@ -1,6 +1,9 @@
 //! The guarding proxy: what clients get of what an upstream writes.
 
+use std::path::Path;
+
 use axum::body::Bytes;
+use qwenguard::Guard;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -616,6 +619,43 @@ async fn an_event_may_be_long() {
         (Some("context_length_exceeded"), false)
     );
     settled(&server).await;
+}
+
+/// An event of more than ten thousand tokens, with a guard whose context holds it: whole where nothing is cut, and else cut
+/// within.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_ten_thousand_tokens_is_judged() {
+    let upstream = Upstream::start().await;
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/golden/nano-long");
+    assert!(bundle.is_dir(), "{} is missing: run `make test-data`", bundle.display());
+    let bundle = bundle.to_str().unwrap();
+    let guard = Guard::open(bundle).unwrap();
+    let (bad, horizon) = turning_answer();
+    let long = format!("{bad} {}", "All is well. ".repeat(3_000));
+    let count = guard.encode(&long).unwrap().len();
+    assert!((10_000..16_000).contains(&count), "{count}");
+    let written = [chunk(0, json!({ "role": "assistant", "content": long }), None), chunk(0, json!({}), Some("stop"))];
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "shadow = true").unwrap();
+    for shadow in [true, false] {
+        let mut arguments = vec!["--upstream", &upstream.url, "--bundle", bundle];
+        arguments.extend(shadow.then(|| ["--policy", policy.to_str().unwrap()]).into_iter().flatten());
+        let server = Server::start(&arguments);
+        upstream.answer(written.iter().map(event).chain([done()]).collect());
+        let mut read = ask(&server, TURNS).await;
+        read.chunks.retain(|chunk| chunk.get("qwenguard").is_none());
+        assert!(read.is_done, "{:?}", read.chunks);
+        if shadow {
+            assert_eq!(&read.chunks[..], &written[..]);
+        } else {
+            let passed: String =
+                read.chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+            assert_eq!(passed, long[..horizon]);
+            assert_eq!(read.chunks.last().unwrap()["choices"][0]["finish_reason"], "content_filter");
+        }
+        settled(&server).await;
+    }
 }
 
 /// Text in places that clients do not read as the answer is not passed on either.
