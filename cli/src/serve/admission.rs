@@ -1,6 +1,10 @@
 //! What every request goes through: its key, the limits, a line in the log, and the numbers.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     body::Body,
@@ -85,13 +89,23 @@ fn own_page(app: &App, headers: &HeaderMap) -> Result<(), Fault> {
     let Some(origin) = headers.get(header::ORIGIN).filter(|_| app.keys.is_open()) else { return Ok(()) };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    match origin.is_some() && origin == host {
-        true => Ok(()),
-        false => {
-            let reason = "pages of other origins may not ask a server without keys";
-            Err(Fault::status(StatusCode::FORBIDDEN, "other_origin", reason))
+    let local = app.settings.listen.ip().is_loopback();
+    let reason = match origin.filter(|origin| Some(*origin) == host) {
+        None => "pages of other origins may not ask a server without keys",
+        // Anybody's name may be made to lead to this machine, for the browser of somebody who visits the page of that name.
+        Some(origin) if local && !is_of_this_machine(origin) => {
+            "a server without keys that listens on this machine alone may be asked by pages of localhost only: set serve.keys"
         }
-    }
+        Some(_) => return Ok(()),
+    };
+    Err(Fault::status(StatusCode::FORBIDDEN, "other_origin", reason))
+}
+
+/// Whether a host, perhaps with its port, is an address, or a name that can mean nothing else than this machine.
+fn is_of_this_machine(host: &str) -> bool {
+    let is_address = host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok();
+    let name = host.split(':').next().unwrap_or(host);
+    is_address || name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost") || host.starts_with("[::1]")
 }
 
 /// Lets a request in if its key is known.
@@ -136,5 +150,24 @@ impl Log {
         tracing::info!(request_id = id.to_str().unwrap_or_default(), method, route, status, client, seconds, "request");
         response.headers_mut().insert(REQUEST_ID, id);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine() {
+        for host in
+            ["localhost", "LocalHost:8600", "127.0.0.1", "127.0.0.1:8600", "[::1]", "[::1]:8600", "192.168.1.2:1"]
+        {
+            assert!(is_of_this_machine(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "evil.example:8600", "localhost.evil.example", "127.0.0.1.evil.example:1", "x:1:2"]
+        {
+            assert!(!is_of_this_machine(host), "{host}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The page, and what it asks for: its files, a key over a WebSocket, verdicts judged by other rules.
 
 use futures_util::{SinkExt, StreamExt};
-use reqwest::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN};
+use reqwest::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN};
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     connect_async,
@@ -96,6 +96,12 @@ async fn pages_of_other_origins_may_not_ask_an_open_server() {
     assert_eq!(ask(&server.url).await, 200);
     for origin in ["https://elsewhere.example", "null", "http://127.0.0.1:1", ""] {
         assert_eq!(ask(origin).await, 403, "{origin}");
+    }
+    // A name that its owner has made to lead here.
+    for (host, status) in [("elsewhere.example:8600", 403), ("localhost:8600", 200)] {
+        let request = client().post(format!("{}/v1/moderations", server.url)).header(ORIGIN, format!("http://{host}"));
+        let request = request.header(HOST, host).body(json!({ "input": FINE }).to_string());
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status, "{host}");
     }
     let uri: Uri = format!("{}/v1/guard/stream", server.url.replace("http", "ws")).parse().unwrap();
     let request = ClientRequestBuilder::new(uri).with_header("origin", "https://elsewhere.example");
