@@ -15,14 +15,14 @@ pub struct IntMatrix {
 }
 
 impl IntMatrix {
-    /// The names of the kernels that this processor runs, slowest first.
+    /// The names of the kernels that this processor runs: AMX, which nothing chooses by itself, then the others, slowest first.
     pub fn kernels() -> Vec<&'static str> {
-        Isa::available().into_iter().map(Isa::name).collect()
+        sets().map(Isa::name).collect()
     }
 
     /// Arbitrary weights of 8 bits or 4, for the kernel of this name. `group` inputs share a scale: 32, 64 or 128.
     pub fn arbitrary(kernel: &str, bits: usize, inputs: usize, outputs: usize, group: usize) -> Self {
-        let isa = Isa::available().into_iter().find(|isa| isa.name() == kernel);
+        let isa = sets().find(|isa| isa.name() == kernel);
         let isa = isa.unwrap_or_else(|| panic!("no such kernel"));
         let bits = if bits == 4 { Bits::Four } else { Bits::Eight };
         let shape = Shape::new(bits, inputs, outputs, group).unwrap_or_else(|reason| panic!("{reason}"));
@@ -53,4 +53,8 @@ impl IntMatrix {
             unsafe { kernel.multiply(&weights, &self.rounded, output, task) };
         }
     }
+}
+
+fn sets() -> impl Iterator<Item = Isa> {
+    Isa::amx().into_iter().chain(Isa::available())
 }

@@ -25,6 +25,10 @@
 //! dot-product instructions want; a task reads its panel from one end to the other, once for 64 rows.
 
 pub(crate) mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod amx_model;
 pub(crate) mod contract;
 pub(crate) mod gather;
 pub(crate) mod kernels;
