@@ -1,7 +1,7 @@
 //! The kernel for AMX: tiles of up to 16 rows. No processor has run it yet: its tests run its instructions in a model of
 //! the tiles (`amx_model`).
 
-use std::arch::asm;
+use std::{arch::asm, mem::MaybeUninit};
 
 use super::{
     PANEL, QUAD,
@@ -88,7 +88,8 @@ pub(super) struct Group {
 }
 
 /// Products of high terms, then of low ones: `[outputs / 16][rows][16]`.
-type Products = [[[[i32; LANES]; TILE_ROWS]; PANEL / LANES]; 2];
+#[repr(C, align(64))]
+pub(super) struct Products([[[[i32; LANES]; TILE_ROWS]; PANEL / LANES]; 2]);
 
 /// The instructions for a [`Group`], for the macro that takes them. Weights of a quad lie as a row of a tile wants them, and
 /// so do terms of a row. Tiles 0 to 3 are high products left and right, then low ones.
@@ -175,8 +176,8 @@ impl Tiles for Amx {
 #[inline(always)]
 pub(super) unsafe fn multiply<T: Tiles>(tile: Tile) {
     assert!((1..=TILE_ROWS).contains(&tile.rows) && tile.lines_per_group > 0);
-    let mut products: Products = [[[[0; LANES]; TILE_ROWS]; PANEL / LANES]; 2];
-    // SAFETY: the caller's promises; `products` has room for 16 rows.
+    let mut products = MaybeUninit::<Products>::uninit();
+    // SAFETY: the caller's promises; `products` has room for 16 rows, and those of the tile are set.
     unsafe {
         T::configure(&Shapes::of(tile.rows));
         for group in 0..tile.groups {
@@ -186,17 +187,20 @@ pub(super) unsafe fn multiply<T: Tiles>(tile: Tile) {
                 line_bytes: tile.stride * size_of::<Line>(),
                 values: tile.values.add(line * LINE * PANEL),
                 lines: tile.lines_per_group,
-                products: &mut products,
+                products: products.as_mut_ptr(),
             });
-            add_group(&tile, group, &products);
+            add_group(&tile, group, products.as_ptr());
         }
         T::release();
     }
 }
 
 /// Adds a group's products to the sums of the rows, in the order of the other kernels.
+///
+/// # Safety
+/// As [`multiply`]; the rows' products are set.
 #[inline(always)]
-unsafe fn add_group(tile: &Tile, group: usize, [high, low]: &Products) {
+unsafe fn add_group(tile: &Tile, group: usize, products: *const Products) {
     for row in 0..tile.rows {
         let at = group * tile.stride + row;
         // SAFETY: the promises of `TileFn`.
@@ -204,12 +208,17 @@ unsafe fn add_group(tile: &Tile, group: usize, [high, low]: &Products) {
             let scales = &*tile.scales.add(group * PANEL).cast::<[f32; PANEL]>();
             (*tile.units.add(at), *tile.offsets.add(at), scales, &mut *tile.sums.add(row))
         };
+        // Not in place: compilers would not see that sums are apart from scales, and make no vectors.
+        let mut results = [0.0; PANEL];
         for half in 0..PANEL / LANES {
+            // SAFETY: the caller's promises.
+            let [high, low] = [0, 1].map(|term| unsafe { &(*products).0[term][half][row] });
             for lane in 0..LANES {
                 let column = half * LANES + lane;
-                let product = ((high[half][row][lane] + offset) << LOW_BITS) + low[half][row][lane];
-                sums[column] = (product as f32).mul_add(scales[column] * unit, sums[column]);
+                let product = ((high[lane] + offset) << LOW_BITS) + low[lane];
+                results[column] = (product as f32).mul_add(scales[column] * unit, sums[column]);
             }
         }
+        *sums = results;
     }
 }
