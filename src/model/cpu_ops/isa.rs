@@ -138,12 +138,11 @@ fn may_use_tiles() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
     fn amx_is_refused_where_the_system_knows_of_none() {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap();
         let known = cpuinfo.split_whitespace().any(|flag| flag == "amx_int8");
