@@ -1,5 +1,6 @@
 //! Multiplication by weights of 8 and 4 bits, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
-//! (elements) per second. `peak` is what the processor can do at most: the kernel's dot products and nothing else, on registers.
+//! (elements) per second. `peak` is what the processor can do at most: the kernel's dot products and nothing else, on registers. Measured is
+//! the best kernel of this processor, or those that the variable `KERNELS` names (`avx2,avx-vnni`).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use qwenguard::internals::IntMatrix;
@@ -9,20 +10,41 @@ const SHAPES: [(usize, usize); 4] = [(4096, 1024), (1024, 2048), (6144, 1024), (
 
 const GROUP: usize = 32;
 
-fn matmul(criterion: &mut Criterion) {
-    for ((outputs, inputs), bits) in SHAPES.into_iter().flat_map(|shape| [8, 4].map(|bits| (shape, bits))) {
-        let mut matrix = IntMatrix::arbitrary(bits, inputs, outputs, GROUP);
-        let mut group = criterion.benchmark_group(format!("matmul int{bits} {} {outputs}x{inputs}", matrix.kernel()));
-        for rows in [1, 4, 16, 32, 128, 512] {
-            let activations: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.37).sin()).collect();
-            let mut results = vec![0.0; rows * outputs];
-            group.throughput(Throughput::Elements((rows * outputs * inputs) as u64));
-            group.bench_function(BenchmarkId::from_parameter(format!("{rows} rows")), |bencher| {
-                bencher.iter(|| matrix.multiply(&activations, &mut results));
-            });
-        }
-        group.finish();
+/// The kernels that are measured.
+fn kernels() -> Vec<&'static str> {
+    let all = IntMatrix::kernels();
+    match std::env::var("KERNELS") {
+        Ok(names) => all.into_iter().filter(|kernel| names.split(',').any(|name| name == *kernel)).collect(),
+        Err(_) => all.into_iter().rev().take(1).collect(),
     }
+}
+
+fn matmul(criterion: &mut Criterion) {
+    for kernel in kernels() {
+        for ((outputs, inputs), bits) in SHAPES.into_iter().flat_map(|shape| [8, 4].map(|bits| (shape, bits))) {
+            let group = format!("matmul int{bits} {kernel} {outputs}x{inputs}");
+            multiplications(
+                criterion,
+                group,
+                IntMatrix::arbitrary(kernel, bits, inputs, outputs, GROUP),
+                inputs,
+                outputs,
+            );
+        }
+    }
+}
+
+fn multiplications(criterion: &mut Criterion, name: String, mut matrix: IntMatrix, inputs: usize, outputs: usize) {
+    let mut group = criterion.benchmark_group(name);
+    for rows in [1, 4, 16, 32, 128, 512] {
+        let activations: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.37).sin()).collect();
+        let mut results = vec![0.0; rows * outputs];
+        group.throughput(Throughput::Elements((rows * outputs * inputs) as u64));
+        group.bench_function(BenchmarkId::from_parameter(format!("{rows} rows")), |bencher| {
+            bencher.iter(|| matrix.multiply(&activations, &mut results));
+        });
+    }
+    group.finish();
 }
 
 /// Dot products on registers, in the form that the kernel of an instruction set has them: eight sums at a time, or sixteen where
@@ -119,8 +141,8 @@ mod peak {
 
 #[cfg(target_arch = "x86_64")]
 fn registers(criterion: &mut Criterion) {
-    let kernel = IntMatrix::arbitrary(8, 32, 32, GROUP).kernel();
-    if let Some((run, multiplications)) = peak::of(kernel) {
+    for kernel in kernels() {
+        let Some((run, multiplications)) = peak::of(kernel) else { continue };
         let mut group = criterion.benchmark_group(format!("peak {kernel}"));
         group.throughput(Throughput::Elements(multiplications as u64));
         group.bench_function("registers", |bencher| {

@@ -287,7 +287,7 @@ mod tests {
                 let options = PagedOptions { format, cache_bytes: 16 << 20, threads: 1 };
                 let limit = tolerance(bundle.manifest.precision, format);
                 let held = Held { graph: "paged_cpu", numbers: Numbers::Bundle(format) };
-                for isa in Isa::available() {
+                for isa in Isa::available().into_iter().chain(Isa::amx()) {
                     let mut model = PagedModel::on_cpu(&bundle, &runtime, &options, isa).unwrap().0;
                     let tests = &bundle.manifest.self_test;
                     let differences = differences(&bundle.manifest, tests, &mut model, held).unwrap();

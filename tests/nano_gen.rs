@@ -35,6 +35,24 @@ fn the_sample_conversations_are_told_apart() {
     }
 }
 
+/// Where AMX can be had it changes nothing; elsewhere the error names the setting.
+#[test]
+fn amx_is_refused_or_says_the_same() {
+    let config = Config::from_toml("runtime.amx = true").unwrap();
+    match Guard::nano_gen(&config) {
+        Ok(guard) => {
+            let other = open();
+            for conversation in demo() {
+                assert_eq!(judge(&guard, &conversation.messages), judge(&other, &conversation.messages));
+            }
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::Config { .. }), "{error}");
+            assert!(error.to_string().starts_with("configuration: runtime.amx: "), "{error}");
+        }
+    }
+}
+
 /// What the model was trained to write is what it would write by itself.
 #[test]
 fn its_own_words_are_those_of_the_grammar() {

@@ -92,6 +92,14 @@ pub struct RuntimeConfig {
     /// Threads that compute one step, the calling one included, 1024 at most. Default 0: one per core. All are started
     /// when the guard is opened; if the system refuses one, that fails with [`Error::Config`].
     pub threads: usize,
+    /// Whether [`Provider::Cpu`] multiplies with AMX, on Linux and processors that have it for 8-bit integers. Default false: the
+    /// instructions were only ever run in a model of them, never on a processor, and how fast they are is not known.
+    /// Where it cannot be had, opening fails with [`Error::Config`].
+    ///
+    /// Results have the same bits as without, which the self-test holds to the bundle in any case. The right to use AMX is the
+    /// process's from then on: the system saves 8 KiB more for threads that use it, and refuses stacks for signals that are too
+    /// small for that.
+    pub amx: bool,
     /// Whether an ONNX Runtime that reports about its use is accepted. Default false.
     ///
     /// From 1.29 on, the builds of its maker for Linux and macOS write a device identifier and a database below the home

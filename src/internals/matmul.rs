@@ -15,20 +15,22 @@ pub struct IntMatrix {
 }
 
 impl IntMatrix {
-    /// Arbitrary weights of 8 bits or 4. `group` inputs share a scale: 32, 64 or 128.
-    pub fn arbitrary(bits: usize, inputs: usize, outputs: usize, group: usize) -> Self {
+    /// The names of the kernels that this processor runs: AMX, which nothing chooses by itself, then the others, slowest first.
+    pub fn kernels() -> Vec<&'static str> {
+        sets().map(Isa::name).collect()
+    }
+
+    /// Arbitrary weights of 8 bits or 4, for the kernel of this name. `group` inputs share a scale: 32, 64 or 128.
+    pub fn arbitrary(kernel: &str, bits: usize, inputs: usize, outputs: usize, group: usize) -> Self {
+        let isa = sets().find(|isa| isa.name() == kernel);
+        let isa = isa.unwrap_or_else(|| panic!("no such kernel"));
         let bits = if bits == 4 { Bits::Four } else { Bits::Eight };
         let shape = Shape::new(bits, inputs, outputs, group).unwrap_or_else(|reason| panic!("{reason}"));
         // Knuth's multiplicative hash.
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
         let scales = vec![0.01; shape.scales_dims().iter().product()];
-        IntMatrix { isa: Isa::detect(), shape, values: values.collect(), scales, rounded: Activations::default() }
-    }
-
-    /// The instruction set in use.
-    pub fn kernel(&self) -> &'static str {
-        self.isa.name()
+        IntMatrix { isa, shape, values: values.collect(), scales, rounded: Activations::default() }
     }
 
     /// Multiplies rows of `inputs` activations; `results` takes as many rows of `outputs` values.
@@ -51,4 +53,8 @@ impl IntMatrix {
             unsafe { kernel.multiply(&weights, &self.rounded, output, task) };
         }
     }
+}
+
+fn sets() -> impl Iterator<Item = Isa> {
+    Isa::amx().into_iter().chain(Isa::available())
 }

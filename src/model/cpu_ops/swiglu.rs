@@ -30,7 +30,7 @@ fn kernel(isa: Isa) -> RowFn {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => row_avx2,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni => row_avx512,
+        Level::Avx512Vnni | Level::Amx => row_avx512,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Graph, Kind, PagedModel, PagedOptions, cache::Cache, session_error, weights};
 use crate::{
-    Result,
+    Error, Result,
     bundle::{Bundle, Dimensions, WEIGHTS},
     config::RuntimeConfig,
     model::{
@@ -31,7 +31,11 @@ pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
     let format = cache_size::format(config, bundle.manifest.precision);
     let cache_bytes = cache_size::bytes(config, dims.context, block(dims, format), Memory::Host)?;
     let options = PagedOptions { format, cache_bytes, threads: request.threads() };
-    let (model, assigned) = PagedModel::on_cpu(bundle, runtime, &options, Isa::detect())?;
+    let isa = match config.runtime.amx {
+        true => Isa::amx().map_err(|reason| Error::config("runtime.amx", reason))?,
+        false => Isa::detect(),
+    };
+    let (model, assigned) = PagedModel::on_cpu(bundle, runtime, &options, isa)?;
     Ok(Backed { model: Box::new(model), numbers: Numbers::Bundle(format), assigned })
 }
 

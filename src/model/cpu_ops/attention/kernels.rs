@@ -21,7 +21,7 @@ pub(crate) fn kernel(isa: Isa) -> Kernel {
         #[cfg(target_arch = "x86_64")]
         Level::AvxVnni => avx2::task_avx_vnni,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni => avx512::task_avx512_vnni,
+        Level::Avx512Vnni | Level::Amx => avx512::task_avx512_vnni,
         #[cfg(target_arch = "aarch64")]
         Level::Neon | Level::NeonDotprod => neon::task_neon,
         #[cfg(target_arch = "aarch64")]

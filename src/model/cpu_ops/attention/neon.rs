@@ -104,10 +104,10 @@ impl Dots for Neon {
     unsafe fn add_scaled(to: *mut f32, shrink: f32, sums: Pair, unit: f32) {
         // SAFETY: see `zero`.
         unsafe {
-            for half in 0..2 {
+            for (half, sums) in sums.into_iter().enumerate() {
                 let to = to.add(half * 4);
                 let before = vmulq_n_f32(vld1q_f32(to), shrink);
-                vst1q_f32(to, vfmaq_n_f32(before, vcvtq_f32_s32(sums[half]), unit));
+                vst1q_f32(to, vfmaq_n_f32(before, vcvtq_f32_s32(sums), unit));
             }
         }
     }

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 #[cfg(target_arch = "x86_64")]
-use super::x86;
+use super::{amx, x86};
 use super::{contract::Kernel, portable};
 use crate::model::cpu_ops::isa::{Isa, Level};
 
@@ -17,6 +17,8 @@ pub(crate) fn kernel(isa: Isa) -> Kernel {
         Level::AvxVnni => x86::AVX_VNNI,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni => x86::AVX512_VNNI,
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => amx::AMX,
         #[cfg(target_arch = "aarch64")]
         Level::Neon => neon::NEON,
         #[cfg(target_arch = "aarch64")]

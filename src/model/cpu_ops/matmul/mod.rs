@@ -7,8 +7,8 @@
 //!
 //! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
 //! ([`contract`]), one task per panel of weights and some hundred rows. [`gather`] reads single rows of such a matrix, of an embedding that is a
-//! head, too. [`kernels`] has the kernel of each instruction set. `reference` is the
-//! same computation written for reading, the oracle of the tests.
+//! head, too. [`kernels`] has the kernel of each instruction set; that of `amx` is taken only where it is asked for.
+//! `reference` is the same computation written for reading, the oracle of the tests.
 //!
 //! How weights lie in memory, and in the bundle, from where they are mapped:
 //!
@@ -25,6 +25,10 @@
 //! dot-product instructions want; a task reads its panel from one end to the other, once for 64 rows.
 
 pub(crate) mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod amx_model;
 pub(crate) mod contract;
 pub(crate) mod gather;
 pub(crate) mod kernels;

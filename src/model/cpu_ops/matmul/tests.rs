@@ -53,7 +53,21 @@ fn random_values(rng: &mut SmallRng, count: usize) -> Vec<f32> {
     (0..count).map(|_| size(rng) * rng.random_range(-1.0..1.0)).collect()
 }
 
-fn multiply(isa: Isa, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
+/// A kernel and its name.
+#[derive(Clone, Copy)]
+struct Named(&'static str, Kernel);
+
+/// Every kernel that runs here, the portable one first. That of AMX runs in a model of the tiles, and itself where it can.
+fn kernels() -> Vec<Named> {
+    let known = Isa::available().into_iter().chain(Isa::amx());
+    #[allow(unused_mut, reason = "there is no model elsewhere")]
+    let mut kernels: Vec<Named> = known.map(|isa| Named(isa.name(), kernel(isa))).collect();
+    #[cfg(target_arch = "x86_64")]
+    kernels.push(Named("amx, modelled", super::amx_model::KERNEL));
+    kernels
+}
+
+fn multiply(Named(_, kernel): Named, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let shape = weights.shape;
     let (values, scales) = weights.pack();
     let packed = PackedWeights::new(shape, &values, &scales).unwrap();
@@ -65,12 +79,12 @@ fn multiply(isa: Isa, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let writer = rounded.writer();
     for (index, row) in rows.chunks_exact(shape.inputs).enumerate() {
         // SAFETY: nobody else uses `rounded`.
-        unsafe { kernel(isa).round(writer, index, row) };
+        unsafe { kernel.round(writer, index, row) };
     }
     let mut results = vec![f32::NAN; count * shape.outputs];
     for task in (0..Kernel::tasks(shape, &rounded)).rev() {
         // SAFETY: `results` has the documented size and is ours.
-        unsafe { kernel(isa).multiply(&packed, &rounded, Output(results.as_mut_ptr()), task) };
+        unsafe { kernel.multiply(&packed, &rounded, Output(results.as_mut_ptr()), task) };
     }
     results
 }
@@ -82,15 +96,15 @@ fn check(weights: &PlainWeights, rows: &[f32]) {
         .chunks_exact(shape.inputs)
         .flat_map(|row| reference::multiply(weights, &reference::round(row, shape.group)))
         .collect::<Vec<_>>();
-    for isa in Isa::available() {
-        let found = multiply(isa, weights, rows);
+    for kernel in kernels() {
+        let found = multiply(kernel, weights, rows);
         for (index, (found, (wanted, size))) in found.into_iter().zip(&expected).enumerate() {
             // One rounding for each group, a few for its factor.
             let limit = size * f64::from(f32::EPSILON) * (shape.groups() + 4) as f64;
             assert!(
                 (f64::from(found) - wanted).abs() <= limit,
                 "{} {shape:?}: result {index} is {found} instead of {wanted}",
-                isa.name()
+                kernel.0
             );
         }
     }
@@ -136,15 +150,15 @@ fn zeros_and_values_at_the_ends_of_the_range_are_right() {
     check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
     check(&weights, &[scaled(1e-28), row.clone(), scaled(1e30)].concat());
     // Denormal values, and those whose unit would be denormal, count as zero.
-    for isa in Isa::available() {
+    for kernel in kernels() {
         for factor in [1e-36, 1e-40, f32::from_bits(1)] {
-            let found = multiply(isa, &weights, &[scaled(factor), row.clone()].concat());
-            assert_eq!(found[..40], [0.0; 40], "{}", isa.name());
-            assert_eq!(found[40..], multiply(isa, &weights, &row), "{}", isa.name());
+            let found = multiply(kernel, &weights, &[scaled(factor), row.clone()].concat());
+            assert_eq!(found[..40], [0.0; 40], "{}", kernel.0);
+            assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.0);
         }
         // A product beyond the range is infinite, or not a number when two such meet.
-        let found = multiply(isa, &weights, &[scaled(3e36), row.clone()].concat());
-        assert_eq!(found[40..], multiply(isa, &weights, &row), "{}", isa.name());
+        let found = multiply(kernel, &weights, &[scaled(3e36), row.clone()].concat());
+        assert_eq!(found[40..], multiply(kernel, &weights, &row), "{}", kernel.0);
     }
 }
 
@@ -153,16 +167,16 @@ fn values_that_are_not_finite_spoil_their_row_only() {
     let mut rng = SmallRng::seed_from_u64(3);
     let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 70, 40, 32).unwrap());
     let rows = random_values(&mut rng, 5 * 70);
-    for isa in Isa::available() {
-        let whole = multiply(isa, &weights, &rows);
+    for kernel in kernels() {
+        let whole = multiply(kernel, &weights, &rows);
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 33, 69] {
                 let mut spoilt = rows.clone();
                 spoilt[2 * 70 + at] = bad;
-                let found = multiply(isa, &weights, &spoilt);
-                assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", isa.name());
-                assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", isa.name());
-                assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", isa.name());
+                let found = multiply(kernel, &weights, &spoilt);
+                assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", kernel.0);
+                assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", kernel.0);
+                assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", kernel.0);
             }
         }
     }
@@ -176,18 +190,18 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
         let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
         let count = if cfg!(miri) { 6 } else { 261 };
         let rows = random_values(&mut rng, count * inputs);
-        for isa in Isa::available() {
-            let whole = multiply(isa, &weights, &rows);
+        for kernel in kernels() {
+            let whole = multiply(kernel, &weights, &rows);
             let mut first = 0;
             while first < count {
                 let last = (first + rng.random_range(1..=20)).min(count);
-                let part = multiply(isa, &weights, &rows[first * inputs..last * inputs]);
-                assert_eq!(part, whole[first * outputs..last * outputs], "{} rows {first}..{last}", isa.name());
+                let part = multiply(kernel, &weights, &rows[first * inputs..last * inputs]);
+                assert_eq!(part, whole[first * outputs..last * outputs], "{} rows {first}..{last}", kernel.0);
                 first = last;
             }
             for row in [0, count / 2, count - 1] {
-                let alone = multiply(isa, &weights, &rows[row * inputs..][..inputs]);
-                assert_eq!(alone, whole[row * outputs..][..outputs], "{} row {row}", isa.name());
+                let alone = multiply(kernel, &weights, &rows[row * inputs..][..inputs]);
+                assert_eq!(alone, whole[row * outputs..][..outputs], "{} row {row}", kernel.0);
             }
         }
     }
@@ -203,7 +217,7 @@ fn vector_kernels_agree_on_every_bit() {
         let weights = random_weights(&mut rng, Shape::new(bits, 300, 70, 64).unwrap());
         let rows = random_values(&mut rng, 19 * 300);
         let results =
-            Isa::available().split_off(1).into_iter().map(|isa| multiply(isa, &weights, &rows)).collect::<Vec<_>>();
+            kernels().split_off(1).into_iter().map(|kernel| multiply(kernel, &weights, &rows)).collect::<Vec<_>>();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }
@@ -218,9 +232,9 @@ fn activations_lose_a_part_in_thirty_thousand() {
         let weights = PlainWeights { shape, values, scales: vec![1.0; group] };
         let row = random_values(&mut rng, group);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
-        for isa in Isa::available() {
-            for (found, wanted) in multiply(isa, &weights, &row).iter().zip(&row) {
-                assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", isa.name());
+        for kernel in kernels() {
+            for (found, wanted) in multiply(kernel, &weights, &row).iter().zip(&row) {
+                assert!((found - wanted).abs() <= largest / 16256.0 * 0.501, "{}: {found}, {wanted}", kernel.0);
             }
         }
     }
@@ -331,7 +345,7 @@ mod operator {
             for count in [1, 130, 0, 7] {
                 let rows = random_values(&mut rng, count * 300);
                 let found = run(&mut session, &weights, [count, 300], &rows).unwrap();
-                assert_eq!(found, multiply(Isa::detect(), &weights, &rows));
+                assert_eq!(found, multiply(Named("the best", kernel(Isa::detect())), &weights, &rows));
             }
         }
     }

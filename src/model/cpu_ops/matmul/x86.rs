@@ -22,7 +22,7 @@ pub(super) const AVX512_VNNI: Kernel =
 
 /// AVX-VNNI, which is AVX2 with 8-bit dot products.
 pub(super) const AVX_VNNI: Kernel =
-    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 6, span: 128, unpack: unpack_avx2, widened: None };
+    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 3, span: 256, unpack: unpack_avx2, widened: None };
 
 /// Without weights to widen there are registers for six rows.
 pub(super) const AVX2: Kernel = Kernel {
@@ -109,11 +109,10 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_avx_vnni_of, 1 2 3 4 5 6) }
+    unsafe { by_rows!(tile, tile_avx_vnni_of, 1 2 3) }
 }
 
-/// Half a panel at a time. High terms first; their sum is shifted before the low terms are added to it, so that one pair of
-/// registers serves both.
+/// Half a panel at a time, with both terms as above: a row takes four registers.
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
     let Tile { groups, lines_per_group, stride, .. } = tile;
@@ -122,36 +121,37 @@ unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
         for group in 0..groups {
             let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
             for half in 0..2 {
-                let mut products = [[_mm256_setzero_si256(); 2]; ROWS];
+                let mut high = [[_mm256_setzero_si256(); 2]; ROWS];
+                let mut low = high;
                 for row in 0..ROWS {
-                    products[row] = [_mm256_set1_epi32(*offsets.add(row)); 2];
+                    high[row] = [_mm256_set1_epi32(*offsets.add(row)); 2];
                 }
-                for term in 0..2 {
-                    for line in group * lines_per_group..(group + 1) * lines_per_group {
-                        let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
-                        let lines = tile.lines.add(line * stride).cast::<u8>().add(term * LINE);
-                        for quad in 0..LINE / QUAD {
-                            let values = values.add(quad * QUAD_BYTES);
-                            if term == 0 {
-                                _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
-                            }
-                            let left = _mm256_loadu_si256(values.cast());
-                            let right = _mm256_loadu_si256(values.add(32).cast());
-                            for row in 0..ROWS {
-                                let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                                let terms = _mm256_set1_epi32(terms.read());
-                                products[row][0] = _mm256_dpbusd_avx_epi32(products[row][0], left, terms);
-                                products[row][1] = _mm256_dpbusd_avx_epi32(products[row][1], right, terms);
-                            }
-                        }
-                    }
-                    if term == 0 {
+                for line in group * lines_per_group..(group + 1) * lines_per_group {
+                    let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
+                    let lines = tile.lines.add(line * stride).cast::<u8>();
+                    for quad in 0..LINE / QUAD {
+                        let values = values.add(quad * QUAD_BYTES);
+                        _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD).cast());
+                        let left = _mm256_loadu_si256(values.cast());
+                        let right = _mm256_loadu_si256(values.add(32).cast());
                         for row in 0..ROWS {
-                            products[row] = products[row].map(|sum| _mm256_slli_epi32::<{ LOW_BITS as i32 }>(sum));
+                            let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
+                            let highs = _mm256_set1_epi32(terms.read());
+                            high[row][0] = _mm256_dpbusd_avx_epi32(high[row][0], left, highs);
+                            high[row][1] = _mm256_dpbusd_avx_epi32(high[row][1], right, highs);
+                            let lows = _mm256_set1_epi32(terms.add(LINE / QUAD).read());
+                            low[row][0] = _mm256_dpbusd_avx_epi32(low[row][0], left, lows);
+                            low[row][1] = _mm256_dpbusd_avx_epi32(low[row][1], right, lows);
                         }
                     }
                 }
-                add_half_panel(&tile, group, half, units, &products);
+                for row in 0..ROWS {
+                    for side in 0..2 {
+                        let shifted = _mm256_slli_epi32::<{ LOW_BITS as i32 }>(high[row][side]);
+                        high[row][side] = _mm256_add_epi32(shifted, low[row][side]);
+                    }
+                }
+                add_half_panel(&tile, group, half, units, &high);
             }
         }
     }
