@@ -54,6 +54,7 @@ pub(super) struct Tile {
     /// `[groups * lines_per_group][LINE / 4][PANEL][4]`
     pub(super) values: *const u8,
     /// The same values as 16-bit words, as [`Widened`] made them, which no other kernel reads.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "that kernel is for AVX2"))]
     pub(super) words: *const i16,
     /// `[groups][PANEL]`
     pub(super) scales: *const f32,
