@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator
 
-from platforms import INTERFACE, ORT_VERSION, PACKAGES, ROOT, TOOLS, VERSION, by_key, run
+from platforms import ORT_VERSION, PACKAGES, ROOT, VERSION, by_key
 
 PLATFORM = by_key("linux-x64")
 SAMPLES = ROOT / "packaging/samples"
@@ -157,12 +157,14 @@ def debian() -> None:
         raise Skipped("installing a package needs root")
     empty("deb", "cut.c", "cut.cpp", "CMakeLists.txt")
     commands = "\n".join(blocks("Debian", "sh"))
-    # In a copy of the system that is thrown away: nothing is installed on this machine.
+    # In a copy of the system that is thrown away: nothing is installed on this machine. The checkout is mounted into it, for it may
+    # be below /tmp or on another disk than the system.
     script = f"""
 mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay none -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 for folder in proc dev sys; do mount --rbind /$folder /mnt/root/$folder; done
 mount -t tmpfs none /mnt/root/tmp
+mkdir -p "/mnt/root{ROOT}" && mount --bind "{ROOT}" "/mnt/root{ROOT}"
 exec chroot /mnt/root sh -eu -c 'cd "{WORK}/deb"; {commands}
 qwenguard moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3
 man -w qwenguard-moderate

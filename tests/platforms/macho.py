@@ -1,7 +1,7 @@
 """Checks what was linked for macOS, from the files alone: macho.py LIBRARY PROGRAM HEADER.
 
-Both need no other libraries than those of every Mac, the library none but the C library and what belongs to it; it is named by @rpath
-and exports the functions of the header and nothing else.
+Both need no other libraries than those of every Mac, the library none but the C library and what belongs to it; it is
+named by @rpath and exports the functions of the header and nothing else.
 """
 
 import re
@@ -11,7 +11,9 @@ from pathlib import Path
 
 SYSTEM = {"/usr/lib/libSystem.B.dylib", "/usr/lib/libiconv.2.dylib"}
 # What the program checks certificates with.
-OF_THE_PROGRAM = {f"/System/Library/Frameworks/{name}.framework/Versions/A/{name}" for name in ("CoreFoundation", "Security")}
+OF_THE_PROGRAM = {
+    f"/System/Library/Frameworks/{name}.framework/Versions/A/{name}" for name in ("CoreFoundation", "Security")
+}
 
 MAGIC_64, ARM64 = 0xFEEDFACF, 0x0100000C
 LOAD_DYLIB, ID_DYLIB = 0xC, 0xD
