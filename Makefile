@@ -50,10 +50,10 @@ platform := $(shell uname -s | tr A-Z a-z)-$(shell uname -m)
 dist := target/dist/qwenguard-$(version)-$(platform)
 built := target/$(if $(filter dev,$(profile)),debug,$(profile))
 shared_apple := libqwenguard.$(version).dylib libqwenguard.0.1.dylib libqwenguard.dylib
-named_apple := -Clink-arg=-Wl,-install_name,@rpath/libqwenguard.0.1.dylib
+install_name_apple := @rpath/libqwenguard.0.1.dylib
 ifeq ($(shell uname),Darwin)
 shared := $(shared_apple)
-named := $(named_apple)
+named := -Clink-arg=-Wl,-install_name,$(install_name_apple)
 else
 shared := libqwenguard.so.$(version) libqwenguard.so.0.1 libqwenguard.so
 named := -Clink-arg=-Wl,-soname,libqwenguard.so.0.1

@@ -31,9 +31,11 @@ platform := macos-aarch64
 library := libonnxruntime.dylib
 wheel := macosx_14_0_arm64
 shared := $(shared_apple)
-named := $(named_apple)
-# Zig has what the system libraries of macOS export, and links for it.
-toolchain := target/zig/.installed
+# Zig compiles what is in C; the linker is Rust's own, for zig's exports all names: see packaging/macos_sdk.py.
+named := -Clink-arg=-install_name -Clink-arg=$(install_name_apple)
+toolchain := target/macos-sdk/.installed
+export SDKROOT := $(abspath target/macos-sdk)
+export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS := -Clinker=rust-lld -Clinker-flavor=ld64.lld
 cargo_rustc := target/zig/bin/cargo-zigbuild rustc
 cargo_build := target/zig/bin/cargo-zigbuild zigbuild
 export PATH := $(abspath target/zig/bin):$(PATH)
@@ -52,4 +54,9 @@ target/zig/.installed: tests/platforms/zig.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps --only-binary=:all: --require-hashes -r $<
+	touch $@
+
+target/macos-sdk/.installed: packaging/macos_sdk.py target/zig/.installed
+	rm -rf $(@D)
+	target/zig/bin/python $< $(@D)
 	touch $@

@@ -42,7 +42,7 @@ def encoded(platform: Platform, rust: list[str], c: list[str]) -> dict[str, str]
 
 def linking(platform: Platform) -> list[str]:
     if platform.macos:
-        return [f"-Clink-arg=-Wl,-install_name,@rpath/libqwenguard.{INTERFACE}.dylib"]
+        return ["-Clink-arg=-install_name", f"-Clink-arg=@rpath/libqwenguard.{INTERFACE}.dylib"]
     return [f"-Clink-arg=-Wl,-soname,libqwenguard.so.{INTERFACE}"]
 
 
@@ -51,8 +51,15 @@ def compile_all(platform: Platform, target_folder: Path) -> Path:
     # So that the folder of sources is there, whose name the flags have.
     run("cargo", "fetch", "--locked", "--target", platform.rust, cwd=ROOT)
     rust, c = flags()
-    rust.append("-Cstrip=symbols" if platform.macos else "-Clink-arg=-Wl,--build-id=sha1")
-    environment = os.environ | encoded(platform, rust, c) | {
+    sdk = {}
+    if platform.macos:
+        sdk = {"SDKROOT": str(ROOT / "target/macos-sdk")}
+        run(TOOLS / "python", ROOT / "packaging/macos_sdk.py", sdk["SDKROOT"])
+        # See macos_sdk.py.
+        rust += ["-Clinker=rust-lld", "-Clinker-flavor=ld64.lld", "-Cstrip=symbols"]
+    else:
+        rust.append("-Clink-arg=-Wl,--build-id=sha1")
+    environment = os.environ | encoded(platform, rust, c) | sdk | {
         "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",
         "SOURCE_DATE_EPOCH": str(epoch()),
         "CARGO_TARGET_DIR": str(target_folder),

@@ -45,8 +45,10 @@ def read(path: Path) -> str:
 
 
 def replace(path: Path, pattern: str, old: str, new: str) -> int:
-    text, count = re.subn(pattern.replace("§", re.escape(old)), new, read(path))
-    if count:
+    before = read(path)
+    text, count = re.subn(pattern.replace("§", re.escape(old)), new, before)
+    # What stays as it is keeps its time, so that nothing is compiled again.
+    if text != before:
         path.write_text(text, encoding="utf-8")
     return count
 

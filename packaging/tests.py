@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
 
-from platforms import INTERFACE, ORT_VERSION, PACKAGES, ROOT, TOOLS, VERSION, by_key, run
+from platforms import ORT_VERSION, PACKAGES, ROOT, VERSION, by_key
 
 PLATFORM = by_key("linux-x64")
 SAMPLES = ROOT / "packaging/samples"
@@ -53,6 +55,17 @@ def empty(name: str, *samples: str) -> Path:
     for sample in samples:
         shutil.copy(SAMPLES / sample, folder)
     return folder
+
+
+@contextmanager
+def outside(*samples: str) -> Iterator[Path]:
+    """An empty folder that is not below the checkout: there Cargo would make a project a member of its workspace, and give it the
+    variables of its configuration."""
+    with tempfile.TemporaryDirectory(prefix="qwenguard-") as name:
+        folder = Path(name).resolve()
+        for sample in samples:
+            shutil.copy(SAMPLES / sample, folder)
+        yield folder
 
 
 def clean_environment() -> dict[str, str]:
@@ -127,7 +140,8 @@ def stripped(prefix: Path) -> None:
     shell(debug, f'tar xzf "$PACKAGES"/qwenguard-{VERSION}-{PLATFORM.key}-debug.tar.gz')
     for file in (prefix / PLATFORM.library, prefix / PLATFORM.program):
         sections = subprocess.run(["readelf", "-SW", file], capture_output=True, text=True, check=True).stdout
-        assert ".debug_" not in sections and ".symtab" not in sections, f"{file} is not stripped"
+        # .debug_gdb_scripts, 34 bytes that name rustc's printers, is loaded with a program, so that stripping leaves it.
+        assert not re.search(r"\.debug_(?!gdb_scripts)|\.symtab", sections), f"{file} is not stripped"
         notes = subprocess.run(["readelf", "--notes", file], capture_output=True, text=True, check=True).stdout
         build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)[1]
         found = list(debug.glob(f"*/.build-id/{build_id[:2]}/{build_id[2:]}.debug"))
@@ -143,12 +157,14 @@ def debian() -> None:
         raise Skipped("installing a package needs root")
     empty("deb", "cut.c", "cut.cpp", "CMakeLists.txt")
     commands = "\n".join(blocks("Debian", "sh"))
-    # In a copy of the system that is thrown away: nothing is installed on this machine.
+    # In a copy of the system that is thrown away: nothing is installed on this machine. The checkout is mounted into it, for it may
+    # be below /tmp or on another disk than the system.
     script = f"""
 mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay none -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 for folder in proc dev sys; do mount --rbind /$folder /mnt/root/$folder; done
 mount -t tmpfs none /mnt/root/tmp
+mkdir -p "/mnt/root{ROOT}" && mount --bind "{ROOT}" "/mnt/root{ROOT}"
 exec chroot /mnt/root sh -eu -c 'cd "{WORK}/deb"; {commands}
 qwenguard moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3
 man -w qwenguard-moderate
@@ -386,8 +402,8 @@ def rust() -> None:
     shell(library, "cargo check --tests --features nano", **variables)
     shell(program, "cargo check --tests", **variables)
     # By the page's commands, which unpack the crate anew.
-    folder = empty("rust-crate", "cut.rs")
-    cuts(shell(folder, "\n".join(blocks("Rust", "sh")), CARGO_TARGET_DIR=str(WORK / "rust-target")))
+    with outside("cut.rs") as folder:
+        cuts(shell(folder, "\n".join(blocks("Rust", "sh")), CARGO_TARGET_DIR=str(WORK / "rust-target")))
 
 
 def page_blocks(page: str, language: str) -> list[str]:
@@ -398,13 +414,13 @@ def page_blocks(page: str, language: str) -> list[str]:
 @test
 def rust_page() -> None:
     """docs/rust.md, from a checkout, in a debug build."""
-    folder = empty("rust-page")
     place, commands, *_ = page_blocks("docs/rust.md", "sh")
     assert place.startswith("export CHECKOUT="), place
     program = next(code for code in page_blocks("docs/rust.md", "rust,no_run") if "fn main()" in code)
-    shell(folder, commands, CHECKOUT=str(ROOT))
-    (folder / "src/main.rs").write_text(program)
-    said = shell(folder, "cargo run")
+    with outside() as folder:
+        shell(folder, commands, CHECKOUT=str(ROOT))
+        (folder / "src/main.rs").write_text(program)
+        said = shell(folder, "cargo run")
     assert "cut: Unsafe, answer.strict: 2 consecutive\n" in said, said
 
 
