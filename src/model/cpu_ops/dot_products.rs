@@ -2,14 +2,14 @@
 
 use std::arch::{aarch64::*, asm};
 
-/// Adds products of four signed with four signed bytes to each lane.
+/// Adds products of four signed with four signed bytes to each lane; those on the right are the first four for all lanes.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn sdot(mut sums: int32x4_t, left: int8x16_t, right: int8x16_t) -> int32x4_t {
+pub(super) fn sdot_lane(mut sums: int32x4_t, left: int8x16_t, right: int8x8_t) -> int32x4_t {
     // SAFETY: the instruction works on these registers alone, and the caller's processor has it.
     unsafe {
         asm!(
-            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[0]",
             inout(vreg) sums, in(vreg) left, in(vreg) right,
             options(pure, nomem, nostack, preserves_flags)
         );
@@ -18,6 +18,21 @@ pub(super) fn sdot(mut sums: int32x4_t, left: int8x16_t, right: int8x16_t) -> in
 }
 
 /// The same of unsigned with signed bytes.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+pub(super) fn usdot_lane(mut sums: int32x4_t, left: uint8x16_t, right: int8x8_t) -> int32x4_t {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "usdot {0:v}.4s, {1:v}.16b, {2:v}.4b[0]",
+            inout(vreg) sums, in(vreg) left, in(vreg) right,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
+/// Adds products of four unsigned with four signed bytes to each lane.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 pub(super) fn usdot(mut sums: int32x4_t, left: uint8x16_t, right: int8x16_t) -> int32x4_t {

@@ -9,7 +9,7 @@ use super::{
     activations::{LINE, LOW_BITS, RowWriter, Terms},
     contract::{Kernel, Tile, by_rows},
 };
-use crate::model::cpu_ops::dot_products::{prefetch, sdot, usdot};
+use crate::model::cpu_ops::dot_products::{prefetch, sdot_lane, usdot_lane};
 
 /// Bytes of a panel's weights for one quad of inputs.
 const QUAD_BYTES: usize = PANEL * QUAD;
@@ -22,11 +22,11 @@ const REGISTER: usize = 16;
 
 /// Products of bytes with signs that differ.
 pub(super) const NEON_I8MM: Kernel =
-    Kernel { round: round_terms, tile: tile_i8mm, tile_rows: 6, span: 128, unpack: unpack_neon, widened: None };
+    Kernel { round: round_terms, tile: tile_i8mm, tile_rows: 3, span: 256, unpack: unpack_neon, widened: None };
 
 /// Products of signed bytes.
 pub(super) const NEON_DOTPROD: Kernel =
-    Kernel { round: round_terms, tile: tile_dotprod, tile_rows: 6, span: 128, unpack: unpack_neon, widened: None };
+    Kernel { round: round_terms, tile: tile_dotprod, tile_rows: 3, span: 256, unpack: unpack_neon, widened: None };
 
 /// What every processor of the architecture has.
 pub(super) const NEON: Kernel =
@@ -45,13 +45,13 @@ unsafe fn round_words(rows: RowWriter, row: usize, values: &[f32]) {
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn tile_i8mm(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_i8mm_of, 1 2 3 4 5 6) }
+    unsafe { by_rows!(tile, tile_i8mm_of, 1 2 3) }
 }
 
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile_dotprod(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_dotprod_of, 1 2 3 4 5 6) }
+    unsafe { by_rows!(tile, tile_dotprod_of, 1 2 3) }
 }
 
 unsafe fn tile_words(tile: Tile) {
@@ -59,10 +59,11 @@ unsafe fn tile_words(tile: Tile) {
     unsafe { by_rows!(tile, tile_words_of, 1 2 3 4 5) }
 }
 
-/// A tile's products, half a panel at a time, in four registers a row. High terms first, as on x86-64. The macro's last
-/// arguments are where a group's sums begin, and what adds the products of a register of weights.
+/// A tile's products, half a panel at a time, in four registers a row for each term, so that weights are loaded once for both.
+/// The macro's last arguments are where a group's sums begin, what is made of a register of weights, and what adds its
+/// products with the first lane of a register of terms.
 macro_rules! tile_of_terms {
-    ($name:ident, $features:literal, $begin:expr, $add:expr) => {
+    ($name:ident, $features:literal, $begin:expr, $weights:expr, $add:expr) => {
         #[target_feature(enable = $features)]
         unsafe fn $name<const ROWS: usize>(tile: Tile) {
             let Tile { groups, lines_per_group, stride, .. } = tile;
@@ -71,33 +72,24 @@ macro_rules! tile_of_terms {
                 for group in 0..groups {
                     let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
                     for half in 0..2 {
-                        let mut products = [[vdupq_n_s32(0); 4]; ROWS];
+                        let mut high = [[vdupq_n_s32(0); 4]; ROWS];
+                        let mut low = high;
                         for row in 0..ROWS {
-                            products[row] = [vdupq_n_s32($begin(*offsets.add(row))); 4];
+                            high[row] = [vdupq_n_s32($begin(*offsets.add(row))); 4];
                         }
-                        for term in 0..2 {
-                            for line in group * lines_per_group..(group + 1) * lines_per_group {
-                                let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
-                                let lines = tile.lines.add(line * stride).cast::<u8>().add(term * LINE);
-                                for quad in 0..LINE / QUAD {
-                                    let values = values.add(quad * QUAD_BYTES);
-                                    if term == 0 {
-                                        prefetch(values.wrapping_add(AHEAD));
-                                    }
-                                    let weights = [0, 1, 2, 3].map(|part| vld1q_u8(values.add(part * REGISTER)));
-                                    for row in 0..ROWS {
-                                        let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                                        let terms = vreinterpretq_s8_s32(vld1q_dup_s32(terms));
-                                        for part in 0..4 {
-                                            products[row][part] = $add(products[row][part], weights[part], terms);
-                                        }
-                                    }
-                                }
-                            }
-                            if term == 0 {
+                        for line in group * lines_per_group..(group + 1) * lines_per_group {
+                            let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
+                            let lines = tile.lines.add(line * stride).cast::<u8>();
+                            for quad in 0..LINE / QUAD {
+                                let values = values.add(quad * QUAD_BYTES);
+                                prefetch(values.wrapping_add(AHEAD));
+                                let weights = [0, 1, 2, 3].map(|part| $weights(vld1q_u8(values.add(part * REGISTER))));
                                 for row in 0..ROWS {
+                                    let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
+                                    let (highs, lows) = (first_lane(terms), first_lane(terms.add(LINE / QUAD)));
                                     for part in 0..4 {
-                                        products[row][part] = vshlq_n_s32::<{ LOW_BITS as i32 }>(products[row][part]);
+                                        high[row][part] = $add(high[row][part], weights[part], highs);
+                                        low[row][part] = $add(low[row][part], weights[part], lows);
                                     }
                                 }
                             }
@@ -105,7 +97,9 @@ macro_rules! tile_of_terms {
                         for row in 0..ROWS {
                             for part in 0..4 {
                                 let column = half * PANEL / 2 + part * 4;
-                                add_lanes(&tile, group, units, row, column, products[row][part]);
+                                let shifted = vshlq_n_s32::<{ LOW_BITS as i32 }>(high[row][part]);
+                                let products = vaddq_s32(shifted, low[row][part]);
+                                add_lanes(&tile, group, units, row, column, products);
                             }
                         }
                     }
@@ -115,12 +109,25 @@ macro_rules! tile_of_terms {
     };
 }
 
-tile_of_terms!(tile_i8mm_of, "neon,i8mm", |offset| offset, |sums, weights, terms| usdot(sums, weights, terms));
+tile_of_terms!(tile_i8mm_of, "neon,i8mm", |offset| offset, |weights| weights, |sums, weights, terms| {
+    usdot_lane(sums, weights, terms)
+});
 
 // Weights without their offset are signed bytes, whose products need none made up for.
-tile_of_terms!(tile_dotprod_of, "neon,dotprod", |_: i32| 0, |sums, weights, terms| {
-    sdot(sums, vreinterpretq_s8_u8(veorq_u8(weights, vdupq_n_u8(0x80))), terms)
-});
+tile_of_terms!(
+    tile_dotprod_of,
+    "neon,dotprod",
+    |_: i32| 0,
+    |weights| vreinterpretq_s8_u8(veorq_u8(weights, vdupq_n_u8(0x80))),
+    |sums, weights, terms| sdot_lane(sums, weights, terms)
+);
+
+/// Four terms in the first lane of a register: a plain load, where one that fills all lanes takes a port of the products.
+#[inline(always)]
+unsafe fn first_lane(terms: *const i32) -> int8x8_t {
+    // SAFETY: the caller's pointer is good for reading.
+    unsafe { vreinterpret_s8_s32(vset_lane_s32::<0>(terms.read(), vdup_n_s32(0))) }
+}
 
 /// Levels and weights as 16-bit words, a quarter of the panel at a time. Neighbouring lanes are products of one output,
 /// added up at the end of a group.

@@ -222,6 +222,23 @@ fn vector_kernels_agree_on_every_bit() {
     }
 }
 
+/// A group alone is rounded as often without a fused multiplication, so the portable kernel gives the same bits, too.
+#[test]
+fn all_kernels_agree_on_every_bit_of_one_group() {
+    let mut rng = SmallRng::seed_from_u64(7);
+    for (group, bits) in [32, 64, 128].into_iter().flat_map(|group| BITS.map(|bits| (group, bits))) {
+        let weights = random_weights(&mut rng, Shape::new(bits, group, 70, group).unwrap());
+        for &rows in ROWS {
+            let rows = random_values(&mut rng, rows * group);
+            let results = kernels().into_iter().map(|kernel| (kernel.0, multiply(kernel, &weights, &rows)));
+            let results = results.collect::<Vec<_>>();
+            for (name, found) in &results[1..] {
+                assert_eq!(*found, results[0].1, "{name}, group {group}");
+            }
+        }
+    }
+}
+
 #[test]
 fn activations_lose_a_part_in_thirty_thousand() {
     let mut rng = SmallRng::seed_from_u64(6);
