@@ -282,8 +282,6 @@ bench-cuda: target/bench/gpu-0.6B target/bench/gpu-4B
 	ORT_DYLIB_PATH=$(abspath $(CUDA_RUNTIME)) QWENGUARD_BENCH_PROVIDER=cuda cargo bench --locked --bench gpu -- $(abspath $^)
 
 # What a machine with a GPU and without a network needs, in pieces of at most 60 MiB: see benches/cuda/pack.py.
-pack-cuda: export CARGO_PROFILE_RELEASE_STRIP := symbols
-pack-cuda: export CARGO_PROFILE_BENCH_STRIP := symbols
 pack-cuda: $(gpu_bundles)
 	$(PYTHON) benches/cuda/pack.py target/cuda $(foreach b,$(wildcard target/golden-gpu/* target/golden-gpu-gen/*),--bundle $(b)) \
 		$$({ cargo test --release --locked -p qwenguard --features capi --lib --test provider --test vectors --no-run && \

@@ -70,5 +70,5 @@ fn what_is_no_plugin_is_named() {
     let words = refusal("webgpu", folder.path());
     assert!(words.contains("runtime.webgpu.library") && words.contains("onnxruntime_providers_webgpu"), "{words}");
     let words = refusal("cuda", folder.path());
-    assert!(words.contains("runtime.cuda.library") && words.contains("is a folder"), "{words}");
+    assert!(words.contains("runtime.cuda.library") && words.contains("onnxruntime_providers_cuda"), "{words}");
 }

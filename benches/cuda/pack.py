@@ -135,7 +135,10 @@ def main() -> None:
             for library in runtime(Path(temporary), arguments.architecture):
                 tar.add(library, f"onnxruntime/{library.name}")
             for program in arguments.program:
-                tar.add(program, f"programs/{program.name}")
+                # Without what debuggers read, which is most of it.
+                stripped = Path(temporary) / program.name
+                subprocess.run(["strip", "-o", str(stripped), str(program)], check=True)
+                tar.add(stripped, f"programs/{program.name}")
             for bundle in arguments.bundle:
                 tar.add(bundle, f"target/{bundle.parent.name}/{bundle.name}")
         made = pieces(archive, arguments.out)

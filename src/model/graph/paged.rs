@@ -14,6 +14,9 @@ use crate::{
     model::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto},
 };
 
+/// The output that shows rows which are not finite.
+pub(in crate::model) const ROW_CHECK: &str = "row_check";
+
 /// What a graph must fit.
 pub(in crate::model) struct Expected<'a> {
     pub(in crate::model) dims: &'a Dimensions,
@@ -381,7 +384,7 @@ impl<'g, T: Target> Check<'g, T> {
             let says = format!(", {width} classes for each of {}", head.rows);
             (head.name.clone(), Value::Rows { of, kind: TensorProto::FLOAT, width }, TensorProto::FLOAT, says)
         });
-        let check = ("row_check".to_owned(), Value::Check, TensorProto::FLOAT, String::new());
+        let check = (ROW_CHECK.to_owned(), Value::Check, TensorProto::FLOAT, String::new());
         let caches = cache_names(dims, "_out").into_iter();
         let caches = caches.map(|name| (name, Value::Cache, self.target.cache(), String::new()));
         let wanted: Vec<_> = heads.chain([check]).chain(caches).collect();

@@ -13,7 +13,11 @@ use ort::{
     value::Tensor,
 };
 
-use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Block, graph};
+use super::{
+    CacheFormat, Layout, Model, RaggedBatch, StepLogits,
+    cache_size::Block,
+    graph::{self, paged::ROW_CHECK},
+};
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, Place},
@@ -22,9 +26,6 @@ use crate::{
 };
 use cache::Cache;
 use recorded::{Outputs, Recorder};
-
-/// The output that shows rows which are not finite.
-const ROW_CHECK: &str = "row_check";
 
 /// How to open a [`PagedModel`].
 pub(crate) struct PagedOptions {

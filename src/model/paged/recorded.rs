@@ -12,13 +12,15 @@ use ort::{
 };
 
 use super::{
-    ROW_CHECK,
     cache::{self, Cache, Memory},
     device::Device,
 };
 use crate::{
     Error, Result,
-    model::{RaggedBatch, graph},
+    model::{
+        RaggedBatch,
+        graph::{self, paged::ROW_CHECK},
+    },
     runtime::memory,
 };
 
