@@ -16,6 +16,7 @@ use super::{CacheFormat, Layout, Model, RaggedBatch, StepLogits, cache_size::Blo
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, Place},
+    config::Activations,
     limits,
     runtime::{SessionError, Weights},
 };
@@ -30,6 +31,7 @@ pub(crate) struct PagedOptions {
     /// Bytes for keys and values of all layers together.
     pub(crate) cache_bytes: usize,
     pub(crate) threads: usize,
+    pub(crate) activations: Activations,
 }
 
 /// The paged graph with its KV cache.
