@@ -1,4 +1,4 @@
-//! Steps on demand: `cargo bench --bench steps -- BUNDLE [fp32|int8]`, the second for the cache. `peers/table.py` talks
+//! Steps on demand: `cargo bench --bench steps -- BUNDLE [fp32|int8] [exact|fast]`, the second for the cache, the third for activations. `peers/table.py` talks
 //! to it, so that engines can take turns. Commands are lines on standard input, answers are lines of JSON:
 //!
 //! - `16x1@1000 3`: 16 streams get 1 token each at context 1000, three times; milliseconds of each time.
@@ -14,7 +14,7 @@ use common::{
     steps::{Steps, Work},
     streams_at,
 };
-use qwenguard::{CachePrecision, Config, Guard};
+use qwenguard::{Activations, CachePrecision, Config, Guard};
 use serde_json::{Value, json};
 
 /// Bytes by which the process grows with so many streams at a context.
@@ -59,6 +59,9 @@ fn main() {
     config.cache.mib = 4096;
     if arguments.get(1).is_some_and(|precision| precision == "fp32") {
         config.cache.precision = CachePrecision::Fp32;
+    }
+    if arguments.get(2).is_some_and(|activations| activations == "fast") {
+        config.runtime.activations = Activations::Fast;
     }
     let guard = Guard::open_with(arguments.first().expect("the folder of a bundle"), &config).unwrap();
     let mut steps = Steps::new(guard);

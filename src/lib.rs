@@ -48,8 +48,8 @@ mod verdict;
 
 pub use annotation::{AnnotateOptions, Annotation, AnnotationMode, Decoding, RewardForm, RewardRule, TextOverflow};
 pub use config::{
-    BuiltIn, CacheConfig, CachePrecision, ComputeUnits, Config, CoreMlConfig, CudaConfig, DirectMlConfig, EngineConfig,
-    Overflow, Provider, RuntimeConfig, SecondOpinionConfig, WebGpuConfig,
+    Activations, BuiltIn, CacheConfig, CachePrecision, ComputeUnits, Config, CoreMlConfig, CudaConfig, DirectMlConfig,
+    EngineConfig, Overflow, Provider, RuntimeConfig, SecondOpinionConfig, WebGpuConfig,
 };
 pub use error::{Error, ErrorSource, Result};
 pub use future::{AnnotateFuture, CallFuture};

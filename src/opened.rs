@@ -258,8 +258,8 @@ impl Info {
                 (_, None) => manifest.precision.name().to_owned(),
             },
             cache: match numbers {
-                Numbers::Bundle(CacheFormat::Fp32) => "fp32".to_owned(),
-                Numbers::Bundle(CacheFormat::Int8) => "int8".to_owned(),
+                Numbers::Bundle(CacheFormat::Fp32, _) => "fp32".to_owned(),
+                Numbers::Bundle(CacheFormat::Int8, _) => "int8".to_owned(),
                 Numbers::Own { float, .. } => float.name().to_owned(),
             },
             layers: dims.num_layers,

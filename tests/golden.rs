@@ -3,12 +3,19 @@
 mod common;
 
 use common::{CHECKPOINTS, bundle, conversations, golden::golden};
-use qwenguard::{CacheConfig, CachePrecision, Call, Config, Guard, Message, PromptCheck, Stream, Verdict};
+use qwenguard::{Activations, CacheConfig, CachePrecision, Call, Config, Guard, Message, PromptCheck, Stream, Verdict};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 fn open(checkpoint: &str, precision: &str, cache: CachePrecision) -> Guard {
     let cache = CacheConfig { precision: cache, mib: 16 };
     Guard::open_with(bundle(checkpoint, precision), &Config { cache, ..Config::default() }).unwrap()
+}
+
+/// As [`open`], of int8 weights, with activations rounded so.
+fn open_rounding(checkpoint: &str, activations: Activations) -> Guard {
+    let mut config = Config { cache: CacheConfig { mib: 16, ..CacheConfig::default() }, ..Config::default() };
+    config.runtime.activations = activations;
+    Guard::open_with(bundle(checkpoint, "int8"), &config).unwrap()
 }
 
 /// All verdicts of a conversation: the prompt's, then every answer token's. The answer is pushed in pieces of the sizes
@@ -112,8 +119,9 @@ fn streams_at_the_same_time_get_what_they_get_alone() {
 /// Company is of all kinds: a lone token, a batch of lone tokens, and one beside a long piece.
 #[test]
 fn verdicts_have_the_same_bits_alone_and_in_company() {
-    for checkpoint in CHECKPOINTS {
-        let guard = open(checkpoint, "int8", CachePrecision::Auto);
+    let both = |checkpoint| [Activations::Exact, Activations::Fast].map(|activations| (checkpoint, activations));
+    for (checkpoint, activations) in CHECKPOINTS.into_iter().flat_map(both) {
+        let guard = open_rounding(checkpoint, activations);
         let expected = golden(checkpoint);
         let conversations = conversations();
         let answers: Vec<&[u32]> = expected.iter().map(|expected| &expected.answer_ids[..]).collect();

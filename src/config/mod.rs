@@ -100,6 +100,8 @@ pub struct RuntimeConfig {
     /// process's from then on: the system saves 8 KiB more for threads that use it, and refuses stacks for signals that are too
     /// small for that.
     pub amx: bool,
+    /// How finely [`Provider::Cpu`] rounds what it multiplies with int8 and int4 weights. Default [`Activations::Exact`].
+    pub activations: Activations,
     /// Whether an ONNX Runtime that reports about its use is accepted. Default false.
     ///
     /// From 1.29 on, the builds of its maker for Linux and macOS write a device identifier and a database below the home
@@ -148,6 +150,19 @@ pub struct CacheConfig {
     /// is opened. Default 0 is then 1024, or less if all streams cannot fill that: ONNX Runtime does not tell how much a
     /// device has.
     pub mib: usize,
+}
+
+/// How finely activations are rounded before they are multiplied with int8 and int4 weights on the CPU. With either a verdict
+/// is the same alone and in company.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// To 15 bits, with one scale for each group of a row: what is lost is the rounding of weights only.
+    #[default]
+    Exact,
+    /// To 8 bits: processors with 8-bit dot products multiply half as much, and verdicts differ a little more from those of
+    /// unrounded numbers.
+    Fast,
 }
 
 /// How keys and values are stored.
@@ -351,6 +366,16 @@ mod tests {
             assert_eq!(Config::from_toml(&toml).unwrap().runtime.provider, provider);
             assert_eq!(Provider::from_name(provider.name()), Some(provider));
         }
+    }
+
+    #[test]
+    fn activations_are_exact_unless_they_are_to_be_fast() {
+        let parsed = |toml| Config::from_toml(toml).map(|config| config.runtime.activations);
+        assert_eq!(parsed("").unwrap(), Activations::Exact);
+        assert_eq!(parsed("runtime.activations = \"exact\"").unwrap(), Activations::Exact);
+        assert_eq!(parsed("runtime.activations = \"fast\"").unwrap(), Activations::Fast);
+        let error = parsed("runtime.activations = \"faster\"").unwrap_err().to_string();
+        assert!(error.contains("expected `exact` or `fast`"), "{error}");
     }
 
     #[test]

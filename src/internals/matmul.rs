@@ -2,7 +2,11 @@
 
 use crate::model::cpu_ops::{
     isa::Isa,
-    matmul::{self, Bits, PackedWeights, Shape, activations::Activations, contract::Output},
+    matmul::{
+        self, Bits, PackedWeights, Shape,
+        activations::{Activations, Rounding},
+        contract::Output,
+    },
 };
 
 /// A matrix of weights of 8 bits or 4, with the kernel that multiplies by it on one thread.
@@ -39,7 +43,7 @@ impl IntMatrix {
         let rows = activations.len() / inputs;
         assert!(rows > 0 && activations.len() == rows * inputs && results.len() == rows * outputs);
         let kernel = matmul::kernels::kernel(self.isa);
-        self.rounded.reset(rows, self.shape).unwrap_or_else(|reason| panic!("{reason}"));
+        self.rounded.reset(rows, self.shape, Rounding::Fine).unwrap_or_else(|reason| panic!("{reason}"));
         let writer = self.rounded.writer();
         for (row, values) in activations.chunks_exact(inputs).enumerate() {
             // SAFETY: nobody else uses `rounded`.

@@ -16,15 +16,15 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::{Result, bundle::Float};
+use crate::{Result, bundle::Float, config::Activations};
 
 pub(crate) use cpu_ops::attention::cache::CacheFormat;
 
 /// What a model computes with, beside what the bundle says of its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// The bundle's own weights, and a cache of this format.
-    Bundle(CacheFormat),
+    /// The bundle's own weights, a cache of this format, and activations rounded so.
+    Bundle(CacheFormat, Activations),
     /// Weights that were made for this backend, of so many bits in its matrices, and a cache of such numbers.
     Own { weight_bits: u32, float: Float },
 }

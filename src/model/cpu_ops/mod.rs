@@ -18,14 +18,14 @@ use ort::operator::OperatorDomain;
 use self::{
     attention::operator::PagedAttention,
     isa::Isa,
-    matmul::{Bits, gather::GatherInt8, operator::MatMul},
+    matmul::{Bits, activations::Rounding, gather::GatherInt8, operator::MatMul},
     swiglu::SwiGlu,
 };
 
-/// The operators for one session, with their kernels for an instruction set.
-pub(crate) fn operators(isa: Isa) -> ort::Result<OperatorDomain> {
+/// The operators for one session, with their kernels for an instruction set; multiplications round activations so.
+pub(crate) fn operators(isa: Isa, rounding: Rounding) -> ort::Result<OperatorDomain> {
     let attention = PagedAttention { kernel: attention::kernels::kernel(isa) };
-    let matmul = |bits| MatMul { kernel: matmul::kernels::kernel(isa), bits };
+    let matmul = |bits| MatMul { kernel: matmul::kernels::kernel(isa), bits, rounding };
     let domain = OperatorDomain::new("ai.qwenguard")?.add(attention)?;
     domain.add(matmul(Bits::Eight))?.add(matmul(Bits::Four))?.add(GatherInt8)?.add(SwiGlu { isa })
 }

@@ -4,11 +4,11 @@ use super::{Graph, Kind, PagedModel, PagedOptions, cache::Cache, session_error, 
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, WEIGHTS},
-    config::RuntimeConfig,
+    config::{Activations, RuntimeConfig},
     model::{
         CacheFormat, Numbers,
         cache_size::{self, Block, Memory},
-        cpu_ops::{attention::cache::BLOCK, isa::Isa, operators},
+        cpu_ops::{attention::cache::BLOCK, isa::Isa, matmul::activations::Rounding, operators},
         graph,
         request::{Backed, Request},
     },
@@ -30,13 +30,14 @@ pub(in crate::model) fn open(request: &Request) -> Result<Backed> {
     let dims = &bundle.manifest.model;
     let format = cache_size::format(config, bundle.manifest.precision);
     let cache_bytes = cache_size::bytes(config, dims.context, block(dims, format), Memory::Host)?;
-    let options = PagedOptions { format, cache_bytes, threads: request.threads() };
+    let options =
+        PagedOptions { format, cache_bytes, threads: request.threads(), activations: config.runtime.activations };
     let isa = match config.runtime.amx {
         true => Isa::amx().map_err(|reason| Error::config("runtime.amx", reason))?,
         false => Isa::detect(),
     };
     let (model, assigned) = PagedModel::on_cpu(bundle, runtime, &options, isa)?;
-    Ok(Backed { model: Box::new(model), numbers: Numbers::Bundle(format), assigned })
+    Ok(Backed { model: Box::new(model), numbers: Numbers::Bundle(format, config.runtime.activations), assigned })
 }
 
 impl PagedModel {
@@ -47,7 +48,11 @@ impl PagedModel {
         options: &PagedOptions,
         isa: Isa,
     ) -> Result<(Self, Vec<Assigned>)> {
-        tracing::info!(isa = isa.name(), cache = ?options.format, "kernels on the CPU");
+        tracing::info!(isa = isa.name(), cache = ?options.format, activations = ?options.activations, "kernels on the CPU");
+        let rounding = match options.activations {
+            Activations::Exact => Rounding::Fine,
+            Activations::Fast => Rounding::Coarse,
+        };
         let dims = &bundle.manifest.model;
         let layout = block(dims, options.format).layout(options.cache_bytes)?;
         let checked = Graph::checked(bundle, GRAPH, graph::cpu::checked)?;
@@ -55,7 +60,7 @@ impl PagedModel {
         let spec = SessionSpec {
             graph: &checked.bytes,
             weights: own,
-            operators: Some(operators(isa)?),
+            operators: Some(operators(isa, rounding)?),
             threads: options.threads,
             digest: "",
         };

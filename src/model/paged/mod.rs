@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Error, Result,
     bundle::{Bundle, Dimensions, Place},
+    config::Activations,
     limits,
     runtime::{SessionError, Weights},
 };
@@ -33,6 +34,7 @@ pub(crate) struct PagedOptions {
     /// Bytes for keys and values of all layers together.
     pub(crate) cache_bytes: usize,
     pub(crate) threads: usize,
+    pub(crate) activations: Activations,
 }
 
 /// The paged graph with its KV cache.

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
-    RuntimeConfig,
+    Activations, RuntimeConfig,
     model::{
         BlockId, CacheFormat, HeadId,
         cpu_ops::isa::Isa,
@@ -48,7 +48,8 @@ fn portable(bundle: &mut Bundle, slots: usize, append: Append, keep: impl Fn(&Va
 }
 
 fn paged(bundle: &Bundle) -> PagedModel {
-    let options = PagedOptions { format: CacheFormat::Fp32, cache_bytes: 32 << 20, threads: 1 };
+    let options =
+        PagedOptions { format: CacheFormat::Fp32, cache_bytes: 32 << 20, threads: 1, activations: Activations::Exact };
     PagedModel::on_cpu(bundle, &runtime(), &options, Isa::detect()).unwrap().0
 }
 

@@ -1,6 +1,7 @@
 //! Activations rounded to integers: a row's group becomes `unit * level`, with levels of at most [`LEVELS`] either way.
 //!
 //! Kernels with 8-bit dot products take a level as two 8-bit terms, `high * 128 + low`; the others take it as it is.
+//! Coarse levels are multiples of 128: their low terms are zero, and a kernel may leave them out.
 
 use super::{QUAD, Shape};
 use crate::model::cpu_ops::rounding::{level, unit_of};
@@ -10,6 +11,16 @@ const LEVELS: f32 = (127 << LOW_BITS) as f32;
 
 /// What the high term counts in, as a power of two.
 pub(super) const LOW_BITS: u32 = 7;
+
+/// How finely activations are rounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// To 15 bits.
+    #[default]
+    Fine,
+    /// To 8 bits.
+    Coarse,
+}
 
 /// Values whose levels one [`Line`] holds. Divides every group size.
 pub(super) const LINE: usize = 32;
@@ -39,6 +50,7 @@ pub(crate) struct Activations {
     rows: usize,
     inputs: usize,
     group: usize,
+    rounding: Rounding,
     /// `[inputs / LINE, padded to whole groups][rows]`
     lines: Vec<Line>,
     /// `[groups][rows]`
@@ -50,7 +62,7 @@ pub(crate) struct Activations {
 impl Activations {
     /// Takes memory for `rows` rows. Their contents are those of earlier rows until they are set. After an error there
     /// are none.
-    pub(crate) fn reset(&mut self, rows: usize, shape: Shape) -> Result<(), String> {
+    pub(crate) fn reset(&mut self, rows: usize, shape: Shape, rounding: Rounding) -> Result<(), String> {
         self.rows = 0;
         let groups = shape.groups().checked_mul(rows);
         let lines = groups.and_then(|groups| groups.checked_mul(shape.group / LINE));
@@ -58,12 +70,16 @@ impl Activations {
         resize(&mut self.lines, lines, Line([0; 2 * LINE]))?;
         resize(&mut self.units, groups, 0.0)?;
         resize(&mut self.offsets, groups, 0)?;
-        (self.rows, self.inputs, self.group) = (rows, shape.inputs, shape.group);
+        (self.rows, self.inputs, self.group, self.rounding) = (rows, shape.inputs, shape.group, rounding);
         Ok(())
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    pub(super) fn rounding(&self) -> Rounding {
+        self.rounding
     }
 
     /// Whether these are rows for a weight matrix of this shape.
@@ -89,6 +105,7 @@ impl Activations {
             rows: self.rows,
             inputs: self.inputs,
             group: self.group,
+            rounding: self.rounding,
             lines: self.lines.as_mut_ptr(),
             units: self.units.as_mut_ptr(),
             offsets: self.offsets.as_mut_ptr(),
@@ -109,6 +126,7 @@ pub(crate) struct RowWriter {
     rows: usize,
     inputs: usize,
     group: usize,
+    rounding: Rounding,
     lines: *mut Line,
     units: *mut f32,
     offsets: *mut i32,
@@ -129,11 +147,14 @@ impl RowWriter {
     pub(super) unsafe fn set(&self, terms: Terms, row: usize, values: &[f32]) {
         assert!(row < self.rows && values.len() == self.inputs);
         let lines_per_group = self.group / LINE;
+        // A coarse level counts in high terms.
+        let shift = if self.rounding == Rounding::Coarse { LOW_BITS } else { 0 };
         for (index, group) in values.chunks(self.group).enumerate() {
             let (unit, factor) = unit_of(group, LEVELS);
+            let factor = factor / (1 << shift) as f32;
             let mut sum = 0;
             for line in 0..lines_per_group {
-                let levels = levels_of(group.get(line * LINE..).unwrap_or_default(), factor);
+                let levels = levels_of(group.get(line * LINE..).unwrap_or_default(), factor, shift);
                 sum += levels.iter().sum::<i32>();
                 let at = (index * lines_per_group + line) * self.rows + row;
                 // SAFETY: `Activations::reset` made a line for every row and 32 of its values; this one is ours.
@@ -150,18 +171,18 @@ impl RowWriter {
 }
 
 #[inline(always)]
-fn levels_of(values: &[f32], factor: f32) -> [i32; LINE] {
+fn levels_of(values: &[f32], factor: f32, shift: u32) -> [i32; LINE] {
     let mut levels = [0; LINE];
     if factor == 0.0 {
         return levels;
     }
     if let Some(values) = values.first_chunk::<LINE>() {
         for (to, value) in levels.iter_mut().zip(values) {
-            *to = level(*value, factor);
+            *to = level(*value, factor) << shift;
         }
     } else {
         for (to, value) in levels.iter_mut().zip(values) {
-            *to = level(*value, factor);
+            *to = level(*value, factor) << shift;
         }
     }
     levels

@@ -20,7 +20,7 @@ pub(super) const ROW_BYTES: usize = 64;
 const LANES: usize = ROW_BYTES / QUAD;
 
 /// AMX with 8-bit products, and AVX-512 with VNNI for what is not multiplied in tiles.
-pub(super) const AMX: Kernel = Kernel { tile: tile_amx, tile_rows: TILE_ROWS, ..x86::AVX512_VNNI };
+pub(super) const AMX: Kernel = Kernel { tile: tile_amx, tile_rows: TILE_ROWS, coarse: None, ..x86::AVX512_VNNI };
 
 /// Few rows leave tiles nearly empty, and vectors multiply them to the same bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::{
     Bits, PANEL, PackedWeights, Shape,
-    activations::{Activations, LINE, Line, RowWriter},
+    activations::{Activations, LINE, Line, Rounding, RowWriter},
 };
 
 /// Most rows of a task: so many that they stay in the second-level cache for all panels, which come one after the other.
@@ -81,6 +81,15 @@ pub(crate) struct Kernel {
     pub(super) unpack: UnpackFn,
     /// What many rows are multiplied by instead, if that is faster.
     pub(super) widened: Option<Widened>,
+    /// What rows of coarse levels are multiplied by instead, if that is faster.
+    pub(super) coarse: Option<Coarse>,
+}
+
+/// A way for coarse levels, whose low terms are zero: the same bits from half the products.
+#[derive(Clone, Copy)]
+pub(super) struct Coarse {
+    pub(super) tile: TileFn,
+    pub(super) tile_rows: usize,
 }
 
 /// A way for many rows: a tile's weights are widened to 16-bit words once, and its rows read those.
@@ -105,6 +114,12 @@ struct Words([i16; MAX_WIDENED_SPAN * PANEL]);
 /// The function of a tile's rows, of which each number has its own.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! by_rows {
+    ($tile:ident, $of:ident, $terms:literal terms, $($rows:literal)+) => {
+        match $tile.rows {
+            $($rows => $of::<$rows, $terms>($tile),)+
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
     ($tile:ident, $of:ident, $($rows:literal)+) => {
         match $tile.rows {
             $($rows => $of::<$rows>($tile),)+
@@ -130,6 +145,14 @@ impl Kernel {
         shape.panels() * rows.rows().div_ceil(TASK_ROWS)
     }
 
+    /// What tiles of such levels are multiplied by where weights are not widened, and how many rows they may have.
+    fn own_tile(&self, rounding: Rounding) -> (TileFn, usize) {
+        match (rounding, self.coarse) {
+            (Rounding::Coarse, Some(coarse)) => (coarse.tile, coarse.tile_rows),
+            _ => (self.tile, self.tile_rows),
+        }
+    }
+
     /// Runs one task of [`Kernel::tasks`]: multiplies some rows with one panel. Tasks may be done in any order and at the
     /// same time. The rows must have been rounded by the same kernel.
     ///
@@ -145,6 +168,7 @@ impl Kernel {
         let (stride, groups) = (rows.rows(), shape.groups());
         let values = &weights.values[panel * shape.panel_bytes()..][..shape.panel_bytes()];
         let scales = &weights.scales[panel * groups * PANEL..][..groups * PANEL];
+        let (own_tile, own_rows) = self.own_tile(rows.rounding());
         // Set as far as they are used only: to set them all takes as long as some products of one row.
         let mut sums = Sums([MaybeUninit::uninit(); ROWS]);
         let mut unpacked = MaybeUninit::<Values>::uninit();
@@ -154,7 +178,7 @@ impl Kernel {
             sums.0[..count].fill(MaybeUninit::new([0.0; PANEL]));
             let widened = self.widened.filter(|widened| count >= widened.from_rows);
             let (tile_fn, tile_rows) =
-                widened.map_or((self.tile, self.tile_rows), |widened| (widened.tile, widened.tile_rows));
+                widened.map_or((own_tile, own_rows), |widened| (widened.tile, widened.tile_rows));
             // Tiles of equal height, as far as possible: a flat last one would be as slow as a full one.
             let tiles = count.div_ceil(tile_rows);
             for group in (0..groups).step_by(span_groups) {

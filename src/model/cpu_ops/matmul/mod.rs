@@ -3,7 +3,9 @@
 //! Weights are integers with one scale per group of [`Shape::group`] inputs. Activations are rounded to 15 bits,
 //! row by row and group by group, so that what is lost is the weights' rounding only, and so that a row's result does
 //! not depend on the rows beside it. Within a group everything is integer arithmetic and exact; groups are added up in
-//! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch.
+//! f32, always in the same order. So a kernel gives a row the same bits alone and in any batch. With coarse activations
+//! (`runtime.activations = "fast"`) all that is so with 8 bits: a level is a multiple of 128, so every kernel takes it, and those
+//! that have a loop for it skip the low term.
 //!
 //! [`operator`] is what ONNX Runtime calls; it checks its inputs, has [`activations`] round them, and runs a kernel
 //! ([`contract`]), one task per panel of weights and some hundred rows. [`gather`] reads single rows of such a matrix, of an embedding that is a

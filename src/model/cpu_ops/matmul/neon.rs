@@ -21,16 +21,37 @@ const AHEAD: usize = 4096;
 const REGISTER: usize = 16;
 
 /// Products of bytes with signs that differ.
-pub(super) const NEON_I8MM: Kernel =
-    Kernel { round: round_terms, tile: tile_i8mm, tile_rows: 3, span: 256, unpack: unpack_neon, widened: None };
+pub(super) const NEON_I8MM: Kernel = Kernel {
+    round: round_terms,
+    tile: tile_i8mm,
+    tile_rows: 3,
+    span: 256,
+    unpack: unpack_neon,
+    widened: None,
+    coarse: None,
+};
 
 /// Products of signed bytes.
-pub(super) const NEON_DOTPROD: Kernel =
-    Kernel { round: round_terms, tile: tile_dotprod, tile_rows: 3, span: 256, unpack: unpack_neon, widened: None };
+pub(super) const NEON_DOTPROD: Kernel = Kernel {
+    round: round_terms,
+    tile: tile_dotprod,
+    tile_rows: 3,
+    span: 256,
+    unpack: unpack_neon,
+    widened: None,
+    coarse: None,
+};
 
 /// What every processor of the architecture has.
-pub(super) const NEON: Kernel =
-    Kernel { round: round_words, tile: tile_words, tile_rows: 5, span: 128, unpack: unpack_neon, widened: None };
+pub(super) const NEON: Kernel = Kernel {
+    round: round_words,
+    tile: tile_words,
+    tile_rows: 5,
+    span: 128,
+    unpack: unpack_neon,
+    widened: None,
+    coarse: None,
+};
 
 unsafe fn round_terms(rows: RowWriter, row: usize, values: &[f32]) {
     // SAFETY: the caller's promises.

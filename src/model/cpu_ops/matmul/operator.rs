@@ -18,7 +18,7 @@ use ort::{
 
 use super::{
     Bits, PackedWeights, Shape,
-    activations::Activations,
+    activations::{Activations, Rounding},
     contract::{Kernel, Output},
 };
 use crate::model::cpu_ops::operator::{guarded, input, output_pointer, run_tasks, tensor};
@@ -30,6 +30,7 @@ const ROUND_IN_PARALLEL: usize = 16 * 1024;
 pub(crate) struct MatMul {
     pub(crate) kernel: Kernel,
     pub(crate) bits: Bits,
+    pub(crate) rounding: Rounding,
 }
 
 impl Operator for MatMul {
@@ -51,7 +52,7 @@ impl Operator for MatMul {
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<MatMulNode> {
         let name = format!("{} {}", self.name(), context.node_name().unwrap_or_default());
         match shape(self.bits, context) {
-            Ok(shape) => Ok(MatMulNode { kernel: self.kernel, name, shape }),
+            Ok(shape) => Ok(MatMulNode { kernel: self.kernel, rounding: self.rounding, name, shape }),
             Err(reason) => Err(ort::Error::new(format!("{name}: {reason}"))),
         }
     }
@@ -68,6 +69,7 @@ pub(super) fn name_of(bits: Bits) -> &'static str {
 /// One node of the graph.
 pub(crate) struct MatMulNode {
     kernel: Kernel,
+    rounding: Rounding,
     name: String,
     shape: Shape,
 }
@@ -99,7 +101,7 @@ impl MatMulNode {
             return Ok(());
         }
         ACTIVATIONS.with_borrow_mut(|rounded| {
-            rounded.reset(rows, self.shape)?;
+            rounded.reset(rows, self.shape, self.rounding)?;
             self.round(context, activations, rounded)?;
             let rounded = &*rounded;
             run_tasks(context, Kernel::tasks(self.shape, rounded), |task| {

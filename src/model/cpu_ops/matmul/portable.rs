@@ -15,6 +15,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     span: 128,
     unpack: unpack_portable,
     widened: None,
+    coarse: None,
 };
 
 unsafe fn round_portable(rows: RowWriter, row: usize, values: &[f32]) {

@@ -1,6 +1,6 @@
 //! The multiplication written for reading, in f64, over the values that weights and activations stand for.
 
-use super::{Bits, PANEL, QUAD, Shape};
+use super::{Bits, PANEL, QUAD, Shape, activations::Rounding};
 
 /// Weights as integers, of 8 bits or of 4, and scales, not packed.
 #[derive(Clone)]
@@ -61,12 +61,12 @@ impl PlainWeights {
 }
 
 /// What a row of activations stands for after rounding: in each group the largest magnitude is 127 high units, and a low
-/// unit is a 128th of a high one.
-pub(super) fn round(row: &[f32], group: usize) -> Vec<f64> {
-    row.chunks(group).flat_map(round_group).collect()
+/// unit is a 128th of a high one. Coarse levels have high units only.
+pub(super) fn round(row: &[f32], group: usize, rounding: Rounding) -> Vec<f64> {
+    row.chunks(group).flat_map(|values| round_group(values, rounding)).collect()
 }
 
-fn round_group(values: &[f32]) -> Vec<f64> {
+fn round_group(values: &[f32], rounding: Rounding) -> Vec<f64> {
     if values.iter().any(|value| !value.is_finite()) {
         return vec![f64::NAN; values.len()];
     }
@@ -76,7 +76,10 @@ fn round_group(values: &[f32]) -> Vec<f64> {
     }
     let two_terms = |value: &f32| {
         // In f32, so that what is nearly a tie falls to the same side.
-        let level = (value * (127.0 * 128.0 / largest)).round_ties_even();
+        let level = match rounding {
+            Rounding::Fine => (value * (127.0 * 128.0 / largest)).round_ties_even(),
+            Rounding::Coarse => (value * (127.0 / largest)).round_ties_even() * 128.0,
+        };
         let high = (level / 128.0).round();
         let low = level - high * 128.0;
         assert!(high.abs() <= 127.0 && low.abs() <= 64.0);

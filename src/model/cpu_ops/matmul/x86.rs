@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{
     NIBBLE_OFFSET, PANEL, QUAD,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
-    contract::{Kernel, Tile, Widened, by_rows},
+    contract::{Coarse, Kernel, Tile, Widened, by_rows},
 };
 
 /// Bytes of a panel's weights for one quad of inputs.
@@ -17,12 +17,26 @@ const QUAD_BYTES: usize = PANEL * QUAD;
 const AHEAD: usize = 8192;
 
 /// AVX-512 with VNNI.
-pub(super) const AVX512_VNNI: Kernel =
-    Kernel { round: round_avx512, tile: tile_avx512_vnni, tile_rows: 5, span: 256, unpack: unpack_avx2, widened: None };
+pub(super) const AVX512_VNNI: Kernel = Kernel {
+    round: round_avx512,
+    tile: tile_avx512_vnni,
+    tile_rows: 5,
+    span: 256,
+    unpack: unpack_avx2,
+    widened: None,
+    coarse: Some(Coarse { tile: tile_coarse_avx512_vnni, tile_rows: 10 }),
+};
 
 /// AVX-VNNI, which is AVX2 with 8-bit dot products.
-pub(super) const AVX_VNNI: Kernel =
-    Kernel { round: round_avx_vnni, tile: tile_avx_vnni, tile_rows: 3, span: 256, unpack: unpack_avx2, widened: None };
+pub(super) const AVX_VNNI: Kernel = Kernel {
+    round: round_avx_vnni,
+    tile: tile_avx_vnni,
+    tile_rows: 3,
+    span: 256,
+    unpack: unpack_avx2,
+    widened: None,
+    coarse: Some(Coarse { tile: tile_coarse_avx_vnni, tile_rows: 5 }),
+};
 
 /// Without weights to widen there are registers for six rows.
 pub(super) const AVX2: Kernel = Kernel {
@@ -32,6 +46,7 @@ pub(super) const AVX2: Kernel = Kernel {
     span: 128,
     unpack: unpack_avx2,
     widened: Some(Widened { widen: widen_avx2, tile: tile_widened_avx2, tile_rows: 6, from_rows: 48 }),
+    coarse: None,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -55,21 +70,27 @@ unsafe fn round_avx2(rows: RowWriter, row: usize, values: &[f32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile_avx512_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_avx512_vnni_of, 1 2 3 4 5) }
+    unsafe { by_rows!(tile, tile_avx512_vnni_of, 2 terms, 1 2 3 4 5) }
 }
 
-/// A row's products with a panel take two registers for each term, so that weights are loaded once for both.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
+unsafe fn tile_coarse_avx512_vnni(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe { by_rows!(tile, tile_avx512_vnni_of, 1 terms, 1 2 3 4 5 6 7 8 9 10) }
+}
+
+/// A row's products with a panel take two registers for each term, so that weights are loaded once for both terms. Low terms
+/// that are all zero are left out with `TERMS` 1.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile_avx512_vnni_of<const ROWS: usize, const TERMS: usize>(tile: Tile) {
     let Tile { groups, lines_per_group, stride, .. } = tile;
     // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
     unsafe {
         for group in 0..groups {
             let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
-            let mut high = [[_mm512_setzero_si512(); 2]; ROWS];
-            let mut low = high;
+            let mut products = [[[_mm512_setzero_si512(); 2]; TERMS]; ROWS];
             for row in 0..ROWS {
-                high[row] = [_mm512_set1_epi32(*offsets.add(row)); 2];
+                products[row][0] = [_mm512_set1_epi32(*offsets.add(row)); 2];
             }
             for line in group * lines_per_group..(group + 1) * lines_per_group {
                 let values = tile.values.add(line * LINE * PANEL);
@@ -82,12 +103,12 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
                     let right = _mm512_loadu_si512(values.add(64).cast());
                     for row in 0..ROWS {
                         let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                        let highs = _mm512_set1_epi32(terms.read());
-                        high[row][0] = _mm512_dpbusd_epi32(high[row][0], left, highs);
-                        high[row][1] = _mm512_dpbusd_epi32(high[row][1], right, highs);
-                        let lows = _mm512_set1_epi32(terms.add(LINE / QUAD).read());
-                        low[row][0] = _mm512_dpbusd_epi32(low[row][0], left, lows);
-                        low[row][1] = _mm512_dpbusd_epi32(low[row][1], right, lows);
+                        for term in 0..TERMS {
+                            let levels = _mm512_set1_epi32(terms.add(term * LINE / QUAD).read());
+                            let [first, second] = &mut products[row][term];
+                            *first = _mm512_dpbusd_epi32(*first, left, levels);
+                            *second = _mm512_dpbusd_epi32(*second, right, levels);
+                        }
                     }
                 }
             }
@@ -95,10 +116,13 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
             for half in 0..2 {
                 let scale = _mm512_loadu_ps(scales.add(half * 16));
                 for row in 0..ROWS {
-                    let products = _mm512_add_epi32(_mm512_slli_epi32::<LOW_BITS>(high[row][half]), low[row][half]);
+                    let mut product = _mm512_slli_epi32::<LOW_BITS>(products[row][0][half]);
+                    if TERMS == 2 {
+                        product = _mm512_add_epi32(product, products[row][TERMS - 1][half]);
+                    }
                     let factor = _mm512_mul_ps(scale, _mm512_set1_ps(*units.add(row)));
                     let sums = tile.sums.add(row).cast::<f32>().add(half * 16);
-                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), factor, _mm512_loadu_ps(sums));
+                    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), factor, _mm512_loadu_ps(sums));
                     _mm512_storeu_ps(sums, sum);
                 }
             }
@@ -109,22 +133,27 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize>(tile: Tile) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn tile_avx_vnni(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_avx_vnni_of, 1 2 3) }
+    unsafe { by_rows!(tile, tile_avx_vnni_of, 2 terms, 1 2 3) }
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn tile_coarse_avx_vnni(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe { by_rows!(tile, tile_avx_vnni_of, 1 terms, 1 2 3 4 5) }
 }
 
 /// Half a panel at a time, with both terms as above: a row takes four registers.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
+unsafe fn tile_avx_vnni_of<const ROWS: usize, const TERMS: usize>(tile: Tile) {
     let Tile { groups, lines_per_group, stride, .. } = tile;
     // SAFETY: the promises of `TileFn`, with `ROWS` rows; fetching ahead does not access memory.
     unsafe {
         for group in 0..groups {
             let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
             for half in 0..2 {
-                let mut high = [[_mm256_setzero_si256(); 2]; ROWS];
-                let mut low = high;
+                let mut products = [[[_mm256_setzero_si256(); 2]; TERMS]; ROWS];
                 for row in 0..ROWS {
-                    high[row] = [_mm256_set1_epi32(*offsets.add(row)); 2];
+                    products[row][0] = [_mm256_set1_epi32(*offsets.add(row)); 2];
                 }
                 for line in group * lines_per_group..(group + 1) * lines_per_group {
                     let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
@@ -136,22 +165,25 @@ unsafe fn tile_avx_vnni_of<const ROWS: usize>(tile: Tile) {
                         let right = _mm256_loadu_si256(values.add(32).cast());
                         for row in 0..ROWS {
                             let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                            let highs = _mm256_set1_epi32(terms.read());
-                            high[row][0] = _mm256_dpbusd_avx_epi32(high[row][0], left, highs);
-                            high[row][1] = _mm256_dpbusd_avx_epi32(high[row][1], right, highs);
-                            let lows = _mm256_set1_epi32(terms.add(LINE / QUAD).read());
-                            low[row][0] = _mm256_dpbusd_avx_epi32(low[row][0], left, lows);
-                            low[row][1] = _mm256_dpbusd_avx_epi32(low[row][1], right, lows);
+                            for term in 0..TERMS {
+                                let levels = _mm256_set1_epi32(terms.add(term * LINE / QUAD).read());
+                                let [first, second] = &mut products[row][term];
+                                *first = _mm256_dpbusd_avx_epi32(*first, left, levels);
+                                *second = _mm256_dpbusd_avx_epi32(*second, right, levels);
+                            }
                         }
                     }
                 }
+                let mut whole = [[_mm256_setzero_si256(); 2]; ROWS];
                 for row in 0..ROWS {
                     for side in 0..2 {
-                        let shifted = _mm256_slli_epi32::<{ LOW_BITS as i32 }>(high[row][side]);
-                        high[row][side] = _mm256_add_epi32(shifted, low[row][side]);
+                        whole[row][side] = _mm256_slli_epi32::<{ LOW_BITS as i32 }>(products[row][0][side]);
+                        if TERMS == 2 {
+                            whole[row][side] = _mm256_add_epi32(whole[row][side], products[row][TERMS - 1][side]);
+                        }
                     }
                 }
-                add_half_panel(&tile, group, half, units, &high);
+                add_half_panel(&tile, group, half, units, &whole);
             }
         }
     }
