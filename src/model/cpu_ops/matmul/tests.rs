@@ -246,10 +246,12 @@ fn all_kernels_agree_on_every_bit_of_one_group() {
         let weights = random_weights(&mut rng, Shape::new(bits, group, 70, group).unwrap());
         for &rows in ROWS {
             let rows = random_values(&mut rng, rows * group);
-            let results = kernels().into_iter().map(|kernel| (kernel.0, multiply(kernel, &weights, &rows)));
-            let results = results.collect::<Vec<_>>();
-            for (name, found) in &results[1..] {
-                assert_eq!(*found, results[0].1, "{name}, group {group}");
+            for rounding in [Rounding::Fine, Rounding::Coarse] {
+                let alike = kernels().into_iter().filter(|kernel| kernel.2 == rounding);
+                let results: Vec<_> = alike.map(|kernel| (kernel.0, multiply(kernel, &weights, &rows))).collect();
+                for (name, found) in &results[1..] {
+                    assert_eq!(*found, results[0].1, "{name}, {rounding:?}, group {group}");
+                }
             }
         }
     }
