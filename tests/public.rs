@@ -8,6 +8,7 @@ fn shared<T: Debug + Send + Sync>() {}
 
 #[test]
 fn every_public_type_can_be_printed_and_shared() {
+    shared::<Activations>();
     shared::<AnnotateFuture>();
     shared::<AnnotateOptions>();
     shared::<Annotation>();
