@@ -1,5 +1,5 @@
-//! What coarser weights, a coarser cache and coarser activations do to verdicts: `cargo bench --bench agreement -- FILE BUNDLE...`. FILE has
-//! conversations as `qwenguard moderate` takes them. Every bundle judges them with an fp32 and with an int8 cache, and with
+//! What coarser weights, a coarser cache and coarser activations do to verdicts: `cargo bench --bench agreement -- FILE
+//! BUNDLE...`. FILE has conversations as `qwenguard moderate` takes them. Every bundle judges them with an fp32 and with an int8 cache, and with
 //! both settings of `runtime.activations`; its verdicts are compared with those of the first bundle with an fp32 cache.
 
 use std::{fs, path::Path};

@@ -1,5 +1,5 @@
-//! Steps on demand: `cargo bench --bench steps -- BUNDLE [fp32|int8] [exact|fast]`, the second for the cache, the third for activations. `peers/table.py` talks
-//! to it, so that engines can take turns. Commands are lines on standard input, answers are lines of JSON:
+//! Steps on demand: `cargo bench --bench steps -- BUNDLE [fp32|int8] [exact|fast]`, the second for the cache, the third for
+//! activations. `peers/table.py` talks to it, so that engines can take turns. Commands are lines on standard input, answers are lines of JSON:
 //!
 //! - `16x1@1000 3`: 16 streams get 1 token each at context 1000, three times; milliseconds of each time.
 //! - `memory 4@1024`: opens 4 streams at context 1024; bytes by which the process grew.
