@@ -266,8 +266,8 @@ $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
 	touch $@
 
 # On a machine with an NVIDIA GPU, its driver, CUDA 13 and the GPU build of ONNX Runtime: CUDA_RUNTIME is the folder with
-# libonnxruntime.so and libonnxruntime_providers_cuda.so. Without CUDA graphs and with them. One vector of the second opinions
-# is a tie that bf16 decides the other way.
+# libonnxruntime.so and libonnxruntime_providers_cuda.so. Without CUDA graphs and with them. One vector of the second opinions,
+# and one of annotations, is a tie that bf16 decides the other way: these are left out.
 CUDA_RUNTIME ?= target/cuda/onnxruntime
 test-cuda: $(gpu_bundles)
 	for graphs in "" QWENGUARD_TEST_CUDA_GRAPHS=1; do \
