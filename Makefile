@@ -74,11 +74,11 @@ java = QWENGUARD_DIST=$(abspath $(dist)) bindings/java/mvn.sh
 jars := target/java/qwenguard-$(version).jar:target/java/qwenguard-$(version)-$(platform).jar
 csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 
-.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
+.PHONY: demo serve test-kill test-clients test-litellm test-envoy test-kubernetes test-api test-ui test-otlp soak-serve bench-serve lint doc test nightly test-python test-webgpu test-webgpu-portable portable-on-webgpu test-cuda bench-cuda pack-cuda test-runtimes test-data test-export test-rust test-go test-java test-csharp lib dist header raw tsan miri test-webgpu-rust test-webgpu-go test-webgpu-java test-webgpu-csharp program \
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-check clean
+	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-replicas bench-check clean
 
 demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
@@ -172,10 +172,10 @@ lint:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --package qwenguard --features capi
 
-test: test-export test-rust test-go test-java test-csharp test-python
+test: test-export test-rust test-go test-java test-csharp test-python test-webgpu-portable
 
-# What takes too long to run for every change: other platforms, all packages, graphs for GPUs in software.
-nightly: miri fuzz tsan test-otlp test-envoy test-platforms packages test-packages test-webgpu test-webgpu-portable test-kill
+# What takes too long to run for every change: other platforms, all packages.
+nightly: miri fuzz tsan test-otlp test-envoy test-platforms packages test-packages test-kill
 
 test-export: $(venv)
 	target/venv/$(scripts)/pytest -q export/tests
@@ -245,8 +245,12 @@ test-webgpu-csharp: dist $(webgpu_runtime) $(gpu_bundles)
 	@$(call need,mcs); env $(on_webgpu) $(csharp) vectors
 
 # The tests of portable graphs, on the same provider, with fewer texts: in software a step costs as much as the graph's
-# shapes, however little is in it.
-test-webgpu-portable: $(webgpu_runtime) $(portable)
+# shapes, however little is in it. Where the software Vulkan cannot be had they are skipped with a notice.
+test-webgpu-portable: $(portable)
+	@$(if $(webgpu_env),sh tests/webgpu/mesa.sh || { echo "SKIPPED: portable graphs on WebGPU"; \
+		test "$$QWENGUARD_REQUIRE_TOOLCHAINS" != 1; exit $$?; };) $(MAKE) --no-print-directory portable-on-webgpu
+
+portable-on-webgpu: $(webgpu_runtime)
 	mkdir -p target/shaders
 	$(on_webgpu) cargo test --locked --workspace --features qwenguard/capi --test portable -- --test-threads=1 --nocapture $(tests)
 	$(on_webgpu) cargo test --locked --workspace --features qwenguard/capi --test vectors --test annotation_vectors \
@@ -515,7 +519,7 @@ miri:
 
 # What things cost: the pieces, the table beside other engines, memory and load. docs/benchmarks.md explains all.
 bench: bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate bench-wheel bench-profile
+	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-replicas
 
 bench-pieces: $(runtime) target/bench/0.6B-int8 target/golden/qwen3-tiny
 	cargo bench --locked --features _internals --bench step --bench delta --bench attention --bench matmul
@@ -548,6 +552,9 @@ bench-check: $(runtime) target/bench/0.6B-int8
 # Where the time of a step goes, by operator. `work` is such as "16x1@1000".
 bench-profile: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --features _internals --bench profile -- target/bench/0.6B-int8 $(work)
+
+bench-replicas: $(runtime) target/bench/0.6B-int8
+	cargo bench --locked --bench replicas -- target/bench/0.6B-int8
 
 bench-prefill: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench prefill -- target/bench/0.6B-int8

@@ -1,17 +1,12 @@
 #!/bin/sh
 # Unpacks a software Vulkan (Mesa's lavapipe) into a folder, for machines without a GPU: `mesa.sh FOLDER`. Nothing is
-# installed. The packages are those of Debian 12 with its backports: Mesa 22, which Debian 12 itself has, computes wrong.
+# installed. Without a folder it says whether it could. The packages are those of Debian 12 with its backports: Mesa 22,
+# which Debian 12 itself has, computes wrong.
 set -eu
-folder=$1
-state=$folder/apt
 if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
     echo "mesa.sh: apt-get and dpkg are needed" >&2
     exit 1
 fi
-mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/etc" "$folder/root"
-folder=$(cd "$folder" && pwd)
-state=$folder/apt
-key=/usr/share/keyrings/debian-archive-keyring.gpg
 # From where the system has its own packages.
 mirror=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
     sed -n 's/^bookworm //p' | head -n 1)
@@ -19,6 +14,15 @@ if [ -z "$mirror" ]; then
     echo "mesa.sh: the system's sources of packages have no suite bookworm, this is for Debian 12" >&2
     exit 1
 fi
+if [ $# -eq 0 ]; then
+    exit
+fi
+folder=$1
+state=$folder/apt
+mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/etc" "$folder/root"
+folder=$(cd "$folder" && pwd)
+state=$folder/apt
+key=/usr/share/keyrings/debian-archive-keyring.gpg
 for suite in bookworm bookworm-backports; do
     echo "deb [signed-by=$key] $mirror $suite main"
 done >"$state/etc/sources.list"
