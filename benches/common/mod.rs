@@ -54,10 +54,11 @@ pub(crate) fn push_all(streams: &mut [Stream], pieces: &[Vec<u32>]) {
     }
 }
 
-/// Bytes of physical memory that this process uses; Linux only.
+/// Bytes of physical memory that this process uses, of files that it maps or of its own (`anonymous`); Linux only.
 #[allow(dead_code, reason = "not every bench uses it")]
-pub(crate) fn resident_bytes() -> usize {
+pub(crate) fn resident_bytes(anonymous: bool) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    anonymous.and_then(|size| size.trim().strip_suffix(" kB")?.parse::<usize>().ok()).map_or(0, |kib| kib << 10)
+    let field = if anonymous { "RssAnon:" } else { "RssFile:" };
+    let size = status.lines().find_map(|line| line.strip_prefix(field));
+    size.and_then(|size| size.trim().strip_suffix(" kB")?.parse::<usize>().ok()).map_or(0, |kib| kib << 10)
 }

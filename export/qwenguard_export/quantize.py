@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-# The wrapper class around this function, in onnxruntime.quantization, works on whole ONNX models and pulls in further
-# packages; the function is what it calls.
-from onnxruntime.capi._pybind_state import quantize_matmul_8bits
-
 # Where a group of 4 bits has its value of largest magnitude, in levels: each is tried, and the one with the smallest
 # squared error is taken, in which a weight counts by its square, as in llama.cpp. Of what was tried on the nano guard this kept
 # most decisions (docs/benchmarks.md); the plain squared error, though 6 % smaller, lost more of them.
@@ -19,26 +15,30 @@ def packed_shape(rows: int, columns: int, bits: int, group: int) -> tuple[int, i
     return rows, -(-columns // group), group * bits // 8
 
 
-def quantize_rows(weight: np.ndarray, bits: int, group: int) -> tuple[np.ndarray, np.ndarray]:
+def quantize_rows(
+    weight: np.ndarray, bits: int, group: int, scale_type: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantises float32 [rows, columns], as a checkpoint stores it, in groups along the columns.
 
-    Returns the packed weight, of 4 bits with the even columns in the lower halves of bytes, and the scales [rows, groups].
-    Symmetric: the value of largest magnitude in a group maps to -2^(bits-1) or near it, so a scale may be negative.
+    Returns the packed weight, of 4 bits with the even columns in the lower halves of bytes, and the scales [rows, groups] in
+    their type. Symmetric: the value of largest magnitude in a group maps to -2^(bits-1) or near it, so a scale may be negative.
     """
     rows, columns = weight.shape
     groups = packed_shape(rows, columns, bits, group)[1]
+    # The last group is filled up with zeros.
+    padded = np.zeros((rows, groups * group), dtype=np.float32)
+    padded[:, :columns] = weight
+    grouped = padded.reshape(rows, groups, group)
+    largest = np.take_along_axis(grouped, np.abs(grouped).argmax(axis=-1, keepdims=True), axis=-1)
     if bits == 4:
-        # The last group is read to its end.
-        padded = np.zeros((rows, groups * group), dtype=np.float32)
-        padded[:, :columns] = weight
-        levels, scales = _four_bits(padded.reshape(rows, groups, group))
-        return levels[..., 0::2] | levels[..., 1::2] << 4, scales
-    return _eight_bits(weight, groups, group)
+        levels, scales = _four_bits(grouped, largest)
+        # Levels are so few that a scale's rounding changes none.
+        return levels[..., 0::2] | levels[..., 1::2] << 4, _rounded(scales, scale_type)
+    return _eight_bits(grouped, largest, scale_type)
 
 
-def _four_bits(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Levels and scales of groups [rows, groups, group]."""
-    largest = np.take_along_axis(weight, np.abs(weight).argmax(axis=-1, keepdims=True), axis=-1)
+def _four_bits(weight: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels and scales of groups [rows, groups, group], whose values of largest magnitude are [rows, groups, 1]."""
     best_gain = np.full(weight.shape[:2], -1, dtype=np.float32)
     best_levels = np.zeros(weight.shape, dtype=np.int8)
     scales = np.zeros(weight.shape[:2], dtype=np.float32)
@@ -56,17 +56,18 @@ def _four_bits(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (best_levels + 8).astype(np.uint8), scales
 
 
-def _eight_bits(weight: np.ndarray, groups: int, group: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = weight.shape
-    # The function takes [columns, rows], and reads the last group to its end.
-    transposed = np.zeros((groups * group, rows), dtype=np.float32)
-    transposed[:columns] = weight.T
-    packed = np.zeros((rows, groups, group), dtype=np.uint8)
-    scales = np.zeros((rows, groups), dtype=np.float32)
-    # Written to only when not symmetric, but required.
-    zero_points = np.zeros((rows, groups), dtype=np.uint8)
-    quantize_matmul_8bits(packed, transposed, scales, zero_points, group, rows, columns, True)
-    return packed, scales
+def _eight_bits(weight: np.ndarray, largest: np.ndarray, scale_type: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """As `_four_bits`. Levels are those for the scale as it is stored, so that its rounding costs little."""
+    scales = _rounded(largest / -128, scale_type)
+    wide = scales.astype(np.float32)
+    levels = np.divide(weight, wide, out=np.zeros_like(weight), where=wide != 0)
+    return (np.clip(np.rint(levels), -128, 127) + 128).astype(np.uint8), scales[..., 0]
+
+
+def _rounded(scales: np.ndarray, scale_type: np.dtype) -> np.ndarray:
+    """What is too large for the type becomes infinite, which the caller refuses."""
+    with np.errstate(over="ignore"):
+        return scales.astype(scale_type)
 
 
 # Rows of a weight that ai.qwenguard::MatMulInt8 and MatMulInt4 work on together, and values of a row that lie side by side.

@@ -1,5 +1,7 @@
 //! Multiplication by quantised weights.
 
+use half::bf16;
+
 use crate::model::cpu_ops::{
     isa::Isa,
     matmul::{
@@ -14,7 +16,7 @@ pub struct IntMatrix {
     isa: Isa,
     shape: Shape,
     values: Vec<u8>,
-    scales: Vec<f32>,
+    scales: Vec<bf16>,
     rounded: Activations,
 }
 
@@ -33,7 +35,7 @@ impl IntMatrix {
         // Knuth's multiplicative hash.
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
-        let scales = vec![0.01; shape.scales_dims().iter().product()];
+        let scales = vec![bf16::from_f32(0.01); shape.scales_dims().iter().product()];
         IntMatrix { isa, shape, values: values.collect(), scales, rounded: Activations::default() }
     }
 

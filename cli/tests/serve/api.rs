@@ -6,7 +6,6 @@ use crate::{
     BAD, FINE, TURNS, client,
     common::bundle,
     post,
-    proxy::settled,
     server::Server,
     turning_answer,
     upstream::{Upstream, pieces},
@@ -198,13 +197,7 @@ async fn logs_have_no_texts() {
     assert_eq!(response.headers()["x-request-id"], "mine-7");
     drop(response);
     // The line is written before the answer's head is sent.
-    let log = loop {
-        let log = server.log();
-        if log.contains("mine-7") {
-            break log;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+    let log = server.logged("mine-7").await;
     assert!(!log.contains("neighbour"), "{log}");
     let line: Value = serde_json::from_str(log.lines().find(|line| line.contains("mine-7")).unwrap()).unwrap();
     assert_eq!((line["route"].as_str(), line["status"].as_u64()), (Some("/v1/moderations"), Some(200)));
@@ -221,8 +214,7 @@ async fn texts_are_in_the_log_where_they_are_asked_for() {
     let chat = client().post(format!("{}/v1/chat/completions", server.url)).header("x-request-id", "mine-8");
     let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": TURNS }] });
     chat.json(&body).send().await.unwrap().text().await.unwrap();
-    settled(&server).await;
-    let log = server.log();
+    let log = server.logged("text of a violation").await;
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let texts: Vec<&Value> = lines.iter().filter(|line| line.get("text").is_some()).collect();
     let said: Vec<&str> = texts.iter().map(|line| line["text"].as_str().unwrap()).collect();

@@ -55,14 +55,22 @@ impl Server {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Its log, once it says this: a thread reads it, which may be late.
+    pub(crate) async fn logged(&self, part: &str) -> String {
+        loop {
+            let log = self.log();
+            if log.contains(part) {
+                return log;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Whether it says a line before it serves its first request, which is made now.
     pub(crate) async fn said(&self, line: &str) -> bool {
         let body = serde_json::json!({ "input": crate::FINE });
         crate::post(&format!("{}/v1/moderations", self.url), &body).await;
-        while !self.log().contains("\"/v1/moderations\"") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        self.log().lines().any(|said| said == line)
+        self.logged("\"/v1/moderations\"").await.lines().any(|said| said == line)
     }
 
     /// Asks it to end.

@@ -84,7 +84,12 @@ impl<'g> Check<'g, Cpu> {
     /// A matrix of quantised weights.
     fn packed(&self, values: &str, scales: &str, shape: Shape) -> Result<(), String> {
         self.tensor(values, TensorProto::UINT8, &shape.values_dims())?;
-        self.tensor(scales, TensorProto::FLOAT, &shape.scales_dims())
+        if self.tensors.get(scales)?.kind == TensorProto::FLOAT {
+            return Err(format!(
+                "tensor {scales:?} has scales in float32, as an older exporter wrote them: export it again"
+            ));
+        }
+        self.tensor(scales, TensorProto::BFLOAT16, &shape.scales_dims())
     }
 
     fn swiglu(&self, node: &NodeProto) -> Result<Value, String> {

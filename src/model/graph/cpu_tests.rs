@@ -237,6 +237,13 @@ fn tensors_have_the_sizes_that_they_say() {
         refusal(|graph| tensor(graph, name).name = Some("other".into()));
         refusal(|graph| tensor(graph, name).data_type = Some(TensorProto::BFLOAT16));
     }
+    let reason = refusal(|graph| {
+        let scales = tensor(graph, "layers.1.attn.qkv.scales");
+        let bytes = scales.raw_data.as_mut().expect("scales of a small matrix are in the graph");
+        bytes.extend_from_within(..);
+        scales.data_type = Some(TensorProto::FLOAT);
+    });
+    assert!(reason.contains("layers.1.attn.qkv.scales") && reason.contains("export it again"), "{reason}");
     refusal(|graph| graph.initializer.push(graph.initializer[0].clone()));
     refusal(|graph| tensor(graph, "norm").name = Some("input_ids".into()));
 }
@@ -336,7 +343,7 @@ fn a_table_that_is_embedding_and_head_is_checked() {
         for name in ["embed", "embed.packed", "embed.scales"] {
             if model.graph.as_ref().unwrap().initializer.iter().any(|tensor| tensor.name() == name) {
                 refused(&|graph| tensor(graph, name).dims.swap(0, 1));
-                refused(&|graph| tensor(graph, name).data_type = Some(TensorProto::BFLOAT16));
+                refused(&|graph| tensor(graph, name).data_type = Some(TensorProto::FLOAT16));
             }
         }
     }

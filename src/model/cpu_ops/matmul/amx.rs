@@ -3,11 +3,13 @@
 
 use std::{arch::asm, mem::MaybeUninit};
 
+use half::bf16;
+
 use super::{
     PANEL, QUAD,
     activations::{LINE, LOW_BITS, Line},
     contract::{Kernel, Tile},
-    x86,
+    wide, x86,
 };
 
 /// The most rows that a tile of the processor has.
@@ -205,7 +207,7 @@ unsafe fn add_group(tile: &Tile, group: usize, products: *const Products) {
         let at = group * tile.stride + row;
         // SAFETY: the promises of `TileFn`.
         let (unit, offset, scales, sums) = unsafe {
-            let scales = &*tile.scales.add(group * PANEL).cast::<[f32; PANEL]>();
+            let scales = &*tile.scales.add(group * PANEL).cast::<[bf16; PANEL]>();
             (*tile.units.add(at), *tile.offsets.add(at), scales, &mut *tile.sums.add(row))
         };
         // Not in place: compilers would not see that sums are apart from scales, and make no vectors.
@@ -216,7 +218,7 @@ unsafe fn add_group(tile: &Tile, group: usize, products: *const Products) {
             for lane in 0..LANES {
                 let column = half * LANES + lane;
                 let product = ((high[lane] + offset) << LOW_BITS) + low[lane];
-                results[column] = (product as f32).mul_add(scales[column] * unit, sums[column]);
+                results[column] = (product as f32).mul_add(wide(scales[column]) * unit, sums[column]);
             }
         }
         *sums = results;

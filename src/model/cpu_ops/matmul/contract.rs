@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use half::bf16;
+
 use super::{
     Bits, PANEL, PackedWeights, Shape,
     activations::{Activations, LINE, Line, Rounding, RowWriter},
@@ -57,7 +59,7 @@ pub(super) struct Tile {
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX2 has such a kernel"))]
     pub(super) words: *const i16,
     /// `[groups][PANEL]`
-    pub(super) scales: *const f32,
+    pub(super) scales: *const bf16,
     /// `[groups * lines_per_group][stride]`, from the tile's first row on
     pub(super) lines: *const Line,
     /// `[groups][stride]`, from the tile's first row on

@@ -3,7 +3,7 @@
 //! | input | type | shape |
 //! |---|---|---|
 //! | 0 weights | uint8 | as of `MatMulInt8`, whose outputs are the rows |
-//! | 1 scales | float32 | as of `MatMulInt8` |
+//! | 1 scales | bfloat16 | as of `MatMulInt8` |
 //! | 2 ids | int64 | `[T]` |
 //!
 //! Output: float32 `[T, K]`. Attributes: K, N, group, as of `MatMulInt8`.
@@ -26,8 +26,8 @@ impl Operator for GatherInt8 {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        use TensorElementType::{Float32, Int64, Uint8};
-        [Uint8, Float32, Int64].map(OperatorInput::required)
+        use TensorElementType::{Bfloat16, Int64, Uint8};
+        [Uint8, Bfloat16, Int64].map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {

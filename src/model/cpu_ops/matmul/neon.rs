@@ -203,7 +203,8 @@ unsafe fn tile_words_of<const ROWS: usize>(tile: Tile) {
 unsafe fn add_lanes(tile: &Tile, group: usize, units: *const f32, row: usize, column: usize, products: int32x4_t) {
     // SAFETY: the promises of `TileFn`.
     unsafe {
-        let factor = vmulq_n_f32(vld1q_f32(tile.scales.add(group * PANEL + column)), *units.add(row));
+        let scales = vmovl_u16(vld1_u16(tile.scales.add(group * PANEL + column).cast()));
+        let factor = vmulq_n_f32(vreinterpretq_f32_u32(vshlq_n_u32::<16>(scales)), *units.add(row));
         let sums = tile.sums.add(row).cast::<f32>().add(column);
         vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), vcvtq_f32_s32(products), factor));
     }

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | 0 activations | float32 | `[T, K]`, T at least 1 |
 //! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, of 4 bits `P / 8`; P is K rounded up to whole groups |
-//! | 2 scales | float32 | `[ceil(N / 32), P / group, 32]` |
+//! | 2 scales | bfloat16 | `[ceil(N / 32), P / group, 32]` |
 //!
 //! Output: float32 `[T, N]`. Attributes: K, N, group (32, 64 or 128), int. What the weights' elements are is in
 //! [`super`].
 
 use std::cell::RefCell;
 
+use half::bf16;
 use ort::{
     operator::{ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput},
     value::{TensorElementType, ValueRef},
@@ -41,8 +42,8 @@ impl Operator for MatMul {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        use TensorElementType::{Float32, Uint8};
-        [Float32, Uint8, Float32].map(OperatorInput::required)
+        use TensorElementType::{Bfloat16, Float32, Uint8};
+        [Float32, Uint8, Bfloat16].map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -143,7 +144,7 @@ pub(super) fn packed<'a>(
     first: usize,
 ) -> Result<PackedWeights<'a>, String> {
     let (values_dims, values) = tensor::<u8>(values, first)?;
-    let (scales_dims, scales) = tensor::<f32>(scales, first + 1)?;
+    let (scales_dims, scales) = tensor::<bf16>(scales, first + 1)?;
     if !(same(values_dims, &shape.values_dims()) && same(scales_dims, &shape.scales_dims())) {
         return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {shape:?}"));
     }

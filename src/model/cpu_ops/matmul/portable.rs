@@ -2,10 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use half::bf16;
+
 use super::{
     NIBBLE_OFFSET, PANEL, QUAD,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
     contract::{Kernel, Tile},
+    wide,
 };
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -54,9 +57,9 @@ unsafe fn tile_portable(tile: Tile) {
             }
             // SAFETY: the promises of `TileFn`.
             let (sums, scales) =
-                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(group * PANEL).cast::<[f32; PANEL]>()) };
+                unsafe { (&mut *tile.sums.add(row), &*tile.scales.add(group * PANEL).cast::<[bf16; PANEL]>()) };
             for ((sum, product), scale) in sums.iter_mut().zip(products).zip(scales) {
-                *sum += product as f32 * (scale * unit);
+                *sum += product as f32 * (wide(*scale) * unit);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The multiplication written for reading, in f64, over the values that weights and activations stand for.
 
+use half::bf16;
+
 use super::{Bits, PANEL, QUAD, Shape, activations::Rounding};
 
 /// Weights as integers, of 8 bits or of 4, and scales, not packed.
@@ -9,18 +11,18 @@ pub(super) struct PlainWeights {
     /// `[outputs][inputs]`
     pub(super) values: Vec<i8>,
     /// `[outputs][groups]`
-    pub(super) scales: Vec<f32>,
+    pub(super) scales: Vec<bf16>,
 }
 
 impl PlainWeights {
     pub(super) fn weight(&self, output: usize, input: usize) -> f64 {
         let Shape { inputs, group, .. } = self.shape;
         let scale = self.scales[output * self.shape.groups() + input / group];
-        f64::from(scale) * f64::from(self.values[output * inputs + input])
+        f64::from(f32::from(scale)) * f64::from(self.values[output * inputs + input])
     }
 
     /// The tensors as the exporter writes them.
-    pub(super) fn pack(&self) -> (Vec<u8>, Vec<f32>) {
+    pub(super) fn pack(&self) -> (Vec<u8>, Vec<bf16>) {
         let shape = self.shape;
         let (panels, quads, lanes, width) = (shape.panels(), shape.groups() * shape.group / QUAD, PANEL, QUAD);
         let mut values = Vec::new();
@@ -52,7 +54,7 @@ impl PlainWeights {
             for group in 0..shape.groups() {
                 for output in panel * lanes..(panel + 1) * lanes {
                     let exists = output < shape.outputs;
-                    scales.push(if exists { self.scales[output * shape.groups() + group] } else { 0.0 });
+                    scales.push(if exists { self.scales[output * shape.groups() + group] } else { bf16::ZERO });
                 }
             }
         }

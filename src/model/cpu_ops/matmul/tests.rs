@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use half::bf16;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
@@ -36,7 +37,7 @@ fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
     PlainWeights {
         shape,
         values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(range(shape.bits)) as i8).collect(),
-        scales: (0..shape.outputs * shape.groups()).map(|_| rng.random_range(-0.02..0.02)).collect(),
+        scales: (0..shape.outputs * shape.groups()).map(|_| bf16::from_f32(rng.random_range(-0.02..0.02))).collect(),
     }
 }
 
@@ -141,7 +142,8 @@ fn largest_products_do_not_overflow() {
         let (low, high) = (*range(bits).start() as i8, *range(bits).end() as i8);
         for extremes in [[low, low], [high, high], [low, high], [high, low]] {
             let values = (0..shape.inputs * shape.outputs).map(|index| extremes[index % 2]).collect();
-            let weights = PlainWeights { shape, values, scales: vec![-0.5; shape.outputs * shape.groups()] };
+            let weights =
+                PlainWeights { shape, values, scales: vec![bf16::from_f32(-0.5); shape.outputs * shape.groups()] };
             for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
                 let row = (0..shape.inputs).map(|index| signs[index % 2] * 1e4).collect::<Vec<_>>();
                 check(&weights, &row);
@@ -264,7 +266,7 @@ fn activations_lose_a_part_in_thirty_thousand_or_in_250() {
         // The identity, so that results are what activations were rounded to.
         let shape = Shape::new(Bits::Eight, group, group, group).unwrap();
         let values = (0..group * group).map(|at| i8::from(at / group == at % group)).collect();
-        let weights = PlainWeights { shape, values, scales: vec![1.0; group] };
+        let weights = PlainWeights { shape, values, scales: vec![bf16::ONE; group] };
         let row = random_values(&mut rng, group);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
         for kernel in kernels() {
@@ -282,7 +284,7 @@ fn wrong_sizes_are_refused() {
         assert!(Shape::new(Bits::Eight, inputs, outputs, group).is_err(), "{inputs} {outputs} {group}");
     }
     let shape = Shape::new(Bits::Eight, 40, 33, 32).unwrap();
-    let (values, scales) = (vec![0; 2 * 64 * 32], vec![0.0; 2 * 2 * 32]);
+    let (values, scales) = (vec![0; 2 * 64 * 32], vec![bf16::ZERO; 2 * 2 * 32]);
     assert!(PackedWeights::new(shape, &values, &scales).is_ok());
     assert!(PackedWeights::new(shape, &values[1..], &scales).is_err());
     assert!(PackedWeights::new(shape, &values, &scales[1..]).is_err());
@@ -318,6 +320,7 @@ mod operator {
     }
 
     const FLOAT: u16 = 1;
+    const BFLOAT16: u16 = 16;
     const UINT8: u16 = 2;
     const INT64: u16 = 7;
 
@@ -352,7 +355,7 @@ mod operator {
     }
 
     fn rounding_session(bits: Bits, attributes: [(&str, u16); 3], rounding: Rounding) -> ort::Result<Session> {
-        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", FLOAT)];
+        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", BFLOAT16)];
         session_of(&model(super::super::operator::name_of(bits), inputs, attributes), rounding)
     }
 
@@ -420,7 +423,7 @@ mod operator {
     #[test]
     fn gathered_rows_are_those_of_the_weights() {
         let mut rng = SmallRng::seed_from_u64(9);
-        let inputs = [("values", UINT8), ("scales", FLOAT), ("ids", INT64)];
+        let inputs = [("values", UINT8), ("scales", BFLOAT16), ("ids", INT64)];
         for (width, rows, group) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
             let attributes = [("K", width as u16), ("N", rows as u16), ("group", group as u16)];
             let mut node = session_of(&model("GatherInt8", inputs, attributes), Rounding::Fine).unwrap();

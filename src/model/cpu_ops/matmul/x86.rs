@@ -114,7 +114,8 @@ unsafe fn tile_avx512_vnni_of<const ROWS: usize, const TERMS: usize>(tile: Tile)
             }
             let scales = tile.scales.add(group * PANEL);
             for half in 0..2 {
-                let scale = _mm512_loadu_ps(scales.add(half * 16));
+                let scale = _mm512_cvtepu16_epi32(_mm256_loadu_si256(scales.add(half * 16).cast()));
+                let scale = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(scale));
                 for row in 0..ROWS {
                     let mut product = _mm512_slli_epi32::<LOW_BITS>(products[row][0][half]);
                     if TERMS == 2 {
@@ -203,7 +204,8 @@ unsafe fn add_half_panel<const ROWS: usize>(
     unsafe {
         let scales = tile.scales.add(group * PANEL + half * PANEL / 2);
         for side in 0..2 {
-            let scale = _mm256_loadu_ps(scales.add(side * 8));
+            let scale = _mm256_cvtepu16_epi32(_mm_loadu_si128(scales.add(side * 8).cast()));
+            let scale = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(scale));
             for row in 0..ROWS {
                 let factor = _mm256_mul_ps(scale, _mm256_set1_ps(*units.add(row)));
                 let sums = tile.sums.add(row).cast::<f32>().add(half * PANEL / 2 + side * 8);
