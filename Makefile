@@ -40,8 +40,9 @@ peers := target/bench/venv/.installed
 # PEERS_PYTHON names an interpreter that has torch and transformers already.
 compare = target/bench/venv/bin/python benches/peers/table.py $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
 
-# Weights that are compared: bits, and inputs that share a scale where those are not 32.
+# Weights that are compared: bits, and inputs that share a scale where those are not 32; then those with zero points.
 weights := int8 int8-128 int4 int4-128
+zero_points := int4-zero-points int4-zero-points-128
 conversations := tests/golden/conversations.jsonl
 
 # The C library: its profile, and the folder that is given away.
@@ -459,6 +460,8 @@ $(bundles): $(venv) $(exporter_code) \
 		$(exporter) "$$checkpoint" "target/golden/$$(basename $$checkpoint)-$$precision" \
 			--precision $$precision --no-parity --force || exit 1; \
 	done; done
+	$(exporter) tests/golden/checkpoints/odd-bf16 target/golden/odd-bf16-int4-zero-points \
+		--precision int4 --zero-points --no-parity --force
 	for checkpoint in $(gen_checkpoints); do for precision in fp32 int8 int4; do \
 		$(exporter) "$$checkpoint" "target/golden-gen/$$(basename $$checkpoint)-$$precision" \
 			$$(test -f "$$checkpoint/answer.toml" && echo --answer "$$checkpoint/answer.toml") \
@@ -533,8 +536,9 @@ bench-weights: $(runtime) $(addprefix target/bench/0.6B-,$(weights)) $(peers)
 		--engines "ours int8,ours int8 group 128,ours int4,ours int4 group 128,llama.cpp q8_0"
 
 # The nano guard is the only trained model here. `conversations` is a file of them, as `qwenguard moderate` takes it.
-bench-agreement: $(runtime) $(addprefix target/bench/nano-,fp32 $(weights))
-	cargo bench --locked --bench agreement -- $(conversations) $(addprefix target/bench/nano-,fp32 $(weights))
+agreement_bundles := $(addprefix target/bench/nano-,fp32 $(weights) $(zero_points))
+bench-agreement: $(runtime) $(agreement_bundles)
+	cargo bench --locked --bench agreement -- $(conversations) $(agreement_bundles)
 
 bench-memory: $(runtime) target/bench/0.6B-int8
 	$(PYTHON) benches/peers/table.py --memory
@@ -594,7 +598,8 @@ bench-load: $(runtime) target/bench/0.6B-int8
 	cargo bench --locked --bench load -- export/nano/bundle
 
 # The true shape of the 0.6B model with random weights, and the nano guard, with weights of one kind: see `weights`.
-kind = --precision $(firstword $(subst -, ,$*)) $(if $(findstring -128,$*),--group 128)
+kind = --precision $(firstword $(subst -, ,$*)) $(if $(findstring -128,$*),--group 128) \
+	$(if $(findstring -zero-points,$*),--zero-points)
 target/bench/0.6B-%: | $(venv) $(qwen3)
 	mkdir -p target/bench
 	$(exporter) --random 0.6B $@ $(kind) --tokenizer target/test-data/qwen3 --no-parity

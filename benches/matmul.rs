@@ -1,6 +1,7 @@
-//! Multiplication by weights of 8 and 4 bits, on one thread: `cargo bench --features _internals --bench matmul`. Throughput is in multiplications
-//! (elements) per second. `peak` is what the processor can do at most: the kernel's dot products and nothing else, on registers. Measured is
-//! the best kernel of this processor, or those that the variable `KERNELS` names (`avx2,avx-vnni`).
+//! Multiplication by weights of 8 and 4 bits, these with zero points too, on one thread:
+//! `cargo bench --features _internals --bench matmul`. Throughput is in multiplications (elements) per second. `peak` is what
+//! the processor can do at most: the kernel's dot products and nothing else, on registers. Measured is the best kernel of
+//! this processor, or those that the variable `KERNELS` names (`avx2,avx-vnni`).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use qwenguard::internals::IntMatrix;
@@ -21,15 +22,16 @@ fn kernels() -> Vec<&'static str> {
 
 fn matmul(criterion: &mut Criterion) {
     for kernel in kernels() {
-        for ((outputs, inputs), bits) in SHAPES.into_iter().flat_map(|shape| [8, 4].map(|bits| (shape, bits))) {
-            let group = format!("matmul int{bits} {kernel} {outputs}x{inputs}");
-            multiplications(
-                criterion,
-                group,
-                IntMatrix::arbitrary(kernel, bits, inputs, outputs, GROUP),
-                inputs,
-                outputs,
-            );
+        for (outputs, inputs) in SHAPES {
+            let arbitrary = |bits| IntMatrix::arbitrary(kernel, bits, inputs, outputs, GROUP);
+            for (name, matrix) in [
+                ("int8", arbitrary(8)),
+                ("int4", arbitrary(4)),
+                ("int4 with zero points", arbitrary(4).with_zero_points()),
+            ] {
+                let group = format!("matmul {name} {kernel} {outputs}x{inputs}");
+                multiplications(criterion, group, matrix, inputs, outputs);
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ pub struct Info {
     pub exporter: String,
     /// Architecture of the checkpoint.
     pub architecture: String,
-    /// `fp32`, `fp16`, `bf16`, `int8` or `int4`, with how many weights share a scale.
+    /// `fp32`, `fp16`, `bf16`, `int8` or `int4`, with how many weights share a scale, and whether they have zero points.
     pub weights: String,
     /// `fp32`, `fp16`, `bf16` or `int8`.
     pub cache: String,
@@ -254,7 +254,10 @@ impl Info {
             weights: match (numbers, manifest.group) {
                 (Numbers::Own { weight_bits: bits @ ..16, .. }, _) => format!("int{bits}"),
                 (Numbers::Own { float, .. }, _) => float.name().to_owned(),
-                (_, Some(group)) => format!("{}, groups of {group}", manifest.precision.name()),
+                (_, Some(group)) => {
+                    let zero_points = if manifest.zero_points { " with zero points" } else { "" };
+                    format!("{}, groups of {group}{zero_points}", manifest.precision.name())
+                }
                 (_, None) => manifest.precision.name().to_owned(),
             },
             cache: match numbers {

@@ -42,6 +42,8 @@ fn a_good_copy_opens() {
     let guard = open(folder.path()).unwrap();
     assert_eq!(guard.info().weights, "int8, groups of 32");
     assert_eq!(guard.info().cache, "int8");
+    let guard = open(&bundle("odd-bf16", "int4-zero-points")).unwrap();
+    assert_eq!(guard.info().weights, "int4, groups of 32 with zero points");
 }
 
 #[test]
@@ -100,6 +102,7 @@ fn the_manifest_is_checked_field_by_field() {
         ("num_layers = 2", "num_layers = 0", "model.num_layers"),
         ("num_layers = 2", "num_layers = 3", "paged.onnx"),
         ("precision = \"int8\"", "precision = \"int3\"", "precision"),
+        ("precision = \"int8\"", "precision = \"int8\"\nzero_points = true", "zero_points: weights in int8 have none"),
         ("\"Unsafe\"", "\"Terrible\"", "heads[0].labels"),
         ("\"Unsafe\"", "\"Safe\"", "heads[0].labels"),
         ("    \"PII\",\n", "", "self_test[0].logits.response_category"),

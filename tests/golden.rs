@@ -11,11 +11,11 @@ fn open(checkpoint: &str, precision: &str, cache: CachePrecision) -> Guard {
     Guard::open_with(bundle(checkpoint, precision), &Config { cache, ..Config::default() }).unwrap()
 }
 
-/// As [`open`], of int8 weights, with activations rounded so.
-fn open_rounding(checkpoint: &str, activations: Activations) -> Guard {
+/// As [`open`], with the cache of its choice and activations rounded so.
+fn open_rounding(checkpoint: &str, precision: &str, activations: Activations) -> Guard {
     let mut config = Config { cache: CacheConfig { mib: 16, ..CacheConfig::default() }, ..Config::default() };
     config.runtime.activations = activations;
-    Guard::open_with(bundle(checkpoint, "int8"), &config).unwrap()
+    Guard::open_with(bundle(checkpoint, precision), &config).unwrap()
 }
 
 /// All verdicts of a conversation: the prompt's, then every answer token's. The answer is pushed in pieces of the sizes
@@ -119,9 +119,11 @@ fn streams_at_the_same_time_get_what_they_get_alone() {
 /// Company is of all kinds: a lone token, a batch of lone tokens, and one beside a long piece.
 #[test]
 fn verdicts_have_the_same_bits_alone_and_in_company() {
-    let both = |checkpoint| [Activations::Exact, Activations::Fast].map(|activations| (checkpoint, activations));
-    for (checkpoint, activations) in CHECKPOINTS.into_iter().flat_map(both) {
-        let guard = open_rounding(checkpoint, activations);
+    let int8 = CHECKPOINTS.map(|checkpoint| (checkpoint, "int8"));
+    let both = |kind| [Activations::Exact, Activations::Fast].map(|activations| (kind, activations));
+    let kinds = int8.into_iter().chain([("odd-bf16", "int4-zero-points")]).flat_map(both);
+    for ((checkpoint, precision), activations) in kinds {
+        let guard = open_rounding(checkpoint, precision, activations);
         let expected = golden(checkpoint);
         let conversations = conversations();
         let answers: Vec<&[u32]> = expected.iter().map(|expected| &expected.answer_ids[..]).collect();
@@ -159,7 +161,7 @@ fn verdicts_have_the_same_bits_alone_and_in_company() {
         for ((expected, alone), together) in expected.iter().zip(&alone).zip(&together) {
             assert_eq!(together.len(), expected.answer_ids.len());
             for (index, (alone, together)) in alone.iter().zip(together).enumerate() {
-                assert_eq!(alone, together, "{checkpoint}, {}, token {index}", expected.id);
+                assert_eq!(alone, together, "{checkpoint} {precision}, {}, token {index}", expected.id);
             }
         }
     }
@@ -193,12 +195,13 @@ fn top_category(verdict: &Verdict) -> String {
 #[test]
 fn coarser_numbers_keep_the_labels() {
     let cases = [
-        ("fp32", CachePrecision::Int8, 0.985),
-        ("int8", CachePrecision::Int8, 0.975),
-        ("int4", CachePrecision::Int8, 0.6),
+        ("fp32", CachePrecision::Int8, 0.985, &CHECKPOINTS[..]),
+        ("int8", CachePrecision::Int8, 0.975, &CHECKPOINTS[..]),
+        ("int4", CachePrecision::Int8, 0.6, &CHECKPOINTS[..]),
+        ("int4-zero-points", CachePrecision::Int8, 0.6, &["odd-bf16"][..]),
     ];
-    for (precision, cache, least) in cases {
-        for checkpoint in CHECKPOINTS {
+    for (precision, cache, least, checkpoints) in cases {
+        for &checkpoint in checkpoints {
             let (risk, category) = agreement(checkpoint, precision, cache);
             println!("{checkpoint}, {precision} weights, {cache:?} cache: risk {risk:.4}, category {category:.4}");
             let mean = (risk + category) / 2.0;

@@ -122,7 +122,8 @@ fn run(from: usize, to: usize) -> Outcome {
 fn child(from: usize, to: usize) {
     limit(libc::RLIMIT_AS, MEMORY);
     limit(libc::RLIMIT_CORE, 0);
-    let streams = ["int8", "fp32", "int4"].map(|precision| common::bundle("grouped-bf16", precision));
+    let mut streams = ["int8", "fp32", "int4"].map(|precision| common::bundle("grouped-bf16", precision)).to_vec();
+    streams.push(common::bundle("odd-bf16", "int4-zero-points"));
     let writers = ["int8", "fp32"].map(|precision| common::gen_bundle("tied-bf16", precision));
     let bases: Vec<Files> = streams.iter().chain(&writers).map(|folder| Files::read(folder)).collect();
     let mut out = std::io::stdout().lock();

@@ -61,6 +61,8 @@ class Builder:
     precision: str
     group: int
     options: TargetOptions
+    # Whether 4-bit weights of the graphs for CPUs have zero points.
+    zero_points: bool = False
     progress: Callable[[int], object] = field(default=lambda _: None)
 
     def weight_files(self) -> dict[str, list[str]]:
@@ -75,7 +77,9 @@ class Builder:
         built = []
         for file, targets in self.weight_files().items():
             with WeightWriter(self.folder / file) as writer:
-                store = WeightStore(self.source.checkpoint, writer, self.precision, self.group, self.progress)
+                store = WeightStore(
+                    self.source.checkpoint, writer, self.precision, self.group, self.progress, self.zero_points
+                )
                 made = [self._build(target, file, store, writer) for target in targets]
                 self.files[file] = FileRecord(*writer.finish())
             for one in made:

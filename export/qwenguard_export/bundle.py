@@ -64,6 +64,7 @@ def manifest(
     answer: dict[str, Any] | None,
     precision: str,
     group: int | None,
+    zero_points: bool,
     source_name: str,
     source_sha256: dict[str, str],
     tokens: dict[str, int | list[int]],
@@ -76,6 +77,8 @@ def manifest(
     document: dict[str, Any] = {"format": 2, "variant": config.variant, "precision": precision}
     if group is not None:
         document["group"] = group
+    if zero_points:
+        document["zero_points"] = True
     document["exporter"] = f"qwenguard-export {__version__}"
     document["source"] = {"name": source_name, "sha256": source_sha256}
     document["model"] = _model_table(config)

@@ -122,6 +122,7 @@ def _parse(arguments: list[str] | None) -> Options:
         out=out,
         precision=values.precision or "int8",
         group=values.group or 32,
+        zero_points=values.zero_points,
         parity=values.parity,
         force=values.force,
         answer=values.answer,
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="checkpoint folder, then bundle to write")
     parser.add_argument("--precision", choices=["fp32", "int8", "int4"], help="of the graph for CPUs (int8)")
     parser.add_argument("--group", type=int, choices=[32, 64, 128], help="weights per scale (32)")
+    parser.add_argument("--zero-points", action="store_true", help="give every group of int4 weights a zero point")
     parser.add_argument(
         "--target",
         type=_list_of(parse_targets),
@@ -214,6 +216,8 @@ def _check_targets(parser: argparse.ArgumentParser, values: argparse.Namespace) 
     """Options that would change nothing are mistakes."""
     if values.precision and CPU not in values.target:
         parser.error("--precision goes with the target cpu")
+    if values.zero_points and values.precision != "int4":
+        parser.error("--zero-points goes with --precision int4")
     if values.gpu_weights and set(GPUS).isdisjoint(values.target):
         parser.error("--gpu-weights goes with the targets webgpu and cuda")
     for option in ("portable_precision", "portable_context", "portable_slots"):

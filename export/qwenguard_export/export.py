@@ -34,6 +34,8 @@ class Options:
     out: Path
     precision: str = "int8"
     group: int = 32
+    # Of int4 weights only.
+    zero_points: bool = False
     parity: bool = True
     force: bool = False
     # A file with the texts of a Gen model's answer.
@@ -87,6 +89,7 @@ def export(options: Options) -> Report:
             answer=_answer(source),
             precision=precision,
             group=options.group if precision in BITS else None,
+            zero_points=options.zero_points,
             source_name=source.name,
             source_sha256=_hash_sources(source),
             tokens=source.text.tokens,
@@ -121,7 +124,16 @@ def _write_text(source: Source, folder: Path) -> dict[str, FileRecord]:
 
 
 def _build(source: Source, options: Options, folder: Path, files: dict[str, FileRecord]) -> list[Built]:
-    builder = Builder(source, _candidates(source), folder, files, options.precision, options.group, options.made_for)
+    builder = Builder(
+        source,
+        _candidates(source),
+        folder,
+        files,
+        options.precision,
+        options.group,
+        options.made_for,
+        options.zero_points,
+    )
     total = sum(info.nbytes for info in source.checkpoint.tensors.values()) * len(builder.weight_files())
     with tqdm(desc="weights", total=total, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         return replace(builder, progress=bar.update).build()

@@ -197,7 +197,7 @@ def _cut(model: ModelProto, part: _Part, weights: list[TensorProto] | None = Non
         graph,
         ir_version=model.ir_version,
         opset_imports=model.opset_import,
-        functions=operators(),
+        functions=operators(part.nodes),
     )
 
 

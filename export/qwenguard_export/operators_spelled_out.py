@@ -6,7 +6,9 @@ one also rounds activations, to 15 bits, which is far less than what the weights
 
 from __future__ import annotations
 
-from onnx import FunctionProto
+from collections.abc import Iterable
+
+from onnx import FunctionProto, NodeProto
 from onnx.parser import parse_function
 
 # Attention whose q, k and v are separate, normalised and in float32: what an operator of a GPU does, spelled out.
@@ -150,7 +152,8 @@ _NIBBLES = """
     offset = Constant <value = uint8 {8}> ()
 """
 
-_MATMUL = """
+# Weights as integers, and their scales, by outputs.
+_BY_OUTPUT = """
     zeros = Constant <value_ints = [0, 0]> ()
     one = Constant <value_ints = [1]> ()
     all = Constant <value_ints = [-1]> ()
@@ -172,8 +175,25 @@ _MATMUL = """
     padded_scales = Reshape (scale_rows, matrix_shape)
     zero = Constant <value_ints = [0]> ()
     row_scales = Slice (padded_scales, zero, rows)
+"""
+
+# One offset for all weights.
+_ONE_OFFSET = """
     scales_shape = Shape (row_scales)
     offsets = Expand (offset, scales_shape)
+"""
+
+# An offset for every scale: the lower bits are of the first half of a panel's outputs.
+_ZERO_POINTS = """
+    lower_zeros = BitwiseAnd (zero_points, fifteen)
+    upper_zeros = BitShift <direction = "RIGHT"> (zero_points, four)
+    zeros_by_panel = Concat <axis = 2> (lower_zeros, upper_zeros)
+    zero_rows = Transpose <perm = [0, 2, 1]> (zeros_by_panel)
+    padded_zeros = Reshape (zero_rows, matrix_shape)
+    offsets = Slice (padded_zeros, zero, rows)
+"""
+
+_MATMUL = """
     weight = DequantizeLinear <axis = 1, block_size: int = @group> (levels, row_scales, offsets)
     y = Gemm <transB = 1> (a, weight)
 }
@@ -182,12 +202,17 @@ _MATMUL = """
 _MATMUL_INT8 = f"""
 {_DOMAIN}
 MatMulInt8 <K, N, group> (a, packed, scales) => (y)
-{{{_BYTES}{_MATMUL}"""
+{{{_BYTES}{_BY_OUTPUT}{_ONE_OFFSET}{_MATMUL}"""
 
 _MATMUL_INT4 = f"""
 {_DOMAIN}
 MatMulInt4 <K, N, group> (a, packed, scales) => (y)
-{{{_NIBBLES}{_MATMUL}"""
+{{{_NIBBLES}{_BY_OUTPUT}{_ONE_OFFSET}{_MATMUL}"""
+
+_MATMUL_INT4_WITH_ZERO_POINTS = f"""
+{_DOMAIN}
+MatMulInt4 <K, N, group> (a, packed, scales, zero_points) => (y)
+{{{_NIBBLES}{_BY_OUTPUT}{_ZERO_POINTS}{_MATMUL}"""
 
 _GATHER_INT8 = """
 <domain: "ai.qwenguard", opset_import: ["" : 21]>
@@ -240,7 +265,9 @@ SwiGlu (both) => (gated)
 """
 
 
-def operators() -> list[FunctionProto]:
-    """All of them, in our domain."""
-    texts = (_PAGED_ATTENTION, _ATTENTION_OF_HEADS, _MATMUL_INT8, _MATMUL_INT4, _GATHER_INT8, _SWIGLU)
+def operators(nodes: Iterable[NodeProto] = ()) -> list[FunctionProto]:
+    """All of them, in our domain, for these nodes: a function cannot tell whether an input is there."""
+    has_zero_points = any(node.op_type == "MatMulInt4" and len(node.input) == 4 for node in nodes)
+    matmul_int4 = _MATMUL_INT4_WITH_ZERO_POINTS if has_zero_points else _MATMUL_INT4
+    texts = (_PAGED_ATTENTION, _ATTENTION_OF_HEADS, _MATMUL_INT8, matmul_int4, _GATHER_INT8, _SWIGLU)
     return [parse_function(text) for text in texts]

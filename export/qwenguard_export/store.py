@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from .checkpoint import Checkpoint, TensorInfo, read
 from .errors import ExportError
-from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows
+from .quantize import PANEL, pack_panels, packed_shape, panel_shapes, quantize_rows, zero_points_shape
 from .weights import WeightWriter
 
 BITS = {"int8": 8, "int4": 4}
@@ -19,8 +19,8 @@ BITS = {"int8": 8, "int4": 4}
 # How much is converted at a time, counted in float32: the constant part of the exporter's memory.
 _CHUNK_BYTES = 4 * 1024 * 1024
 
-# Quantised rows and their scales.
-_Quantized = tuple[np.ndarray, np.ndarray]
+# Quantised rows, their scales, and their zero points if they have any.
+_Quantized = tuple[np.ndarray, ...]
 
 _FLOAT32 = np.dtype(np.float32)
 # Of scales for CPUs: half as much to read as float32, and their exponents reach as far.
@@ -36,6 +36,12 @@ class Quantized:
     scales: str
     columns: int
     rows: int
+    zero_points: str | None = None
+
+    @property
+    def tensors(self) -> list[str]:
+        """All of them, as inputs of the node."""
+        return [self.packed, self.scales, *([self.zero_points] if self.zero_points else [])]
 
 
 class WeightStore:
@@ -48,9 +54,12 @@ class WeightStore:
         precision: str,
         group: int,
         progress: Callable[[int], object],
+        zero_points: bool = False,
     ) -> None:
         self.precision = precision
         self.group = group
+        # Of 4-bit weights in panels.
+        self._zero_points = zero_points
         self._checkpoint = checkpoint
         self._writer = writer
         self._progress = progress
@@ -103,14 +112,21 @@ class WeightStore:
         """Stacks matrices and quantises them; rows are independent, so that each is quantised on its own."""
         rows, columns = self._stacked_shape(sources)
         bits = bits or BITS[self.precision]
-        result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows)
-        pieces = self._quantized_rows(sources, bits, _BFLOAT16)
+        has_zero_points = bits == 4 and self._zero_points
+        zero_points_name = f"{name}.zero_points" if has_zero_points else None
+        result = Quantized(f"{name}.packed", f"{name}.scales", columns, rows, zero_points_name)
+        pieces = self._quantized_rows(sources, bits, _BFLOAT16, has_zero_points)
         packed_dims, scales_dims = panel_shapes(rows, columns, bits, self.group)
-        pieces = (pack_panels(*piece, bits) for piece in _whole_panels(pieces))
-        # The packed values are written as they come. The scales, a fraction of them, wait for their turn.
+        pieces = (pack_panels(*piece, bits=bits) for piece in _whole_panels(pieces))
+        # The packed values are written as they come. The others, a fraction of them, wait for their turn.
         scales: list[np.ndarray] = []
-        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, scales))
+        zero_points: list[np.ndarray] = []
+        waiting = (scales, zero_points) if has_zero_points else (scales,)
+        self._writer.add(result.packed, np.dtype(np.uint8), packed_dims, _first(pieces, *waiting))
         self._writer.add(result.scales, _BFLOAT16, scales_dims, scales)
+        if zero_points_name:
+            dims = zero_points_shape(rows, columns, self.group)
+            self._writer.add(zero_points_name, np.dtype(np.uint8), dims, zero_points)
         return result
 
     def groupwise(self, name: str, sources: list[str], bits: int, scale_type: np.dtype) -> Quantized:
@@ -130,10 +146,12 @@ class WeightStore:
         shapes = [self._checkpoint.tensors[source].shape for source in sources]
         return sum(rows for rows, _ in shapes), shapes[0][1]
 
-    def _quantized_rows(self, sources: list[str], bits: int, scale_type: np.dtype) -> Iterator[_Quantized]:
+    def _quantized_rows(
+        self, sources: list[str], bits: int, scale_type: np.dtype, zero_points: bool = False
+    ) -> Iterator[_Quantized]:
         for source in sources:
             for rows in self._rows(source, _FLOAT32):
-                yield quantize_rows(rows, bits, self.group, scale_type)
+                yield quantize_rows(rows, bits, self.group, scale_type, zero_points)
 
     def _transposed(self, sources: list[str], dtype: np.dtype) -> Iterator[np.ndarray]:
         matrices = [read(self._checkpoint, source) for source in sources]
@@ -170,19 +188,21 @@ def _whole_panels(pieces: Iterator[_Quantized]) -> Iterator[_Quantized]:
     """The same rows, cut where a panel ends; only the last piece may end within one."""
     rest: _Quantized | None = None
     for piece in pieces:
-        packed, scales = piece if rest is None else (np.concatenate(pair) for pair in zip(rest, piece, strict=True))
-        end = len(packed) - len(packed) % PANEL
+        if rest is not None:
+            piece = tuple(np.concatenate(pair) for pair in zip(rest, piece, strict=True))
+        end = len(piece[0]) - len(piece[0]) % PANEL
         if end:
-            yield packed[:end], scales[:end]
-        rest = packed[end:], scales[end:]
+            yield tuple(part[:end] for part in piece)
+        rest = tuple(part[end:] for part in piece)
     if rest is not None and len(rest[0]):
         yield rest
 
 
-def _first(pieces: Iterable[_Quantized], seconds: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The first of each pair; the second is put aside."""
-    for first, second in pieces:
-        seconds.append(second)
+def _first(pieces: Iterable[_Quantized], *aside: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The first of each piece's parts; the others are put aside."""
+    for first, *others in pieces:
+        for parts, part in zip(aside, others, strict=True):
+            parts.append(part)
         yield first
 
 

@@ -71,6 +71,27 @@ def test_contents(export_spec, tmp_path):
     assert set(guard["parity"]) == {"tokens", "max_prob_diff", "risk_agreement", "category_agreement"}
 
 
+@pytest.mark.parametrize("group", [32, 128])
+def test_zero_points(export_spec, tmp_path, group):
+    """A byte more for two groups of weights, and nothing else."""
+    export_spec(Spec(), precision="int4", group=group, parity=False)
+    symmetric = onnx.load(tmp_path / "bundle" / "paged.onnx", load_external_data=False)
+    assert "zero_points" not in manifest(tmp_path / "bundle")
+    export_spec(Spec(), precision="int4", group=group, zero_points=True, parity=False, force=True)
+    model = onnx.load(tmp_path / "bundle" / "paged.onnx", load_external_data=False)
+    guard = manifest(tmp_path / "bundle")
+    assert (guard["precision"], guard["group"], guard["zero_points"]) == ("int4", group, True)
+    shapes, others = (
+        {tensor.name: tuple(tensor.dims) for tensor in one.graph.initializer} for one in (model, symmetric)
+    )
+    nodes = [node for node in model.graph.node if node.op_type == "MatMulInt4"]
+    for node in nodes:
+        scales, zero_points = node.input[2:]
+        assert zero_points == scales.replace(".scales", ".zero_points")
+        assert shapes.pop(zero_points) == (*shapes[scales][:2], 16)
+    assert len(nodes) == 12 and shapes == others
+
+
 def test_checksums(export_spec, tmp_path):
     export_spec(Spec(shards=2), precision="int8")
     guard = manifest(tmp_path / "bundle")

@@ -128,6 +128,17 @@ def test_heads(export_spec, tmp_path, precision, tied):
     assert candidates.op_type == "MatMul" and weights[candidates.input[1]][0] == 48
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_tables_of_8_bits_have_no_zero_points(export_spec, tmp_path, tied):
+    spec = gen_spec(tie_word_embeddings=tied)
+    report = export_spec(spec, precision="int4", zero_points=True)
+    assert report.parity.candidate_agreement > 0.5
+    model = graph_of(tmp_path / "bundle")
+    by_operator = {node.op_type: len(node.input) for node in model.graph.node if node.domain == "ai.qwenguard"}
+    assert by_operator["MatMulInt8"] == 3 and by_operator["MatMulInt4"] == 4
+    assert not any(name.startswith(("embed.z", "heads.next_token.z")) for name in initializers(model))
+
+
 def embedding(precision: str) -> list[str]:
     return ["Gather"] if precision == "fp32" else ["Gather", "Cast"]
 

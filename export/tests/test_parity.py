@@ -53,15 +53,23 @@ def test_quantised_graph_stays_close(export_spec, precision, group, agreement):
         assert report.parity.max_prob_diff < 0.15
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision):
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_a_graph_with_zero_points_stays_close(export_spec, group):
+    report = export_spec(Spec(), precision="int4", group=group, zero_points=True)
+    assert report.parity.risk_agreement > 0.65 and report.parity.category_agreement > 0.65
+
+
+@pytest.mark.parametrize(
+    ("precision", "zero_points"), [("fp32", False), ("int8", False), ("int4", False), ("int4", True)]
+)
+def test_cut_graph_equals_whole_graph(export_spec, tmp_path, precision, zero_points):
     """The layer by layer evaluation of the parity check against one session with the whole graph."""
-    export_spec(Spec(), precision=precision, parity=False)
+    export_spec(Spec(), precision=precision, zero_points=zero_points, parity=False)
     folder = tmp_path / "bundle"
     model = onnx.load(folder / "paged.onnx", load_external_data=False)
     ids = np.arange(30) * 7 % 300
     by_layer = exported.evaluate(model, folder, [ids], lambda: None)
-    model.functions.extend(exported.operators())
+    model.functions.extend(exported.operators(model.graph.node))
     onnx.save(model, folder / "whole.onnx")
     session = ort.InferenceSession(folder / "whole.onnx", providers=["CPUExecutionProvider"])
     risk, category = session.run(["response_risk", "response_category"], exported._graph_inputs(model, ids))

@@ -73,7 +73,8 @@ def test_defaults():
     made_for = options.made_for
     assert (made_for.targets, made_for.gpu_weights, made_for.portable_precision) == (("cpu",), 16, "fp16")
     assert (made_for.portable_contexts, made_for.portable_slots) == ((1024, 4096), (1,))
-    assert (options.precision, options.group) == ("int8", 32)
+    assert (options.precision, options.group, options.zero_points) == ("int8", 32, False)
+    assert _parse(["a", "b", "--precision", "int4", "--zero-points"]).zero_points
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,9 @@ def test_defaults():
         (["--target", "portable", "--group", "32"], "--group has no meaning where no weights are quantised"),
         (["--target", "cuda", "--group", "32"], "--group has no meaning where no weights are quantised"),
         (["--precision", "fp32", "--group", "32"], "--group has no meaning with --precision fp32"),
+        (["--zero-points"], "--zero-points goes with --precision int4"),
+        (["--precision", "int8", "--zero-points"], "--zero-points goes with --precision int4"),
+        (["--target", "cuda", "--gpu-weights", "4", "--zero-points"], "--zero-points goes with --precision int4"),
     ],
 )
 def test_usage_errors(tmp_path: Path, capsys, arguments, message):

@@ -28,6 +28,9 @@ pub(crate) struct Manifest {
     pub(crate) precision: Precision,
     /// How many weights share a scale, where they are quantised.
     pub(crate) group: Option<usize>,
+    /// Whether each such group has a zero point, of int4 only.
+    #[serde(default)]
+    pub(crate) zero_points: bool,
     pub(crate) exporter: String,
     pub(crate) source: Source,
     pub(crate) model: Dimensions,
@@ -249,6 +252,10 @@ impl Manifest {
             (GEN, None) => return Err(("answer", "missing".to_owned())),
             (variant, _) => return Err(("variant", format!("{variant:?} is not \"stream\" or \"gen\""))),
         };
+        if self.zero_points && self.precision != Precision::Int4 {
+            let reason = format!("weights in {} have none, only int4 has", self.precision.name());
+            return Err(("zero_points", reason));
+        }
         let texts = self.source.sha256.iter().flat_map(|(file, digest)| [file, digest]);
         for text in texts.chain([&self.exporter, &self.source.name]) {
             if text.len() > limits::TEXT_BYTES || text.contains(char::is_control) {

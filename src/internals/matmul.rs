@@ -17,6 +17,7 @@ pub struct IntMatrix {
     shape: Shape,
     values: Vec<u8>,
     scales: Vec<bf16>,
+    zero_points: Option<Vec<u8>>,
     rounded: Activations,
 }
 
@@ -26,7 +27,7 @@ impl IntMatrix {
         sets().map(Isa::name).collect()
     }
 
-    /// Arbitrary weights of 8 bits or 4, for the kernel of this name. `group` inputs share a scale: 32, 64 or 128.
+    /// Arbitrary symmetric weights of 8 bits or 4, for the kernel of this name. `group` inputs share a scale: 32, 64 or 128.
     pub fn arbitrary(kernel: &str, bits: usize, inputs: usize, outputs: usize, group: usize) -> Self {
         let isa = sets().find(|isa| isa.name() == kernel);
         let isa = isa.unwrap_or_else(|| panic!("no such kernel"));
@@ -36,7 +37,14 @@ impl IntMatrix {
         let values =
             (0..shape.values_dims().iter().product::<usize>() as u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8);
         let scales = vec![bf16::from_f32(0.01); shape.scales_dims().iter().product()];
-        IntMatrix { isa, shape, values: values.collect(), scales, rounded: Activations::default() }
+        let (values, rounded) = (values.collect(), Activations::default());
+        IntMatrix { isa, shape, values, scales, zero_points: None, rounded }
+    }
+
+    /// The same weights, of 4 bits, with arbitrary zero points.
+    pub fn with_zero_points(self) -> Self {
+        let count = self.shape.zero_points_dims().iter().product::<usize>() as u32;
+        IntMatrix { zero_points: Some((0..count).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8).collect()), ..self }
     }
 
     /// Multiplies rows of `inputs` activations; `results` takes as many rows of `outputs` values.
@@ -51,8 +59,11 @@ impl IntMatrix {
             // SAFETY: nobody else uses `rounded`.
             unsafe { kernel.round(writer, row, values) };
         }
-        let weights =
-            PackedWeights::new(self.shape, &self.values, &self.scales).unwrap_or_else(|reason| panic!("{reason}"));
+        let mut weights = PackedWeights::new(self.shape, &self.values, &self.scales);
+        if let Some(zero_points) = &self.zero_points {
+            weights = weights.and_then(|weights| weights.with_zero_points(zero_points));
+        }
+        let weights = weights.unwrap_or_else(|reason| panic!("{reason}"));
         let output = Output(results.as_mut_ptr());
         for task in 0..matmul::contract::Kernel::tasks(self.shape, &self.rounded) {
             // SAFETY: `results` has the documented size and is ours.

@@ -61,10 +61,19 @@ fn rows(of: Of, width: usize) -> Value {
 
 impl<'g> Check<'g, Cpu> {
     fn matmul_int(&self, bits: Bits, node: &NodeProto) -> Result<Value, String> {
-        let [source, packed, scales] = inputs_of(node)?;
+        let ([source, packed, scales], zero_points) = match (bits, &node.input[..]) {
+            (Bits::Four, [source, packed, scales, zero_points]) => {
+                ([source, packed, scales].map(String::as_str), Some(zero_points))
+            }
+            _ => (inputs_of(node)?, None),
+        };
         let attributes = Attributes::of(node, &["K", "N", "group"])?;
         let (of, _, [inputs, outputs, group]) = self.quantized(source, &attributes, "group")?;
-        self.packed(packed, scales, Shape::new(bits, inputs, outputs, group)?)?;
+        let shape = Shape::new(bits, inputs, outputs, group)?;
+        self.packed(packed, scales, shape)?;
+        if let Some(zero_points) = zero_points {
+            self.tensor(zero_points, TensorProto::UINT8, &shape.zero_points_dims())?;
+        }
         Ok(rows(of, outputs))
     }
 

@@ -348,3 +348,49 @@ fn a_table_that_is_embedding_and_head_is_checked() {
         }
     }
 }
+
+/// A golden bundle whose weights have zero points: where they may be, and what is said of those that do not fit.
+#[test]
+fn zero_points_are_checked() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/golden/odd-bf16-int4-zero-points");
+    let bundle = crate::bundle::Bundle::open(folder.as_ref()).expect("run `make test-data`");
+    let model = ModelProto::decode(&*std::fs::read(format!("{folder}/paged.onnx")).unwrap()).unwrap();
+    let weights = bundle.place.len("weights.bin").unwrap();
+    let check = |edit: &dyn Fn(&mut GraphProto)| {
+        let mut model = model.clone();
+        edit(model.graph.as_mut().unwrap());
+        let (dims, heads) = (&bundle.manifest.model, &bundle.manifest.heads[..]);
+        let expected = Expected { dims, heads, file: "weights.bin", weights, location: "weights.bin" };
+        checked(&model.encode_to_vec(), &expected)
+    };
+    check(&|_| {}).unwrap();
+    // Without them it is another matrix, but one.
+    check(&|graph| drop(node(graph, "MatMulInt4").input.pop())).unwrap();
+    let name = node(&mut model.graph.clone().unwrap(), "MatMulInt4").input[3].clone();
+    let refused = |edit: &dyn Fn(&mut GraphProto)| check(edit).expect_err("it was accepted");
+    let names_it = |edit: &dyn Fn(&mut TensorProto)| {
+        let reason = refused(&|graph| edit(tensor(graph, &name)));
+        assert!(reason.starts_with("node MatMulInt4 ") && reason.contains(&format!("tensor {name:?}")), "{reason}");
+    };
+    names_it(&|tensor| tensor.dims.swap(1, 2));
+    names_it(&|tensor| tensor.dims.insert(0, 1));
+    names_it(&|tensor| {
+        // As many bytes, in a type that the file may have.
+        *tensor.dims.last_mut().unwrap() /= 2;
+        tensor.data_type = Some(TensorProto::FLOAT16);
+    });
+    names_it(&|tensor| tensor.name = Some("other".into()));
+    let reason = refused(&|graph| {
+        let tensor = tensor(graph, &name);
+        tensor.dims[0] += 1;
+    });
+    assert!(reason.starts_with(&format!("tensor {name:?}")), "{reason}");
+    refused(&|graph| node(graph, "MatMulInt4").input[3] = String::new());
+    refused(&|graph| node(graph, "MatMulInt4").input[3] = "past_lens".into());
+    refused(&|graph| node(graph, "MatMulInt4").input.swap(1, 3));
+    let reason = refused(&|graph| node(graph, "MatMulInt4").input.push(name.clone()));
+    assert!(reason.contains("5 inputs, 3 are expected"), "{reason}");
+    // Weights of 8 bits have none.
+    let reason = refused(&|graph| node(graph, "MatMulInt4").op_type = Some("MatMulInt8".into()));
+    assert!(reason.contains("4 inputs, 3 are expected"), "{reason}");
+}

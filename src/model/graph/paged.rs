@@ -206,7 +206,7 @@ impl<'g, T: Target> Check<'g, T> {
     /// A tensor of this type and these dimensions.
     pub(super) fn tensor(&self, name: &str, kind: i32, dims: &[usize]) -> Result<(), String> {
         let tensor = self.tensors.get(name)?;
-        tensor.has(dims)?;
+        tensor.has(name, dims)?;
         match tensor.kind == kind {
             true => Ok(()),
             false => Err(format!("tensor {name:?} is of type {}, not {kind}", tensor.kind)),
@@ -243,9 +243,9 @@ impl<'g, T: Target> Check<'g, T> {
     fn embedding(&self, node: &NodeProto) -> Result<Value, String> {
         let [table, ids] = inputs_of(node)?;
         Attributes::of(node, &["axis"])?.is("axis", 0)?;
-        let table = self.tensors.get(table)?;
+        let (name, table) = (table, self.tensors.get(table)?);
         let (rows, width) = (self.dims().vocab_size, self.dims().hidden_size);
-        table.has(&[rows, width])?;
+        table.has(name, &[rows, width])?;
         match ids == "input_ids" && self.target.embeds(table.kind) {
             true => Ok(Value::Rows { of: Of::Tokens, kind: table.kind, width }),
             false => Err(format!("its ids {ids:?} are not input_ids, or its table is of type {}", table.kind)),

@@ -26,10 +26,11 @@ pub(in crate::model) struct Tensor {
 }
 
 impl Tensor {
-    pub(super) fn has(&self, dims: &[usize]) -> Result<(), String> {
+    /// Whether it has these dimensions. An error says its name.
+    pub(super) fn has(&self, name: &str, dims: &[usize]) -> Result<(), String> {
         match self.dims == dims {
             true => Ok(()),
-            false => Err(format!("a tensor has the dimensions {:?}, not {dims:?}", self.dims)),
+            false => Err(format!("tensor {name:?} has the dimensions {:?}, not {dims:?}", self.dims)),
         }
     }
 }

@@ -44,7 +44,7 @@ class _CpuNodes(Nodes):
         if self.store.precision not in BITS:
             return self.matmul(name, source, weight, tensors)
         quantized = self.store.quantized(weight, tensors)
-        inputs = [source, quantized.packed, quantized.scales]
+        inputs = [source, *quantized.tensors]
         sizes = {"K": quantized.columns, "N": quantized.rows}
         operator = {8: "MatMulInt8", 4: "MatMulInt4"}[BITS[self.store.precision]]
         return self.node(operator, name, inputs, domain=OWN_DOMAIN, **sizes, group=self.store.group)

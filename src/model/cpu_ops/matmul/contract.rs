@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use half::bf16;
 
 use super::{
-    Bits, PANEL, PackedWeights, Shape,
+    Bits, PANEL, PackedWeights, Shape, ZERO_POINT_BYTES,
     activations::{Activations, LINE, Line, Rounding, RowWriter},
 };
 
@@ -45,6 +45,24 @@ pub(super) type TileFn = unsafe fn(Tile);
 /// There are as many lines of weights, and room for twice their bytes.
 type UnpackFn = unsafe fn(packed: *const u8, lines: usize, values: *mut u8);
 
+/// The same for groups with zero points, which become 128: what follows takes no notice of them.
+///
+/// # Safety
+/// The pointers are as [`Groups`] says.
+type UnpackGroupsFn = unsafe fn(Groups);
+
+/// Some groups of a panel's 4-bit weights that have zero points, and where their 8-bit values go: the pointers are good for
+/// so many groups.
+#[derive(Clone, Copy)]
+pub(super) struct Groups {
+    pub(super) packed: *const u8,
+    /// `[groups][ZERO_POINT_BYTES]`
+    pub(super) zero_points: *const u8,
+    pub(super) groups: usize,
+    pub(super) lines_per_group: usize,
+    pub(super) values: *mut u8,
+}
+
 /// Some rows times some groups of one panel.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
@@ -81,6 +99,7 @@ pub(crate) struct Kernel {
     /// cache for the rows' other tiles.
     pub(super) span: usize,
     pub(super) unpack: UnpackFn,
+    pub(super) unpack_groups: UnpackGroupsFn,
     /// What many rows are multiplied by instead, if that is faster.
     pub(super) widened: Option<Widened>,
     /// What rows of coarse levels are multiplied by instead, if that is faster.
@@ -155,6 +174,29 @@ impl Kernel {
         }
     }
 
+    /// The 8-bit weights of some groups of a panel: where they lie, or unpacked into the room for them.
+    fn values_of(&self, panel: &Panel, first: usize, groups: usize, room: &mut MaybeUninit<Values>) -> *const u8 {
+        let Shape { bits, group, .. } = panel.shape;
+        let packed = panel.values[panel.shape.bytes_of(first * group)..].as_ptr();
+        if bits == Bits::Eight {
+            return packed;
+        }
+        assert!(first + groups <= panel.shape.groups() && groups * group <= MAX_SPAN);
+        let (lines_per_group, values) = (group / LINE, room.as_mut_ptr().cast());
+        // SAFETY: the panel has these groups, with their zero points, and there is room for them; the processor has the
+        // functions' instruction set.
+        unsafe {
+            match panel.zero_points {
+                None => (self.unpack)(packed, groups * lines_per_group, values),
+                Some(zero_points) => {
+                    let zero_points = zero_points[first * ZERO_POINT_BYTES..].as_ptr();
+                    (self.unpack_groups)(Groups { packed, zero_points, groups, lines_per_group, values });
+                }
+            }
+        }
+        values
+    }
+
     /// Runs one task of [`Kernel::tasks`]: multiplies some rows with one panel. Tasks may be done in any order and at the
     /// same time. The rows must have been rounded by the same kernel.
     ///
@@ -168,8 +210,7 @@ impl Kernel {
         assert!(self.span <= if self.widened.is_some() { MAX_WIDENED_SPAN } else { MAX_SPAN });
         let (lines_per_group, span_groups) = (shape.group / LINE, self.span / shape.group);
         let (stride, groups) = (rows.rows(), shape.groups());
-        let values = &weights.values[panel * shape.panel_bytes()..][..shape.panel_bytes()];
-        let scales = &weights.scales[panel * groups * PANEL..][..groups * PANEL];
+        let weights = Panel::of(weights, panel);
         let (own_tile, own_rows) = self.own_tile(rows.rounding());
         // Set as far as they are used only: to set them all takes as long as some products of one row.
         let mut sums = Sums([MaybeUninit::uninit(); ROWS]);
@@ -186,13 +227,7 @@ impl Kernel {
             for group in (0..groups).step_by(span_groups) {
                 let line = group * lines_per_group;
                 let span = (groups - group).min(span_groups);
-                let mut values = values[shape.bytes_of(line * LINE)..].as_ptr();
-                if shape.bits == Bits::Four {
-                    // SAFETY: the panel has these lines, and there is room for a whole span's; the processor has the
-                    // function's instruction set.
-                    unsafe { (self.unpack)(values, span * lines_per_group, unpacked.as_mut_ptr().cast()) };
-                    values = unpacked.as_ptr().cast();
-                }
+                let values = self.values_of(&weights, group, span, &mut unpacked);
                 if let Some(widened) = widened {
                     // SAFETY: the panel has these lines, and the words have room for a whole span's; the processor has
                     // the function's instruction set.
@@ -207,7 +242,7 @@ impl Kernel {
                         stride,
                         values,
                         words: words.as_ptr().cast(),
-                        scales: scales[group * PANEL..].as_ptr(),
+                        scales: weights.scales[group * PANEL..].as_ptr(),
                         lines: rows.lines()[line * stride + first + start..].as_ptr(),
                         units: rows.units()[group * stride + first + start..].as_ptr(),
                         offsets: rows.offsets()[group * stride + first + start..].as_ptr(),
@@ -226,6 +261,28 @@ impl Kernel {
                     to.copy_from_nonoverlapping(sums.as_ptr().cast(), width);
                 }
             }
+        }
+    }
+}
+
+/// What a matrix has of one panel.
+struct Panel<'a> {
+    shape: Shape,
+    values: &'a [u8],
+    scales: &'a [bf16],
+    zero_points: Option<&'a [u8]>,
+}
+
+impl<'a> Panel<'a> {
+    fn of(weights: &PackedWeights<'a>, panel: usize) -> Self {
+        let PackedWeights { shape, values, scales, zero_points } = *weights;
+        let (bytes, scale_count) = (shape.panel_bytes(), shape.groups() * PANEL);
+        let zero_bytes = shape.groups() * ZERO_POINT_BYTES;
+        Panel {
+            shape,
+            values: &values[panel * bytes..][..bytes],
+            scales: &scales[panel * scale_count..][..scale_count],
+            zero_points: zero_points.map(|all| &all[panel * zero_bytes..][..zero_bytes]),
         }
     }
 }

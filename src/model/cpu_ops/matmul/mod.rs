@@ -19,9 +19,13 @@
 //! | values of 8 bits | uint8, offset 128 | `[panels][padded inputs / 4][32 outputs][4 inputs]` | 128 |
 //! | values of 4 bits | two in a uint8, offset 8 | `[panels][padded inputs / 8][32 outputs][4 inputs]` | 8 |
 //! | scales | bfloat16 | `[panels][groups][32 outputs]` | 0 |
+//! | zero points, of 4 bits only, where there are any | two in a uint8 | `[panels][groups][16]` | 8 |
 //!
 //! Of two values in a byte the lower bits are of the first four inputs of eight, the upper bits of the last four. They are
-//! unpacked to 8 bits some lines at a time, in the first-level cache, so that kernels know 8 bits only.
+//! unpacked to 8 bits some lines at a time, in the first-level cache, so that kernels know 8 bits only. A value's weight is
+//! what it is above its offset, times the scale. With zero points, 0 to 15, a group of an output has an offset of its own:
+//! it is taken away when values are unpacked, which then are 15 either way of 128. Of two zero points in a byte the lower
+//! bits are of an output in the panel's first half, the upper bits of the one 16 outputs on.
 //!
 //! A panel is 32 outputs, inputs are padded to whole groups. Four neighbouring inputs make the 32-bit lane that 8-bit
 //! dot-product instructions want; a task reads its panel from one end to the other, once for 64 rows.
@@ -54,7 +58,13 @@ pub(crate) const PANEL: usize = 32;
 const QUAD: usize = 4;
 
 /// What a value of 4 bits lacks to be one of 8: their offsets are 8 and 128.
-const NIBBLE_OFFSET: u8 = 128 - 8;
+const NIBBLE_OFFSET: u8 = ZERO_VALUE - 8;
+
+/// The value of 8 bits that stands for 0.
+const ZERO_VALUE: u8 = 128;
+
+/// Bytes of a panel's zero points for one group.
+const ZERO_POINT_BYTES: usize = PANEL / 2;
 
 /// Bits of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +129,11 @@ impl Shape {
     pub(crate) fn scales_dims(&self) -> [usize; 3] {
         [self.panels(), self.groups(), PANEL]
     }
+
+    /// Dimensions of the zero points' tensor.
+    pub(crate) fn zero_points_dims(&self) -> [usize; 3] {
+        [self.panels(), self.groups(), ZERO_POINT_BYTES]
+    }
 }
 
 /// A weight matrix, laid out as this module says.
@@ -127,6 +142,7 @@ pub(crate) struct PackedWeights<'a> {
     shape: Shape,
     values: &'a [u8],
     scales: &'a [bf16],
+    zero_points: Option<&'a [u8]>,
 }
 
 impl<'a> PackedWeights<'a> {
@@ -137,7 +153,18 @@ impl<'a> PackedWeights<'a> {
             let found = (values.len(), scales.len());
             return Err(format!("weights and scales have {found:?} values, {wanted:?} expected for {shape:?}"));
         }
-        Ok(PackedWeights { shape, values, scales })
+        Ok(PackedWeights { shape, values, scales, zero_points: None })
+    }
+
+    /// The same weights of 4 bits with zero points. Checks their number.
+    pub(crate) fn with_zero_points(self, zero_points: &'a [u8]) -> Result<Self, String> {
+        let shape = self.shape;
+        let wanted: usize = shape.zero_points_dims().iter().product();
+        if shape.bits != Bits::Four || zero_points.len() != wanted {
+            let found = zero_points.len();
+            return Err(format!("zero points have {found} bytes, {wanted} expected for 4 bits and {shape:?}"));
+        }
+        Ok(PackedWeights { zero_points: Some(zero_points), ..self })
     }
 
     /// The 8-bit weights of one output, one for each input, as floats.

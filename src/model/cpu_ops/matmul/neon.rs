@@ -5,9 +5,9 @@
 use std::arch::aarch64::*;
 
 use super::{
-    NIBBLE_OFFSET, PANEL, QUAD,
+    NIBBLE_OFFSET, PANEL, QUAD, ZERO_POINT_BYTES, ZERO_VALUE,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
-    contract::{Kernel, Tile, by_rows},
+    contract::{Groups, Kernel, Tile, by_rows},
 };
 use crate::model::cpu_ops::dot_products::{prefetch, sdot_lane, usdot_lane};
 
@@ -27,6 +27,7 @@ pub(super) const NEON_I8MM: Kernel = Kernel {
     tile_rows: 3,
     span: 256,
     unpack: unpack_neon,
+    unpack_groups: unpack_groups_neon,
     widened: None,
     coarse: None,
 };
@@ -38,6 +39,7 @@ pub(super) const NEON_DOTPROD: Kernel = Kernel {
     tile_rows: 3,
     span: 256,
     unpack: unpack_neon,
+    unpack_groups: unpack_groups_neon,
     widened: None,
     coarse: None,
 };
@@ -49,6 +51,7 @@ pub(super) const NEON: Kernel = Kernel {
     tile_rows: 5,
     span: 128,
     unpack: unpack_neon,
+    unpack_groups: unpack_groups_neon,
     widened: None,
     coarse: None,
 };
@@ -225,5 +228,44 @@ unsafe fn unpack_neon(packed: *const u8, lines: usize, values: *mut u8) {
                 vst1q_u8(values.add(QUAD_BYTES + part), vaddq_u8(vshrq_n_u8::<4>(both), offset));
             }
         }
+    }
+}
+
+/// As [`unpack_neon`], with an offset for each output, made once for a group.
+unsafe fn unpack_groups_neon(groups: Groups) {
+    let pairs = groups.lines_per_group * LINE / (2 * QUAD);
+    // SAFETY: the promises of `Groups`.
+    unsafe {
+        let low = vdupq_n_u8(15);
+        for group in 0..groups.groups {
+            let offsets = offsets_neon(groups.zero_points.add(group * ZERO_POINT_BYTES));
+            for pair in group * pairs..(group + 1) * pairs {
+                let packed = groups.packed.add(pair * QUAD_BYTES);
+                let values = groups.values.add(pair * 2 * QUAD_BYTES);
+                prefetch(packed.wrapping_add(AHEAD));
+                for part in 0..QUAD_BYTES / REGISTER {
+                    let (at, offset) = (part * REGISTER, offsets[part]);
+                    let both = vld1q_u8(packed.add(at));
+                    vst1q_u8(values.add(at), vaddq_u8(vandq_u8(both, low), offset));
+                    vst1q_u8(values.add(QUAD_BYTES + at), vaddq_u8(vshrq_n_u8::<4>(both), offset));
+                }
+            }
+        }
+    }
+}
+
+/// What a group's values of 4 bits lack, for each byte of a quad: the same for four inputs of an output.
+unsafe fn offsets_neon(zero_points: *const u8) -> [uint8x16_t; QUAD_BYTES / REGISTER] {
+    // SAFETY: the caller's pointer is good for a group's zero points; the architecture has these instructions.
+    unsafe {
+        let both = vld1q_u8(zero_points);
+        // The first half of the panel's outputs is in the lower bits.
+        let halves = [vandq_u8(both, vdupq_n_u8(15)), vshrq_n_u8::<4>(both)];
+        let halves = halves.map(|half| vsubq_u8(vdupq_n_u8(ZERO_VALUE), half));
+        let lanes = vld1q_u8([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3].as_ptr());
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|part| {
+            let lanes = vaddq_u8(lanes, vdupq_n_u8(part % 4 * 4));
+            vqtbl1q_u8(halves[usize::from(part / 4)], lanes)
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! | 0 activations | float32 | `[T, K]`, T at least 1 |
 //! | 1 weights | uint8 | `[ceil(N / 32), P / 4, 32, 4]`, of 4 bits `P / 8`; P is K rounded up to whole groups |
 //! | 2 scales | bfloat16 | `[ceil(N / 32), P / group, 32]` |
+//! | 3 zero points, optional, of `MatMulInt4` only | uint8 | `[ceil(N / 32), P / group, 16]` |
 //!
 //! Output: float32 `[T, N]`. Attributes: K, N, group (32, 64 or 128), int. What the weights' elements are is in
 //! [`super`].
@@ -28,6 +29,9 @@ use crate::model::cpu_ops::operator::{guarded, input, output_pointer, run_tasks,
 /// values does.
 const ROUND_IN_PARALLEL: usize = 16 * 1024;
 
+/// The number of that input.
+const ZERO_POINTS: usize = 3;
+
 pub(crate) struct MatMul {
     pub(crate) kernel: Kernel,
     pub(crate) bits: Bits,
@@ -43,7 +47,8 @@ impl Operator for MatMul {
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
         use TensorElementType::{Bfloat16, Float32, Uint8};
-        [Float32, Uint8, Bfloat16].map(OperatorInput::required)
+        let zero_points = (self.bits == Bits::Four).then(|| OperatorInput::optional(Uint8));
+        [Float32, Uint8, Bfloat16].map(OperatorInput::required).into_iter().chain(zero_points)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -95,7 +100,11 @@ impl MatMulNode {
             [rows, found] if rows >= 0 && found == columns as i64 => rows as usize,
             _ => return Err(format!("activations have the shape {dims:?}, expected [rows, {columns}]")),
         };
-        let weights = packed(self.shape, [&inputs[1], &inputs[2]], 1)?;
+        let zero_points = self.zero_points(context)?;
+        let mut weights = packed(self.shape, [&inputs[1], &inputs[2]], 1)?;
+        if let Some(input) = &zero_points {
+            weights = with_zero_points(weights, self.shape, input)?;
+        }
         let output = Output(output_pointer(context, 0, &[rows as i64, outputs as i64])?);
         if rows == 0 {
             // A head that nobody wants in this step.
@@ -110,6 +119,13 @@ impl MatMulNode {
                 unsafe { self.kernel.multiply(&weights, rounded, output, task) }
             })
         })
+    }
+
+    fn zero_points<'c>(&self, context: &'c ComputeContext) -> Result<Option<ValueRef<'c>>, String> {
+        match self.shape.bits {
+            Bits::Four => context.input(ZERO_POINTS).map_err(|error| error.message().to_owned()),
+            Bits::Eight => Ok(None),
+        }
     }
 
     fn round(&self, context: &ComputeContext, activations: &[f32], rounded: &mut Activations) -> Result<(), String> {
@@ -149,6 +165,19 @@ pub(super) fn packed<'a>(
         return Err(format!("weights {values_dims:?} and scales {scales_dims:?} do not fit {shape:?}"));
     }
     PackedWeights::new(shape, values, scales)
+}
+
+/// The same weights with the zero points of an input.
+fn with_zero_points<'a>(
+    weights: PackedWeights<'a>,
+    shape: Shape,
+    input: &'a ValueRef<'_>,
+) -> Result<PackedWeights<'a>, String> {
+    let (dims, zero_points) = tensor::<u8>(input, ZERO_POINTS)?;
+    if !same(dims, &shape.zero_points_dims()) {
+        return Err(format!("zero points {dims:?} do not fit {shape:?}"));
+    }
+    weights.with_zero_points(zero_points)
 }
 
 fn same(found: &[i64], wanted: &[usize]) -> bool {

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use half::bf16;
 
 use super::{
-    NIBBLE_OFFSET, PANEL, QUAD,
+    NIBBLE_OFFSET, PANEL, QUAD, ZERO_POINT_BYTES, ZERO_VALUE,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
-    contract::{Kernel, Tile},
+    contract::{Groups, Kernel, Tile},
     wide,
 };
 
@@ -17,6 +17,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     tile_rows: 4,
     span: 128,
     unpack: unpack_portable,
+    unpack_groups: unpack_groups_portable,
     widened: None,
     coarse: None,
 };
@@ -78,6 +79,37 @@ unsafe fn unpack_portable(packed: *const u8, lines: usize, values: *mut u8) {
         values.write([packed.map(|both| (both & 15) + NIBBLE_OFFSET), packed.map(|both| (both >> 4) + NIBBLE_OFFSET)]);
     }
 }
+
+unsafe fn unpack_groups_portable(groups: Groups) {
+    let pairs = groups.lines_per_group * LINE / (2 * QUAD);
+    for group in 0..groups.groups {
+        // SAFETY: the promises of `Groups`.
+        let (zero_points, packed, values) = unsafe {
+            (
+                &*groups.zero_points.add(group * ZERO_POINT_BYTES).cast::<[u8; ZERO_POINT_BYTES]>(),
+                std::slice::from_raw_parts(groups.packed.cast::<PairWeights>().add(group * pairs), pairs),
+                std::slice::from_raw_parts_mut(
+                    groups.values.cast::<MaybeUninit<[PairWeights; 2]>>().add(group * pairs),
+                    pairs,
+                ),
+            )
+        };
+        let offsets: PairWeights = std::array::from_fn(|at| {
+            let output = at / QUAD;
+            let both = zero_points[output % ZERO_POINT_BYTES];
+            ZERO_VALUE - (both >> (output / ZERO_POINT_BYTES * 4) & 15)
+        });
+        for (packed, values) in packed.iter().zip(values) {
+            values.write([
+                std::array::from_fn(|at| (packed[at] & 15) + offsets[at]),
+                std::array::from_fn(|at| (packed[at] >> 4) + offsets[at]),
+            ]);
+        }
+    }
+}
+
+/// A panel's weights for two quads of inputs, of 4 bits.
+type PairWeights = [u8; PANEL * QUAD];
 
 /// A panel's weights for [`LINE`] inputs.
 type LineWeights = [[[u8; QUAD]; PANEL]; LINE / QUAD];

@@ -2,9 +2,9 @@
 
 use half::bf16;
 
-use super::{Bits, PANEL, QUAD, Shape, activations::Rounding};
+use super::{Bits, PANEL, PackedWeights, QUAD, Shape, activations::Rounding};
 
-/// Weights as integers, of 8 bits or of 4, and scales, not packed.
+/// Weights as integers, of 8 bits or of 4, scales and zero points, not packed.
 #[derive(Clone)]
 pub(super) struct PlainWeights {
     pub(super) shape: Shape,
@@ -12,17 +12,48 @@ pub(super) struct PlainWeights {
     pub(super) values: Vec<i8>,
     /// `[outputs][groups]`
     pub(super) scales: Vec<bf16>,
+    /// As `scales`; 0 to 15, and values as if they were 8.
+    pub(super) zero_points: Option<Vec<u8>>,
+}
+
+/// Weights as the exporter writes them.
+pub(super) struct Tensors {
+    pub(super) values: Vec<u8>,
+    pub(super) scales: Vec<bf16>,
+    pub(super) zero_points: Option<Vec<u8>>,
+}
+
+impl Tensors {
+    pub(super) fn weights(&self, shape: Shape) -> PackedWeights<'_> {
+        let symmetric = PackedWeights::new(shape, &self.values, &self.scales).unwrap();
+        match &self.zero_points {
+            Some(zero_points) => symmetric.with_zero_points(zero_points).unwrap(),
+            None => symmetric,
+        }
+    }
 }
 
 impl PlainWeights {
     pub(super) fn weight(&self, output: usize, input: usize) -> f64 {
         let Shape { inputs, group, .. } = self.shape;
-        let scale = self.scales[output * self.shape.groups() + input / group];
-        f64::from(f32::from(scale)) * f64::from(self.values[output * inputs + input])
+        let at = output * self.shape.groups() + input / group;
+        let zero = self.zero_points.as_ref().map_or(0, |zero_points| i32::from(zero_points[at]) - 8);
+        f64::from(f32::from(self.scales[at])) * f64::from(i32::from(self.values[output * inputs + input]) - zero)
     }
 
-    /// The tensors as the exporter writes them.
-    pub(super) fn pack(&self) -> (Vec<u8>, Vec<bf16>) {
+    pub(super) fn pack(&self) -> Tensors {
+        let zero_points = self.zero_points.as_ref().map(|zero_points| {
+            let by_group = self.by_panels(zero_points, 8);
+            let pairs = |panel: &[u8]| -> Vec<u8> {
+                let (first, second) = panel.split_at(PANEL / 2);
+                first.iter().zip(second).map(|(first, second)| first | second << 4).collect()
+            };
+            by_group.chunks(PANEL).flat_map(pairs).collect()
+        });
+        Tensors { values: self.pack_values(), scales: self.by_panels(&self.scales, bf16::ZERO), zero_points }
+    }
+
+    fn pack_values(&self) -> Vec<u8> {
         let shape = self.shape;
         let (panels, quads, lanes, width) = (shape.panels(), shape.groups() * shape.group / QUAD, PANEL, QUAD);
         let mut values = Vec::new();
@@ -34,7 +65,7 @@ impl PlainWeights {
             let exists = output < shape.outputs && input < shape.inputs;
             values.push(if exists { self.values[output * shape.inputs + input] } else { 0 });
         }
-        let values = match shape.bits {
+        match shape.bits {
             Bits::Eight => values.iter().map(|value| (*value as u8) ^ 0x80).collect(),
             Bits::Four => {
                 let nibble = |value: i8| (value + 8) as u8;
@@ -48,17 +79,18 @@ impl PlainWeights {
                 };
                 values.chunks(2 * lanes * width).flat_map(pair).collect()
             }
-        };
-        let mut scales = Vec::new();
-        for panel in 0..panels {
-            for group in 0..shape.groups() {
-                for output in panel * lanes..(panel + 1) * lanes {
-                    let exists = output < shape.outputs;
-                    scales.push(if exists { self.scales[output * shape.groups() + group] } else { bf16::ZERO });
-                }
-            }
         }
-        (values, scales)
+    }
+
+    /// `[outputs][groups]` as `[panels][groups][PANEL]`.
+    fn by_panels<T: Copy>(&self, values: &[T], beyond: T) -> Vec<T> {
+        let Shape { outputs, .. } = self.shape;
+        let groups = self.shape.groups();
+        let places = (0..self.shape.panels() * groups).flat_map(|at| {
+            let (panel, group) = (at / groups, at % groups);
+            (panel * PANEL..(panel + 1) * PANEL).map(move |output| (output, group))
+        });
+        places.map(|(output, group)| if output < outputs { values[output * groups + group] } else { beyond }).collect()
     }
 }
 

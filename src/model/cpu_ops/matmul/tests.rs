@@ -14,7 +14,10 @@ use super::{
 };
 use crate::model::cpu_ops::isa::Isa;
 
-const BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
+/// A kind of weights: their bits, and whether they have zero points.
+type Kind = (Bits, bool);
+
+const KINDS: [Kind; 3] = [(Bits::Eight, false), (Bits::Four, false), (Bits::Four, true)];
 
 /// Inputs, outputs and group. Miri runs the same tests on less.
 const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
@@ -33,12 +36,21 @@ const SHAPES: &[(usize, usize, usize)] = if cfg!(miri) {
 };
 const ROWS: &[usize] = if cfg!(miri) { &[1, 5] } else { &[1, 2, 3, 7, 16, 33, 59, 128] };
 
-fn random_weights(rng: &mut SmallRng, shape: Shape) -> PlainWeights {
+fn random_weights(rng: &mut SmallRng, shape: Shape, has_zero_points: bool) -> PlainWeights {
+    let scales = shape.outputs * shape.groups();
     PlainWeights {
         shape,
         values: (0..shape.inputs * shape.outputs).map(|_| rng.random_range(range(shape.bits)) as i8).collect(),
-        scales: (0..shape.outputs * shape.groups()).map(|_| bf16::from_f32(rng.random_range(-0.02..0.02))).collect(),
+        scales: (0..scales).map(|_| bf16::from_f32(rng.random_range(-0.02..0.02))).collect(),
+        zero_points: has_zero_points.then(|| (0..scales).map(|_| rng.random_range(0..=15)).collect()),
     }
+}
+
+/// Every shape with every kind of weights.
+fn shapes() -> impl Iterator<Item = (Shape, bool)> {
+    SHAPES.iter().flat_map(|&(inputs, outputs, group)| {
+        KINDS.map(|(bits, has_zero_points)| (Shape::new(bits, inputs, outputs, group).unwrap(), has_zero_points))
+    })
 }
 
 fn range(bits: Bits) -> RangeInclusive<i32> {
@@ -65,6 +77,10 @@ fn kernels() -> Vec<Named> {
     ROUNDINGS.into_iter().flat_map(kernels_of).collect()
 }
 
+fn kinds_and_roundings() -> impl Iterator<Item = (Kind, Rounding)> {
+    KINDS.into_iter().flat_map(|kind| ROUNDINGS.map(|rounding| (kind, rounding)))
+}
+
 /// Every kernel that runs here, the portable one first. That of AMX runs in a model of the tiles, and itself where it can.
 fn kernels_of(rounding: Rounding) -> Vec<Named> {
     let known = Isa::available().into_iter().chain(Isa::amx());
@@ -77,8 +93,8 @@ fn kernels_of(rounding: Rounding) -> Vec<Named> {
 
 fn multiply(Named(_, kernel, rounding): Named, weights: &PlainWeights, rows: &[f32]) -> Vec<f32> {
     let shape = weights.shape;
-    let (values, scales) = weights.pack();
-    let packed = PackedWeights::new(shape, &values, &scales).unwrap();
+    let tensors = weights.pack();
+    let packed = tensors.weights(shape);
     let count = rows.len() / shape.inputs;
     let mut rounded = Activations::default();
     // What another node left behind.
@@ -127,23 +143,26 @@ fn check_rounded(weights: &PlainWeights, rows: &[f32], rounding: Rounding) {
 #[test]
 fn random_products_are_right() {
     let mut rng = SmallRng::seed_from_u64(1);
-    for (&(inputs, outputs, group), bits) in SHAPES.iter().flat_map(|shape| BITS.map(|bits| (shape, bits))) {
-        let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
+    for (shape, has_zero_points) in shapes() {
+        let weights = random_weights(&mut rng, shape, has_zero_points);
         for &rows in ROWS {
-            check(&weights, &random_values(&mut rng, rows * inputs));
+            check(&weights, &random_values(&mut rng, rows * shape.inputs));
         }
     }
 }
 
 #[test]
 fn largest_products_do_not_overflow() {
-    for (group, bits) in [32, 64, 128].into_iter().flat_map(|group| BITS.map(|bits| (group, bits))) {
+    let kinds = [(Bits::Eight, None), (Bits::Four, None), (Bits::Four, Some(0)), (Bits::Four, Some(15))];
+    for (group, (bits, zero_point)) in [32, 64, 128].into_iter().flat_map(|group| kinds.map(|kind| (group, kind))) {
         let shape = Shape::new(bits, 2 * group, 33, group).unwrap();
+        let scales = vec![bf16::from_f32(-0.5); shape.outputs * shape.groups()];
+        let zero_points = zero_point.map(|zero| vec![zero; scales.len()]);
         let (low, high) = (*range(bits).start() as i8, *range(bits).end() as i8);
         for extremes in [[low, low], [high, high], [low, high], [high, low]] {
             let values = (0..shape.inputs * shape.outputs).map(|index| extremes[index % 2]).collect();
-            let weights =
-                PlainWeights { shape, values, scales: vec![bf16::from_f32(-0.5); shape.outputs * shape.groups()] };
+            let (scales, zero_points) = (scales.clone(), zero_points.clone());
+            let weights = PlainWeights { shape, values, scales, zero_points };
             for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
                 let row = (0..shape.inputs).map(|index| signs[index % 2] * 1e4).collect::<Vec<_>>();
                 check(&weights, &row);
@@ -159,7 +178,7 @@ fn largest_products_do_not_overflow() {
 #[test]
 fn zeros_and_values_at_the_ends_of_the_range_are_right() {
     let mut rng = SmallRng::seed_from_u64(2);
-    let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 96, 40, 32).unwrap());
+    let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 96, 40, 32).unwrap(), false);
     let row = random_values(&mut rng, 96);
     let scaled = |factor: f32| row.iter().map(|value| value * factor).collect::<Vec<_>>();
     check(&weights, &[vec![0.0; 96], row.clone(), vec![-0.0; 96]].concat());
@@ -180,15 +199,15 @@ fn zeros_and_values_at_the_ends_of_the_range_are_right() {
 #[test]
 fn values_that_are_not_finite_spoil_their_row_only() {
     let mut rng = SmallRng::seed_from_u64(3);
-    let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 70, 40, 32).unwrap());
+    let kinds = KINDS.map(|(bits, zero)| random_weights(&mut rng, Shape::new(bits, 70, 40, 32).unwrap(), zero));
     let rows = random_values(&mut rng, 5 * 70);
-    for kernel in kernels() {
-        let whole = multiply(kernel, &weights, &rows);
+    for (kernel, weights) in kernels().into_iter().flat_map(|kernel| kinds.iter().map(move |kind| (kernel, kind))) {
+        let whole = multiply(kernel, weights, &rows);
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 33, 69] {
                 let mut spoilt = rows.clone();
                 spoilt[2 * 70 + at] = bad;
-                let found = multiply(kernel, &weights, &spoilt);
+                let found = multiply(kernel, weights, &spoilt);
                 assert!(found[2 * 40..3 * 40].iter().all(|value| value.is_nan()), "{}", kernel.0);
                 assert_eq!(found[..2 * 40], whole[..2 * 40], "{}", kernel.0);
                 assert_eq!(found[3 * 40..], whole[3 * 40..], "{}", kernel.0);
@@ -201,8 +220,9 @@ fn values_that_are_not_finite_spoil_their_row_only() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let mut rng = SmallRng::seed_from_u64(4);
-    for (&(inputs, outputs, group), bits) in SHAPES.iter().flat_map(|shape| BITS.map(|bits| (shape, bits))) {
-        let weights = random_weights(&mut rng, Shape::new(bits, inputs, outputs, group).unwrap());
+    for (shape, has_zero_points) in shapes() {
+        let weights = random_weights(&mut rng, shape, has_zero_points);
+        let Shape { inputs, outputs, .. } = shape;
         let count = if cfg!(miri) { 6 } else { 261 };
         let rows = random_values(&mut rng, count * inputs);
         for kernel in kernels() {
@@ -228,8 +248,8 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 fn vector_kernels_agree_on_every_bit() {
     let mut rng = SmallRng::seed_from_u64(5);
-    for (bits, rounding) in BITS.into_iter().flat_map(|bits| ROUNDINGS.map(|rounding| (bits, rounding))) {
-        let weights = random_weights(&mut rng, Shape::new(bits, 300, 70, 64).unwrap());
+    for ((bits, has_zero_points), rounding) in kinds_and_roundings() {
+        let weights = random_weights(&mut rng, Shape::new(bits, 300, 70, 64).unwrap(), has_zero_points);
         let rows = random_values(&mut rng, 19 * 300);
         let results = kernels_of(rounding)
             .split_off(1)
@@ -244,8 +264,9 @@ fn vector_kernels_agree_on_every_bit() {
 #[test]
 fn all_kernels_agree_on_every_bit_of_one_group() {
     let mut rng = SmallRng::seed_from_u64(7);
-    for (group, bits) in [32, 64, 128].into_iter().flat_map(|group| BITS.map(|bits| (group, bits))) {
-        let weights = random_weights(&mut rng, Shape::new(bits, group, 70, group).unwrap());
+    for (group, (bits, has_zero_points)) in [32, 64, 128].into_iter().flat_map(|group| KINDS.map(|kind| (group, kind)))
+    {
+        let weights = random_weights(&mut rng, Shape::new(bits, group, 70, group).unwrap(), has_zero_points);
         for &rows in ROWS {
             let rows = random_values(&mut rng, rows * group);
             for rounding in [Rounding::Fine, Rounding::Coarse] {
@@ -266,7 +287,7 @@ fn activations_lose_a_part_in_thirty_thousand_or_in_250() {
         // The identity, so that results are what activations were rounded to.
         let shape = Shape::new(Bits::Eight, group, group, group).unwrap();
         let values = (0..group * group).map(|at| i8::from(at / group == at % group)).collect();
-        let weights = PlainWeights { shape, values, scales: vec![bf16::ONE; group] };
+        let weights = PlainWeights { shape, values, scales: vec![bf16::ONE; group], zero_points: None };
         let row = random_values(&mut rng, group);
         let largest = row.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
         for kernel in kernels() {
@@ -289,8 +310,27 @@ fn wrong_sizes_are_refused() {
     assert!(PackedWeights::new(shape, &values[1..], &scales).is_err());
     assert!(PackedWeights::new(shape, &values, &scales[1..]).is_err());
     let half = Shape::new(Bits::Four, 40, 33, 32).unwrap();
-    assert!(PackedWeights::new(half, &values[..2 * 32 * 32], &scales).is_ok());
+    let symmetric = PackedWeights::new(half, &values[..2 * 32 * 32], &scales).unwrap();
     assert!(PackedWeights::new(half, &values, &scales).is_err());
+    assert!(symmetric.with_zero_points(&[0x88; 2 * 2 * 16]).is_ok());
+    assert!(symmetric.with_zero_points(&[0x88; 2 * 2 * 16 - 1]).is_err());
+    assert!(symmetric.with_zero_points(&[0x88; 2 * 2 * 32]).is_err());
+    let whole = PackedWeights::new(shape, &values, &scales).unwrap();
+    assert!(whole.with_zero_points(&[0x88; 2 * 2 * 16]).is_err());
+}
+
+/// Zero points of 8 are symmetric weights, to the bit.
+#[test]
+fn zero_points_of_eight_change_nothing() {
+    let mut rng = SmallRng::seed_from_u64(10);
+    for group in [32, 64, 128] {
+        let symmetric = random_weights(&mut rng, Shape::new(Bits::Four, 150, 45, group).unwrap(), false);
+        let eights = PlainWeights { zero_points: Some(vec![8; symmetric.scales.len()]), ..symmetric.clone() };
+        let rows = random_values(&mut rng, 9 * 150);
+        for kernel in kernels() {
+            assert_eq!(multiply(kernel, &eights, &rows), multiply(kernel, &symmetric, &rows), "{}", kernel.0);
+        }
+    }
 }
 
 #[cfg(not(miri))]
@@ -325,7 +365,7 @@ mod operator {
     const INT64: u16 = 7;
 
     /// A model of one node whose weights are inputs.
-    fn model(operator: &str, inputs: [(&str, u16); 3], attributes: [(&str, u16); 3]) -> Vec<u8> {
+    fn model(operator: &str, inputs: &[(&str, u16)], attributes: [(&str, u16); 3]) -> Vec<u8> {
         let value = |name: &str, ty: u16| {
             let tensor = bytes(1, &number(1, ty));
             [bytes(1, name.as_bytes()), bytes(2, &tensor)].concat()
@@ -333,7 +373,7 @@ mod operator {
         let attributes = attributes
             .map(|(name, value)| bytes(5, &[bytes(1, name.as_bytes()), number(3, value), number(20, 2)].concat()));
         let node = [
-            inputs.map(|(name, _)| bytes(1, name.as_bytes())).concat(),
+            inputs.iter().flat_map(|(name, _)| bytes(1, name.as_bytes())).collect(),
             bytes(2, b"y"),
             bytes(3, b"node"),
             bytes(4, operator.as_bytes()),
@@ -343,19 +383,21 @@ mod operator {
         let graph = [
             bytes(1, &node.concat()),
             bytes(2, b"graph"),
-            inputs.map(|(name, ty)| bytes(11, &value(name, ty))).concat(),
+            inputs.iter().flat_map(|(name, ty)| bytes(11, &value(name, *ty))).collect(),
             bytes(12, &value("y", FLOAT)),
         ];
         let own = [bytes(1, b"ai.qwenguard"), number(2, 1)].concat();
         [number(1, 10), bytes(7, &graph.concat()), bytes(8, &number(2, 21)), bytes(8, &own)].concat()
     }
 
-    fn session(bits: Bits, attributes: [(&str, u16); 3]) -> ort::Result<Session> {
-        rounding_session(bits, attributes, Rounding::Fine)
+    fn session(kind: Kind, attributes: [(&str, u16); 3]) -> ort::Result<Session> {
+        rounding_session(kind, attributes, Rounding::Fine)
     }
 
-    fn rounding_session(bits: Bits, attributes: [(&str, u16); 3], rounding: Rounding) -> ort::Result<Session> {
-        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", BFLOAT16)];
+    fn rounding_session(kind: Kind, attributes: [(&str, u16); 3], rounding: Rounding) -> ort::Result<Session> {
+        let (bits, has_zero_points) = kind;
+        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", BFLOAT16), ("zero_points", UINT8)];
+        let inputs = if has_zero_points { &inputs[..] } else { &inputs[..3] };
         session_of(&model(super::super::operator::name_of(bits), inputs, attributes), rounding)
     }
 
@@ -367,20 +409,25 @@ mod operator {
     }
 
     fn run(session: &mut Session, weights: &PlainWeights, dims: [usize; 2], rows: &[f32]) -> Result<Vec<f32>, String> {
-        let (values, scales) = weights.pack();
+        let tensors = weights.pack();
         let rows = Tensor::from_array((dims, rows.to_vec())).unwrap();
-        let values = Tensor::from_array((weights.shape.values_dims(), values)).unwrap();
-        let scales = Tensor::from_array((weights.shape.scales_dims(), scales)).unwrap();
-        let outputs = session.run(ort::inputs![rows, values, scales]).map_err(|error| error.to_string())?;
+        let values = Tensor::from_array((weights.shape.values_dims(), tensors.values)).unwrap();
+        let scales = Tensor::from_array((weights.shape.scales_dims(), tensors.scales)).unwrap();
+        let mut inputs = ort::inputs!["a" => rows, "values" => values, "scales" => scales];
+        if let Some(zero_points) = tensors.zero_points {
+            let zero_points = Tensor::from_array((weights.shape.zero_points_dims(), zero_points)).unwrap();
+            inputs.push(("zero_points".into(), zero_points.into()));
+        }
+        let outputs = session.run(inputs).map_err(|error| error.to_string())?;
         Ok(outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec())
     }
 
     #[test]
     fn a_node_gives_the_kernels_results() {
         let mut rng = SmallRng::seed_from_u64(7);
-        for (bits, rounding) in BITS.into_iter().flat_map(|bits| ROUNDINGS.map(|rounding| (bits, rounding))) {
-            let weights = random_weights(&mut rng, Shape::new(bits, 300, 1000, 32).unwrap());
-            let mut session = rounding_session(bits, [("K", 300), ("N", 1000), ("group", 32)], rounding).unwrap();
+        for (kind, rounding) in kinds_and_roundings() {
+            let weights = random_weights(&mut rng, Shape::new(kind.0, 300, 1000, 32).unwrap(), kind.1);
+            let mut session = rounding_session(kind, [("K", 300), ("N", 1000), ("group", 32)], rounding).unwrap();
             // Rounded by one thread and by several; of a head that nobody wants there are no rows.
             for count in [1, 130, 0, 7] {
                 let rows = random_values(&mut rng, count * 300);
@@ -393,28 +440,56 @@ mod operator {
     #[test]
     fn wrong_shapes_are_errors() {
         let mut rng = SmallRng::seed_from_u64(8);
-        let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 40, 32).unwrap());
-        let mut node = session(Bits::Eight, [("K", 64), ("N", 40), ("group", 32)]).unwrap();
+        let weights = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 40, 32).unwrap(), false);
+        let mut node = session((Bits::Eight, false), [("K", 64), ("N", 40), ("group", 32)]).unwrap();
         let error = run(&mut node, &weights, [2, 63], &[0.0; 2 * 63]).unwrap_err();
         assert!(error.contains("MatMulInt8 node: activations have the shape [2, 63]"), "{error}");
-        let other = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 72, 32).unwrap());
+        let other = random_weights(&mut rng, Shape::new(Bits::Eight, 64, 72, 32).unwrap(), false);
         let error = run(&mut node, &other, [1, 64], &[0.0; 64]).unwrap_err();
         assert!(error.contains("do not fit"), "{error}");
         assert_eq!(run(&mut node, &weights, [1, 64], &[0.0; 64]).unwrap(), [0.0; 40]);
     }
 
+    /// The bytes are as many, in other dimensions; or they are of another type.
+    #[test]
+    fn wrong_zero_points_are_errors() {
+        let mut rng = SmallRng::seed_from_u64(11);
+        let weights = random_weights(&mut rng, Shape::new(Bits::Four, 64, 40, 32).unwrap(), true);
+        let attributes = [("K", 64), ("N", 40), ("group", 32)];
+        let mut node = session((Bits::Four, true), attributes).unwrap();
+        assert_eq!(run(&mut node, &weights, [1, 64], &[0.0; 64]).unwrap(), [0.0; 40]);
+        let tensors = weights.pack();
+        let inputs = || {
+            ort::inputs![
+                "a" => Tensor::from_array(([1, 64], vec![0f32; 64])).unwrap(),
+                "values" => Tensor::from_array((weights.shape.values_dims(), tensors.values.clone())).unwrap(),
+                "scales" => Tensor::from_array((weights.shape.scales_dims(), tensors.scales.clone())).unwrap(),
+            ]
+        };
+        let mut others = inputs();
+        others.push(("zero_points".into(), Tensor::from_array(([2, 1, 32], vec![0u8; 64])).unwrap().into()));
+        let error = node.run(others).unwrap_err().to_string();
+        assert!(error.contains("MatMulInt4 node: zero points [2, 1, 32] do not fit"), "{error}");
+        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", BFLOAT16), ("zero_points", FLOAT)];
+        let error = session_of(&model("MatMulInt4", &inputs, attributes), Rounding::Fine).unwrap_err().to_string();
+        assert!(error.contains("zero_points"), "{error}");
+        let inputs = [("a", FLOAT), ("values", UINT8), ("scales", BFLOAT16), ("zero_points", UINT8)];
+        let error = session_of(&model("MatMulInt8", &inputs, attributes), Rounding::Fine).unwrap_err().to_string();
+        assert!(error.contains("MatMulInt8"), "{error}");
+    }
+
     #[test]
     fn wrong_attributes_are_errors() {
-        let error = session(Bits::Eight, [("K", 64), ("N", 40), ("group", 48)]).unwrap_err().to_string();
+        let error = session((Bits::Eight, false), [("K", 64), ("N", 40), ("group", 48)]).unwrap_err().to_string();
         assert!(error.contains("MatMulInt8 node: sizes"), "{error}");
-        let error = session(Bits::Eight, [("K", 64), ("N", 40), ("groups", 32)]).unwrap_err().to_string();
+        let error = session((Bits::Eight, false), [("K", 64), ("N", 40), ("groups", 32)]).unwrap_err().to_string();
         assert!(error.contains("attribute group is missing"), "{error}");
     }
 
     fn gather(session: &mut Session, weights: &PlainWeights, dims: Vec<i64>, ids: &[i64]) -> Result<Vec<f32>, String> {
-        let (values, scales) = weights.pack();
-        let values = Tensor::from_array((weights.shape.values_dims(), values)).unwrap();
-        let scales = Tensor::from_array((weights.shape.scales_dims(), scales)).unwrap();
+        let tensors = weights.pack();
+        let values = Tensor::from_array((weights.shape.values_dims(), tensors.values)).unwrap();
+        let scales = Tensor::from_array((weights.shape.scales_dims(), tensors.scales)).unwrap();
         let ids = Tensor::from_array((dims, ids.to_vec())).unwrap();
         let outputs = session.run(ort::inputs![values, scales, ids]).map_err(|error| error.to_string())?;
         Ok(outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec())
@@ -426,8 +501,8 @@ mod operator {
         let inputs = [("values", UINT8), ("scales", BFLOAT16), ("ids", INT64)];
         for (width, rows, group) in [(70, 1000, 32), (128, 33, 64), (129, 31, 128)] {
             let attributes = [("K", width as u16), ("N", rows as u16), ("group", group as u16)];
-            let mut node = session_of(&model("GatherInt8", inputs, attributes), Rounding::Fine).unwrap();
-            let weights = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows, group).unwrap());
+            let mut node = session_of(&model("GatherInt8", &inputs, attributes), Rounding::Fine).unwrap();
+            let weights = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows, group).unwrap(), false);
             for count in [1usize, 0, 50] {
                 let ids: Vec<i64> = (0..count).map(|_| rng.random_range(0..rows as i64)).collect();
                 let found = gather(&mut node, &weights, vec![count as i64], &ids).unwrap();
@@ -440,7 +515,7 @@ mod operator {
             }
             let error = gather(&mut node, &weights, vec![1, 1], &[0]).unwrap_err();
             assert!(error.contains("GatherInt8 node: ids have the shape [1, 1]"), "{error}");
-            let other = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows + 64, group).unwrap());
+            let other = random_weights(&mut rng, Shape::new(Bits::Eight, width, rows + 64, group).unwrap(), false);
             assert!(gather(&mut node, &other, vec![1], &[0]).unwrap_err().contains("do not fit"));
         }
     }
