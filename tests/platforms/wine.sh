@@ -3,7 +3,7 @@
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 export HOME="$here/target/wine/home" WINEPREFIX="$here/target/wine/prefix" WINEARCH=win64 WINEDEBUG="${WINEDEBUG:--all}"
-export WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe="
+export WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe,explorer.exe="
 # Debian's /usr/bin/wine is a script that says at every start that there is no 32-bit Wine.
 wine=
 for place in /usr/lib/wine/wine64 wine64 wine; do
