@@ -128,14 +128,15 @@ test-aarch64-short: target/platforms/.$(aarch64) test-data
 	$(call aarch64_cargo,test) --workspace --test golden
 	$(MAKE) --no-print-directory demo-aarch64
 
-# What the kernels compute on each processor, and on the best one what goes through all of the library. test-aarch64-all has
-# everything, with what an emulator takes long for.
+# What the kernels compute on each processor, and on the best one what goes through all of the library. Graphs that our kernels
+# have no part in are the same on all of them. test-aarch64-all has everything, with what an emulator takes long for.
 test-aarch64-rust: target/platforms/.$(aarch64) test-data
 	for processor in $(aarch64_processors); do \
-		$(call aarch64_cargo,test,$$processor) --workspace --lib --test golden --test vectors --test annotation_vectors \
-			-- --skip any_split --skip powers_of_two || exit 1; \
+		$(call aarch64_cargo,test,$$processor) --workspace --lib --test golden --test vectors \
+			-- --skip any_split --skip powers_of_two --skip through_portable || exit 1; \
 	done
-	$(call aarch64_cargo,test) --workspace --test bundle --test stream --test turns --test updates --test errors --test queue
+	$(call aarch64_cargo,test) --workspace --test annotation_vectors --test bundle --test errors --test future --test gen \
+		--test nano_gen --test queue --test stream --test turns --test updates --test verdicts -- --skip through_portable
 
 test-aarch64-all: target/platforms/.$(aarch64) test-data
 	$(call aarch64_cargo,test) --workspace
