@@ -2,8 +2,10 @@
 #include "check.h"
 #include <pthread.h>
 #include <sched.h>
+#ifndef _WIN32
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 typedef struct {
     pthread_mutex_t mutex;
@@ -104,6 +106,7 @@ static void a_log_is_read_by_a_thread(void) {
     qg_log_free(log);
 }
 
+#ifndef _WIN32
 /* A child has neither the function nor the logs of its parent, and may have its own. */
 static void a_forked_process(seen *self) {
     qg_log *log = NULL;
@@ -131,6 +134,7 @@ static void a_forked_process(seen *self) {
     WORKS(qg_log_set(NULL, NULL, QG_LOG_OFF, &error));
     qg_log_free(log);
 }
+#endif
 
 static void arguments(void) {
     qg_log *log = NULL;
@@ -168,7 +172,9 @@ int main(void) {
     ended = 0;
     a_log_is_read_by_a_thread();
     arguments();
+#ifndef _WIN32
     a_forked_process(&all);
+#endif
     CHECK(pthread_mutex_destroy(&all.mutex) == 0);
     return 0;
 }

@@ -1,29 +1,86 @@
 /* Event loops: nothing waits in a function of the queue, only for its descriptor or for its callback. What is not told of is
  * waited for in vain, until the time here has passed. */
+#ifdef _WIN32
+#include <windows.h>
+#undef FAILED
+#endif
 #include "check.h"
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
+#ifndef _WIN32
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#endif
 
 enum { SUBMITTERS = 4, ROUNDS = 12, STREAMS = 4, PATIENCE_MS = 300000 };
 
-static int descriptor_of(const qg_queue *queue) {
+static int64_t descriptor_of(const qg_queue *queue) {
     int64_t descriptor = -1, again = -2;
     WORKS(qg_queue_descriptor(queue, &descriptor, &error));
     WORKS(qg_queue_descriptor(queue, &again, &error));
     CHECK(descriptor >= 0 && descriptor == again);
-    return (int)descriptor;
+    return descriptor;
 }
 
-static int is_ready(int descriptor, int timeout_ms) {
+#ifdef _WIN32
+static int is_ready(int64_t descriptor, int timeout_ms) {
+    DWORD seen = WaitForSingleObject((HANDLE)(intptr_t)descriptor, (DWORD)timeout_ms);
+    CHECK(seen == WAIT_OBJECT_0 || seen == WAIT_TIMEOUT);
+    return seen == WAIT_OBJECT_0;
+}
+
+static int is_closed(int64_t descriptor) {
+    DWORD flags;
+    return !GetHandleInformation((HANDLE)(intptr_t)descriptor, &flags);
+}
+
+/* An event of Windows has no edges. */
+static int watch(int64_t descriptor, int edge) {
+    (void)descriptor, (void)edge;
+    return 0;
+}
+
+static int is_told(int watcher, int64_t descriptor) {
+    (void)watcher;
+    return is_ready(descriptor, PATIENCE_MS);
+}
+
+static int unwatch(int watcher) {
+    return watcher;
+}
+#else
+static int is_ready(int64_t descriptor, int timeout_ms) {
     struct pollfd poller = {0, POLLIN, 0};
-    poller.fd = descriptor;
+    poller.fd = (int)descriptor;
     CHECK(poll(&poller, 1, timeout_ms) >= 0);
     return (poller.revents & POLLIN) != 0;
 }
+
+static int is_closed(int64_t descriptor) {
+    return fcntl((int)descriptor, F_GETFD) < 0;
+}
+
+static int watch(int64_t descriptor, int edge) {
+    int watcher = epoll_create1(0);
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    event.events = edge ? (uint32_t)EPOLLIN | (uint32_t)EPOLLET : (uint32_t)EPOLLIN;
+    CHECK(watcher >= 0 && epoll_ctl(watcher, EPOLL_CTL_ADD, (int)descriptor, &event) == 0);
+    return watcher;
+}
+
+static int is_told(int watcher, int64_t descriptor) {
+    struct epoll_event event;
+    (void)descriptor;
+    return epoll_wait(watcher, &event, 1, PATIENCE_MS) == 1;
+}
+
+static int unwatch(int watcher) {
+    return close(watcher);
+}
+#endif
 
 static size_t take(const qg_queue *queue, qg_completion *completions, size_t capacity) {
     size_t count = 99;
@@ -50,7 +107,7 @@ static qg_queue *open_queue(void) {
 /* Ready from when there is something to take until it is taken. */
 static void a_descriptor_is_level_triggered(const qg_guard *guard) {
     qg_queue *queue = open_queue();
-    int descriptor = descriptor_of(queue);
+    int64_t descriptor = descriptor_of(queue);
     qg_stream *streams[2];
     qg_completion done;
     size_t index;
@@ -72,7 +129,7 @@ static void a_descriptor_is_level_triggered(const qg_guard *guard) {
         qg_stream_free(streams[index]);
     qg_queue_free(queue);
     /* Closed. */
-    CHECK(fcntl(descriptor, F_GETFD) < 0);
+    CHECK(is_closed(descriptor));
 }
 
 /* Asked for when there is something already, and with what is cancelled and what has a deadline. */
@@ -81,7 +138,8 @@ static void what_was_there_before_is_told_of(const qg_guard *guard) {
     qg_stream *stream = open_stream(guard);
     qg_message user = message("user", QUESTION);
     qg_completion done;
-    int descriptor, round;
+    int64_t descriptor;
+    int round;
     submit(queue, stream, QG_CALL_FINISH, NULL, 0, 0, QG_NO_TIMEOUT);
     descriptor = descriptor_of(queue);
     CHECK(is_ready(descriptor, 0) && take(queue, &done, 1) == 1);
@@ -149,7 +207,7 @@ static void a_callback_is_called_when_something_comes(const qg_guard *guard) {
     bell *first = new_bell(queue), *second = new_bell(queue);
     qg_stream *stream = open_stream(guard);
     qg_completion done;
-    int descriptor;
+    int64_t descriptor;
     WORKS(qg_queue_set_wake(queue, NULL, NULL, &error));
     WORKS(qg_queue_set_wake(queue, ring, first, &error));
     CHECK(first->calls == 0);
@@ -246,17 +304,14 @@ static void many_threads(const qg_guard *guard, how told, size_t capacity) {
     pthread_t threads[SUBMITTERS];
     submitter submitters[SUBMITTERS];
     bell *own = new_bell(queue);
-    int epoll = epoll_create1(0), descriptor = -1;
+    int64_t descriptor = -1;
+    int watcher = 0;
     size_t index, stream, done = 0;
-    struct epoll_event event;
-    memset(&event, 0, sizeof event);
-    CHECK(epoll >= 0);
     if (told == WAKE) {
         WORKS(qg_queue_set_wake(queue, ring, own, &error));
     } else {
         descriptor = descriptor_of(queue);
-        event.events = told == EDGE ? (uint32_t)EPOLLIN | (uint32_t)EPOLLET : (uint32_t)EPOLLIN;
-        CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) == 0);
+        watcher = watch(descriptor, told == EDGE);
     }
     for (index = 0; index < SUBMITTERS; index++) {
         submitters[index].guard = guard;
@@ -272,7 +327,7 @@ static void many_threads(const qg_guard *guard, how told, size_t capacity) {
         if (told == WAKE)
             wait_for_ring(own);
         else
-            CHECK(epoll_wait(epoll, &event, 1, PATIENCE_MS) == 1);
+            CHECK(is_told(watcher, descriptor));
         /* Level-triggered: some of what is there is enough. */
         if (told == POLL) {
             qg_completion one;
@@ -291,7 +346,7 @@ static void many_threads(const qg_guard *guard, how told, size_t capacity) {
     }
     CHECK(drain(queue, 8) == 0);
     CHECK(told == WAKE || !is_ready(descriptor, 0));
-    CHECK(close(epoll) == 0);
+    CHECK(told == WAKE || unwatch(watcher) == 0);
     qg_queue_free(queue);
     free_bell(own);
 }

@@ -226,13 +226,13 @@ void log_and_counts() {
 
 // Paths are UTF-8 inside, whatever they are outside.
 void paths() {
-    const std::filesystem::path nowhere = std::filesystem::path("/nowhere") / std::filesystem::u8path("gr\u00fcn");
+    const std::filesystem::path nowhere = std::filesystem::u8path("/nowhere/gr\u00fcn");
     CHECK(qwenguard::utf8(nowhere) == "/nowhere/gr\xc3\xbcn");
     qwenguard::Options options;
     options.runtime_library = qwenguard::utf8(nowhere);
     for (const auto open : {+[](const std::filesystem::path &path) { qwenguard::Guard::open(path); },
-                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(path.string()); },
-                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(path.c_str()); }}) {
+                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(qwenguard::utf8(path)); },
+                            +[](const std::filesystem::path &path) { qwenguard::Guard::open(qwenguard::utf8(path).c_str()); }}) {
         try {
             open(nowhere);
             CHECK(false);

@@ -318,6 +318,7 @@ fn the_dll_exports_the_functions_of_the_header_and_nothing_else() {
         "msvcrt",
         "ntdll",
         "ole32",
+        "shell32",
         "userenv",
         "ws2_32",
     ];

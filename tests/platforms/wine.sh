@@ -3,7 +3,9 @@
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 export HOME="$here/target/wine/home" WINEPREFIX="$here/target/wine/prefix" WINEARCH=win64 WINEDEBUG="${WINEDEBUG:--all}"
-export WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe="
+# Without Explorer, which the first program that wants a desktop would start: it keeps the output of that program open, and who
+# waits for the end of it would wait for ever.
+export WINEDLLOVERRIDES="mscoree,mshtml,winemenubuilder.exe,explorer.exe="
 # Debian's /usr/bin/wine is a script that says at every start that there is no 32-bit Wine.
 wine=
 for place in /usr/lib/wine/wine64 wine64 wine; do

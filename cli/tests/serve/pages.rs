@@ -38,7 +38,11 @@ async fn the_image_takes_what_the_manifest_says() {
     let (_, settings) = manifest.split_once("guard.toml: |\n").unwrap();
     let (settings, _) = settings.split_once("\n---").unwrap();
     std::fs::write(&key, "s3cret").unwrap();
-    std::fs::write(&file, settings.replace("/run/secrets/qwenguard/gateway", key.to_str().unwrap())).unwrap();
+    std::fs::write(
+        &file,
+        settings.replace("/run/secrets/qwenguard/gateway", &key.to_str().unwrap().replace('\\', "/")),
+    )
+    .unwrap();
     let place = |argument: String| match &*argument {
         "/etc/qwenguard/guard.toml" => file.to_str().unwrap().to_owned(),
         "/bundle" => "export/nano/bundle".to_owned(),

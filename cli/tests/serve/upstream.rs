@@ -98,7 +98,6 @@ impl Upstream {
     }
 
     /// Sends the first piece, and the others when it is told to.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "a server is told to end by a signal"))]
     pub(crate) fn answer_when_released(&self, pieces: Vec<Bytes>) -> oneshot::Sender<()> {
         let (sender, receiver) = oneshot::channel();
         self.script(200, "text/event-stream", pieces, Then::Wait(receiver));

@@ -16,6 +16,7 @@ pub(super) enum Level {
     Avx512Vnni,
     /// That, and 8-bit products of tiles.
     #[cfg(target_arch = "x86_64")]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux is asked for tiles"))]
     Amx,
     /// Advanced SIMD, which every 64-bit ARM processor has.
     #[cfg(target_arch = "aarch64")]

@@ -115,9 +115,10 @@ class ArgumentsTest {
 
     @Test
     void openingFails() {
-        fails(Status.BUNDLE_FILE, "/nowhere", () -> Guard.open(Path.of("/nowhere")));
+        Path nowhere = Path.of("/nowhere");
+        fails(Status.BUNDLE_FILE, nowhere.toString(), () -> Guard.open(nowhere));
         fails(Status.CONFIG, "threads", () -> Guard.nano(new GuardOptions().configToml("threads = 2")));
-        fails(Status.RUNTIME_NOT_FOUND, "/no", () -> Guard.nano(new GuardOptions().runtimeLibrary(Path.of("/no"))));
+        fails(Status.RUNTIME_NOT_FOUND, nowhere.toString(), () -> Guard.nano(new GuardOptions().runtimeLibrary(nowhere)));
         fails(Status.CONFIG, "Spam", () -> guard.stream("answer.categories.Spam.at = 0.5"));
     }
 
