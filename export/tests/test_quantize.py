@@ -34,7 +34,8 @@ def test_zero_points_lose_less(columns, group):
     weight[5] = 0
     weight[6:12] = np.abs(weight[6:12]) + 0.5
     weight[12:18] = -np.abs(weight[12:18])
-    symmetric, found = quantize_rows(weight, 4, group, _FLOAT32), quantize_rows(weight, 4, group, _FLOAT32, zero_points=True)
+    symmetric = quantize_rows(weight, 4, group, _FLOAT32)
+    found = quantize_rows(weight, 4, group, _FLOAT32, zero_points=True)
     with_zero_points, without = (_group_errors(weight, *one) for one in (found, symmetric))
     # Sums of float32 decide which of two is better.
     assert (with_zero_points <= without * 1.001 + 1e-12).all()
@@ -104,7 +105,8 @@ def test_operator_reads_the_format(columns, group, bits):
 def test_scales_of_16_bits_cost_little(scale_type, bits):
     """Beside scales in float32."""
     weight = np.random.default_rng(7).standard_normal((64, 1024), dtype=np.float32)
-    exact, rounded = (_dequantize(*quantize_rows(weight, bits, 32, np.dtype(one)), bits) for one in (np.float32, scale_type))
+    types = np.dtype(np.float32), np.dtype(scale_type)
+    exact, rounded = (_dequantize(*quantize_rows(weight, bits, 32, one), bits) for one in types)
     assert np.linalg.norm(rounded - weight) < 1.02 * np.linalg.norm(exact - weight)
 
 
