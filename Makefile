@@ -204,7 +204,8 @@ target/onnxruntime-%/$(library):
 	rm -rf $(@D)/wheel
 
 # Golden checkpoints with graphs for GPUs, and the demonstration guard.
-$(gpu_bundles): $(venv) $(exporter_code)
+$(gpu_bundles): $(venv) $(exporter_code) \
+		$(foreach c,$(checkpoints) $(gen_checkpoints) export/nano/checkpoint,$(wildcard $(c)/*))
 	mkdir -p target/golden-gpu target/golden-gpu-gen
 	for checkpoint in $(checkpoints); do \
 		$(exporter) "$$checkpoint" "target/golden-gpu/$$(basename $$checkpoint)" --target cpu,webgpu,cuda \
@@ -471,7 +472,7 @@ $(bundles): $(venv) $(exporter_code) \
 
 # The same with portable graphs, and the demonstration guards: small contexts, so that tests outgrow them.
 $(portable): $(venv) $(exporter_code) \
-		$(foreach c,$(checkpoints) $(gen_checkpoints),$(wildcard $(c)/*))
+		$(foreach c,$(checkpoints) $(gen_checkpoints) export/nano/checkpoint export/nano-gen/checkpoint,$(wildcard $(c)/*))
 	mkdir -p $(@D)
 	for checkpoint in $(checkpoints) $(gen_checkpoints) export/nano/checkpoint export/nano-gen/checkpoint; do \
 		name=$$(basename $$checkpoint); \
