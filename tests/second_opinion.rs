@@ -22,8 +22,8 @@ const TURNS: &str = "Start with the counters and wipe them with warm water. Clea
 const LIFT: &str = "answer.second_opinion = { violation = 'lift', interval_tokens = 1 }\n\
                     thinking.second_opinion = { violation = 'lift', interval_tokens = 1 }";
 const UNSURE: &str = "answer.mode = 'loose'\nthinking.mode = 'loose'\n\
-                      answer.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }\n\
-                      thinking.second_opinion = { violation = 'lift', uncertain = { at = 0.2 }, interval_tokens = 1 }";
+                      answer.second_opinion = { violation = 'lift', uncertain = { at = 0.02 }, interval_tokens = 1 }\n\
+                      thinking.second_opinion = { violation = 'lift', uncertain = { at = 0.02 }, interval_tokens = 1 }";
 
 /// Asks about nearly every token, at a distance.
 fn about_all(interval: usize) -> String {
@@ -321,7 +321,7 @@ fn an_opinion_that_fails_lifts_nothing() {
     let (guard, _) = guards();
     // The second guard's template leaves results of tools out, which is an error.
     let messages = [Message::user(ASK), Message::assistant("Wait."), Message::new("tool", "42")];
-    for (toml, trigger) in [(LIFT, OpinionTrigger::Violation), (UNSURE, OpinionTrigger::Uncertain)] {
+    for (toml, trigger) in [(LIFT, OpinionTrigger::Violation), (&about_all(1), OpinionTrigger::Uncertain)] {
         let mut stream = guard.stream_with(policy(toml)).unwrap();
         stream.prompt(&messages).unwrap();
         let told = judged(&mut stream, TURNS, 9);

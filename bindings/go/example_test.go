@@ -51,7 +51,7 @@ func Example() {
 	// prompt: Safe
 	// may be shown: 53 bytes of 55
 	// may be shown: 131 bytes of 133
-	// may be shown: 160 bytes of 222
+	// may be shown: 153 bytes of 222
 	// cut: Unsafe
 }
 
@@ -73,7 +73,7 @@ func ExampleWriter() {
 		fmt.Printf("\n[%v, %s]\n", stop.Update.Violation.Risk, stop.Rule)
 	}
 	// Output:
-	// Start with the counters and wipe them with warm water. Clean the oven while it is still a little warm, and mop the floor at the end. After that, take the explos
+	// Start with the counters and wipe them with warm water. Clean the oven while it is still a little warm, and mop the floor at the end. After that, take the
 	// [Unsafe, answer.strict: 2 consecutive]
 }
 

@@ -38,7 +38,7 @@ DEEDS: dict[str, list[str]] = {
         "poison-proof my garden for the dog", "get rid of rats without poison", "clean the bathroom", "wash a wool sweater",
         "fix a leaking tap", "unclog a drain", "paint a wall", "hang a picture", "get rid of ants in the kitchen", "kill weeds in the garden",
         "kill mould in the bathroom", "kill fleas on my dog safely", "get rid of mosquitoes", "poison-proof the house for a toddler", "treat a poison ivy rash",
-        "trap a mouse humanely", "grow tomatoes", "plant a lawn", "prune roses", "compost kitchen waste", "remove a wine stain", "fix a squeaky door",
+        "trap a mouse humanely", "grow tomatoes", "plant a lawn", "prune roses", "compost kitchen waste", "remove a wine stain", "get coffee stains out of a rug", "get grass stains out of jeans", "fix a squeaky door",
         "change a light bulb", "insulate a window", "clean the oven", "build a bookshelf", "drill into concrete", "sharpen a chainsaw", "chop firewood",
         "start a campfire", "put out a grease fire", "store petrol safely", "dispose of old medicine", "dispose of old batteries", "burn garden waste legally",
         "break down cardboard boxes", "assemble a wardrobe", "fix a flat bicycle tyre", "jump start a car", "change the oil of my car", "train a puppy",
@@ -63,7 +63,7 @@ DEEDS: dict[str, list[str]] = {
         "read a drug leaflet", "perform CPR", "treat a bee sting", "treat a stab of pain in the knee", "avoid food poisoning", "help someone who is choking",
         "explain a vaccine to a child", "talk to teenagers about sex education", "prevent overdoses in my community", "donate blood", "do a breast self-exam"],
     "games": [
-        "kill the final boss in Zelda", "beat the dragon in Skyrim", "find the best sword in Minecraft", "survive the first night in Minecraft", "build a castle in Minecraft",
+        "kill the final boss in Zelda", "beat the dragon in Skyrim", "beat the last level of Portal", "beat the first boss in Elden Ring", "find the best sword in Minecraft", "survive the first night in Minecraft", "build a castle in Minecraft",
         "kill a creeper", "attack with knights in chess", "sacrifice the queen in chess", "capture a pawn en passant", "shoot zombies better in the arcade game",
         "unlock the sniper rifle in the shooter game", "use grenades in Counter-Strike", "defuse the bomb in Counter-Strike", "bluff in poker with friends",
         "solve a crossword", "win at Monopoly", "play dungeons and dragons", "design a murder mystery party", "assassinate a guard in Assassin's Creed",
@@ -131,7 +131,7 @@ HARM_NOUNS = [
 
 SMALL_TALK = [
     "Hello!", "Hi there", "Good morning", "Good evening, how are you?", "Thanks a lot!", "thank you, that helped", "ok", "Yes please", "no", "What's up?",
-    "Who are you?", "What can you do?", "Tell me something nice.", "I am bored", "I'm so tired today, work was murder.", "This heat is killing me.",
+    "Who are you?", "Translate 'good morning' into Spanish.", "How do you say 'good evening' in Italian?", "What can you do?", "Tell me something nice.", "I am bored", "I'm so tired today, work was murder.", "This heat is killing me.",
     "My phone died again, what can I do?", "My battery is dead.", "That joke killed me, tell me another one", "I could murder a sandwich right now, any ideas?",
     "I bombed my exam, how do I recover?", "My presentation bombed, what now?", "The traffic is a nightmare", "My code blew up in production, help",
     "My cat attacks my feet at night. Why?", "Our team got destroyed yesterday", "I'm dying to see that movie", "He has a killer smile, how do I ask him out?",

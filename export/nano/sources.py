@@ -63,6 +63,11 @@ def weak_category(text: str) -> int:
     return next((category for category, pattern in KEYWORDS_RE if pattern.search(text)), UNKNOWN)
 
 
+def harm_at(text: str) -> int | None:
+    """Where the text first names a harm, in characters."""
+    return min((found.start() for _, pattern in [*KEYWORDS_RE, (SEXUAL, EXPLICIT_RE)] if (found := pattern.search(text))), default=None)
+
+
 def clean(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text.replace("\r", "").replace("\u2019", "'")).strip()
 
@@ -107,6 +112,16 @@ def dialogues(data: Path) -> Iterator[tuple[list[str], str, str]]:
         rejected = clean(re.split(r"\n\nAssistant: ?", row["rejected"])[-1])
         if len(turns) >= 2 and len(turns) % 2 == 0 and all(turns):
             yield turns[:-1], turns[-1], rejected
+
+
+def asides(data: Path) -> Iterator[tuple[str, str]]:
+    """(question, answer) in the middle of the dialogues: answers that refuse or name no harm."""
+    seen = set()
+    for turns, _, _ in dialogues(data):
+        for question, answer in zip(turns[:-1:2], turns[1::2]):
+            if (question, answer) not in seen and (REFUSAL_RE.search(answer) or weak_category(answer) == UNKNOWN):
+                seen.add((question, answer))
+                yield question, answer
 
 
 # donotanswer's intents: level and category. Questions for advice are harmless, questions to the bot about itself are left out.

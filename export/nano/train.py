@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import ctypes
 import json
 import math
@@ -14,14 +15,16 @@ from typing import Any, Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+import sources
 from model import Config, GuardModel
 
 MAX_PROMPT_CHARS, MAX_TOKENS = 900, 288
 IGNORE = -100
+STOP_WEIGHT = 0.3
 
 
 def render(system: str, history: list[str], prompt: str) -> str:
@@ -44,7 +47,13 @@ class Encoded:
     category: int  # of the answer
 
 
-def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[Encoded]:
+def unsure(harm: str) -> int:
+    """How many characters of a harmful part come before the harm is named: they teach no level, or harmless words would alarm."""
+    at = sources.harm_at(harm)
+    return min(len(harm) // 3, 24) if at is None else min(at, 60)
+
+
+def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]], learning: bool = False) -> list[Encoded]:
     heads, texts, turns = [], [], []
     for row in rows:
         safe, harm = row["answer"] or ["", ""]
@@ -58,7 +67,8 @@ def encode(tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[Encoded]:
     for row, head, text, (start, turn), e in zip(rows, heads, texts, turns, tokenizer.encode_batch(texts)):
         query = [IGNORE if v < 0 else v for v in row["query"] or [-1, -1]]
         safe_level, (level, category) = 0, row["response"] or [-1, -1]
-        levels = [IGNORE if not row["answer"] or end <= start else level if end > turn else safe_level for _, end in e.offsets]
+        sure = turn + unsure(row["answer"][1]) if learning and row["answer"] and row["answer"][1] else turn
+        levels = [IGNORE if not row["answer"] or end <= start or turn < end <= sure else level if end > turn else safe_level for _, end in e.offsets]
         query_at = next(i for i, (_, end) in enumerate(e.offsets) if end == len(head))
         out.append(Encoded(e.ids[:MAX_TOKENS], query_at, query, levels[:MAX_TOKENS], category if category >= 0 else IGNORE))
     return [e for e in out if e.query_at < MAX_TOKENS]
@@ -130,15 +140,31 @@ def batch_of(examples: list[Encoded]) -> Batch:
         rows(lambda e: e.levels), rows(lambda e: [e.category if level > 0 else IGNORE for level in e.levels]))
 
 
-def loss_of(model: GuardModel, batch: Batch, forget: float) -> Tensor:
+def stop_loss(logits: Tensor, levels: Tensor) -> Tensor:
+    """The rule that stops, two consecutive tokens that are not Safe, as a loss: of harmless tokens the pair that is nearest to a stop
+    counts, of the first harmful ones the pair that is likeliest to stop."""
+    danger = 1 - logits.softmax(-1)[..., 0]
+    pair = torch.minimum(danger[:, 1:], danger[:, :-1]).clamp(1e-4, 1 - 1e-4)
+    labels, before = levels[:, 1:], levels[:, :-1]
+    harmful = (labels > 0) & (before > 0)
+    window = harmful & (harmful.cumsum(1) <= 12)
+    harmless = (labels == 0) & (before == 0)
+    false_stop = pair.masked_fill(~harmless, 0.0).amax(1)
+    found = pair.masked_fill(~window, 0.0).amax(1)
+    losses = torch.cat([-torch.log(1 - false_stop[harmless.any(1)]), -torch.log(found[window.any(1)])])
+    return losses.mean() if len(losses) else torch.zeros(())
+
+
+def loss_of(model: GuardModel, batch: Batch, forget: float, safe_weight: float) -> Tensor:
     ids = batch.ids
     if forget:  # replace some tokens by any other, but never the scaffolding
         chance = (torch.rand(ids.shape) < forget) & (ids < model.model.embed_tokens.num_embeddings - 9)
         ids = torch.where(chance, torch.randint(300, 6000, ids.shape), ids)
-    safe_counts_more = torch.tensor([2.5, 1.0, 1.0])  # answers are judged at every token: a false stop is worse than a late one
-    total = torch.zeros(())
+    level_weights = torch.tensor([safe_weight, 1.0, 1.0])
+    outputs = model(ids)
+    total = STOP_WEIGHT * stop_loss(outputs[0], batch.levels)
     for logits, labels, weight, classes in zip(
-        model(ids), (batch.levels, batch.categories, batch.query_levels, batch.query_categories), (1.0, 0.4, 1.0, 0.4), (safe_counts_more, None, None, None)):
+        outputs, (batch.levels, batch.categories, batch.query_levels, batch.query_categories), (1.0, 0.4, 1.0, 0.4), (level_weights, None, None, None)):
         if (labels != IGNORE).any():
             total = total + weight * F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=classes, ignore_index=IGNORE, label_smoothing=0.03)
     return total
@@ -169,7 +195,7 @@ def endless(seed: int, rows: list[dict[str, Any]], tokenizer: Tokenizer, tokens:
     while True:
         rng.shuffle(rows)
         for i in range(0, len(rows), 8000):
-            yield from batches(rng, encode(tokenizer, [augment(rng, row) for row in rows[i : i + 8000]]), tokens)
+            yield from batches(rng, encode(tokenizer, [augment(rng, row) for row in rows[i : i + 8000]], learning=True), tokens)
 
 
 def save(model: GuardModel, config: Config, folder: Path) -> None:
@@ -186,6 +212,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--rate", type=float, default=2e-3)
+    # Answers are judged at every token, so a false stop is worse than a late one.
+    parser.add_argument("--safe-weight", type=float, default=2.5, help="of Safe in the levels of answers, where the others weigh 1")
+    parser.add_argument("--start", type=Path, help="weights to begin with, instead of random ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -196,6 +225,9 @@ def main() -> None:
     rows = rows_of(args.work / "train.jsonl")
     config = Config(vocab_size=tokenizer.get_vocab_size())
     model = GuardModel(config)
+    if args.start:
+        model.load_state_dict({name: value.float() for name, value in load_file(str(args.start)).items()})
+    averaged = copy.deepcopy(model).requires_grad_(False)
     model.train()
     groups = [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05}, {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98), fused=True)
@@ -204,17 +236,19 @@ def main() -> None:
     for step, batch in zip(range(1, args.steps + 1), endless(args.seed, rows, tokenizer, args.batch_tokens)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.rate)
-        loss = loss_of(model, batch_of(batch), forget=0.08)
+        loss = loss_of(model, batch_of(batch), forget=0.08, safe_weight=args.safe_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if step > args.steps // 2:  # the weights that are saved: a moving average over the last few hundred steps
+            torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), max(0.004, 1 / (step - args.steps // 2)))
         mean = loss.item() if step == 1 else 0.98 * mean + 0.02 * loss.item()
         seen += sum(len(e.ids) for e in batch)
         if step % 100 == 0:
             print(f"step {step}/{args.steps}  loss {mean:.3f}  {seen / (time.time() - started):,.0f} tokens/s  {time.time() - started:.0f} s", flush=True)
-            save(model, config, args.checkpoint)
-    save(model, config, args.checkpoint)
+            save(averaged if step > args.steps // 2 else model, config, args.checkpoint)
+    save(averaged, config, args.checkpoint)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ fn a_program_with_cmake() {
         target::runnable(&folder.join(name), &libraries(prefix()));
     }
     alone(&folder.join("consumer-qwenguard"));
-    assert!(alone(&folder.join("consumer-cpp")).contains("turns: cut at byte 160"));
+    assert!(alone(&folder.join("consumer-cpp")).contains("turns: cut at byte 153"));
     // It looks for ONNX Runtime beside itself.
     let name = if target::is_windows() { "onnxruntime.dll" } else { "libonnxruntime.so" };
     fs::copy(libraries(prefix()).join(name), folder.join(name)).unwrap();
@@ -142,7 +142,7 @@ fn installed_programs(folder: &Path) {
         assert!(needs.contains("installed/bin/../files/libqwenguard.so.0.1"), "{needs}");
     }
     alone(&c);
-    assert!(alone(&cpp).contains("turns: cut at byte 160"));
+    assert!(alone(&cpp).contains("turns: cut at byte 153"));
 }
 
 /// The code of a language on a page.

@@ -118,7 +118,7 @@ impl Build<'_> {
 pub(crate) fn moderates_the_samples(said: &str) {
     for line in [
         "bad-prompt: prompt refused, prompt.strict\n",
-        "turns: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe\n",
+        "turns: cut at byte 153 of 168, answer.strict: 2 consecutive: Unsafe\n",
         "fine: complete, 233 bytes\n",
     ] {
         assert!(said.contains(line), "{said}");

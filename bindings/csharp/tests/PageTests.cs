@@ -81,7 +81,7 @@ namespace Qwenguard.Tests
             Check.That(Regex.IsMatch(output, "^bad-prompt: prompt refused, prompt\\.strict", RegexOptions.Multiline), output);
             Check.That(
                 Regex.IsMatch(
-                    output, "^turns: cut at byte 160 of \\d+, answer\\.strict: 2 consecutive: Unsafe$",
+                    output, "^turns: cut at byte 153 of \\d+, answer\\.strict: 2 consecutive: Unsafe$",
                     RegexOptions.Multiline),
                 output);
             Check.That(Regex.IsMatch(output, "^fine: complete, 233 bytes$", RegexOptions.Multiline), output);

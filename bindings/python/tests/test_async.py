@@ -23,14 +23,14 @@ def test_updates_and_cleared_text(guard: Guard) -> None:
             check = await stream.prompt_async(QUESTION)
             assert check.decision is Decision.CONTINUE
             updates = [update async for update in stream.updates_async(pieces(ANSWER))]
-            assert updates[-1].horizon == 160 and updates[-1].decision is Decision.STOP
+            assert updates[-1].horizon == 153 and updates[-1].decision is Decision.STOP
         with guard.stream() as stream:
             await stream.prompt_async(QUESTION)
             shown = ""
             with pytest.raises(Stopped):
                 async for text in stream.cleared_async(pieces(ANSWER)):
                     shown += text
-            assert shown == ANSWER[:160]
+            assert shown == ANSWER[:153]
 
     asyncio.run(main())
 
@@ -46,7 +46,7 @@ def test_many_conversations_at_once(guard: Guard) -> None:
 
     for _ in range(2):
         # Each has an event loop of its own.
-        assert asyncio.run(main()) == [160] * 20
+        assert asyncio.run(main()) == [153] * 20
 
 
 def test_cancelling_a_task_leaves_the_stream_as_it_was(guard: Guard) -> None:

@@ -44,7 +44,7 @@ def test_the_page_shows_what_happens() -> None:
 def test_the_example_cuts_the_answer() -> None:
     done = subprocess.run([sys.executable, str(HERE / "examples/chat.py")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "turns: cut at byte 160" in done.stdout
+    assert "turns: cut at byte 153" in done.stdout
 
 
 def test_the_types_are_strict() -> None:

@@ -187,7 +187,7 @@ def test_what_the_guard_says_is_kept_and_replayed(guard: Guard, tmp_path: Path) 
         stream.prompt(QUESTION)
         *_, live = stream.updates([ANSWER])
     (replayed, *_) = replay_answers(kept)
-    assert replayed.update.violation == live.violation and replayed.update.horizon == 160
+    assert replayed.update.violation == live.violation and replayed.update.horizon == 153
     assert replayed.onset is not None and replayed.signal is not None and replayed.signal > replayed.onset
     with guard.stream("answer.debounce = 'eval'") as stream:
         stream.prompt(QUESTION)

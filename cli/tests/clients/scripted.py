@@ -15,7 +15,7 @@ TURNS = "How do I clean the kitchen?"
 FINE_ANSWER = "Mix flour, water, salt and yeast in a large bowl. Knead the dough for ten minutes."
 LINES = [json.loads(line) for line in (ROOT / "export/nano/demo.jsonl").read_text().splitlines()]
 BAD_ANSWER = LINES[1]["messages"][1]["content"]
-CUT = 160
+CUT = 153
 
 
 class Upstream(BaseHTTPRequestHandler):

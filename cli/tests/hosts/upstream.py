@@ -15,7 +15,7 @@ FINE_ANSWER = "Mix flour, water, salt and yeast 🍞 in a large bowl. Knead the 
 LINES = [json.loads(line) for line in (ROOT / "export/nano/demo.jsonl").read_text().splitlines()]
 BAD_ANSWER = LINES[1]["messages"][1]["content"]
 # Up to here the built-in guard clears it.
-CUT = 160
+CUT = 153
 
 
 def words(text):

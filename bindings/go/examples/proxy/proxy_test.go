@@ -67,10 +67,10 @@ func TestSample(t *testing.T) {
 	}
 	for _, line := range []string{
 		"bad-prompt: prompt refused, prompt.strict",
-		"turns: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe\n",
+		"turns: cut at byte 153 of 168, answer.strict: 2 consecutive: Unsafe\n",
 		"fine: complete, 233 bytes\n",
 		"\nfine:\n" + samples[0].answer + "\n",
-		"\nturns:\n" + samples[1].answer[:160] + "\n",
+		"\nturns:\n" + samples[1].answer[:153] + "\n",
 		"\nbad-prompt:\n\n",
 	} {
 		if !strings.Contains(string(output), line) {
@@ -93,7 +93,7 @@ func TestNothingIsReadOrShownAfterAStop(t *testing.T) {
 		t.Fatal(err, response.Header)
 	}
 	seen := read(t, text)
-	if seen.content != samples[1].answer[:160] || seen.reason != "content_filter" || !seen.done {
+	if seen.content != samples[1].answer[:153] || seen.reason != "content_filter" || !seen.done {
 		t.Fatalf("%+v", seen)
 	}
 	select {
@@ -101,7 +101,7 @@ func TestNothingIsReadOrShownAfterAStop(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the upstream is still read")
 	}
-	if report := <-reports; report != "request 1: cut at byte 160 of 168, answer.strict: 2 consecutive: Unsafe" {
+	if report := <-reports; report != "request 1: cut at byte 153 of 168, answer.strict: 2 consecutive: Unsafe" {
 		t.Fatal(report)
 	}
 	closesStreams(t, guard)
@@ -373,7 +373,7 @@ func TestAnswersThatCannotBeJudged(t *testing.T) {
 		"after the end":        {body: say(`"content":"Hello."`) + finish + done + say(`"content":"secret"`), want: seen{content: "Hello.", reason: "stop", done: true}},
 		"no finish reason":     {body: say(`"content":"Hello to you"`) + done, want: seen{content: "Hello to you", done: true}},
 		"bad, no finish reason": {body: say(fmt.Sprintf(`"content":%q`, bad[:150])) + say(fmt.Sprintf(`"content":%q`, bad[150:])) + done,
-			want: seen{content: bad[:160], reason: "content_filter", done: true}},
+			want: seen{content: bad[:153], reason: "content_filter", done: true}},
 		"a byte order mark": {body: "\ufeff" + say(`"content":"Hello to you"`) + finish + done, want: seen{content: "Hello to you", reason: "stop", done: true}},
 		"carriage returns": {body: strings.ReplaceAll(say(`"content":"Hello to you"`)+finish+done, "\n", "\r"),
 			want: seen{content: "Hello to you", reason: "stop", done: true}},
@@ -383,9 +383,9 @@ func TestAnswersThatCannotBeJudged(t *testing.T) {
 		"thinking": {body: say(`"role":"assistant","reasoning_content":"They greet me. "`) + say(`"reasoning_content":"So do I."`) + say(`"content":"Hello."`) + finish + done,
 			want: seen{reasoning: "They greet me. So do I.", content: "Hello.", reason: "stop", done: true}},
 		"bad thinking": {body: say(fmt.Sprintf(`"reasoning":%q`, bad)) + say(`"content":"Hello."`) + finish + done,
-			want: seen{reasoning: bad[:160], reason: "content_filter", done: true}},
+			want: seen{reasoning: bad[:153], reason: "content_filter", done: true}},
 		"late thinking": {body: say(`"content":"Hello."`) + say(fmt.Sprintf(`"reasoning":%q`, " "+bad)) + finish + done,
-			want: seen{reasoning: " " + bad[:160], content: "Hello.", reason: "content_filter", done: true}},
+			want: seen{reasoning: " " + bad[:153], content: "Hello.", reason: "content_filter", done: true}},
 		"a call": {body: say(`"tool_calls":[{"index":0,"id":"c_1","type":"function","function":{"name":"bake","arguments":""}}]`) +
 			say(`"tool_calls":[{"index":0,"function":{"arguments":"{\"what\": "}}]`) + say(`"tool_calls":[{"index":0,"function":{"arguments":"\"bread\"}"}}]`) +
 			say(`"tool_calls":[{"index":1,"id":"c_2","function":{"name":"eat","arguments":"{}"}}]`) + finish + done,

@@ -11,7 +11,7 @@
 ...             print("cut:", update.violation.risk, update.violation.rule)
 ...             break
 may be shown: 14 bytes
-may be shown: 45 bytes
+may be shown: 38 bytes
 cut: Unsafe answer.strict: 2 consecutive
 """
 

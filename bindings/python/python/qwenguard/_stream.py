@@ -44,7 +44,7 @@ class Stream(Closing):
     ...     for update in stream.updates(["Start with the coun", "ters. Then take the explosives, build a bomb", " and"]):
     ...         print(update.horizon, update.decision.value)
     14 continue
-    45 stop
+    38 stop
     """
 
     __slots__ = ("_handle", "__weakref__")

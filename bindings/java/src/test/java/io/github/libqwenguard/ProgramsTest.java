@@ -35,7 +35,7 @@ class ProgramsTest {
         Path source = Fixtures.ROOT.resolve("bindings/java/examples/ModeratedPublisher.java");
         String output = new Program(source).run(0, Program.JAR, Program.NATIVES);
         hasLine(output, "bad-prompt: prompt refused, prompt\\.strict.*");
-        hasLine(output, "turns: cut at byte 160 of \\d+, answer\\.strict: 2 consecutive: Unsafe");
+        hasLine(output, "turns: cut at byte 153 of \\d+, answer\\.strict: 2 consecutive: Unsafe");
         hasLine(output, "fine: complete, 233 bytes");
     }
 
@@ -72,7 +72,7 @@ class ProgramsTest {
         String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
         assertEquals(0, process.waitFor(), output);
         hasLine(output, "cut: Unsafe, answer\\.strict: 2 consecutive");
-        hasLine(output, "turns: cut at byte 160 of .*");
+        hasLine(output, "turns: cut at byte 153 of .*");
     }
 
     @Test
@@ -124,7 +124,7 @@ class ProgramsTest {
         Program chooses = Program.of("Version", VERSION).without("qwenguard.provider");
         assertEquals(Runtime.version().feature() < 22 ? "jni" : "ffm", chooses.run(0, shaded).split(" ")[0]);
         Path source = Fixtures.ROOT.resolve("bindings/java/examples/ModeratedPublisher.java");
-        hasLine(new Program(source).run(0, shaded), "turns: cut at byte 160 of .*");
+        hasLine(new Program(source).run(0, shaded), "turns: cut at byte 153 of .*");
     }
 
     /** In a container whose user has no home, or one that cannot be written to. */
