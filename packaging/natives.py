@@ -3,7 +3,7 @@
     natives.py KEY
 
 The shared library, the static one and the program are built by cargo-zigbuild, so that on Linux they need no newer glibc than the
-table in platforms.py says; for Windows by `make dist`. They are stripped, with what debuggers need in lib/debug, found by build id. ONNX Runtime comes
+table in platforms.py says; for Windows by `make dist`. They are stripped, with what debuggers need in lib/debug, but for macOS. ONNX Runtime comes
 out of its wheel. The same commit makes the same bytes in any folder.
 """
 
@@ -53,7 +53,8 @@ def compile_all(platform: Platform, target_folder: Path) -> Path:
     rust, c = flags()
     sdk = {}
     if platform.macos:
-        sdk = {"SDKROOT": str(ROOT / "target/macos-sdk")}
+        # Nothing here takes what debuggers need out of the static library.
+        sdk = {"SDKROOT": str(ROOT / "target/macos-sdk"), f"CARGO_PROFILE_{PROFILE.upper()}_DEBUG": "false"}
         run(TOOLS / "python", ROOT / "packaging/macos_sdk.py", sdk["SDKROOT"])
         # See macos_sdk.py.
         rust += ["-Clinker=rust-lld", "-Clinker-flavor=ld64.lld", "-Cstrip=symbols"]
@@ -86,11 +87,15 @@ def install(platform: Platform, built: Path, prefix: Path) -> None:
 def install_dist(platform: Platform, prefix: Path) -> None:
     """What `make dist` makes for a target, with the program and the JNI library: mingw's, with import libraries for all."""
     dist = ROOT / f"target/dist/qwenguard-{VERSION}-{platform.java}"
-    run("make", "dist", "program", f"target={platform.rust}", cwd=ROOT)
+    # Without the time of the link.
+    rust, c = flags()
+    rust.append("-Clink-arg=-Wl,--no-insert-timestamp")
+    environment = os.environ | encoded(platform, rust, c) | {"SOURCE_DATE_EPOCH": str(epoch())}
+    run("make", "dist", "program", f"target={platform.rust}", f"profile={PROFILE}", cwd=ROOT, env=environment)
     for part in ("bin", "lib"):
         shutil.copytree(dist / part, prefix / part, symlinks=True, ignore=shutil.ignore_patterns("pkgconfig"))
     program = prefix / platform.program
-    shutil.copy(ROOT / "target" / platform.rust / "release" / program.name, program)
+    shutil.copy(ROOT / "target" / platform.rust / PROFILE / program.name, program)
     (prefix / "notices").mkdir()
     for notice in (dist / "share/doc/qwenguard").glob("onnxruntime-*.txt"):
         shutil.copy(notice, prefix / "notices")
@@ -103,16 +108,39 @@ def install_dist(platform: Platform, prefix: Path) -> None:
 def split_debug(platform: Platform, prefix: Path) -> None:
     """Strips what is installed, and keeps in lib/debug what was stripped."""
     for file in (prefix / platform.program, prefix / platform.library):
-        notes = subprocess.run(["readelf", "--notes", file], capture_output=True, text=True, check=True).stdout
-        build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)
-        if not build_id:
-            raise SystemExit(f"{file} has no build id, by which debuggers would find its debug file")
-        debug = prefix / f"lib/debug/.build-id/{build_id[1][:2]}/{build_id[1][2:]}.debug"
+        debug = prefix / "lib/debug" / debug_name(platform, file)
         debug.parent.mkdir(parents=True, exist_ok=True)
-        run(platform.objcopy, "--only-keep-debug", "--compress-debug-sections=zlib", file, debug)
+        run(platform.objcopy, "--only-keep-debug", *([] if platform.windows else ["--compress-debug-sections=zlib"]), file, debug)
         debug.chmod(0o644)
         run(platform.objcopy, "--strip-all", file)
-    run(platform.objcopy, "--strip-debug", "--enable-deterministic-archives", prefix / "lib/libqwenguard.a")
+        if platform.windows:
+            run(platform.objcopy, f"--add-gnu-debuglink={debug}", file)
+    archive = prefix / "lib/libqwenguard.a"
+    if platform.windows:
+        # Objects without sections, which objcopy refuses.
+        ar = platform.objcopy.replace("objcopy", "ar")
+        if empty := [member for member in quiet(ar, "t", archive).split() if member.endswith(".dwo")]:
+            quiet(ar, "dD", archive, *empty)
+    quiet(platform.objcopy, "--strip-debug", "--enable-deterministic-archives", archive)
+
+
+def quiet(*command: object) -> str:
+    """The tools of binutils take bitcode in archives for faults of a plugin of theirs, which only says so."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"failed: {command[0]}\n{done.stderr}")
+    return done.stdout
+
+
+def debug_name(platform: Platform, file: Path) -> str:
+    """Where debuggers look: on Linux by build id, on Windows by the name that the file has."""
+    if platform.windows:
+        return f"{file.name}.debug"
+    notes = subprocess.run(["readelf", "--notes", file], capture_output=True, text=True, check=True).stdout
+    build_id = re.search(r"Build ID: ([0-9a-f]+)", notes)
+    if not build_id:
+        raise SystemExit(f"{file} has no build id, by which debuggers would find its debug file")
+    return f".build-id/{build_id[1][:2]}/{build_id[1][2:]}.debug"
 
 
 def add_runtime(platform: Platform, prefix: Path) -> None:
@@ -179,8 +207,9 @@ def main() -> None:
         add_jni(platform, prefix)
     else:
         install_dist(platform, prefix)
-    if platform.glibc:
+    if not platform.macos:
         split_debug(platform, prefix)
+    if platform.glibc:
         check_glibc(platform, prefix)
     library = prefix / platform.library
     if platform.key == "linux-x64" and library.stat().st_size > LARGEST:

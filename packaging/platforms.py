@@ -99,7 +99,10 @@ PLATFORMS = [
         "linux-aarch64", "linux-aarch64", "linux_arm64", "arm64", "aarch64-linux-gnu", "2.28",
         "aarch64-linux-gnu-objcopy",
     ),
-    Platform("win-x64", "x86_64-pc-windows-gnu", "", "win_amd64", "windows-x86_64", "win-x64", "windows_amd64"),
+    Platform(
+        "win-x64", "x86_64-pc-windows-gnu", "", "win_amd64", "windows-x86_64", "win-x64", "windows_amd64",
+        objcopy="x86_64-w64-mingw32-objcopy",
+    ),
     Platform(
         "osx-arm64", "aarch64-apple-darwin", "aarch64-apple-darwin", "macosx_14_0_arm64", "macos-aarch64", "osx-aarch64",
         "darwin_arm64",

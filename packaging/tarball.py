@@ -70,16 +70,18 @@ def pack(platform: Platform) -> None:
     name = f"qwenguard-{VERSION}-{platform.key}"
     prefix = PACKAGES / "prefix" / name
     lay_out(platform, prefix)
-    archive = PACKAGES / (name + (".zip" if platform.windows else ".tar.gz"))
-    if platform.windows:
-        zip_folder(archive, prefix, f"{name}/")
-    else:
-        tar_gz(archive, prefix, name)
-    print(f"{archive.name}: {size(archive)}")
+    archive(platform, prefix, name)
     if (platform.natives / "lib/debug").is_dir():
-        debug = PACKAGES / f"{name}-debug.tar.gz"
-        tar_gz(debug, platform.natives / "lib/debug", f"{name}-debug")
-        print(f"{debug.name}: {size(debug)}")
+        archive(platform, platform.natives / "lib/debug", f"{name}-debug")
+
+
+def archive(platform: Platform, folder: Path, name: str) -> None:
+    packed = PACKAGES / (name + (".zip" if platform.windows else ".tar.gz"))
+    if platform.windows:
+        zip_folder(packed, folder, f"{name}/")
+    else:
+        tar_gz(packed, folder, name)
+    print(f"{packed.name}: {size(packed)}")
 
 
 if __name__ == "__main__":

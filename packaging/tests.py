@@ -1,9 +1,12 @@
 """Installs each package into an empty folder, by the commands of docs/packages.md, and cuts the sample answer there:
 
-    tests.py [linux debian java gradle csharp go rust rust_page sums]"""
+    tests.py [linux debian windows arm macos java gradle csharp go rust rust_page sums ...]
+
+What is for other systems runs in emulators, or is looked at, where its natives are built."""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platforms import ORT_VERSION, PACKAGES, ROOT, VERSION, by_key
+from platforms import ORT_VERSION, PACKAGES, PLATFORMS, ROOT, VERSION, Platform, by_key
 
 PLATFORM = by_key("linux-x64")
+ARM, WINDOWS, MACOS = by_key("linux-arm64"), by_key("win-x64"), by_key("osx-arm64")
 SAMPLES = ROOT / "packaging/samples"
 WORK = ROOT / "target/test-packages"
 CUT = "cut at byte 153"
@@ -36,6 +40,11 @@ def need(*programs: str) -> None:
     for program in programs:
         if not shutil.which(program):
             raise Skipped(f"{program} is missing")
+
+
+def need_natives(platform: Platform) -> None:
+    if not (platform.natives / ".complete").is_file():
+        raise Skipped(f"there are no packages for it: make natives-{platform.key}")
 
 
 def blocks(heading: str, language: str) -> list[str]:
@@ -116,9 +125,10 @@ def linux() -> None:
     stripped(folder / f"qwenguard-{VERSION}-{PLATFORM.key}")
 
 
-def moderates(folder: Path, program: str) -> None:
+def moderates(folder: Path, *program: str | Path) -> None:
     """The program finds ONNX Runtime by itself."""
-    said = shell(folder, f'"./{program}" moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3')
+    words = shlex.join(map(str, [*program[:-1], f"./{program[-1]}"]))
+    said = shell(folder, f'{words} moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3', QEMU_LD_PREFIX=ARM_LIBRARIES)
     assert "clear up to byte 153" in said, said
 
 
@@ -174,6 +184,118 @@ test ! -e /usr/bin/qwenguard'"""
     said = shell(WORK, "unshare --mount sh -eu -c \"$SCRIPT\"", SCRIPT=script, DEBIAN_FRONTEND="noninteractive")
     cuts(said, 2)
     assert f"qwenguard {VERSION}" in said and "clear up to byte 153" in said, said
+
+
+# --- Other systems
+
+WINE = ROOT / "tests/platforms/wine.sh"
+QEMU = ROOT / "target/qemu/qemu-aarch64"
+# Where Debian's cross compiler has the C library.
+ARM_LIBRARIES = "/usr/aarch64-linux-gnu"
+ARM_COMPILERS = "cc() { aarch64-linux-gnu-gcc \"$@\"; }; export CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++"
+
+
+def on_arm(commands: str, *programs: str) -> str:
+    """The commands for Linux, with a compiler for ARM, and what they start in qemu."""
+    for program in programs:
+        commands = re.sub(rf"^{re.escape(program)}(?= |$)", f"{shlex.quote(str(QEMU))} -cpu max {program}", commands, flags=re.M)
+    return f"{ARM_COMPILERS}\n" + commands.replace(PLATFORM.key, ARM.key)
+
+
+def qemu() -> None:
+    """Fetches it, which Debian alone has in the version that is needed."""
+    need_natives(ARM)
+    need("apt-get", "dpkg-deb", "make")
+    shell(ROOT, f"make {QEMU.relative_to(ROOT)}")
+
+
+@test
+def windows() -> None:
+    """With compilers for Windows on Linux, and what they make in Wine."""
+    need_natives(WINDOWS)
+    need("x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-g++-posix", "cmake", "unzip")
+    folder = empty("windows", "cut.c", "cut.cpp", "CMakeLists.txt")
+    said = shell(folder, "\n".join(blocks("Windows", "sh")), CHECKOUT=str(ROOT))
+    cuts(said, 3)
+    assert f"qwenguard {VERSION}\n" in said, said
+    moderates(folder, WINE, f"qwenguard-{VERSION}-{WINDOWS.key}/bin/qwenguard.exe")
+
+
+@test
+def arm() -> None:
+    qemu()
+    need("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "pkg-config", "cmake")
+    folder = empty("arm", "cut.c", "cut.cpp", "CMakeLists.txt")
+    program = f"qwenguard-{VERSION}-{ARM.key}/bin/qwenguard"
+    commands = on_arm("\n".join(blocks("tar.gz", "sh")), "./cut", "build/cut-c", "build/cut-cpp", program.replace(ARM.key, PLATFORM.key))
+    said = shell(folder, commands, QEMU_LD_PREFIX=ARM_LIBRARIES)
+    cuts(said, 3)
+    assert f"qwenguard {VERSION}\n" in said, said
+    moderates(folder, QEMU, program)
+    # Debian's own tool reads the package; apt would install it on ARM alone.
+    shell(folder, f'dpkg-deb --extract "$PACKAGES"/qwenguard_{VERSION}_{ARM.deb}.deb deb')
+    moderates(folder, QEMU, "deb/usr/bin/qwenguard")
+
+
+@test
+def macos() -> None:
+    """Nothing of it runs here: names, exports and signatures are read in the files of the archive."""
+    need_natives(MACOS)
+    folder = empty("macos")
+    name = f"qwenguard-{VERSION}-{MACOS.key}"
+    shell(folder, f'tar xzf "$PACKAGES"/{name}.tar.gz')
+    library, program = folder / name / MACOS.library, folder / name / MACOS.program
+    shell(folder, shlex.join(map(str, [sys.executable, ROOT / "tests/platforms/macho.py", library, program, folder / name / "include/qwenguard.h"])))
+    for link in MACOS.links:
+        assert (library.parent / link).resolve() == library.resolve(), link
+    assert (folder / name / MACOS.runtime).is_file()
+
+
+@test
+def go_windows() -> None:
+    go_elsewhere(WINDOWS, "x86_64-w64-mingw32-gcc", str(WINE))
+
+
+@test
+def go_arm() -> None:
+    qemu()
+    go_elsewhere(ARM, "aarch64-linux-gnu-gcc", f"{QEMU} -cpu max")
+
+
+def go_elsewhere(platform: Platform, compiler: str, runner: str) -> None:
+    """Built here for another system, and run in an emulator."""
+    need_natives(platform)
+    need("go", compiler)
+    folder = empty(f"go-{platform.go}", "cut.go")
+    system, processor = platform.go.split("_")
+    program = "cut.exe" if platform.windows else "cut"
+    commands = "\n".join(blocks("Go", "sh"))
+    for old, new in {"go build -o cut": f"CGO_ENABLED=1 CC={compiler} go build -o {program}", "./cut": f"{runner} ./{program}"}.items():
+        assert old in commands, old
+        commands = commands.replace(old, new)
+    cuts(shell(folder, commands, GOOS=system, GOARCH=processor, QEMU_LD_PREFIX=ARM_LIBRARIES, **go_folders(folder)))
+
+
+@test
+def natives_of_all() -> None:
+    """What jars and the NuGet package have for each system that natives are built for, to the byte."""
+    there = [platform for platform in PLATFORMS if (platform.natives / ".complete").is_file()]
+    with zipfile.ZipFile(PACKAGES / f"Qwenguard.{VERSION}.nupkg") as package:
+        for platform in there:
+            same(package, f"runtimes/{platform.key}/native/{platform.plain}", platform.library, platform)
+    for platform in there:
+        folder = f"io/github/libqwenguard/native/{platform.java}/"
+        loaded = platform.plain if platform.windows else platform.links[0]
+        for slim in ("", "-slim"):
+            artifact = REPOSITORY / f"io/github/libqwenguard/qwenguard/{VERSION}/qwenguard-{VERSION}-{platform.java}{slim}.jar"
+            with zipfile.ZipFile(artifact) as jar:
+                same(jar, folder + loaded, platform.library, platform)
+                same(jar, folder + platform.jni, f"jni/{platform.jni}", platform)
+                assert (folder + Path(platform.runtime).name in jar.namelist()) == (not slim), artifact
+
+
+def same(archive: zipfile.ZipFile, name: str, native: str, platform: Platform) -> None:
+    assert archive.read(name) == (platform.natives / native).read_bytes(), f"{archive.filename}: {name}"
 
 
 # --- Java
@@ -345,14 +467,18 @@ def opc(folder: Path) -> None:
 # --- Go
 
 
+def go_folders(folder: Path) -> dict[str, str]:
+    return {
+        "GOFLAGS": "-modcacherw", "GOMODCACHE": str(folder / "modules"), "XDG_CACHE_HOME": str(folder / "cache"), "GOTOOLCHAIN": "local",
+        "GOCACHE": str(WORK / "go-build"),
+    }
+
+
 @test
 def go() -> None:
     need("go", "cc")
     folder = empty("go", "cut.go")
-    variables = {
-        "GOFLAGS": "-modcacherw", "GOMODCACHE": str(folder / "modules"), "XDG_CACHE_HOME": str(folder / "cache"), "GOTOOLCHAIN": "local",
-        "GOCACHE": str(WORK / "go-build"),
-    }
+    variables = go_folders(folder)
     cuts(shell(folder, "\n".join(blocks("Go", "sh")), **variables))
     # The program is one file: it runs where nothing else is.
     alone = empty("go-alone")

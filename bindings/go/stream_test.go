@@ -130,7 +130,7 @@ func TestForkAndLists(t *testing.T) {
 	must(stream.PushText(t.Context(), "Hi."))(t)
 
 	flagging := must(guard.NewStreamWithPolicy(`answer.debounce = { consecutive = 1 }
-		answer.mode = { custom = { unsafe = { at = 0.6, action = 'flag' }, controversial = { action = 'ignore' } } }`))(t)
+		answer.mode = { custom = { unsafe = { at = 0.97, action = 'flag' }, controversial = { action = 'ignore' } } }`))(t)
 	must(flagging.Prompt(t.Context(), User("Hello")))(t)
 	update = must(flagging.PushText(t.Context(), strings.Repeat(violent+" "+harmless+" ", 15)))(t)
 	if flags := must(flagging.Flags())(t); len(flags) != update.FlagCount || len(flags) <= 4 {

@@ -66,13 +66,16 @@ pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let folder = scratch("lib");
-        let debug = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
+        let mut built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
         if let Some(target) = target::cross() {
             make(&["lib", "profile=dev", &format!("target={target}")]);
-            return debug.with_file_name(target).join("debug");
+            built = built.with_file_name(target).join("debug");
+        } else {
+            make(&["lib", "profile=dev"]);
         }
-        make(&["lib", "profile=dev"]);
-        let built = debug;
+        if target::is_windows() {
+            return built;
+        }
         for (name, file) in [
             ("libqwenguard.so", "libqwenguard.so"),
             ("libqwenguard.so.0.1", "libqwenguard.so"),

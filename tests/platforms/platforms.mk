@@ -118,7 +118,7 @@ qemu := $(CURDIR)/target/qemu/qemu-aarch64
 aarch64_processors := max neoverse-n1 cortex-a72
 aarch64_env = ORT_DYLIB_PATH=$(CURDIR)/target/onnxruntime-$(aarch64) QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
 aarch64_cargo = $(cross_profile) $(aarch64_env) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(qemu) -cpu $(or $(2),max)' cargo $(1) --locked --target $(aarch64) \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(qemu) -cpu $(or $(2),max)" cargo $(1) --locked --target $(aarch64) \
 	--features qwenguard/capi
 aarch64_c = $(aarch64_env) QWENGUARD_TEST_TARGET=$(aarch64) QWENGUARD_TEST_RUNNER='$(qemu) -cpu max' $(here_cargo) --test ffi --
 

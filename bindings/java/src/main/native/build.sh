@@ -21,7 +21,7 @@ esac
 case $system in
 Linux) system=linux libraries="lib/libqwenguard.so.0.1 lib/libonnxruntime.so" jni=libqwenguard_jni.so flags='-fPIC -Wl,-rpath,$ORIGIN' ;;
 Darwin) system=macos libraries="lib/libqwenguard.0.1.dylib lib/libonnxruntime.dylib" jni=libqwenguard_jni.dylib flags='-fPIC -Wl,-rpath,@loader_path' ;;
-Windows) system=windows libraries="bin/qwenguard.dll bin/onnxruntime.dll" jni=qwenguard_jni.dll flags='-static-libgcc -DJNIEXPORT=__declspec(dllexport)' ;;
+Windows) system=windows libraries="bin/qwenguard.dll bin/onnxruntime.dll" jni=qwenguard_jni.dll flags='-s -static-libgcc -Wl,--no-insert-timestamp -DJNIEXPORT=__declspec(dllexport)' ;;
 *) echo "no rule for the system $system" >&2 && exit 1 ;;
 esac
 # The folder with jni_md.h.
