@@ -44,16 +44,17 @@ def natives(platform: Platform, folder: Path) -> None:
         shutil.copy(notice, folder)
     (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=False))
     (folder / "go.mod").write_text(f"module {PATH}/natives/{platform.go}\n\n{GO_LINE}\n")
-    template = (ROOT / "packaging/go/natives.go.in").read_text()
-    for name, text in {
+    texts = {
         "PACKAGE": platform.go, "CONSTRAINT": constraint(platform), "RUNTIME": runtime,
         "LIBRARIES": platform.system_libraries, "DIGEST": sha256(platform.natives / platform.runtime)[:16],
-    }.items():
-        template = template.replace(f"@{name}@", text)
-    (folder / "natives.go").write_text(template)
-    shutil.copy(ROOT / "packaging/go/place.go.in", folder / "place.go")
-    place = folder / "place.go"
-    place.write_text(place.read_text().replace("@PACKAGE@", platform.go).replace("@CONSTRAINT@", constraint(platform)))
+    }
+    # Not named after the system: the constraint in the file says for which it is.
+    templates = {"natives": "natives", "place": "place", "system": "system_windows" if platform.windows else "system_unix"}
+    for name, template in templates.items():
+        source = (ROOT / f"packaging/go/{template}.go.in").read_text()
+        for place, text in texts.items():
+            source = source.replace(f"@{place}@", text)
+        (folder / f"{name}.go").write_text(source)
 
 
 def package(platforms: list[Platform], folder: Path) -> None:

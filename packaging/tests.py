@@ -468,7 +468,9 @@ def opc(folder: Path) -> None:
 
 
 def go_folders(folder: Path) -> dict[str, str]:
+    # The index that Go keeps of a module goes by its version, and this version's files change.
     return {
+        "GODEBUG": "goindex=0",
         "GOFLAGS": "-modcacherw", "GOMODCACHE": str(folder / "modules"), "XDG_CACHE_HOME": str(folder / "cache"), "GOTOOLCHAIN": "local",
         "GOCACHE": str(WORK / "go-build"),
     }
@@ -502,7 +504,7 @@ def go_with_pkg_config() -> None:
     prefix = PACKAGES / f"prefix/qwenguard-{VERSION}-{PLATFORM.key}/lib"
     variables = {
         "GOFLAGS": "-modcacherw -tags=qwenguard_pkgconfig",
-        "GOMODCACHE": str(folder / "modules"), "GOTOOLCHAIN": "local", "GOCACHE": str(WORK / "go-build"),
+        "GOMODCACHE": str(folder / "modules"), "GOTOOLCHAIN": "local", "GOCACHE": str(WORK / "go-build"), "GODEBUG": "goindex=0",
         "PKG_CONFIG_PATH": f"{prefix}/pkgconfig", "CGO_LDFLAGS": f"-Wl,-rpath,{prefix}",
     }
     cuts(shell(folder, "\n".join(blocks("Go", "sh")), **variables))
