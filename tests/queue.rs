@@ -142,7 +142,12 @@ fn a_call_that_is_given_up_changes_nothing() {
     let first = stream.push_text(b"In the north, ").unwrap();
     let used = stream.context_used();
     for tag in 0..20 {
-        queue.submit(stream, Call::Text(b"where the ships are."), tag, Some(past));
+        queue.submit(
+            stream,
+            Call::Text(b"where the ships are."),
+            tag,
+            Some(Instant::now() + Duration::from_micros(40 * tag)),
+        );
         if tag % 2 == 0 {
             // It may be done already; then it is not cancelled.
             assert!(queue.cancel(tag) <= 1);
@@ -359,4 +364,18 @@ fn a_host_is_woken_when_there_is_something_to_take() {
     assert!(matches!(take().result, Err(Error::WrongState { .. })));
     drop(queue);
     assert!(also_woken.recv_timeout(LONG).is_err(), "the function went with the queue");
+}
+
+#[test]
+fn a_call_whose_deadline_has_passed_is_not_begun() {
+    let guard = guard();
+    let queue = CompletionQueue::new();
+    let messages = [Message::user("Hello")];
+    let before = guard.stats().tokens;
+    queue.submit(guard.stream().unwrap(), Call::Prompt(&messages), 1, Some(Instant::now()));
+    let done = queue.wait(LONG).unwrap();
+    assert!(matches!(done.result, Err(Error::DeadlineExceeded)), "{:?}", done.result);
+    let mut stream = done.stream.unwrap();
+    assert_eq!((stream.context_used(), guard.stats().tokens), (0, before));
+    stream.prompt(&messages).unwrap();
 }

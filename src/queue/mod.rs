@@ -127,13 +127,14 @@ impl CompletionQueue {
     /// 1,000 tokens, pushes whole, which have at most 1 MiB and take up to 0.3 s.
     ///
     /// `tag` is the caller's, to know the call by. A call that is not done by `deadline` is cancelled with
-    /// [`Error::DeadlineExceeded`].
+    /// [`Error::DeadlineExceeded`]; it is not begun if that has passed already.
     pub fn submit(&self, mut stream: Stream, call: Call, tag: u64, deadline: Option<Instant>) {
         if !self.process().is_current() {
             return;
         }
         let (ticket, notify) = self.ticket();
-        let begun = stream.begin(call, Some(notify), &mut Batch::default()).map(Begun::Call);
+        let begun = in_time(deadline).and_then(|()| stream.begin(call, Some(notify), &mut Batch::default()));
+        let begun = begun.map(Begun::Call);
         self.keep(ticket, Job { tag, stream: Some(stream), begun, deadline });
     }
 
@@ -153,7 +154,8 @@ impl CompletionQueue {
             return;
         }
         let (ticket, notify) = self.ticket();
-        let begun = guard.begin_annotation(messages, options, notify).map(Begun::Annotation);
+        let begun = in_time(deadline).and_then(|()| guard.begin_annotation(messages, options, notify));
+        let begun = begun.map(Begun::Annotation);
         self.keep(ticket, Job { tag, stream: None, begun, deadline });
     }
 
@@ -453,4 +455,9 @@ impl Jobs {
         }
         Some(job)
     }
+}
+
+/// Whether there is time for a call at all.
+fn in_time(deadline: Option<Instant>) -> Result<()> {
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) { Err(Error::DeadlineExceeded) } else { Ok(()) }
 }
