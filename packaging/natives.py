@@ -7,10 +7,12 @@ table in platforms.py says; for Windows by `make dist`. They are stripped, with 
 out of its wheel. The same commit makes the same bytes in any folder.
 """
 
+import hashlib
 import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -108,6 +110,8 @@ def install_dist(platform: Platform, prefix: Path) -> None:
 def split_debug(platform: Platform, prefix: Path) -> None:
     """Strips what is installed, and keeps in lib/debug what was stripped."""
     for file in (prefix / platform.program, prefix / platform.library):
+        if not platform.windows:
+            set_build_id(platform, file)
         debug = prefix / "lib/debug" / debug_name(platform, file)
         debug.parent.mkdir(parents=True, exist_ok=True)
         run(platform.objcopy, "--only-keep-debug", *([] if platform.windows else ["--compress-debug-sections=zlib"]), file, debug)
@@ -130,6 +134,18 @@ def quiet(*command: object) -> str:
     if done.returncode:
         raise SystemExit(f"failed: {command[0]}\n{done.stderr}")
     return done.stdout
+
+
+def set_build_id(platform: Platform, file: Path) -> None:
+    """The linker's covers what debuggers need, in which zig's own sources have paths of this machine. Ours is that of the code alone."""
+    section = ".note.gnu.build-id"
+    with tempfile.TemporaryDirectory() as folder:
+        code, note = Path(folder, "code"), Path(folder, "note")
+        quiet(platform.objcopy, "--strip-all", "--remove-section", section, file, code)
+        identity = hashlib.sha1(code.read_bytes()).digest()
+        # As the linker writes it: the sizes of name and identity, the type, both.
+        note.write_bytes(struct.pack("<III4s", 4, len(identity), 3, b"GNU") + identity)
+        quiet(platform.objcopy, "--update-section", f"{section}={note}", file)
 
 
 def debug_name(platform: Platform, file: Path) -> str:
