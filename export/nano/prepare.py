@@ -31,10 +31,8 @@ PARTS = ["train", "test"]
 
 
 def part_of(text: str) -> str:
-    """One text in eight is held out for the scores, and one in sixteen of the others to choose by, by the text's own words:
-    a rerun chooses the same."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return "test" if digest[0] < 32 else "train"
+    """One text in eight is held out, chosen by its own words, so that a rerun chooses the same."""
+    return "test" if hashlib.sha256(text.encode()).digest()[0] < 32 else "train"
 
 
 def in_test(text: str) -> bool:
