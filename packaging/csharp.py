@@ -169,7 +169,7 @@ def package(assemblies: dict[str, Path]) -> None:
         ("README.md", CSHARP / "README.md"),
         ("icon.png", ROOT / "packaging/icon.png"),
         ("LICENSE.txt", ROOT / "LICENSE"),
-        ("THIRD-PARTY-NOTICES.txt", notices(program=False).encode()),
+        ("THIRD-PARTY-NOTICES.txt", notices("qwenguard").encode()),
         ("build/Qwenguard.targets", targets),
         ("buildTransitive/Qwenguard.targets", targets),
     ]

@@ -42,7 +42,7 @@ def natives(platform: Platform, folder: Path) -> None:
     shutil.copy(ROOT / "LICENSE", folder)
     for notice in (platform.natives / "notices").iterdir():
         shutil.copy(notice, folder)
-    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=False))
+    (folder / "THIRD-PARTY-NOTICES.txt").write_text(notices("qwenguard"))
     (folder / "go.mod").write_text(f"module {PATH}/natives/{platform.go}\n\n{GO_LINE}\n")
     texts = {
         "PACKAGE": platform.go, "CONSTRAINT": constraint(platform), "RUNTIME": runtime,

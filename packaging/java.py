@@ -66,7 +66,7 @@ def natives(platform: Platform, slim: bool) -> None:
     information = folder / "META-INF"
     information.mkdir()
     shutil.copy(ROOT / "LICENSE", information)
-    (information / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=False))
+    (information / "THIRD-PARTY-NOTICES.txt").write_text(notices("qwenguard"))
     if not slim:
         shutil.copy(platform.natives / platform.runtime, libraries)
         for notice in (platform.natives / "notices").iterdir():

@@ -50,11 +50,10 @@ def standard(crate: Crate) -> str:
     raise SystemExit(f"{crate.id} ({crate.license}) has no text of its licence: packaging/notices.py needs one")
 
 
-def notices(program: bool) -> str:
-    """Of what has the library alone, or the program too. Equal texts once, with all who use them."""
+def notices(*packages: str) -> str:
+    """Of what these packages of the workspace are compiled with. Equal texts once, with all who use them."""
     users: dict[str, list[str]] = defaultdict(list)
-    inside = crates("qwenguard", "qwenguard-cli") if program else crates("qwenguard")
-    others = [crate for crate in inside.values() if crate.checksum]
+    others = [crate for crate in crates(*packages).values() if crate.checksum]
     for crate in others:
         for text in crate.texts() or [standard(crate)]:
             users[text].append(f"{crate.name} {crate.version} ({crate.license})")

@@ -17,7 +17,7 @@ EXPECTED = (
     # Zig compiles some sources of its own, such as its unwinder's, and names the folders in what debuggers read.
     r".*\.debug", r".*-debug\.(tar\.gz|zip)", r"qwenguard-dbgsym_.*",
 )
-KINDS = ("tarballs", "debs", "crates", "maven", "nupkg", "gomodules", "sbom")
+KINDS = ("tarballs", "debs", "crates", "maven", "nupkg", "gomodules", "wheel", "sbom")
 
 
 def build(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def lay_out(platform: Platform, prefix: Path) -> None:
         shutil.copy(ROOT / document, documents)
     for notice in (natives / "notices").iterdir():
         shutil.copy(notice, documents)
-    (documents / "THIRD-PARTY-NOTICES.txt").write_text(notices(program=True))
+    (documents / "THIRD-PARTY-NOTICES.txt").write_text(notices("qwenguard", "qwenguard-cli"))
     if not platform.windows:
         add_manual(prefix / "share")
 

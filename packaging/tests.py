@@ -115,7 +115,7 @@ def linux() -> None:
     # The page's folder has no spaces; CMake's and the program's may have them.
     plain = empty("tar", "cut.c", "cut.cpp", "CMakeLists.txt")
     said = shell(plain, "\n".join(commands))
-    cuts(said, 3)
+    cuts(said, 4)
     assert f"qwenguard {VERSION}" in said, said
     shutil.move(plain / f"qwenguard-{VERSION}-{PLATFORM.key}", folder)
     cuts(shell(folder, "set -- \"$PWD\"/qwenguard-*\n"
@@ -199,6 +199,7 @@ def on_arm(commands: str, *programs: str) -> str:
     """The commands for Linux, with a compiler for ARM, and what they start in qemu."""
     for program in programs:
         commands = re.sub(rf"^{re.escape(program)}(?= |$)", f"{shlex.quote(str(QEMU))} -cpu max {program}", commands, flags=re.M)
+    commands = re.sub(r"^c\+\+ ", "$CXX ", commands, flags=re.M)
     return f"{ARM_COMPILERS}\n" + commands.replace(PLATFORM.key, ARM.key)
 
 
@@ -227,9 +228,9 @@ def arm() -> None:
     need("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "pkg-config", "cmake")
     folder = empty("arm", "cut.c", "cut.cpp", "CMakeLists.txt")
     program = f"qwenguard-{VERSION}-{ARM.key}/bin/qwenguard"
-    commands = on_arm("\n".join(blocks("tar.gz", "sh")), "./cut", "build/cut-c", "build/cut-cpp", program.replace(ARM.key, PLATFORM.key))
+    commands = on_arm("\n".join(blocks("tar.gz", "sh")), "./cut", "./cut-cpp", "build/cut-c", "build/cut-cpp", program.replace(ARM.key, PLATFORM.key))
     said = shell(folder, commands, QEMU_LD_PREFIX=ARM_LIBRARIES)
-    cuts(said, 3)
+    cuts(said, 4)
     assert f"qwenguard {VERSION}\n" in said, said
     moderates(folder, QEMU, program)
     # Debian's own tool reads the package; apt would install it on ARM alone.
@@ -301,20 +302,8 @@ def same(archive: zipfile.ZipFile, name: str, native: str, platform: Platform) -
 # --- Java
 
 REPOSITORY = PACKAGES / "maven"
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>cut</groupId>
-  <artifactId>cut</artifactId>
-  <version>1</version>
-  <properties>
-    <maven.compiler.release>17</maven.compiler.release>
-    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
-  </properties>
-{repositories}
-  <dependencies>
-{dependencies}
-  </dependencies>
-  <build>
+# The plugins that the page's project and the tests use, in versions that are known to work together.
+PLUGINS = """  <build>
     <plugins>
       <plugin><artifactId>maven-resources-plugin</artifactId><version>3.3.1</version></plugin>
       <plugin><artifactId>maven-compiler-plugin</artifactId><version>3.14.1</version></plugin>
@@ -333,7 +322,6 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
       </plugin>
     </plugins>
   </build>
-</project>
 """
 
 
@@ -345,20 +333,33 @@ def jdks() -> tuple[str, str]:
     return said[0], said[1]
 
 
-def maven_project(name: str, heading: str, jdk: str, *samples: str) -> Path:
-    need("mvn")
+def java_folder(name: str, *samples: str) -> Path:
     folder = empty(name)
     sources = folder / "src/main/java/cut"
     sources.mkdir(parents=True)
     for sample in samples:
         shutil.copy(SAMPLES / sample, sources)
-    dependencies = "\n".join(blocks(heading, "xml"))
-    repositories = "\n".join(blocks("A project's repository", "xml"))
-    (folder / "pom.xml").write_text(POM.format(repositories=repositories, dependencies=dependencies))
+    return folder
+
+
+def maven_project(name: str, jdk: str, dependencies: str, *samples: str) -> Path:
+    """The page's project, whose program has run; `dependencies` replaces those of its pom.xml."""
+    need("mvn")
+    folder = java_folder(name, *samples)
+    pom = blocks("Maven", "xml")[0]
+    if dependencies:
+        pom = re.sub(r"  <dependencies>.*</dependencies>\n", lambda _: dependencies, pom, flags=re.S)
+    (folder / "pom.xml").write_text(pom.replace("</project>", PLUGINS + "</project>"))
     # Of an earlier run's natives nothing may be left.
     shutil.rmtree(Path.home() / ".m2/repository/io/github/libqwenguard", ignore_errors=True)
-    shell(folder, "mvn -B -q package dependency:copy-dependencies -DincludeScope=runtime", JAVA_HOME=jdk)
+    cuts(shell(folder, blocks("Maven", "sh")[0], **java_variables(folder, jdk)))
     return folder
+
+
+def java_variables(folder: Path, jdk: str) -> dict[str, str]:
+    """For the page's commands: this JDK, and a cache for natives that is the test's own."""
+    options = f"-Dqwenguard.cache={folder / 'cache'}"
+    return {"JAVA_HOME": jdk, "PATH": f"{jdk}/bin{os.pathsep}{os.environ['PATH']}", "JAVA_TOOL_OPTIONS": options}
 
 
 def java_runs(folder: Path, java: str, provider: str, paths: str, main: str = "cut.Cut", options: str = "") -> str:
@@ -370,7 +371,7 @@ def java_runs(folder: Path, java: str, provider: str, paths: str, main: str = "c
 @test
 def java() -> None:
     new, old = jdks()
-    folder = maven_project("maven", "Maven", new, "Cut.java")
+    folder = maven_project("maven", new, "", "Cut.java")
     for java, provider in ((old, "jni"), (new, "jni"), (new, "ffm")):
         cuts(java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'"))
         cuts(java_runs(folder, java, provider, "-cp target/cut-1-shaded.jar"))
@@ -403,7 +404,8 @@ def java_documents() -> None:
 @test
 def java_with_official_runtime() -> None:
     new, old = jdks()
-    folder = maven_project("maven-slim", "Maven, with the ONNX Runtime of its maker", new, "Cut.java", "Both.java")
+    slim = blocks("Maven, with the ONNX Runtime of its maker", "xml")[0]
+    folder = maven_project("maven-slim", new, slim, "Cut.java", "Both.java")
     for java, provider in ((old, "jni"), (new, "ffm")):
         # As separate jars, and all in one.
         for path in ("'target/classes:target/dependency/*'", "target/cut-1-shaded.jar"):
@@ -418,14 +420,18 @@ def java_with_official_runtime() -> None:
 def gradle() -> None:
     need("gradle")
     new, old = jdks()
-    folder = empty("gradle")
-    sources = folder / "src/main/java/cut"
-    sources.mkdir(parents=True)
-    shutil.copy(SAMPLES / "Cut.java", sources)
-    build = ("apply plugin: 'application'\nmainClassName = 'cut.Cut'\n"
-             "applicationDefaultJvmArgs = ['-Dqwenguard.cache=' + projectDir + '/cache']\n")
-    (folder / "build.gradle").write_text(build + blocks("Gradle", "groovy")[0])
-    cuts(shell(folder, "gradle --offline --no-daemon -q run", JAVA_HOME=old, GRADLE_USER_HOME=str(folder / "home")))
+    folder = java_folder("gradle", "Cut.java")
+    (folder / "build.gradle").write_text(blocks("Gradle", "groovy")[0])
+    # Without a daemon that outlives the test, and without a network.
+    commands = blocks("Gradle", "sh")[0].replace("gradle ", "gradle --offline --no-daemon ")
+    cuts(shell(folder, commands, GRADLE_USER_HOME=str(folder / "home"), **java_variables(folder, old)))
+
+
+@test
+def java_class_path() -> None:
+    for jdk in jdks():
+        folder = java_folder("class-path", "Cut.java")
+        cuts(shell(folder, blocks("Class path", "sh")[0], **java_variables(folder, jdk)))
 
 
 # --- C#
@@ -552,15 +558,27 @@ def rust_page() -> None:
     assert "cut: Unsafe, answer.strict: 2 consecutive\n" in said, said
 
 
+# --- Python
+
+
+@test
+def python() -> None:
+    need("python3")
+    if not list(PACKAGES.glob("python/*.whl")):
+        raise Skipped("there is no wheel: make wheel")
+    folder = empty("python", "cut.py")
+    cuts(shell(folder, blocks("Python", "sh")[0]))
+
+
 # --- What goes with them
 
 
 @test
 def sums() -> None:
     shell(PACKAGES, "sha256sum --quiet --check SHA256SUMS")
-    for archive in PACKAGES.glob("*.nupkg"):
+    for archive in (*PACKAGES.glob("*.nupkg"), *PACKAGES.glob("python/*.whl")):
         with zipfile.ZipFile(archive) as package:
-            assert "THIRD-PARTY-NOTICES.txt" in package.namelist(), archive
+            assert any(Path(name).name == "THIRD-PARTY-NOTICES.txt" for name in package.namelist()), archive
 
 
 def main() -> None:

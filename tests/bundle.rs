@@ -49,7 +49,13 @@ fn a_good_copy_opens() {
 #[test]
 fn a_folder_that_is_not_there() {
     let error = open(Path::new("/nowhere/bundle")).err().unwrap().to_string();
-    assert!(error.contains("/nowhere/bundle") && error.contains("guard.toml"), "{error}");
+    assert!(error.contains("/nowhere/bundle") && error.contains("guard.toml: there is no such folder"), "{error}");
+    let folder = copy();
+    let error = open(&folder.path().join("tokenizer.json")).err().unwrap().to_string();
+    assert!(error.contains("guard.toml: the bundle is a file"), "{error}");
+    fs::remove_file(folder.path().join("guard.toml")).unwrap();
+    let error = open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("guard.toml") && !error.contains("folder:"), "{error}");
 }
 
 #[test]

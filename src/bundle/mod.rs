@@ -94,7 +94,7 @@ impl Bundle {
     }
 
     fn load(place: Place) -> Result<Self> {
-        let text = place.read_text(MANIFEST, limits::MANIFEST_BYTES)?;
+        let text = place.read_text(MANIFEST, limits::MANIFEST_BYTES).map_err(|error| place.without_folder(error))?;
         let manifest = Manifest::parse(&text, &place.name())?;
         let mut identities = BTreeMap::new();
         for (name, expected) in &manifest.files {
@@ -231,6 +231,20 @@ impl Place {
 
     pub(crate) fn file_error(&self, file: &str, reason: impl Into<Reason>) -> Error {
         Error::bundle_file(self.name(), file, reason)
+    }
+
+    /// What is said of a manifest that cannot be read: of its folder, if there is none.
+    fn without_folder(&self, error: Error) -> Error {
+        let Place::Folder(folder) = self else { return error };
+        match folder.metadata() {
+            // An empty path is the folder that the process is in.
+            _ if folder.as_os_str().is_empty() => error,
+            Ok(metadata) if !metadata.is_dir() => self.file_error(MANIFEST, "the bundle is a file, and not a folder"),
+            Err(reason) if reason.kind() == io::ErrorKind::NotFound => {
+                self.file_error(MANIFEST, Reason::of(reason).after("there is no such folder"))
+            }
+            _ => error,
+        }
     }
 
     fn open(&self, folder: &Path, file: &str) -> Result<File> {

@@ -100,7 +100,7 @@ fn the_page() {
 fn the_page_annotates() {
     if have("c++") {
         let main = "int main() { annotate(qwenguard::Guard::nano_gen()); }";
-        let source = page_with("bindings/cpp/README.md", "cpp", main);
+        let source = page_with("bindings/cpp/README.md", "cpp", "annotate", main);
         let said = run(&mut Command::new(program(source, "page-annotates", &FLAGS)));
         assert_eq!(said, "Unsafe\ncategory: Violent\nstop: answer.strict\nloose: found\n");
     }

@@ -257,13 +257,14 @@ fn the_page() {
     }
 }
 
-/// The program that stands first on a page, with another body: the function that is shown there next.
-pub(crate) fn page_with(page: &str, language: &str, main: &str) -> PathBuf {
+/// The program that stands first on a page, with another body: a function that is shown there, and `main`.
+pub(crate) fn page_with(page: &str, language: &str, function: &str, main: &str) -> PathBuf {
     let text = fs::read_to_string(root().join(page)).unwrap();
-    let blocks: Vec<&str> = text.split(&format!("```{language}\n")).skip(1).collect();
-    let [first, function] = [blocks[0], blocks[1]].map(|block| block.split_once("```").unwrap().0);
-    let includes: Vec<&str> = first.lines().filter(|line| line.starts_with("#include")).collect();
-    let source = scratch("src").join(format!("page-annotates.{language}"));
+    let begin = format!("```{language}\n");
+    let blocks: Vec<&str> = text.split(&begin).skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+    let includes: Vec<&str> = blocks[0].lines().filter(|line| line.starts_with("#include")).collect();
+    let source = scratch("src").join(format!("page-{function}.{language}"));
+    let function = blocks[1..].iter().find(|block| block.contains(&format!("{function}("))).unwrap();
     fs::write(&source, format!("{}\n{function}\n{main}\n", includes.join("\n"))).unwrap();
     source
 }
@@ -273,9 +274,25 @@ fn the_page_annotates() {
     if have("cc") {
         let main = "int main(void) { qg_guard *guard = NULL; int failed = qg_guard_open_nano_gen(NULL, &guard, NULL) != QG_OK \
                     || annotate(guard); qg_guard_free(guard); return failed; }";
-        let source = page_with("bindings/c/README.md", "c", main);
+        let source = page_with("bindings/c/README.md", "c", "annotate", main);
         let program = Build { source, name: "page-annotates-c", compiler: "cc", flags: &C, shared: true }.program();
         assert_eq!(run(&mut Command::new(program)), "Unsafe, stop\ncategory: Violent\n");
+    }
+}
+
+#[test]
+fn the_page_opens_a_bundle() {
+    if have("cc") {
+        let main = "int main(int count, char **words) { qg_guard *guard = open_bundle(words[count - 1]); int failed = !guard; \
+                    qg_guard_free(guard); return failed; }";
+        let source = page_with("bindings/c/README.md", "c", "open_bundle", main);
+        let program = Build { source, name: "page-opens-c", compiler: "cc", flags: &C, shared: true }.program();
+        run(Command::new(&program).arg(root().join("export/nano/bundle")));
+        let refused = Command::new(&program).arg("/nowhere").output().unwrap();
+        assert!(
+            !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("/nowhere"),
+            "{refused:?}"
+        );
     }
 }
 

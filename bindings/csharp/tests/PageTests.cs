@@ -30,8 +30,8 @@ namespace Qwenguard.Tests
             });
             Check.Equal(0, result.Code, result.Output + result.Error + " code");
             Check.Equal("", result.Error, "warnings");
-            Check.That(result.Output.StartsWith("may be shown: "), "it starts: " + result.Output);
-            Check.Contains("cut: Unsafe, answer.strict: 2 consecutive", result.Output);
+            string said = Regex.Match(page, "```text\n(may be shown.*?)```", RegexOptions.Singleline).Groups[1].Value;
+            Check.Equal(said, result.Output, "what the page says that the program writes");
         }
 
         /// <summary>What needs the .NET SDK cannot be run here: its words are compared with what they speak of.</summary>

@@ -335,6 +335,7 @@ def test_the_command(tmp_path: Path) -> None:
 def test_other_commands_are_those_of_the_program_in_rust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run("moderate").returncode == 2
+    assert run("--version").stdout == f"qwenguard {qwenguard.__version__}\n"
     other = tmp_path / "qwenguard"
     other.symlink_to("/bin/echo")
     assert run("moderate", "--json").stdout == "moderate --json\n"

@@ -102,9 +102,10 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
         let asked = asked_to_end().map_err(cannot)?;
         hosts::litellm::sweep(&app);
         #[cfg(feature = "ext-proc")]
-        if let Some(address) = app.settings.ext_proc_listen {
-            hosts::ext_proc::listen(&app, address).await?;
-        }
+        let to_envoy = match app.settings.ext_proc_listen {
+            Some(address) => Some(hosts::ext_proc::listen(&app, address).await?),
+            None => None,
+        };
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         // Scripts wait for this line, and read the port from it if they left the choice to the system.
         crate::look::tell(&format!("qwenguard serves on {scheme}://{address}"));
@@ -116,6 +117,10 @@ pub(crate) fn run(guard: Guard, policy: Policy, settings: Settings) -> Result<Ou
                 serve(tls::Secured::new(listener, acceptor).map_err(cannot)?, app, asked, drain).await;
             }
             None => serve(listener.tap_io(tls::at_once), app, asked, drain).await,
+        }
+        #[cfg(feature = "ext-proc")]
+        if let Some(server) = to_envoy {
+            hosts::ext_proc::send_the_rest(server).await;
         }
         Ok::<(), Failure>(())
     })?;

@@ -15,6 +15,11 @@ def main() -> int:
         return evaluate(sys.argv[2:])
     other = _program()
     if other is None:
+        if sys.argv[1:2] in (["--version"], ["-V"]):
+            from . import __version__
+
+            print("qwenguard", __version__)
+            return 0
         print("qwenguard: of its commands the wheel has eval; the others need the program in Rust on the path", file=sys.stderr)
         return 2
     os.execv(other, [other, *sys.argv[1:]])

@@ -17,7 +17,12 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     external_processor_server::{ExternalProcessor, ExternalProcessorServer},
 };
 use futures_util::{Stream, stream};
-use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Server, server::TcpIncoming},
@@ -36,6 +41,9 @@ const AHEAD: usize = 16;
 
 /// How often is looked whether the server is ready.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a server that ends waits for connections to close when all calls are over.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// What is sent to Envoy.
 enum Sent {
@@ -97,8 +105,8 @@ fn sending(receiver: mpsc::Receiver<Sent>) -> Sending {
     }))
 }
 
-/// Listens for Envoy, and serves until the server ends.
-pub(crate) async fn listen(app: &Shared, address: SocketAddr) -> Result<(), Failure> {
+/// Listens for Envoy, and serves until the server ends. What it gives ends when every connection is closed.
+pub(crate) async fn listen(app: &Shared, address: SocketAddr) -> Result<JoinHandle<()>, Failure> {
     let failure =
         |reason: &dyn std::fmt::Display| Failure::Message(format!("serve.ext_proc_listen: {address}: {reason}"));
     check_streams(app).map_err(|fault| failure(&fault.message()))?;
@@ -116,13 +124,19 @@ pub(crate) async fn listen(app: &Shared, address: SocketAddr) -> Result<(), Fail
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             watch(app.clone(), reporter),
         );
-    tokio::spawn(async move {
+    let server = tokio::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "ext_proc has ended");
         }
     });
     crate::look::tell(&format!("qwenguard answers Envoy on {bound}"));
-    Ok(())
+    Ok(server)
+}
+
+/// Calls are over when their last message is in the connection's hands, which still has to write it. Envoy then closes its
+/// connections; whoever watches the health would keep one open.
+pub(crate) async fn send_the_rest(server: JoinHandle<()>) {
+    let _ = timeout(FLUSH, server).await;
 }
 
 /// Tells Envoy how the server is, until that is told to end.
