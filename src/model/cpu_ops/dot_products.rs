@@ -32,14 +32,29 @@ pub(super) fn usdot_lane(mut sums: int32x4_t, left: uint8x16_t, right: int8x8_t)
     sums
 }
 
-/// Adds products of four unsigned with four signed bytes to each lane.
+/// The same of signed with unsigned bytes.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-pub(super) fn usdot(mut sums: int32x4_t, left: uint8x16_t, right: int8x16_t) -> int32x4_t {
+pub(super) fn sudot_lane(mut sums: int32x4_t, left: int8x16_t, right: uint8x8_t) -> int32x4_t {
     // SAFETY: as above.
     unsafe {
         asm!(
-            "usdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            "sudot {0:v}.4s, {1:v}.16b, {2:v}.4b[0]",
+            inout(vreg) sums, in(vreg) left, in(vreg) right,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
+/// The same of unsigned bytes.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn udot_lane(mut sums: int32x4_t, left: uint8x16_t, right: uint8x8_t) -> int32x4_t {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "udot {0:v}.4s, {1:v}.16b, {2:v}.4b[0]",
             inout(vreg) sums, in(vreg) left, in(vreg) right,
             options(pure, nomem, nostack, preserves_flags)
         );

@@ -42,11 +42,13 @@ pub(super) trait Dots {
     /// Whether the sums of both parts count the same, so that one register can take both. For more than two rows it does;
     /// fewer are faster with sums that do not wait for each other.
     const ONE_SUM: bool;
+    /// What `keys` gives more than keys are: they are stored with an offset, which signed products have to lose.
+    const KEY_OFFSET: i32 = 128;
 
     unsafe fn zero() -> Self::Vector;
     /// The lane at `from`, in all lanes.
     unsafe fn splat(from: *const i32) -> Self::Vector;
-    /// What the two parts of levels multiply: `LANES` quads of keys with their offset.
+    /// What the two parts of levels multiply: `LANES` quads of keys with `KEY_OFFSET`.
     unsafe fn keys(from: *const u8) -> [Self::Vector; 2];
     /// As `keys`, of values.
     unsafe fn values(from: *const u8) -> [Self::Vector; 2];
@@ -62,6 +64,13 @@ pub(super) trait Dots {
     unsafe fn add_scaled(to: *mut f32, shrink: f32, sums: Self::Vector, unit: f32);
     /// Splits levels into their two parts, a lane for each quad; the second part starts `second` lanes after the first.
     unsafe fn split(levels: &[i32], to: *mut i32, second: usize);
+
+    /// Corrects sums of values that `values` gives with an offset, by the weights' parts as `split` wrote them.
+    #[inline(always)]
+    unsafe fn corrected(sums: Self::Vector, parts: &[i32; 2 * BLOCK / QUAD]) -> Self::Vector {
+        let _ = parts;
+        sums
+    }
 
     /// See [`Arithmetic::weigh`].
     #[inline(always)]
@@ -134,7 +143,7 @@ impl<D: Dots> Arithmetic for Int8<D> {
             unsafe { D::split(&levels, to.cast::<i32>().add(index * LANES / QUAD), quads) };
         }
         // Makes up for the keys' offset.
-        (unit, sum.wrapping_mul(-128))
+        (unit, sum.wrapping_mul(-D::KEY_OFFSET))
     }
 
     #[inline(always)]
@@ -203,11 +212,25 @@ impl<D: Dots> Arithmetic for Int8<D> {
         // SAFETY: the promises of `Strip`; a number of channels is a multiple of `LANES`.
         unsafe {
             while channel + 2 * D::LANES <= dim {
-                add_scaled::<D, ROWS, 2>(strip, channel, dots::<D, false, ROWS, 2>(side(channel)), shrinks, &units);
+                add_scaled::<D, ROWS, 2>(
+                    strip,
+                    channel,
+                    dots::<D, false, ROWS, 2>(side(channel)),
+                    &parts,
+                    shrinks,
+                    &units,
+                );
                 channel += 2 * D::LANES;
             }
             if channel < dim {
-                add_scaled::<D, ROWS, 1>(strip, channel, dots::<D, false, ROWS, 1>(side(channel)), shrinks, &units);
+                add_scaled::<D, ROWS, 1>(
+                    strip,
+                    channel,
+                    dots::<D, false, ROWS, 1>(side(channel)),
+                    &parts,
+                    shrinks,
+                    &units,
+                );
             }
         }
     }
@@ -283,6 +306,7 @@ unsafe fn add_scaled<D: Dots, const ROWS: usize, const PIECES: usize>(
     strip: &Strip,
     channel: usize,
     dots: [[D::Vector; PIECES]; ROWS],
+    parts: &[[i32; 2 * BLOCK / QUAD]; ROWS],
     shrinks: &[f32; ROWS],
     units: &[f32; ROWS],
 ) {
@@ -291,7 +315,7 @@ unsafe fn add_scaled<D: Dots, const ROWS: usize, const PIECES: usize>(
             // SAFETY: the promises of `Strip`.
             unsafe {
                 let to = strip.sums(row).add(channel + index * D::LANES);
-                D::add_scaled(to, shrinks[row], dots[row][index], units[row]);
+                D::add_scaled(to, shrinks[row], D::corrected(dots[row][index], &parts[row]), units[row]);
             }
         }
     }

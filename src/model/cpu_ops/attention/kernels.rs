@@ -23,7 +23,9 @@ pub(crate) fn kernel(isa: Isa) -> Kernel {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni | Level::Amx => avx512::task_avx512_vnni,
         #[cfg(target_arch = "aarch64")]
-        Level::Neon | Level::NeonDotprod => neon::task_neon,
+        Level::Neon => neon::task_neon,
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDotprod => neon::task_dotprod,
         #[cfg(target_arch = "aarch64")]
         Level::NeonI8mm => neon::task_i8mm,
     })

@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 use super::{
     NIBBLE_OFFSET, PANEL, QUAD, ZERO_POINT_BYTES, ZERO_VALUE,
     activations::{LINE, LOW_BITS, RowWriter, Terms},
-    contract::{Groups, Kernel, Tile, by_rows},
+    contract::{Coarse, Groups, Kernel, Tile, by_rows},
 };
 use crate::model::cpu_ops::dot_products::{prefetch, sdot_lane, usdot_lane};
 
@@ -29,7 +29,7 @@ pub(super) const NEON_I8MM: Kernel = Kernel {
     unpack: unpack_neon,
     unpack_groups: unpack_groups_neon,
     widened: None,
-    coarse: None,
+    coarse: Some(Coarse { tile: tile_coarse_i8mm, tile_rows: 6 }),
 };
 
 /// Products of signed bytes.
@@ -41,7 +41,7 @@ pub(super) const NEON_DOTPROD: Kernel = Kernel {
     unpack: unpack_neon,
     unpack_groups: unpack_groups_neon,
     widened: None,
-    coarse: None,
+    coarse: Some(Coarse { tile: tile_coarse_dotprod, tile_rows: 6 }),
 };
 
 /// What every processor of the architecture has.
@@ -69,13 +69,25 @@ unsafe fn round_words(rows: RowWriter, row: usize, values: &[f32]) {
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn tile_i8mm(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_i8mm_of, 1 2 3) }
+    unsafe { by_rows!(tile, tile_i8mm_of, 2 terms, 1 2 3) }
+}
+
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn tile_coarse_i8mm(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe { by_rows!(tile, tile_i8mm_of, 1 terms, 1 2 3 4 5 6) }
 }
 
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile_dotprod(tile: Tile) {
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(tile, tile_dotprod_of, 1 2 3) }
+    unsafe { by_rows!(tile, tile_dotprod_of, 2 terms, 1 2 3) }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn tile_coarse_dotprod(tile: Tile) {
+    // SAFETY: the caller's promises.
+    unsafe { by_rows!(tile, tile_dotprod_of, 1 terms, 1 2 3 4 5 6) }
 }
 
 unsafe fn tile_words(tile: Tile) {
@@ -84,22 +96,21 @@ unsafe fn tile_words(tile: Tile) {
 }
 
 /// A tile's products, half a panel at a time, in four registers a row for each term, so that weights are loaded once for both.
-/// The macro's last arguments are where a group's sums begin, what is made of a register of weights, and what adds its
+/// Low terms that are all zero are left out with `TERMS` 1. The macro's last arguments are where a group's sums begin, what is made of a register of weights, and what adds its
 /// products with the first lane of a register of terms.
 macro_rules! tile_of_terms {
     ($name:ident, $features:literal, $begin:expr, $weights:expr, $add:expr) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name<const ROWS: usize>(tile: Tile) {
+        unsafe fn $name<const ROWS: usize, const TERMS: usize>(tile: Tile) {
             let Tile { groups, lines_per_group, stride, .. } = tile;
             // SAFETY: the promises of `TileFn`, with `ROWS` rows.
             unsafe {
                 for group in 0..groups {
                     let (units, offsets) = (tile.units.add(group * stride), tile.offsets.add(group * stride));
                     for half in 0..2 {
-                        let mut high = [[vdupq_n_s32(0); 4]; ROWS];
-                        let mut low = high;
+                        let mut products = [[[vdupq_n_s32(0); 4]; TERMS]; ROWS];
                         for row in 0..ROWS {
-                            high[row] = [vdupq_n_s32($begin(*offsets.add(row))); 4];
+                            products[row][0] = [vdupq_n_s32($begin(*offsets.add(row))); 4];
                         }
                         for line in group * lines_per_group..(group + 1) * lines_per_group {
                             let values = tile.values.add(line * LINE * PANEL + half * QUAD_BYTES / 2);
@@ -110,10 +121,12 @@ macro_rules! tile_of_terms {
                                 let weights = [0, 1, 2, 3].map(|part| $weights(vld1q_u8(values.add(part * REGISTER))));
                                 for row in 0..ROWS {
                                     let terms = lines.add(row * 2 * LINE + quad * QUAD).cast::<i32>();
-                                    let (highs, lows) = (first_lane(terms), first_lane(terms.add(LINE / QUAD)));
-                                    for part in 0..4 {
-                                        high[row][part] = $add(high[row][part], weights[part], highs);
-                                        low[row][part] = $add(low[row][part], weights[part], lows);
+                                    for term in 0..TERMS {
+                                        let levels = first_lane(terms.add(term * LINE / QUAD));
+                                        for part in 0..4 {
+                                            let products = &mut products[row][term][part];
+                                            *products = $add(*products, weights[part], levels);
+                                        }
                                     }
                                 }
                             }
@@ -121,9 +134,11 @@ macro_rules! tile_of_terms {
                         for row in 0..ROWS {
                             for part in 0..4 {
                                 let column = half * PANEL / 2 + part * 4;
-                                let shifted = vshlq_n_s32::<{ LOW_BITS as i32 }>(high[row][part]);
-                                let products = vaddq_s32(shifted, low[row][part]);
-                                add_lanes(&tile, group, units, row, column, products);
+                                let mut both = vshlq_n_s32::<{ LOW_BITS as i32 }>(products[row][0][part]);
+                                if TERMS == 2 {
+                                    both = vaddq_s32(both, products[row][TERMS - 1][part]);
+                                }
+                                add_lanes(&tile, group, units, row, column, both);
                             }
                         }
                     }
