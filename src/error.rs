@@ -21,7 +21,7 @@ impl std::ops::Deref for ErrorSource {
 
 /// Everything that can go wrong, by what the caller can do about it.
 ///
-/// What it says is one line, and says all: also the words of the error that is behind it, its
+/// What it says is one line (but for [`Error::RuntimeNotFound`], which lists places), and says all: also the words of the error that is behind it, its
 /// [`source`](std::error::Error::source), which is there for programs that look for a type, such as [`std::io::Error`].
 /// A call that fails changes nothing: a stream stays as it was before the call, an open leaves nothing behind.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum Error {
     /// A setting of the configuration is wrong.
     #[error("configuration: {field}: {reason}")]
     Config {
-        /// Dotted name of the setting.
+        /// Dotted name of the setting, or "document" where that cannot be read; `reason` then has the place.
         field: String,
         /// What is wrong with it.
         reason: String,

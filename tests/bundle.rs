@@ -56,6 +56,9 @@ fn a_folder_that_is_not_there() {
     fs::remove_file(folder.path().join("guard.toml")).unwrap();
     let error = open(folder.path()).err().unwrap().to_string();
     assert!(error.contains("guard.toml") && !error.contains("folder:"), "{error}");
+    fs::write(folder.path().join("config.json"), "{}").unwrap();
+    let error = open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("this is a checkpoint: qwenguard-export"), "{error}");
 }
 
 #[test]

@@ -275,6 +275,9 @@ fn has_old_provider(text: &str) -> bool {
 
 impl Config {
     /// Reads a TOML document of at most 1 MiB. Unknown settings are errors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the setting, or "document" where it cannot be read, and what is wrong with it.
     pub fn from_toml(text: &str) -> Result<Self> {
         let config = settings_from_toml::<Config>("document", text).map_err(|error| match has_old_provider(text) {
             true => Error::config("provider", "there is no such setting: it is runtime.provider"),

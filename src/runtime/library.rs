@@ -203,7 +203,8 @@ fn find_in_place(place: &Path, named_by: &str, tried: &mut Vec<String>) -> Optio
     }
     let found = existing_file(place);
     if found.is_none() {
-        tried.push(format!("{named_by}: {}: no such file", place.display()));
+        let reason = if place.is_symlink() { "a link to what is not there" } else { "no such file" };
+        tried.push(format!("{named_by}: {}: {reason}", place.display()));
     }
     found
 }
@@ -246,7 +247,11 @@ fn beside(module: &Path) -> Vec<PathBuf> {
 fn find_in_folder(folder: &Path, prefix: &str, tried: &mut Vec<String>) -> Option<PathBuf> {
     let found = NAMES.iter().find_map(|name| existing_file(&folder.join(name)));
     if found.is_none() {
-        tried.push(format!("{prefix}{}: no {}", folder.display(), NAMES.join(" or ")));
+        let reason = match NAMES.iter().find(|name| folder.join(name).is_symlink()) {
+            Some(link) => format!("{link} is a link to what is not there"),
+            None => format!("no {}", NAMES.join(" or ")),
+        };
+        tried.push(format!("{prefix}{}: {reason}", folder.display()));
     }
     found
 }
@@ -274,6 +279,19 @@ mod tests {
         let mut tried = Vec::new();
         assert_eq!(find_in_place(folder.path(), VARIABLE, &mut tried), None);
         assert!(tried[0].contains(NAMES[0]), "{tried:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_what_is_not_there_is_told_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join(NAMES[0]);
+        std::os::unix::fs::symlink(folder.path().join("gone"), &link).unwrap();
+        for place in [folder.path(), &link] {
+            let mut tried = Vec::new();
+            assert_eq!(find_in_place(place, VARIABLE, &mut tried), None);
+            assert!(tried[0].contains("a link to what is not there"), "{tried:?}");
+        }
     }
 
     #[test]
