@@ -624,6 +624,25 @@ def test_an_answer_without_tokens_cannot_be_shown(command: Command, tmp_path: Pa
     assert code == 2 and "the conversation 'u1' has no judged tokens" in errors
 
 
+def test_the_checks_of_nano_are_measured(command: Command, tmp_path: Path) -> None:
+    """The commands of export/nano/README.md."""
+    folder, config = REPOSITORY / "export/nano", tmp_path / "config.toml"
+    config.write_text(SMALL)
+    checks = [str(folder / name) for name in ("checks.jsonl", "checks_fresh.jsonl")]
+    program = [sys.executable, str(folder / "labelled.py")]
+    for kind, count in (("prompts", 66), ("answers", 23)):
+        made = subprocess.run([*program, kind, *checks], capture_output=True, text=True, check=True)
+        (tmp_path / "data.jsonl").write_text(made.stdout)
+        cases = read_cases(tmp_path / "data.jsonl", "prompt" if kind == "prompts" else "response")
+        assert len(cases) == count and len({case.id for case in cases}) == count
+        code, output, errors = command(tmp_path / "data.jsonl", "--config", config)
+        assert code == 0 and f"  {count}  " in output, errors
+    turns = [case.answer[case.onset :] for case in cases if case.onset is not None]
+    assert len(turns) == 12 and turns[0].startswith("After that, take")
+    wrong = subprocess.run(program, capture_output=True, text=True)
+    assert wrong.returncode == 1 and wrong.stderr == "labelled.py prompts|answers FILE...\n"
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("qwenguard")
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=300)
