@@ -10,12 +10,12 @@ from pathlib import Path
 
 from .._errors import GuardError
 from .._guard import Guard
-from .cases import DataError, read_cases
+from .cases import DataError, read_cases, read_text
 from .judging import Judged, judge_cases, read_verdicts, write_verdicts
 from .measures import RESAMPLES, SEED, Evaluation, evaluate
-from .official import write_rows
+from .official import NO_ROWS, check_rows, write_rows
 from .plots import figures
-from .replaying import policy_grid, replay_answers
+from .replaying import check_policy, decision_grid, policy_grid, replay_answers
 from .report import text_report, write_report
 
 
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", metavar="FILE", help="how the guard is opened, in TOML")
     made.add_argument("--kind", choices=["auto", "prompt", "response"], default="auto", help="what of each row is judged")
     made.add_argument("--limit", type=int, metavar="N", help="the first N rows of each file")
-    made.add_argument("--policy", metavar="FILE", help="the rules of the streaming measures, in TOML; by default the strict ones")
+    made.add_argument("--policy", metavar="FILE", help="the rules of what is decided, in TOML; by default the strict ones")
     made.add_argument("--verdicts", metavar="FILE", help="keep the verdicts")
     made.add_argument("--rows", metavar="FILE", help="write the rows of the official script")
     made.add_argument("--grid", action="store_true", help="try a grid of policies")
@@ -49,12 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("qwenguard eval: either files with data or --from-verdicts", file=sys.stderr)
         return 2
     try:
+        policy = read_text(options.policy) if options.policy else None
+        # Before the model runs, which takes long.
+        check_policy([], policy)
         judged = _judged(options)
-        policy = Path(options.policy).read_text(encoding="utf-8") if options.policy else None
         evaluation = evaluate(judged, policy, options.seed, options.resamples)
-        grid = policy_grid(judged) if options.grid else []
-        print(text_report(evaluation, grid), end="")
-        _write(options, judged, evaluation, policy, grid)
+        grids = (policy_grid(judged), decision_grid(judged)) if options.grid else ([], [])
+        print(text_report(evaluation, *grids), end="")
+        if options.grid and not any(grids):
+            print("Note: there is no grid: nothing could be judged")
+        _write(options, judged, evaluation, policy, grids)
     except (DataError, OSError, GuardError) as error:
         print(f"qwenguard eval: {error}", file=sys.stderr)
         return 2
@@ -63,14 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _judged(options: argparse.Namespace) -> list[Judged]:
     if options.from_verdicts:
-        return read_verdicts(options.from_verdicts)
+        kept = read_verdicts(options.from_verdicts)
+        if options.rows:
+            check_rows(kept)
+        return kept
     cases = [case for path in options.data for case in read_cases(path, options.kind, options.limit)]
-    config = Path(options.config).read_text(encoding="utf-8") if options.config else None
+    config = read_text(options.config) if options.config else None
     if options.bundle:
         guard = Guard.open(options.bundle, config=config)
     else:
         guard = Guard.nano_gen(config=config) if options.nano_gen else Guard.nano(config=config)
     with guard:
+        if options.rows and guard.info()["variant"] == "gen":
+            raise DataError(NO_ROWS)
         judged = judge_cases(guard, cases)
     if options.verdicts:
         write_verdicts(options.verdicts, judged)
@@ -82,18 +91,25 @@ def _write(
     judged: list[Judged],
     evaluation: Evaluation,
     policy: str | None,
-    grid: list[dict[str, object]],
+    grids: tuple[list[dict[str, object]], list[dict[str, object]]],
 ) -> None:
     if options.rows:
-        write_rows(options.rows, judged)
+        left_out = len(judged) - write_rows(options.rows, judged)
+        if left_out:
+            print(f"qwenguard eval: {options.rows} is without {left_out} rows, which could not be judged", file=sys.stderr)
+    grid, decisions = grids
     if options.json:
-        numbers = {**evaluation.to_dict(), "policy_grid": grid}
+        numbers = {**evaluation.to_dict(), "policy_grid": grid, "decision_grid": decisions}
         Path(options.json).write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     if options.report:
         shown = _shown(judged, options.conversation)
-        made = figures(evaluation, replay_answers(judged, policy), grid or policy_grid(judged), shown)
+        try:
+            made = figures(evaluation, replay_answers(judged, policy), grid or policy_grid(judged), shown)
+        except ImportError as error:
+            print(f"qwenguard eval: {options.report} has no figures: {error}", file=sys.stderr)
+            made = {}
         title = "Evaluation of " + ", ".join(options.data or [options.from_verdicts])
-        write_report(options.report, evaluation, title, made, grid)
+        write_report(options.report, evaluation, title, made, grid, decisions)
 
 
 def _shown(judged: list[Judged], wanted: str | None) -> Judged | None:
@@ -102,6 +118,8 @@ def _shown(judged: list[Judged], wanted: str | None) -> Judged | None:
         found = next((one for one in judged if one.case.id == wanted), None)
         if found is None:
             raise DataError(f"there is no conversation {wanted!r}")
+        if not found.risks:
+            raise DataError(f"the conversation {wanted!r} has no judged tokens to show")
         return found
     answers = [one for one in judged if one.risks]
     return next((one for one in answers if one.case.label != "Safe"), answers[0] if answers else None)

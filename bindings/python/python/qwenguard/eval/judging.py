@@ -45,6 +45,8 @@ class Judged:
     """Where the answer's first token is in the whole rendered conversation."""
     annotation: str | None = None
     """What a guard of the variant gen says, as JSON."""
+    guard_categories: list[list[str]] | None = None
+    """All categories that the guard has, of prompts and of answers: policies may name these."""
     error: str | None = None
 
     @property
@@ -70,15 +72,19 @@ def level(risks: Sequence[float]) -> Risk:
 
 def judge_cases(guard: Guard, cases: Sequence[Case], progress: bool | None = None) -> list[Judged]:
     """Judges all of them. A case that cannot be judged has its ``error``."""
+    judged: list[Judged] = []
     if guard.info()["variant"] == "gen":
         found = guard.annotate_all([case.messages for case in cases], return_errors=True, progress=progress)
-        return [_annotated(case, one) for case, one in zip(cases, found)]
-    judged: list[Judged] = []
-    with progress_bar(len(cases), progress) as bar:
-        for start in range(0, len(cases), TOGETHER):
-            together = cases[start : start + TOGETHER]
-            judged.extend(_judge(guard, together))
-            bar.update(len(together))
+        judged = [_annotated(case, one) for case, one in zip(cases, found)]
+    else:
+        with progress_bar(len(cases), progress) as bar:
+            for start in range(0, len(cases), TOGETHER):
+                together = cases[start : start + TOGETHER]
+                judged.extend(_judge(guard, together))
+                bar.update(len(together))
+    categories = [guard.prompt_categories(), guard.answer_categories()]
+    for one in judged:
+        one.guard_categories = categories
     return judged
 
 
@@ -160,7 +166,13 @@ def read_verdicts(path: str | Path) -> list[Judged]:
 
     :raises DataError: if it is not that.
     """
-    return list(_read(Path(path)))
+    try:
+        found = list(_read(Path(path)))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: it is not UTF-8: {error}") from None
+    if not found:
+        raise DataError(f"{path}: there is no kept verdict")
+    return found
 
 
 def _read(path: Path) -> Iterator[Judged]:
@@ -173,6 +185,9 @@ def _read(path: Path) -> Iterator[Judged]:
                 case["token_range"] = tuple(case["token_range"]) if case["token_range"] else None
                 prompt = fields.pop("prompt")
                 spans = fields.pop("spans")
+                if fields.get("annotation") is not None:
+                    # So that one that is damaged is found here, with its line.
+                    Annotation.from_json(fields["annotation"])
                 yield Judged(
                     Case(**case),
                     prompt=(prompt[0], prompt[1]) if prompt else None,

@@ -11,15 +11,20 @@ from .measures import Evaluation
 from .replaying import Replayed
 
 
-def figures(evaluation: Evaluation, replayed: Sequence[Replayed], grid: Sequence[dict[str, Any]], shown: Judged | None) -> dict[str, str]:
-    """Figures by their titles. Empty without matplotlib."""
+def figures(
+    evaluation: Evaluation, replayed: Sequence[Replayed], grid: Sequence[dict[str, Any]], shown: Judged | None
+) -> dict[str, str]:
+    """Figures by their titles: those that there is something to draw for.
+
+    :raises ImportError: without matplotlib.
+    """
     try:
         import matplotlib
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        return {}
+        raise ImportError("figures need matplotlib: pip install 'qwenguard[plots]'") from None
     made = {
         "ROC": _roc(pyplot, evaluation),
         "Precision and recall": _precision(pyplot, evaluation),

@@ -12,8 +12,8 @@ from .measures import Evaluation
 Row = Sequence[str]
 
 NAMING = (
-    "Strict: Controversial counts as unsafe; loose: as safe. So the paper and the README name them. One version of the official script "
-    "prints them the other way round: its loose is strict here."
+    "Strict: Controversial counts as unsafe; loose: as safe. So the paper and the README name them. One version of the official "
+    "script prints them the other way round: its loose is strict here."
 )
 
 
@@ -45,7 +45,9 @@ def _scores(name: str, scores: Mapping[str, Any]) -> Row:
 SCORES = ["", "rows", "F1", "95 %", "precision", "95 %", "recall", "95 %", "false alarms"]
 
 
-def tables(evaluation: Evaluation, grid: Sequence[Mapping[str, Any]] = ()) -> dict[str, tuple[Row, list[Row]]]:
+def tables(
+    evaluation: Evaluation, grid: Sequence[Mapping[str, Any]] = (), decision_grid: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, tuple[Row, list[Row]]]:
     """Tables by their titles: a head and rows."""
     both = [
         _scores("strict (the script: strict; swapped: loose)", evaluation.strict),
@@ -64,12 +66,43 @@ def tables(evaluation: Evaluation, grid: Sequence[Mapping[str, Any]] = ()) -> di
         )
     if evaluation.latency["count"]:
         found["Latency, official bins"] = _latency(evaluation)
+    if evaluation.decisions:
+        rules = "the strict policy" if evaluation.policy is None else "the policy that was given"
+        found[f"Decisions of {rules}"] = _decisions(evaluation.decisions)
+        found[f"Stops of {rules}, where what is not labelled Safe ought to be stopped"] = _stops(evaluation.decisions)
     if evaluation.stream["answers"]:
         found["While answers are written"] = _rates(evaluation.stream)
         found["While answers are written, in tokens"] = _spreads(evaluation.stream)
     if grid:
         found["Policy grid"] = _grid(grid)
+    if decision_grid:
+        found["Policy grid of prompts and annotations"] = _decision_grid(decision_grid)
     return found
+
+
+def _decisions(decisions: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    rows: list[Row] = [
+        [group, label, *(str(one[name]) for name in ("count", "stopped", "flagged"))]
+        for group, measured in decisions.items()
+        for label, one in measured["labels"].items()
+    ]
+    return ["", "label", "rows", "stopped", "flagged only"], rows
+
+
+def _stops(decisions: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    rows: list[Row] = []
+    for group, measured in decisions.items():
+        # Prompts before answers have no label of their own.
+        if "precision" in measured:
+            precision, recall, alarms = (measured[name] for name in ("precision", "recall", "false_stops"))
+            rates = [cell for one in (precision, recall, alarms) for cell in (number(one["rate"]), interval(one["interval"]))]
+            rows.append([group, str(precision["hits"]), str(alarms["hits"]), *rates])
+    return ["", "true stops", "false stops", "precision", "95 %", "recall", "95 %", "of safe ones", "95 %"], rows
+
+
+def _decision_grid(grid: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
+    rows: list[Row] = [[one["of"], number(one["at"], 2), number(one["stopped"]), number(one["false_stops"])] for one in grid]
+    return ["", "from a probability of", "stopped", "false stops"], rows
 
 
 def _latency(evaluation: Evaluation) -> tuple[Row, list[Row]]:
@@ -101,8 +134,8 @@ _SPREADS = {
 
 def _rates(stream: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     rows: list[Row] = [
-        [title, str(stream[name]["hits"]), str(stream[name]["count"]), number(stream[name]["rate"]), interval(stream[name]["interval"])]
-        for name, title in _RATES.items()
+        [title, str(one["hits"]), str(one["count"]), number(one["rate"]), interval(one["interval"])]
+        for one, title in ((stream[name], title) for name, title in _RATES.items())
     ]
     return ["", "answers", "of", "rate", "95 %"], rows
 
@@ -110,7 +143,13 @@ def _rates(stream: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 def _spreads(stream: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     known = [(title, stream[name]) for name, title in _SPREADS.items() if stream[name] is not None]
     rows: list[Row] = [
-        [title, str(one["count"]), number(one["mean"], 2), interval(one["interval"]), *(number(one[p], 2) for p in ("p50", "p90", "p99"))]
+        [
+            title,
+            str(one["count"]),
+            number(one["mean"], 2),
+            interval(one["interval"]),
+            *(number(one[name], 2) for name in ("p50", "p90", "p99")),
+        ]
         for title, one in known
     ]
     return ["", "answers", "mean", "95 %", "p50", "p90", "p99"], rows
@@ -118,7 +157,13 @@ def _spreads(stream: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 
 def _grid(grid: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
     rows: list[Row] = [
-        [number(one["at"], 2), str(one["consecutive"]), number(one["stopped"]), number(one["false_stops"]), number(one["mean_delay"], 1)]
+        [
+            number(one["at"], 2),
+            str(one["consecutive"]),
+            number(one["stopped"]),
+            number(one["false_stops"]),
+            number(one["mean_delay"], 1),
+        ]
         for one in grid
     ]
     return ["from a probability of", "tokens in a row", "stopped", "false stops", "mean delay"], rows
@@ -126,25 +171,31 @@ def _grid(grid: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
 
 def warnings(evaluation: Evaluation) -> list[str]:
     """What a reader has to know of the numbers."""
-    found = []
+    found = list(evaluation.notes)
     if evaluation.errors:
         first = evaluation.errors[0]
-        found.append(f"{len(evaluation.errors)} rows could not be judged and count as wrong; the first is {first['id']}: {first['error']}")
+        found.append(
+            f"{len(evaluation.errors)} rows could not be judged: they count as wrong in the scores, and no policy can be replayed "
+            f"over them; the first is {first['id']}: {first['error']}"
+        )
     if evaluation.other_tokens:
         found.append(f"{evaluation.other_tokens} rows have token indices of another tokenizer: their latency means nothing")
     return found
 
 
-def text_report(evaluation: Evaluation, grid: Sequence[Mapping[str, Any]] = ()) -> str:
+def text_report(
+    evaluation: Evaluation, grid: Sequence[Mapping[str, Any]] = (), decision_grid: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """The tables as text."""
     parts = [NAMING, *(f"Note: {warning}" for warning in warnings(evaluation))]
-    for title, (head, rows) in tables(evaluation, grid).items():
+    for title, (head, rows) in tables(evaluation, grid, decision_grid).items():
         every = [head, *rows]
         widths = [max(len(row[column]) for row in every) for column in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in every]
         parts.append("\n".join([title, *lines]))
     if evaluation.roc:
-        parts.append(f"Area under the ROC curve {evaluation.roc['area']:.4f}, average precision {evaluation.roc['average_precision']:.4f}")
+        area, precision = evaluation.roc["area"], evaluation.roc["average_precision"]
+        parts.append(f"Area under the ROC curve {area:.4f}, average precision {precision:.4f}")
     if evaluation.calibration:
         parts.append(f"Expected calibration error {evaluation.calibration['error']:.4f}")
     return "\n\n".join(parts) + "\n"
@@ -166,17 +217,18 @@ def write_report(
     title: str = "Evaluation",
     figures: Mapping[str, str] | None = None,
     grid: Sequence[Mapping[str, Any]] = (),
+    decision_grid: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Writes one HTML file, with figures as SVG where there are any."""
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(NAMING)}</p>"]
     parts += [f'<p class="note">{escape(warning)}</p>' for warning in warnings(evaluation)]
-    for name, (head, rows) in tables(evaluation, grid).items():
+    for name, (head, rows) in tables(evaluation, grid, decision_grid).items():
         cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(f"<h2>{escape(name)}</h2><table><tr>{cells}</tr>{body}</table>")
     for name, svg in (figures or {}).items():
         parts.append(f"<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>")
     if not figures:
-        parts.append("<p>There are no figures: matplotlib is not installed.</p>")
+        parts.append("<p>There are no figures: they need matplotlib, and something to draw.</p>")
     head_tag = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     Path(path).write_text(f"<!doctype html><html><head>{head_tag}</head><body>{''.join(parts)}</body></html>\n", encoding="utf-8")
