@@ -136,7 +136,7 @@ def hide(queue: CompletionQueue, hidden: bool) -> None:
     if hidden:
         queue.poll = lambda: None  # type: ignore[method-assign]
     else:
-        del queue.poll  # type: ignore[method-assign]
+        del queue.poll
 
 
 def test_a_task_that_is_cancelled_leaves_the_others_waiting(guard: Guard) -> None:
