@@ -85,19 +85,20 @@ def with_threads(config: Settings | None, threads: int | None) -> Settings | Non
 
 
 def _in_document(document: str, threads: int) -> Settings:
-    if sys.version_info < (3, 11):
-        return _in_lines(document, threads)
-    import tomllib
+    if sys.version_info >= (3, 11):
+        import tomllib
 
-    try:
-        return with_threads(tomllib.loads(document), threads) or {}
-    except tomllib.TOMLDecodeError:
-        # As above.
-        return document
+        try:
+            return with_threads(tomllib.loads(document), threads) or {}
+        except tomllib.TOMLDecodeError:
+            # As above.
+            return document
+    else:
+        return _in_lines(document, threads)
 
 
 def _in_lines(document: str, threads: int) -> str:
-    """The document with a line that sets the threads, unless one of its lines does. Tables are found by their headers."""
+    """The document with a line that sets the threads, unless one of its lines does: Python 3.10 has no parser of TOML."""
     lines = document.split("\n")
     if any(re.match(r"[^#]*\bthreads[\"']?\s*=", line) for line in lines):
         return document
