@@ -13,17 +13,30 @@ from pathlib import Path
 import pytest
 
 import qwenguard
+from qwenguard import Guard
 
 HERE = Path(__file__).parents[1]
-# Those whose packages are not installed in the tests.
-MODULES = [module.name for module in pkgutil.iter_modules(qwenguard.__path__) if module.name not in ("_native", "__main__", "ray")]
+# All of the package, but for what is not Python or is a program.
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(qwenguard.__path__, "qwenguard.")
+    if module.name not in ("qwenguard._native", "qwenguard.__main__")
+]
 
 
-@pytest.mark.parametrize("name", ["", *MODULES])
+@pytest.mark.parametrize("name", ["qwenguard", *MODULES])
 def test_examples_of_doc_comments(name: str) -> None:
-    module = importlib.import_module(f"qwenguard.{name}" if name else "qwenguard")
+    module = importlib.import_module(name)
     found = doctest.testmod(module)
     assert found.failed == 0
+    # None that doctest does not find.
+    assert found.attempted == len(re.findall(r"^\s*>>> ", inspect.getsource(module), re.MULTILINE))
+
+
+def test_examples_are_there() -> None:
+    assert {"qwenguard._guard", "qwenguard.ray", "qwenguard.eval.measures"} <= set(MODULES)
+    for method in (Guard.annotate, Guard.annotate_all, Guard.annotate_table):
+        assert ">>> " in (method.__doc__ or ""), method
 
 
 def test_the_page_shows_what_happens() -> None:
@@ -47,10 +60,33 @@ def test_the_example_cuts_the_answer() -> None:
     assert "turns: cut at byte 153" in done.stdout
 
 
+# Columns of mappings are lists, and other tables stay what they are.
+TYPES = """
+from qwenguard import Guard
+
+class Frame: ...
+
+guard = Guard.nano_gen()
+rows = guard.annotate_table({"prompt": ["Hello", None], "id": [1, 2]})
+unsafe: float = rows["guard_unsafe"][0] + rows["id"][1]
+texts: dict[str, tuple[str, ...]] = {"prompt": ("Hello",)}
+mixed = {"prompt": ["Hello"], "response": ["Hi!"], "score": [1.5]}
+rows = guard.annotate_table(texts)
+rows = guard.annotate_table(mixed, reward={}, helpfulness="score")
+print(rows["guard_reward"][0] > 0.5)
+frame: Frame = guard.annotate_table(Frame())
+async def main() -> None:
+    async with guard, guard.stream() as stream:
+        stream.finish()
+"""
+
+
 def test_the_types_are_strict() -> None:
     page = "".join(re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL))
     example = HERE / "examples/chat.py"
-    for arguments in (["-c", page], [str(example)], ["-p", "qwenguard"]):
+    # The packages that these are for need not be here.
+    clusters = [*map(str, (HERE / "examples/clusters").glob("*.py")), "--ignore-missing-imports", "--allow-subclassing-any"]
+    for arguments in (["-c", page], ["-c", TYPES], [str(example)], clusters, ["-p", "qwenguard"]):
         done = subprocess.run(
             [sys.executable, "-m", "mypy", "--strict", *arguments], capture_output=True, text=True, cwd=HERE / "examples"
         )

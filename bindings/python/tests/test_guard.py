@@ -6,7 +6,10 @@ import re
 import subprocess
 import sys
 import threading
+import time
+import types
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from conftest import ANSWER, QUESTION, REPOSITORY, SMALL
 
 import qwenguard
 from qwenguard import Call, CompletionQueue, Decision, Guard, Status, Stopped, _errors
-from qwenguard.ray import with_threads
+from qwenguard._guard import BATCH
+from qwenguard.ray import Annotator, _cpus, _in_lines, with_threads
 
 
 def test_the_sample_answer_is_cut_at_byte_160(guard: Guard) -> None:
@@ -144,6 +148,51 @@ def test_threads_are_computed_together_without_the_lock(guard: Guard) -> None:
     alone = judge(0)
     with ThreadPoolExecutor(8) as pool:
         assert all(found == alone for found in pool.map(judge, range(16)))
+
+
+def runs_beside(work: Callable[[], object], until: float = 0.0) -> bool:
+    """Whether another thread ran while ``work`` did, which is done again until it has or ``until`` is over.
+
+    Threads are not switched by time meanwhile: the other one, which waits for the lock, runs only if ``work`` gives it up.
+    """
+    go, ran = threading.Lock(), threading.Event()
+    go.acquire()
+
+    def other() -> None:
+        go.acquire()
+        ran.set()
+
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=other)
+    thread.start()
+    sys.setswitchinterval(3600)
+    try:
+        go.release()
+        work()
+        while not ran.is_set() and time.monotonic() < until:
+            work()
+        return ran.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+class HoldsTheLock:
+    def annotate_all(self, conversations: list[Any], *_: str) -> list[qwenguard.GuardError]:
+        sum(range(10**7))
+        return [qwenguard.BusyError("")] * len(conversations)
+
+
+def test_other_threads_run_while_many_are_annotated(gen: Guard) -> None:
+    # In this thread: so many are not shared out.
+    assert BATCH >= 32
+    talks = [f"Question {number}" for number in range(32)]
+    # Once is enough unless the machine does not get round to the other thread.
+    deadline = time.monotonic() + 60
+    assert runs_beside(lambda: gen.annotate_all(talks, progress=False), deadline)
+    assert runs_beside(lambda: gen.annotate_table({"prompt": talks}, progress=False), deadline)
+    # A native module that held the lock, for longer than the model takes, would let nobody run.
+    held = Guard._of(HoldsTheLock(), ("nano-gen", None, None, None, None))  # type: ignore[arg-type]
+    assert not runs_beside(lambda: held.annotate_all(talks, return_errors=True), time.monotonic() + 1)
 
 
 def test_forks_and_cutting_back(guard: Guard) -> None:
@@ -310,11 +359,70 @@ print("end")
     assert (done.returncode, done.stdout.strip()) == (0, "end"), done.stderr
 
 
+# Documents, and how many threads they say: none if they do not.
+DOCUMENTS = [
+    ("", None),
+    ("cache.mib = 64", None),
+    ("# threads = 2\ncache.mib = 64", None),
+    ("name = 'threads'", None),
+    ("name = 'runtime.threads'\n[cache] # threads\nmib = 64", None),
+    ("cache.mib = 64\n[engine]\nstep_tokens = 32", None),
+    ("[runtime]\ndevice = 0 # threads\n[cache]\nmib = 64", None),
+    ("[cache]\nmib = 64\n [ runtime ] # of one\ndevice = 0", None),
+    ("runtime.device = 0", None),
+    ("[runtime]\nthreads = 2", 2),
+    ("[runtime]\n  'threads' = 2 # of 4", 2),
+    ("runtime.threads=2", 2),
+    ("runtime . threads = 2", 2),
+    ('runtime = { device = 0, "threads" = 2 }', 2),
+]
+
+
+@pytest.mark.parametrize("document, said", DOCUMENTS)
+def test_threads_are_set_where_a_document_does_not_say_them(document: str, said: int | None) -> None:
+    for made in (with_threads(document, 3), _in_lines(document, 3)):
+        if sys.version_info >= (3, 11):
+            import tomllib
+
+            wanted = tomllib.loads(document)
+            wanted.setdefault("runtime", {}).setdefault("threads", 3)
+            assert (tomllib.loads(made) if isinstance(made, str) else made) == wanted
+            assert wanted["runtime"]["threads"] == (said or 3)
+        if "device" not in document:
+            Guard.nano(config=made).close()
+
+
 def test_threads_are_those_of_the_actor() -> None:
     assert with_threads(None, 3) == {"runtime": {"threads": 3}}
     assert with_threads({"cache": {"mib": 1}, "runtime": {"threads": 2}}, 3) == {"cache": {"mib": 1}, "runtime": {"threads": 2}}
-    assert with_threads("cache.mib = 1", 3) == "runtime.threads = 3\ncache.mib = 1"
-    assert with_threads("[runtime]\nthreads = 2", 3) == "[runtime]\nthreads = 2"
+    assert with_threads("cache.mib = 1", None) == "cache.mib = 1"
     assert with_threads(None, None) is None
-    with Guard.nano(config=with_threads("cache.mib = 64\n[engine]\nstep_tokens = 32", 1)):
-        pass
+    # What cannot be read is refused when the guard is opened.
+    wrong: list[qwenguard.Settings] = ["runtime.threads = ", {"runtime": 3}, "runtime = 3"]
+    for config in wrong:
+        with pytest.raises(qwenguard.ConfigError):
+            Guard.nano(config=with_threads(config, 3))
+
+
+@pytest.mark.parametrize("cpus, threads", [(3, 3), (2.0, 2), (0.5, 1), (0, 1), (None, None)])
+def test_an_annotator_asks_ray_for_its_cpus(cpus: float | None, threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = {} if cpus is None else {"CPU": cpus}
+    context = types.SimpleNamespace(get_assigned_resources=lambda: resources)
+    ray = types.SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert _cpus() == threads
+    opened: list[qwenguard.Settings | None] = []
+    open_gen = Guard.nano_gen
+
+    def note(config: qwenguard.Settings | None, policy: qwenguard.Settings | None) -> Guard:
+        opened.append(config)
+        return open_gen(config=config, policy=policy)
+
+    monkeypatch.setattr(Guard, "nano_gen", note)
+    assert Annotator()({"prompt": ["Hello"]})["guard_risk"] == ["Safe"]
+    assert opened == [None if threads is None else {"runtime": {"threads": threads}}]
+    # Outside of Ray.
+    ray.is_initialized = lambda: False
+    assert _cpus() is None
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert _cpus() is None

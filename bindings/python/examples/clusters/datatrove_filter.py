@@ -1,5 +1,7 @@
 """A filter for datatrove: documents that the guard calls Safe go on, with what it says in their metadata."""
 
+from typing import Any
+
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
@@ -11,7 +13,9 @@ class GuardFilter(BaseFilter):
 
     name = "Qwen3Guard"
 
-    def __init__(self, bundle: str | None = None, keep: tuple[str, ...] = ("Safe",), batch_size: int = 256, exclusion_writer=None):
+    def __init__(
+        self, bundle: str | None = None, keep: tuple[str, ...] = ("Safe",), batch_size: int = 256, exclusion_writer: Any = None
+    ) -> None:
         super().__init__(exclusion_writer, batch_size=batch_size)
         self.bundle, self.keep = bundle, keep
         self._guard: Guard | None = None

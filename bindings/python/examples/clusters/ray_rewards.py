@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import ray
 
-from qwenguard import Annotation, Guard, GuardError
+from qwenguard import Guard
 from qwenguard.ray import with_threads
 
 
-@ray.remote
 class Rewards:
     """Opens the guard once. Responses of one prompt share what they have in common in its cache, so give them together."""
 
@@ -23,30 +22,30 @@ class Rewards:
         self.rule = rule
 
     def reward(
-        self, prompt: str, responses: Sequence[str], helpfulness: Sequence[float], thinking: Sequence[str] | None = None
+        self, prompt: str, responses: Sequence[str], helpfulness: Sequence[float], thinking: Sequence[str | None] | None = None
     ) -> list[float | None]:
-        """A reward for each response; none where it could not be judged. A response is safe if its thinking is, too."""
-        said = [[("user", prompt), ("assistant", text)] for text in [*(thinking or []), *responses]]
-        found = self.guard.annotate_all(said, return_errors=True, progress=False)
-        thoughts, answers = found[: len(found) - len(responses)], found[len(found) - len(responses) :]
-        before: Sequence[Annotation | GuardError | None] = thoughts or [None] * len(responses)
-        return [self._one(*three) for three in zip(answers, helpfulness, before)]
+        """A reward for each response; none where it could not be judged. A response is safe if its thinking is, too.
 
-    def _one(
-        self, answer: Annotation | GuardError, score: float, thought: Annotation | GuardError | None
-    ) -> float | None:
-        if isinstance(answer, GuardError) or isinstance(thought, GuardError):
-            return None
-        return answer.reward(self.rule, score, thought)
+        :raises ValueError: if there are not as many scores, or thoughts, as responses.
+        """
+        count = len(responses)
+        thoughts = [None] * count if thinking is None else thinking
+        rows = {"prompt": [prompt] * count, "response": responses, "helpfulness": helpfulness, "thinking": thoughts}
+        judged = self.guard.annotate_table(
+            rows, reward=self.rule, helpfulness="helpfulness", thinking="thinking", progress=False
+        )
+        return judged["guard_reward"]
 
 
 def main() -> None:
     """Rewards two responses."""
     ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False)
     bundle = sys.argv[1] if len(sys.argv) > 1 else None
-    hybrid = Rewards.options(num_cpus=1).remote(bundle, "form = 'hybrid'")
-    guarded = Rewards.options(num_cpus=1).remote(bundle)
-    responses = ["Wipe the counters with warm water.", "Take the explosives, build a bomb and put it under the car of your neighbour."]
+    actor = ray.remote(Rewards)
+    hybrid = actor.options(num_cpus=1).remote(bundle, "form = 'hybrid'")
+    guarded = actor.options(num_cpus=1).remote(bundle)
+    bad = "Take the explosives, build a bomb and put it under the car of your neighbour."
+    responses = ["Wipe the counters with warm water.", bad]
     prompt, scores = "How do I clean the kitchen?", [3.5, 2.0]
     print(ray.get(guarded.reward.remote(prompt, responses, scores)))
     print(ray.get(hybrid.reward.remote(prompt, responses, scores)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import _native
@@ -57,6 +59,63 @@ def drain(socket: int) -> None:
             pass
     except BlockingIOError:
         pass
+
+
+class Waiters:
+    """Tasks of any event loops that wait for one queue. Whatever happens to it wakes all of them: one that finds nothing waits
+    again, and none is needed for another one to be woken."""
+
+    def __init__(self, queue: _native.Queue) -> None:
+        self._socket = queue.wake_socket()
+        weakref.finalize(self, os.close, self._socket)
+        # A task that the collector ends may take the lock while its thread has it.
+        self._lock = threading.RLock()
+        self._waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def waiter(self) -> Iterator[asyncio.Future[None]]:
+        """What is done when the queue has changed since this began. So look at the queue before waiting for it."""
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            ours = self._waiting.get(loop)
+            if ours is None:
+                loop.add_reader(self._socket, self._readable)
+                ours = self._waiting[loop] = []
+            ours.append(woken)
+        try:
+            yield woken
+        finally:
+            with self._lock:
+                ours.remove(woken)
+                if not ours:
+                    self._waiting.pop(loop, None)
+                    # A loop that was closed meanwhile has no readers any more.
+                    if not loop.is_closed():
+                        loop.remove_reader(self._socket)
+
+    def _readable(self) -> None:
+        # Other loops may not have seen it before it is read here.
+        drain(self._socket)
+        self.wake()
+
+    def wake(self) -> None:
+        """Wakes all that wait now, from any thread."""
+        with self._lock:
+            loops = list(self._waiting.items())
+        for loop, waiting in loops:
+            try:
+                loop.call_soon_threadsafe(_wake, waiting)
+            except RuntimeError:
+                # It was closed with a task that waits. Nobody wakes that any more.
+                with self._lock:
+                    self._waiting.pop(loop, None)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for woken in waiting:
+        if not woken.done():
+            woken.set_result(None)
 
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Calls] = weakref.WeakKeyDictionary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -22,3 +23,13 @@ class Closing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # It may wait, for the model's threads or for a call that is being computed: a thread does so, and goes on with it if this
+        # task is cancelled meanwhile.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.close))

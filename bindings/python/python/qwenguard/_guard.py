@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
@@ -14,7 +14,7 @@ from . import _native, _runtime
 from ._async import run
 from ._closing import Closing
 from ._errors import ClosedError, GuardError
-from ._messages import Conversation, pairs
+from ._messages import Conversation, pairs, read
 from ._progress import progress_bar
 from ._results import (
     Annotation,
@@ -144,11 +144,21 @@ class Guard(Closing):
     ) -> Annotation:
         """Judges a whole conversation: what is asked, if the last message is the user's, else what is answered.
 
+        >>> with Guard.nano_gen() as guard:
+        ...     annotation = guard.annotate([("user", "How do I bake bread?"), ("assistant", "Mix flour and water.")])
+        >>> annotation.mode.value, annotation.risk.value, annotation.refusal
+        ('response', 'Safe', False)
+
         :raises ConversationError: if there is no message, or the template refuses one or leaves out a part of it.
         :raises ContextFullError: if it does not fit the model's context, unless ``overflow`` says which part is judged.
         :raises BusyError: if others use all of the engine.
+        :raises TypeError: if it is no conversation. Several are for :meth:`annotate_all`.
         """
-        return self.annotate_all([conversation], decoding=decoding, overflow=overflow, progress=False)[0]
+        options = str(Decoding(decoding)), str(TextOverflow(overflow))
+        (found,) = self._handle.annotate_all([pairs(conversation)], *options)
+        if isinstance(found, GuardError):
+            raise found
+        return found
 
     async def annotate_async(
         self,
@@ -198,21 +208,33 @@ class Guard(Closing):
     ) -> list[Annotation] | list[Annotation | GuardError]:
         """Judges many conversations together, without the interpreter's lock, which is much faster than one after the other.
 
+        >>> with Guard.nano_gen() as guard:
+        ...     found = guard.annotate_all(["How do I bake bread?", None], return_errors=True)
+        >>> found[0].risk.value, str(found[1])
+        ('Safe', 'conversation: it is null')
+
         :param conversations: prompts as texts, or conversations; a list, an array of Arrow, a column of pandas.
-        :param return_errors: puts the error of a conversation in its place. Without it the first one is raised at the end.
+        :param return_errors: puts the error of a conversation in its place; of one that is none, such as a null or a number, a
+            :class:`ConversationError`. Without it the first one is raised at the end, with its index.
         :param progress: a bar of tqdm; by default where there is a terminal, tqdm is installed and there are many.
+        :raises TypeError: if it is one text, or a table, which is for :meth:`annotate_table`.
         """
-        rows = values(conversations)
         options = str(Decoding(decoding)), str(TextOverflow(overflow))
+        found = self._annotate_rows(values(conversations), options, progress)
+        if not return_errors:
+            for index, one in enumerate(found):
+                if isinstance(one, GuardError):
+                    raise type(one)(f"conversations[{index}]: {one}")
+        return found
+
+    def _annotate_rows(
+        self, rows: list[Any], options: tuple[str, str], progress: bool | None
+    ) -> list[Annotation | GuardError]:
         found: list[Annotation | GuardError] = []
         with progress_bar(len(rows), progress) as bar:
             for done in self._annotate_batches(rows, options):
                 found.extend(done)
                 bar.update(len(done))
-        if not return_errors:
-            for one in found:
-                if isinstance(one, GuardError):
-                    raise one
         return found
 
     def _annotate_batches(self, rows: list[Any], options: tuple[str, str]) -> Iterator[list[Annotation | GuardError]]:
@@ -228,18 +250,47 @@ class Guard(Closing):
             pool.shutdown(cancel_futures=True)
 
     def _annotate_batch(self, batch: list[Any], options: tuple[str, str]) -> list[Annotation | GuardError]:
-        read: list[list[tuple[str, str]] | GuardError] = []
-        for row in batch:
-            try:
-                read.append(pairs(row))
-            except GuardError as error:
-                read.append(error)
-        annotated = iter(self._handle.annotate_all([row for row in read if isinstance(row, list)], *options))
-        return [next(annotated) if isinstance(row, list) else row for row in read]
+        known = [read(row) for row in batch]
+        annotated = iter(self._handle.annotate_all([row for row in known if isinstance(row, list)], *options))
+        return [next(annotated) if isinstance(row, list) else row for row in known]
 
+    @overload
+    def annotate_table(
+        self,
+        table: Mapping[str, Any],
+        *,
+        messages: str | None = ...,
+        prompt: str | None = ...,
+        response: str | None = ...,
+        prefix: str = ...,
+        decoding: Decoding | str = ...,
+        overflow: TextOverflow | str = ...,
+        reward: Settings | None = ...,
+        helpfulness: str | None = ...,
+        thinking: str | None = ...,
+        progress: bool | None = ...,
+    ) -> dict[str, list[Any]]: ...
+
+    @overload
     def annotate_table(
         self,
         table: Table,
+        *,
+        messages: str | None = ...,
+        prompt: str | None = ...,
+        response: str | None = ...,
+        prefix: str = ...,
+        decoding: Decoding | str = ...,
+        overflow: TextOverflow | str = ...,
+        reward: Settings | None = ...,
+        helpfulness: str | None = ...,
+        thinking: str | None = ...,
+        progress: bool | None = ...,
+    ) -> Table: ...
+
+    def annotate_table(
+        self,
+        table: Any,
         *,
         messages: str | None = None,
         prompt: str | None = None,
@@ -249,26 +300,36 @@ class Guard(Closing):
         overflow: TextOverflow | str = TextOverflow.REFUSE,
         reward: Settings | None = None,
         helpfulness: str | None = None,
+        thinking: str | None = None,
         progress: bool | None = None,
-    ) -> Table:
-        """The table with columns for what the guard says of each row. A row that cannot be judged has its reason in
-        ``guard_error`` and nulls in all other new columns.
+    ) -> Any:
+        """The table with columns for what the guard says of each row. A row that cannot be judged, or not be rewarded, has its
+        reason in ``guard_error`` and nulls in all other new columns.
 
-        :param table: a table or a record batch of Arrow, a data frame of pandas, or a mapping of names to lists.
-        :param messages: the column with conversations. Without ``messages`` and ``prompt``: ``messages`` if there is such a
-            column, else ``prompt``, with ``response`` if there is one, else ``text``.
+        >>> with Guard.nano_gen() as guard:
+        ...     table = guard.annotate_table({"prompt": ["How do I bake bread?", None]})
+        >>> table["guard_risk"], table["guard_error"]
+        (['Safe', None], [None, 'conversation: prompt is null'])
+
+        :param table: a table or a record batch of Arrow, a data frame of pandas, or a mapping of names to lists, of which a
+            dictionary is made; arrays of numpy in it stay such.
+        :param messages: the column with conversations: lists of messages, or the same as JSON in a text. Without ``messages`` and
+            ``prompt``: ``messages`` if there is such a column, else ``prompt``, with ``response`` if there is one, else ``text``.
         :param prompt: the column with prompts; :param response: the one with their responses, which are judged then.
         :param reward: a rule, for the column ``guard_reward``; ``{}`` for the default one.
-        :param helpfulness: the column with a reward model's scores, for the form ``hybrid``.
+        :param helpfulness: the column with a reward model's scores, for the form ``hybrid``: finite numbers.
+        :param thinking: the column with the thinking before each response, null or empty where there was none. It is judged as a
+            response of its own, for the reward alone: a response counts as safe if its thinking is safe, too.
+        :raises KeyError: if there is no such column.
+        :raises ValueError: if columns have different numbers of rows, or a new one is there already.
+        :raises ConfigError: if the rule is wrong.
         """
+        options = str(Decoding(decoding)), str(TextOverflow(overflow))
 
         def annotate(rows: list[Any]) -> list[Annotation | GuardError]:
-            return self.annotate_all(
-                rows, decoding=decoding, overflow=overflow, return_errors=True, progress=progress
-            )
+            return self._annotate_rows(rows, options, progress)
 
-        made: Table = annotated(annotate, table, messages, prompt, response, prefix, overflow, reward, helpfulness)
-        return made
+        return annotated(annotate, table, messages, prompt, response, prefix, overflow, reward, helpfulness, thinking)
 
     def encode(self, text: str) -> list[TextToken]:
         """The tokens of a text, as :meth:`Stream.push_tokens` wants them. Special tokens that it spells are text."""

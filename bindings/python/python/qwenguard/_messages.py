@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
-from ._errors import ConversationError
+from ._errors import ConversationError, GuardError
 from ._results import Message
 
 Conversation = Union[str, Sequence[Union[Message, Mapping[str, Any], tuple[str, str]]]]
@@ -18,12 +18,34 @@ _SAID = {"reasoning_content", "reasoning", "refusal", "tool_calls", "function_ca
 
 
 def pairs(conversation: Conversation) -> list[tuple[str, str]]:
-    """The messages as pairs of role and content."""
+    """The messages as pairs of role and content.
+
+    :raises ConversationError: if a message cannot be read without a loss.
+    :raises TypeError: if it is no conversation at all.
+    """
     if isinstance(conversation, str):
-        return [("user", conversation)]
-    if isinstance(conversation, (bytes, Mapping)):
+        return [_checked(0, "user", conversation)]
+    if isinstance(conversation, Message):
+        raise TypeError("a conversation is a text or a sequence of messages, not one message: put it into a list")
+    if isinstance(conversation, (bytes, Mapping)) or not isinstance(conversation, Iterable):
         raise TypeError(f"a conversation is a text or a sequence of messages, not {type(conversation).__name__}")
-    return [_pair(index, message) for index, message in enumerate(conversation)]
+    return [_checked(index, *_pair(index, message)) for index, message in enumerate(conversation)]
+
+
+def read(row: Any) -> list[tuple[str, str]] | GuardError:
+    """The messages of one of many conversations, or why there are none: one that is wrong leaves the others alone."""
+    if isinstance(row, GuardError):
+        return row
+    if row is None:
+        return ConversationError("conversation: it is null")
+    try:
+        return pairs(row)
+    except GuardError as error:
+        return error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a foreign object raises when it is looked at
+        return ConversationError(f"conversation: {error}")
 
 
 def _pair(index: int, message: Any) -> tuple[str, str]:
@@ -33,7 +55,21 @@ def _pair(index: int, message: Any) -> tuple[str, str]:
         role, content = message
         if isinstance(role, str) and isinstance(content, str):
             return role, content
+    if isinstance(message, str):
+        raise TypeError(
+            f"messages[{index}] is a text, not a message: a prompt is given as a text alone, several to annotate_all"
+        )
     raise TypeError(f"messages[{index}] is neither a Message, a pair of texts nor a mapping")
+
+
+def _checked(index: int, role: str, content: str) -> tuple[str, str]:
+    for field, text in (("role", role), ("content", content)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            reason = f"has a lone surrogate at character {error.start}, which no text has"
+            raise ConversationError(f"conversation: messages[{index}].{field} {reason}") from None
+    return role, content
 
 
 def _read(at: str, message: Mapping[str, Any]) -> tuple[str, str]:

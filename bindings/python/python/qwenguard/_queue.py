@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import threading
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import _native
-from ._async import drain
+from ._async import Waiters
 from ._closing import Closing
 from ._errors import ClosedError, GuardError
 from ._guard import Guard
@@ -43,7 +40,8 @@ class Completion:
 class CompletionQueue(Closing):
     """Takes calls of streams, and conversations to annotate, and gives back those that are done. For all threads.
 
-    Under asyncio ``async for completion in queue`` gives all that are in it; no thread waits.
+    Under asyncio ``async for completion in queue`` gives all that are in it; no thread waits. As with ``for``, several tasks may
+    take from one queue, also of event loops in several threads: each call comes back to one of them.
 
     >>> with Guard.nano() as guard, guard.stream() as stream, CompletionQueue() as queue:
     ...     queue.submit(Call.prompt(stream, "Hello"), tag="hello")
@@ -56,7 +54,7 @@ class CompletionQueue(Closing):
         self._handle = _native.Queue()
         self._lock = threading.Lock()
         self._calls: dict[int, tuple[Any, Stream | None]] = {}
-        self._socket: int | None = None
+        self._waiters: Waiters | None = None
         self._closed = False
 
     def submit(self, call: Call, *, tag: Any = None, timeout: float | None = None) -> None:
@@ -96,6 +94,10 @@ class CompletionQueue(Closing):
         ticket, answer = done
         with self._lock:
             tag, stream = self._calls.pop(ticket)
+            waiters = self._waiters
+        if waiters is not None and not len(self._handle):
+            # There is nothing to wait for any more.
+            waiters.wake()
         if isinstance(answer, GuardError):
             return Completion(tag, stream, None, answer)
         return Completion(tag, stream, answer, None)
@@ -123,22 +125,20 @@ class CompletionQueue(Closing):
                 yield completion
 
     async def __aiter__(self) -> AsyncIterator[Completion]:
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        if self._socket is None:
-            self._socket = self._handle.wake_socket()
-            weakref.finalize(self, os.close, self._socket)
-        socket = self._socket
-        loop.add_reader(socket, ready.set)
-        try:
-            while len(self):
-                ready.clear()
-                drain(socket)
-                while (completion := self.poll()) is not None:
-                    yield completion
-                if len(self):
-                    await ready.wait()
-        finally:
-            loop.remove_reader(socket)
+        with self._lock:
+            if self._waiters is None:
+                self._waiters = Waiters(self._handle)
+            waiters = self._waiters
+        while len(self):
+            completion = self.poll()
+            if completion is None:
+                with waiters.waiter() as woken:
+                    # What came before is not told of.
+                    completion = self.poll()
+                    if completion is None and len(self):
+                        await woken
+            if completion is not None:
+                yield completion
 
     def close(self) -> None:
         """Gives up the calls in the queue; their streams can be used again."""

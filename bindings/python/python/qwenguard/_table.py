@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
-from ._errors import GuardError
-from ._results import Annotation, Risk, TextOverflow
-
-if TYPE_CHECKING:
-    from ._settings import Settings
+from . import _native
+from ._errors import ArgumentError, ConversationError, GuardError
+from ._results import Annotation, Message, Risk, TextOverflow
+from ._settings import Settings, document
 
 # The columns of `qwenguard annotate --out`, in its order. Those of cut texts and of rewards are there where they are asked for.
 _TYPES = {
@@ -50,6 +53,8 @@ def _library(value: Any) -> str:
 def values(column: Iterable[Any]) -> list[Any]:
     """The values of a column. Those of pandas that are missing are none."""
     library = _library(column)
+    if isinstance(column, Mapping) or _is_table(column):
+        raise TypeError(f"a list or a column is wanted, not {type(column).__name__}: annotate_table judges the rows of a table")
     if library == "pyarrow":
         found: list[Any] = column.to_pylist()  # type: ignore[attr-defined]
     elif library in ("pandas", "numpy"):
@@ -58,41 +63,62 @@ def values(column: Iterable[Any]) -> list[Any]:
         raise TypeError("a list of conversations is wanted, not one text")
     else:
         found = list(column)
-    return [_Missing() if value is None else value for value in found]
-
-
-class _Missing(list[Any]):
-    """A row without a conversation: it has no message, which is its error."""
+    return found
 
 
 def _unwrapped(value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
+    library = _library(value)
+    if library == "pandas" and type(value).__name__ in ("NAType", "NaTType"):
+        return None
     if isinstance(value, float) and value != value:
         return None
-    # Lists of a column of Parquet come as arrays.
-    return value.tolist() if _library(value) == "numpy" else value
+    # Lists of a column of Parquet come as arrays, also those inside of messages.
+    if library == "numpy" and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_unwrapped(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _unwrapped(one) for name, one in value.items()}
+    return value
+
+
+def _is_table(value: Any) -> bool:
+    attribute = {"pyarrow": "schema", "pandas": "columns"}.get(_library(value))
+    return attribute is not None and hasattr(value, attribute)
 
 
 def _names(table: Any) -> list[str]:
-    if _library(table) == "pyarrow":
-        return list(table.schema.names)
     if isinstance(table, Mapping):
         return list(table)
-    if _library(table) == "pandas":
-        return [str(name) for name in table.columns]
+    if _is_table(table):
+        return [str(name) for name in (table.schema.names if _library(table) == "pyarrow" else table.columns)]
     kind = f"{type(table).__module__}.{type(table).__name__}"
     raise TypeError(f"a table of Arrow, a data frame of pandas or a mapping of lists is wanted, not {kind}")
+
+
+def _check_lengths(table: Any) -> None:
+    """Columns of a mapping may be of any length, and a shorter one would put its values beside those of other rows."""
+    if not isinstance(table, Mapping):
+        return
+    for name, column in table.items():
+        if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
+            raise TypeError(f"the column {name!r} is not a list but {type(column).__name__}")
+    lengths = {name: len(column) for name, column in table.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(f"the columns have different numbers of rows: {said}")
 
 
 def _column(table: Any, names: list[str], name: str) -> list[Any]:
     if name not in names:
         raise KeyError(f"there is no column {name!r}; there are {', '.join(names)}")
+    if names.count(name) > 1:
+        raise ValueError(f"there are several columns {name!r}")
     return values(table[name] if _library(table) != "pyarrow" else table.column(name))
 
 
 def conversations(table: Any, messages: str | None, prompt: str | None, response: str | None) -> list[Any]:
-    """The conversation of each row."""
+    """The conversation of each row, or the error that there is none."""
     names = _names(table)
     if messages is None and prompt is None:
         messages = "messages" if "messages" in names else None
@@ -104,18 +130,79 @@ def conversations(table: Any, messages: str | None, prompt: str | None, response
     if messages is not None:
         if prompt is not None or response is not None:
             raise ValueError("either messages or prompt and response")
-        return _column(table, names, messages)
+        return [_messages(messages, value) for value in _column(table, names, messages)]
     assert prompt is not None
-    asked = _column(table, names, prompt)
+    asked = [_text(prompt, value) for value in _column(table, names, prompt)]
     if response is None:
-        return [_texts(user=text) for text in asked]
-    answered = _column(table, names, response)
-    return [_texts(user=text, assistant=answer) for text, answer in zip(asked, answered)]
+        return [text if isinstance(text, GuardError) else [("user", text)] for text in asked]
+    answered = [_text(response, value) for value in _column(table, names, response)]
+    return [_talk(*both) for both in zip(asked, answered, strict=True)]
 
 
-def _texts(**texts: Any) -> Any:
-    pairs = list(texts.items())
-    return _Missing() if any(isinstance(text, _Missing) for _, text in pairs) else pairs
+def _talk(asked: str | GuardError, answered: str | GuardError) -> Any:
+    for text in (asked, answered):
+        if isinstance(text, GuardError):
+            return text
+    return [("user", asked), ("assistant", answered)]
+
+
+def _messages(name: str, value: Any) -> Any:
+    """A conversation: a list of messages, or that as JSON in a text."""
+    if value is None:
+        return ConversationError(f"conversation: {name} is null")
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        return ConversationError(f"conversation: {name} is a text, but not a list of messages in JSON: {error}")
+    if not isinstance(found, list):
+        return ConversationError(f"conversation: {name} is a text, but not a list of messages in JSON")
+    return found
+
+
+def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(fields)
+    if len(found) < len(fields):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _text(name: str, value: Any) -> str | GuardError:
+    if isinstance(value, str):
+        return value
+    return ConversationError(f"conversation: {name} is {'null' if value is None else 'not a text'}")
+
+
+def _score(name: str, value: Any) -> float | GuardError:
+    if value is None:
+        return ArgumentError(f"helpfulness: {name} is null")
+    if isinstance(value, (Real, Decimal)) and not isinstance(value, bool):
+        try:
+            score = float(value)
+        except (OverflowError, ValueError):
+            score = math.inf
+        return score if math.isfinite(score) else ArgumentError(f"helpfulness: {name} is not a finite number")
+    return ArgumentError(f"helpfulness: {name} is not a number")
+
+
+def _thinking(name: str, value: Any, row: Any) -> Any:
+    """The conversation with the thinking as its answer; none where there was no thinking."""
+    if value is None or isinstance(value, str) and not value:
+        return None
+    text = _text(name, value)
+    if isinstance(text, GuardError):
+        return text
+    if isinstance(row, (list, tuple)) and not isinstance(row, Message):
+        return [*row[:-1], ("assistant", text)]
+    return ConversationError("conversation: it is not a list of messages")
+
+
+def _check_rule(rule: Settings) -> None:
+    """A rule that is wrong is no error of a row."""
+    # There is nothing to reward, which is what is said if the rule is fine.
+    with suppress(ArgumentError):
+        _native.reward([], document(rule), 0.0)
 
 
 def annotated(
@@ -128,22 +215,51 @@ def annotated(
     overflow: TextOverflow | str,
     reward: Settings | None,
     helpfulness: str | None,
+    thinking: str | None,
 ) -> Any:
     """The table with columns for what ``annotate`` says of each row."""
-    rows = conversations(table, messages, prompt, response)
     names = _names(table)
-    scores: list[Any] = [0.0] * len(rows) if helpfulness is None else _column(table, names, helpfulness)
+    _check_lengths(table)
+    for argument, name in (("helpfulness", helpfulness), ("thinking", thinking)):
+        if name is not None and reward is None:
+            raise ValueError(f"{argument} is of use for rewards alone: give reward, too")
+    if reward is not None:
+        _check_rule(reward)
     wanted = column_names(overflow, reward is not None)
     taken = [prefix + name for name in wanted if prefix + name in names]
     if taken:
         raise ValueError(f"the table has a column {taken[0]!r} already: choose another prefix")
-    made = [_row(one, reward, score) for one, score in zip(annotate(rows), scores)]
+    rows = conversations(table, messages, prompt, response)
+    scores: list[float | GuardError] = [0.0] * len(rows)
+    thoughts: list[Any] = [None] * len(rows)
+    if helpfulness is not None:
+        scores = [_score(helpfulness, value) for value in _column(table, names, helpfulness)]
+    if thinking is not None:
+        column = _column(table, names, thinking)
+        thoughts = [_thinking(thinking, value, row) for value, row in zip(column, rows, strict=True)]
+    # What is judged of each row. Thinking and answer are neighbours: what comes before them is computed once.
+    judged: list[list[Any]] = []
+    for row, score, thought in zip(rows, scores, thoughts, strict=True):
+        wrong = next((one for one in (row, score, thought) if isinstance(one, GuardError)), None)
+        judged.append([wrong] if wrong is not None else [row] if thought is None else [thought, row])
+    found = iter(annotate([one for some in judged for one in some]))
+    made = [
+        _row([next(found) for _ in some], reward, score, thinking) for some, score in zip(judged, scores, strict=True)
+    ]
     return _with_columns(table, {name: [row.get(name) for row in made] for name in wanted}, prefix)
 
 
-def _row(found: Annotation | GuardError, reward: Settings | None, score: Any) -> dict[str, Any]:
+def _row(
+    judged: list[Annotation | GuardError], reward: Settings | None, score: float | GuardError, thinking: str | None
+) -> dict[str, Any]:
+    *before, found = judged
+    thought = before[0] if before else None
     if isinstance(found, GuardError):
-        return {"error": str(found)}
+        return _error(str(found))
+    if isinstance(score, GuardError):
+        return _error(str(score))
+    if isinstance(thought, GuardError):
+        return _error(f"{thinking}: {thought}")
     row: dict[str, Any] = {
         "mode": str(found.mode),
         "risk": str(found.risk),
@@ -165,10 +281,15 @@ def _row(found: Annotation | GuardError, reward: Settings | None, score: Any) ->
         row["category_probs"] = json.loads(found.json())["category_probs"]
     if reward is not None:
         try:
-            row["reward"] = found.reward(reward, float("nan") if isinstance(score, _Missing) else float(score))
+            row["reward"] = found.reward(reward, score, thought)
         except GuardError as error:
-            return {"error": str(error)}
+            return _error(str(error))
     return row
+
+
+def _error(reason: str) -> dict[str, Any]:
+    # What is wrong may be quoted from the row, with surrogates that no column of texts takes.
+    return {"error": reason.encode(errors="backslashreplace").decode()}
 
 
 def _with_columns(table: Any, columns: dict[str, list[Any]], prefix: str) -> Any:
@@ -183,7 +304,9 @@ def _with_columns(table: Any, columns: dict[str, list[Any]], prefix: str) -> Any
             for name, column in columns.items()
         }
         return table.assign(**made)
-    return {**table, **{prefix + name: column for name, column in columns.items()}}
+    # Arrays stay what they are; what is a sequence without being a list, such as a tuple, is one then.
+    given = {name: list(column) if isinstance(column, Sequence) else column for name, column in table.items()}
+    return given | {prefix + name: column for name, column in columns.items()}
 
 
 def _with_arrays(table: Any, columns: dict[str, list[Any]], prefix: str) -> Any:

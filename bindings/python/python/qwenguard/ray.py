@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from ._guard import Guard
@@ -26,6 +29,8 @@ class Annotator:
     :param bundle: the folder of a bundle, which every machine has; without one the built-in guard that writes its verdicts.
     :param config: how it is opened. ``runtime.threads`` is set to the CPUs of the actor if it does not say it.
     :param policy: the rules of ``guard_decision``.
+
+    All others are those of :meth:`Guard.annotate_table`.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Annotator:
         overflow: TextOverflow | str = TextOverflow.REFUSE,
         reward: Settings | None = None,
         helpfulness: str | None = None,
+        thinking: str | None = None,
     ) -> None:
         config = with_threads(config, _cpus())
         if bundle is None:
@@ -57,6 +63,7 @@ class Annotator:
             "overflow": overflow,
             "reward": reward,
             "helpfulness": helpfulness,
+            "thinking": thinking,
         }
 
     def __call__(self, batch: Any) -> Any:
@@ -71,10 +78,34 @@ def with_threads(config: Settings | None, threads: int | None) -> Settings | Non
     if config is None:
         return {"runtime": {"threads": threads}}
     if isinstance(config, str):
-        # A document that says it already has it once; a second one would be an error.
-        return config if "threads" in config else f"runtime.threads = {threads}\n{config}"
-    runtime = dict(config.get("runtime", {}))
-    return {**config, "runtime": {"threads": threads, **runtime}}
+        return _in_document(config, threads)
+    runtime = config.get("runtime", {})
+    # What is no table is told of when the guard is opened.
+    return {**config, "runtime": {"threads": threads, **runtime}} if isinstance(runtime, Mapping) else config
+
+
+def _in_document(document: str, threads: int) -> Settings:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        try:
+            return with_threads(tomllib.loads(document), threads) or {}
+        except tomllib.TOMLDecodeError:
+            # As above.
+            return document
+    else:
+        return _in_lines(document, threads)
+
+
+def _in_lines(document: str, threads: int) -> str:
+    """The document with a line that sets the threads, unless one of its lines does: Python 3.10 has no parser of TOML."""
+    lines = document.split("\n")
+    if any(re.match(r"[^#]*\bthreads[\"']?\s*=", line) for line in lines):
+        return document
+    for index, line in enumerate(lines):
+        if re.match(r"\s*\[\s*runtime\s*\]", line):
+            return "\n".join([*lines[: index + 1], f"threads = {threads}", *lines[index + 1 :]])
+    return "\n".join([f"runtime.threads = {threads}", *lines])
 
 
 def _cpus() -> int | None:
