@@ -31,7 +31,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use qwenguard::{Config, Guard};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 #[cfg(feature = "serve")]
@@ -176,7 +179,7 @@ fn main() -> ExitCode {
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&hinted(error)),
     };
     // A server starts its own once it knows its settings.
     if !arguments.command.serves() {
@@ -218,6 +221,16 @@ fn start_server_log(settings: &serve::Settings) -> Result<Option<serve::Traces>,
     let layer = traces.as_ref().map(serve::Traces::layer);
     tracing_subscriber::registry().with(layer).with(server_log()).init();
     Ok(traces)
+}
+
+/// `eval` is a command of this name, too, but of the Python package.
+fn hinted(mut error: clap::Error) -> clap::Error {
+    if error.get(ContextKind::InvalidSubcommand) == Some(&ContextValue::String("eval".to_owned())) {
+        let hint = "`qwenguard eval` is in the Python package: install the wheel of qwenguard, and run the command that comes with it";
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
 }
 
 /// Says what is wrong with the command line, or gives the help that it asks for.

@@ -32,7 +32,8 @@ impl Progress {
     /// Of a data set of so many units, bytes or rows, of which some were done before.
     pub(crate) fn of_rows(units: u64, done: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(units), ProgressDrawTarget::stderr()).with_message("0 rows");
-        let template = "{percent:>3} % [{bar:30}] {msg}, {elapsed} gone, {eta} left";
+        // The bar has what the words leave it: what does not fit in a line is cut off, and the time left stands at the end.
+        let template = "{percent:>3} % [{wide_bar}] {msg}, {elapsed} gone, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = bar.with_style(style.progress_chars("=> "));
         bar.set_position(done);

@@ -27,6 +27,8 @@ pub(super) struct Reading {
     pub(super) columns: Columns,
     /// The column with the score of helpfulness.
     pub(super) helpfulness: Option<String>,
+    /// The column with what the model thought before its answer.
+    pub(super) thinking: Option<String>,
     pub(super) tool_calls: ToolCalls,
 }
 
@@ -34,6 +36,8 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) messages: Vec<Message>,
+    /// The prompt with the thinking as a response to it, if there is any in a column of its own.
+    pub(super) thinking: Option<Vec<Message>>,
     /// Not a number where there is none.
     pub(super) helpfulness: f64,
 }
@@ -45,6 +49,7 @@ impl Reading {
             Columns::Messages(name) => vec![&**name],
             Columns::Texts { prompt, response } => std::iter::once(&**prompt).chain(response.as_deref()).collect(),
         };
+        names.extend(self.thinking.as_deref());
         names.extend(self.helpfulness.as_deref());
         names
     }
@@ -61,11 +66,15 @@ impl Reading {
                 messages
             }
         };
+        let thinking = match &self.thinking {
+            None => None,
+            Some(name) => thought(name, get(name)?)?.map(|thought| vec![messages[0].clone(), thought]),
+        };
         let helpfulness = match &self.helpfulness {
             None => f64::NAN,
             Some(name) => get(name)?.as_f64().ok_or_else(|| format!("{name} is not a number"))?,
         };
-        Ok(Said { messages, helpfulness })
+        Ok(Said { messages, thinking, helpfulness })
     }
 
     fn messages(&self, name: &str, value: Value) -> Result<Vec<Message>, String> {
@@ -96,6 +105,14 @@ pub(super) fn check(path: &Path, found: &[&str], reading: &Reading, layout: &Lay
     }
 }
 
+/// What was thought. Where a model left out its thinking there is null, or nothing.
+fn thought(name: &str, value: Value) -> Result<Option<Message>, String> {
+    match value {
+        Value::Null => Ok(None),
+        value => Ok(Some(text(name, value)?).filter(|text| !text.is_empty()).map(Message::assistant)),
+    }
+}
+
 fn text(name: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
@@ -111,7 +128,7 @@ mod tests {
     use super::*;
 
     fn said(columns: Columns, row: &Value) -> Result<Vec<Message>, String> {
-        let reading = Reading { columns, helpfulness: None, tool_calls: ToolCalls::Judge };
+        let reading = Reading { columns, helpfulness: None, thinking: None, tool_calls: ToolCalls::Judge };
         let get = |name: &str| row.get(name).cloned().ok_or_else(|| format!("{name} is missing"));
         reading.said(get).map(|said| said.messages)
     }

@@ -41,6 +41,7 @@ pub(super) struct Job {
     input: Vec<Identity>,
     columns: Columns,
     helpfulness: Option<String>,
+    thinking: Option<String>,
     tool_calls: &'static str,
     options: AnnotateOptions,
     /// If rules were given.
@@ -62,6 +63,7 @@ impl Job {
             input: source.identities().to_vec(),
             columns: task.reading.columns.clone(),
             helpfulness: task.reading.helpfulness.clone(),
+            thinking: task.reading.thinking.clone(),
             tool_calls: match task.reading.tool_calls {
                 ToolCalls::Judge => "judge",
                 ToolCalls::Refuse => "refuse",

@@ -48,26 +48,35 @@ impl Task<'_> {
     }
 
     fn judge_chunk(&self, rows: &[Result<Said, String>]) -> Result<Vec<Result<Verdict, String>>, Failure> {
-        let conversations = rows.iter().filter_map(|row| row.as_ref().ok()).map(|said| &said.messages[..]);
+        let said = rows.iter().filter_map(|row| row.as_ref().ok());
+        // Of a row with thinking in a column of its own there are two: they share the prompt.
+        let conversations = said.flat_map(|said| said.thinking.iter().chain([&said.messages])).map(|all| &all[..]);
         let mut annotations = self.guard.annotate_all(conversations, &self.options).into_iter();
+        let mut next = || match annotations.next().unwrap_or(Err(Error::EngineStopped)) {
+            Ok(annotation) => Ok(Ok(annotation)),
+            Err(error) if is_of_the_row(&error) => Ok(Err(error.to_string())),
+            Err(error) => Err(Failure::from(error)),
+        };
         let verdict = |row: &Result<Said, String>| {
             let said = match row {
                 Ok(said) => said,
                 Err(reason) => return Ok(Err(reason.clone())),
             };
-            match annotations.next().unwrap_or(Err(Error::EngineStopped)) {
-                Ok(annotation) => Ok(self.verdict(annotation, said)),
-                Err(error) if is_of_the_row(&error) => Ok(Err(error.to_string())),
-                Err(error) => Err(Failure::from(error)),
-            }
+            // Both are taken before either is looked at: the next row begins behind them.
+            let thinking = said.thinking.as_ref().map(|_| next()).transpose()?;
+            let answer = next()?;
+            let name = self.reading.thinking.as_deref().unwrap_or_default();
+            let thinking = thinking.transpose().map_err(|reason| format!("{name}: {reason}"));
+            Ok(thinking.and_then(|thinking| self.verdict(answer?, thinking, said.helpfulness)))
         };
         rows.iter().map(verdict).collect()
     }
 
-    fn verdict(&self, annotation: Annotation, said: &Said) -> Result<Verdict, String> {
-        let reward = self.reward.map(|rule| annotation.reward(&rule, said.helpfulness)).transpose();
+    fn verdict(&self, annotation: Annotation, thinking: Option<Annotation>, score: f64) -> Result<Verdict, String> {
+        let all: Vec<&Annotation> = thinking.iter().chain([&annotation]).collect();
+        let reward = self.reward.map(|rule| rule.reward(&all, score)).transpose();
         let reward = reward.map_err(|error| format!("no reward: {error}"))?;
-        Ok(Verdict { annotation, reward })
+        Ok(Verdict { annotation, thinking, reward })
     }
 }
 

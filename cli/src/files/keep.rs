@@ -35,6 +35,17 @@ enum Level {
     Error,
 }
 
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Safe => "Safe",
+            Level::Controversial => "Controversial",
+            Level::Unsafe => "Unsafe",
+            Level::Error => "not judged",
+        }
+    }
+}
+
 /// [`Filters`], with categories that the guard knows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Keep {
@@ -76,6 +87,24 @@ impl Filters {
 }
 
 impl Keep {
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        let Keep { levels, categories, without_categories, max_unsafe, min_safe } = self;
+        let mut words = Vec::new();
+        if !levels.is_empty() {
+            words.push(levels.iter().map(|level| level.name()).collect::<Vec<_>>().join(" or "));
+        }
+        if !categories.is_empty() {
+            words.push(format!("with {}", categories.join(" or ")));
+        }
+        if !without_categories.is_empty() {
+            words.push(format!("without {}", without_categories.join(" and without ")));
+        }
+        words.extend(max_unsafe.map(|most| format!("Unsafe with at most {most}")));
+        words.extend(min_safe.map(|least| format!("Safe with at least {least}")));
+        if words.is_empty() { "none, all rows are written".to_owned() } else { words.join(", and ") }
+    }
+
     fn all(&self) -> bool {
         let Keep { levels, categories, without_categories, max_unsafe, min_safe } = self;
         levels.is_empty()

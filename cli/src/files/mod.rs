@@ -47,6 +47,10 @@ pub(crate) struct Options {
     /// A column with the answer to it: responses are judged, not prompts.
     #[arg(long, value_name = "NAME", requires = "prompt_column")]
     response_column: Option<String>,
+    /// A column with what the model thought before this answer, for --reward: the answer and the thinking are judged, each as a
+    /// response to the prompt, and what is rewarded as safe is safe in both. Null and empty are no thinking.
+    #[arg(long, value_name = "NAME", requires_all = ["response_column", "reward"])]
+    thinking_column: Option<String>,
     /// What the names of the new columns begin with.
     #[arg(long, value_name = "TEXT", default_value = "guard_", requires = "out")]
     prefix: String,
@@ -111,8 +115,10 @@ impl Options {
             Some(prompt) => Columns::Texts { prompt: prompt.clone(), response: self.response_column.clone() },
             None => Columns::Messages(self.messages_column.clone()),
         };
-        let layout = Layout::new(&self.prefix, policy.is_some(), reward.is_some(), options.overflow);
-        let reading = Reading { columns, helpfulness, tool_calls };
+        let thinking = self.thinking_column.clone();
+        let layout =
+            Layout::new(&self.prefix, policy.is_some(), reward.is_some(), thinking.is_some(), options.overflow);
+        let reading = Reading { columns, helpfulness, thinking, tool_calls };
         let mut source = Source::open(input, &reading, &layout)?;
         let target = Target::of(out, self.format.as_deref(), source.kind())?;
         let task = Task {

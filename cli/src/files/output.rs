@@ -42,8 +42,9 @@ impl Target {
             _ => Target::Folder { path: path.to_owned(), kind: asked.unwrap_or(input) },
         };
         if !target.kind().takes(input) {
-            let input = input.end();
-            return Err(named(path, format!("rows are written as what they were read as, and the input is {input}")));
+            let (input, other) = (input.end(), target.kind().end());
+            let reason = format!("rows are written as what they were read as, and the input is {input}");
+            return Err(named(path, format!("{reason}: convert the input to {other} first, or the output afterwards")));
         }
         Ok(target)
     }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) annotation: Annotation,
+    /// That of the thinking, if there is any in a column of its own.
+    pub(super) thinking: Option<Annotation>,
     pub(super) reward: Option<f64>,
 }
 
@@ -39,6 +41,14 @@ impl Verdict {
             AnnotationMode::Prompt => "prompt".to_owned(),
             AnnotationMode::Response => "response".to_owned(),
         }
+    }
+
+    fn thinking_risk(&self) -> Option<String> {
+        self.thinking.as_ref().map(|thinking| thinking.risk.to_string())
+    }
+
+    fn thinking_categories(&self) -> Option<Vec<String>> {
+        self.thinking.as_ref().map(|thinking| thinking.categories.clone())
     }
 
     fn rule(&self) -> Option<String> {
@@ -106,7 +116,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(prefix: &str, by_policy: bool, rewards: bool, overflow: TextOverflow) -> Self {
+    pub(super) fn new(prefix: &str, by_policy: bool, rewards: bool, thinking: bool, overflow: TextOverflow) -> Self {
         let mut columns: Vec<(&str, Of)> = vec![
             ("mode", |row| Cell::Text(row.map(Verdict::mode))),
             ("risk", |row| Cell::Text(row.map(|row| row.annotation.risk.to_string()))),
@@ -127,6 +137,10 @@ impl Layout {
         if by_policy {
             columns.push(("decision", |row| Cell::Text(row.map(Verdict::decision))));
             columns.push(("rule", |row| Cell::Text(row.and_then(Verdict::rule))));
+        }
+        if thinking {
+            columns.push(("thinking_risk", |row| Cell::Text(row.and_then(Verdict::thinking_risk))));
+            columns.push(("thinking_categories", |row| Cell::Texts(row.and_then(Verdict::thinking_categories))));
         }
         if rewards {
             columns.push(("reward", |row| Cell::Double(row.and_then(|row| row.reward))));

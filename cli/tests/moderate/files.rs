@@ -4,22 +4,21 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
-    time::Duration,
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::program::{HARM, HARMLESS, events, qwenguard, run, stderr, stdout};
+use crate::program::{BAD, HARM, HARMLESS, events, qwenguard, run, stderr, stdout};
 
 /// The built-in guard of streams, which needs no step after the prompt.
-const STREAM: [&str; 2] = ["--bundle", "export/nano/bundle"];
+pub(crate) const STREAM: [&str; 2] = ["--bundle", "export/nano/bundle"];
 
 /// Some rows, every third of them harmful; with columns that the guard does not know.
-fn rows(count: usize) -> Vec<String> {
+pub(crate) fn rows(count: usize) -> Vec<String> {
     let row = |index: usize| {
         let text = if index % 3 == 2 { HARM } else { HARMLESS };
         format!(
@@ -30,7 +29,7 @@ fn rows(count: usize) -> Vec<String> {
 }
 
 /// Runs the command on files in a folder. Gives its exit code and standard error.
-fn annotate(folder: &Path, input: &str, out: &str, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn annotate(folder: &Path, input: &str, out: &str, arguments: &[&str]) -> (i32, String) {
     let (input, out) = (folder.join(input), folder.join(out));
     let paths = [input.to_str().unwrap(), "--out", out.to_str().unwrap()];
     let output = run(qwenguard(&[&["annotate"], &STREAM[..], &paths, arguments].concat()), "");
@@ -38,22 +37,22 @@ fn annotate(folder: &Path, input: &str, out: &str, arguments: &[&str]) -> (i32, 
     (output.status.code().unwrap(), stderr(&output))
 }
 
-fn folder_with(name: &str, lines: &[String]) -> TempDir {
+pub(crate) fn folder_with(name: &str, lines: &[String]) -> TempDir {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join(name), lines.join("\n") + "\n").unwrap();
     folder
 }
 
-fn read_lines(path: &Path) -> Vec<String> {
+pub(crate) fn read_lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
-fn values(lines: &[String]) -> Vec<Value> {
+pub(crate) fn values(lines: &[String]) -> Vec<Value> {
     lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Whatever is in a folder.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entry = |entry: Result<fs::DirEntry, std::io::Error>| {
         let path = entry.unwrap().path();
         (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())
@@ -123,6 +122,31 @@ fn lines_come_and_go_compressed() {
     let mut gz = Vec::new();
     GzDecoder::new(&fs::read(folder.path().join("out.jsonl.gz")).unwrap()[..]).read_to_end(&mut gz).unwrap();
     assert_eq!(gz, plain);
+}
+
+/// The bytes of all parts, the manifest too.
+#[test]
+fn what_is_written_does_not_depend_on_jobs() {
+    let mut lines = rows(70);
+    lines.insert(20, "bad".into());
+    lines.insert(33, format!(r#"{{"messages": [{{"role": "user", "content": "{}"}}]}}"#, "word ".repeat(300)));
+    let folder = folder_with("in.jsonl", &lines);
+    let input = folder.path().join("in.jsonl");
+    for (name, bundle) in [("stream", &STREAM[..]), ("gen", &[])] {
+        let written = |jobs: &str| {
+            let out = folder.path().join(format!("{name}-{jobs}"));
+            let paths = [input.to_str().unwrap(), "--out", out.to_str().unwrap()];
+            let jobs = ["--jobs", jobs, "--part-rows", "30"];
+            let output = run(qwenguard(&[&["annotate"], bundle, &paths, &jobs].concat()), "");
+            assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+            contents(&out)
+        };
+        let one = written("1");
+        assert_eq!(one.keys().filter(|name| name.starts_with("part-")).count(), 3);
+        for jobs in ["4", "1000"] {
+            assert!(written(jobs) == one, "{name}: with --jobs {jobs} something else is written");
+        }
+    }
 }
 
 #[test]
@@ -203,66 +227,71 @@ fn prompts_responses_rewards_and_rules_have_columns() {
     assert!(code == 1 && errors.contains("needs --helpfulness-column"), "{errors}");
 }
 
-/// Kills the command again and again, at whatever point that is.
-fn kill_and_go_on(count: usize, part_rows: usize, kills: usize) {
-    let lines = rows(count);
-    let folder = folder_with("in.jsonl", &lines);
-    let part = part_rows.to_string();
-    let arguments = ["--part-rows", &*part, "--jobs", "16"];
-    annotate(folder.path(), "in.jsonl", "whole", &arguments);
-    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("killed"));
-    let paths = [input.to_str().unwrap(), "--out", out.to_str().unwrap()];
-    for kill in 0..kills {
-        let before = parts_with_times(&out);
-        let mut child = qwenguard(&[&["annotate"], &STREAM[..], &paths, &arguments].concat());
-        let mut child = child.stderr(Stdio::null()).spawn().unwrap();
-        // Until some more parts are there, and then a little longer each time.
-        while child.try_wait().unwrap().is_none() && parts_with_times(&out).len() < before.len() + 2 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(Duration::from_millis(kill as u64 * 7 % 40));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let after = parts_with_times(&out);
-        let again = before.iter().filter(|(name, time)| after.get(*name).is_some_and(|now| now != *time)).count();
-        assert!(again <= 1, "{again} parts were made twice");
+/// Rows of a prompt with thinking and an answer, and the reward of each as equations 1 and 2 of the report have it. Each text is
+/// judged by itself first, so that the numbers follow from the levels by hand.
+#[test]
+fn harmful_thinking_is_not_rewarded() {
+    let fine = "Mix flour and water.";
+    let row = |thinking: Value, answer: &str| json!({"q": HARMLESS, "t": thinking, "a": answer, "s": 2.5});
+    let data = [
+        row(json!(fine), fine),
+        row(json!(BAD), fine),
+        row(json!(fine), BAD),
+        row(json!(BAD), BAD),
+        row(Value::Null, fine),
+        row(json!(""), BAD),
+        row(json!(7), fine),
+        json!({"q": HARMLESS, "a": fine, "s": 2.5}),
+    ];
+    let folder = folder_with("in.jsonl", &data.map(|row| row.to_string()));
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("guard.toml"), "").unwrap();
+    fs::write(path("hybrid.toml"), "form = \"hybrid\"\n").unwrap();
+    let (input, guard, hybrid) = (path("in.jsonl"), path("guard.toml"), path("hybrid.toml"));
+    // The built-in guard that writes its verdicts: it says whether an answer refuses.
+    let rows = |out: &str, more: &[&str]| {
+        let out = path(out);
+        let texts = ["--prompt-column", "q", "--response-column", "a"];
+        let output = run(qwenguard(&[&["annotate", &*input, "--out", &*out], &texts[..], more].concat()), "");
+        (values(&read_lines(Path::new(&out))), stderr(&output))
+    };
+    let (alone, errors) = rows("alone.jsonl", &["--reward", &guard]);
+    let of = |rows: &[Value], column: &str| rows.iter().map(|row| row[column].clone()).collect::<Vec<_>>();
+    // The levels of the two texts as answers to the prompt, by the guard.
+    assert_eq!((&alone[0]["guard_risk"], &alone[2]["guard_risk"]), (&json!("Safe"), &json!("Unsafe")), "{errors}");
+    assert_eq!(alone[0]["guard_refusal"], false);
+    assert_eq!(of(&alone, "guard_reward"), [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0].map(Value::from));
+    let thinking = ["--thinking-column", "t"];
+    let (both, errors) = rows("both.jsonl", &[&thinking[..], &["--reward", &guard]].concat());
+    let null = Value::Null;
+    let expected = [json!(1.0), json!(0.0), json!(0.0), json!(0.0), json!(1.0), json!(0.0), null.clone(), null.clone()];
+    assert_eq!(of(&both, "guard_reward"), expected, "{errors}");
+    let levels = ["Safe", "Unsafe", "Safe", "Unsafe"].map(Value::from);
+    assert_eq!(of(&both, "guard_thinking_risk")[..4], levels);
+    assert_eq!(of(&both, "guard_thinking_risk")[4..], [null.clone(), null.clone(), null.clone(), null.clone()]);
+    assert_eq!(both[1]["guard_thinking_categories"], alone[2]["guard_categories"]);
+    assert!(both[0]["guard_thinking_categories"] == json!([]) && both[4]["guard_thinking_categories"].is_null());
+    // The verdict is of the answer.
+    for column in ["guard_mode", "guard_risk", "guard_unsafe", "guard_categories", "guard_refusal", "guard_answer"] {
+        assert_eq!(of(&both, column)[..6], of(&alone, column)[..6], "{column}");
     }
-    let (code, errors) = annotate(folder.path(), "in.jsonl", "killed", &arguments);
-    assert_eq!(code, 3, "{errors}");
-    let mut whole = contents(&folder.path().join("whole"));
-    let mut killed = contents(&out);
-    assert_eq!(whole.remove("_manifest.json"), killed.remove("_manifest.json"));
-    assert_eq!(whole.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
-    assert!(whole == killed, "the parts differ");
-    let texts = killed.iter().filter(|(name, _)| name.starts_with("part-")).map(|(_, bytes)| bytes);
-    let ids: Vec<u64> = texts
-        .flat_map(|bytes| String::from_utf8(bytes.clone()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
-        .map(|line| serde_json::from_str::<Value>(&line).unwrap()["id"].as_u64().unwrap())
-        .collect();
-    assert_eq!(ids, (0..count as u64).collect::<Vec<_>>());
-    // When all is done nothing is done again.
-    let before = parts_with_times(&out);
-    assert_eq!(annotate(folder.path(), "in.jsonl", "killed", &arguments).0, 3);
-    assert_eq!(parts_with_times(&out), before);
-}
-
-fn parts_with_times(folder: &Path) -> BTreeMap<PathBuf, std::time::SystemTime> {
-    let Ok(entries) = fs::read_dir(folder) else { return BTreeMap::new() };
-    let parts = entries.map(|entry| entry.unwrap().path());
-    let parts = parts.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("part-"));
-    parts.map(|path| (path.clone(), fs::metadata(&path).unwrap().modified().unwrap())).collect()
-}
-
-#[test]
-fn a_run_that_was_killed_goes_on() {
-    kill_and_go_on(240, 15, 6);
-}
-
-/// The same with 20,000 rows: `make test-kill`.
-#[test]
-#[ignore = "takes minutes"]
-fn a_long_run_that_was_killed_twenty_times_goes_on() {
-    kill_and_go_on(20_000, 200, 20);
+    assert!(errors.contains("t is not a text") && errors.contains("in.jsonl, line 8: t is missing"), "{errors}");
+    let (scored, _) =
+        rows("hybrid.jsonl", &[&thinking[..], &["--reward", &hybrid, "--helpfulness-column", "s"]].concat());
+    let expected = [json!(2.5), json!(-10.0), json!(-10.0), json!(-10.0), json!(2.5), json!(-10.0), null.clone(), null];
+    assert_eq!(of(&scored, "guard_reward"), expected);
+    // Thinking in tags before the answer is part of what is judged.
+    let tagged = json!({"q": HARMLESS, "a": format!("<think>\n{BAD}\n</think>\n\n{fine}")}).to_string();
+    fs::write(&input, tagged + "\n").unwrap();
+    assert_eq!(rows("tagged.jsonl", &["--reward", &guard]).0[0]["guard_reward"], 0.0);
+    for wrong in [&["--thinking-column", "t"][..], &["--thinking-column", "t", "--reward", &guard]] {
+        let output = run(qwenguard(&[&["annotate", &*input, "--out", "x.jsonl"], wrong].concat()), "");
+        assert!(
+            output.status.code() == Some(2) && stderr(&output).contains("--response-column"),
+            "{}",
+            stderr(&output)
+        );
+    }
 }
 
 #[test]
@@ -299,6 +328,56 @@ fn another_job_in_the_folder_and_what_others_wrote_are_left_alone() {
 }
 
 #[test]
+fn another_bundle_policy_or_reward_is_refused_by_name() {
+    let folder = folder_with("in.jsonl", &rows(4));
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("policy.toml"), "[answer]\nmode = \"loose\"\n").unwrap();
+    fs::write(path("other.toml"), "shadow = true\n[answer]\nmode = \"loose\"\n").unwrap();
+    fs::write(path("reward.toml"), "safe = 2.0\n").unwrap();
+    let (policy, other, reward) = (path("policy.toml"), path("other.toml"), path("reward.toml"));
+    assert_eq!(annotate(folder.path(), "in.jsonl", "out", &["--policy", &policy]).0, 3);
+    let before = contents(&folder.path().join("out"));
+    for (arguments, named) in [
+        (&[&STREAM[..], &["--policy", &other]].concat()[..], "its policy is {"),
+        (&STREAM, "and now null"),
+        (&[&STREAM[..], &["--policy", &policy, "--reward", &reward]].concat(), "its reward is null, and now {"),
+        (&["--policy", &policy], "its bundle_sha256 is \""),
+    ] {
+        let (input, out) = (path("in.jsonl"), path("out"));
+        let output = run(qwenguard(&[&["annotate", &*input, "--out", &*out], arguments].concat()), "");
+        let errors = stderr(&output);
+        assert!(output.status.code() == Some(1) && errors.contains(named), "{arguments:?}: {errors}");
+        assert!(errors.contains("another job is in this folder"), "{errors}");
+    }
+    assert_eq!(contents(&folder.path().join("out")), before);
+}
+
+#[test]
+fn a_second_run_in_a_folder_or_at_a_file_is_refused_as_long_as_the_first_goes_on() {
+    let folder = folder_with("in.jsonl", &rows(20_000));
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (out, begun, written) in
+        [("out", "out/part-000000.jsonl", "_parts.jsonl"), ("out.jsonl", "_out.jsonl", "_out.jsonl")]
+    {
+        let (input, to) = (path("in.jsonl"), path(out));
+        let arguments = ["annotate", &*input, "--out", &*to, "--part-rows", "10"];
+        let mut first = qwenguard(&[&arguments[..], &STREAM].concat()).stderr(Stdio::null()).spawn().unwrap();
+        while fs::metadata(path(begun)).map_or(0, |data| data.len()) == 0 {
+            assert!(first.try_wait().unwrap().is_none(), "it ended before it wrote anything");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let (code, errors) = annotate(folder.path(), "in.jsonl", out, &["--part-rows", "10"]);
+        let goes_on = first.try_wait().unwrap().is_none();
+        first.kill().unwrap();
+        first.wait().unwrap();
+        assert!(goes_on, "the first run was not long enough for the second");
+        assert!(code == 1 && errors.contains(&format!("{written}: another run writes it")), "{errors}");
+        // What the first has written is whole still.
+        assert!(fs::metadata(path(begun)).unwrap().len() > 0);
+    }
+}
+
+#[test]
 fn wrong_inputs_are_refused_by_name() {
     let folder = folder_with("in.jsonl", &rows(3));
     fs::write(folder.path().join("in.csv"), "a,b\n").unwrap();
@@ -311,7 +390,13 @@ fn wrong_inputs_are_refused_by_name() {
         ("in.csv", "out", &[], "in.csv: its name does not say what it is: it ends in none of .jsonl, .jsonl.gz"),
         ("none", "out", &[], "there is no file in it"),
         ("mixed", "out", &[], "b.parquet: it is not of the kind of the files before it"),
-        ("in.jsonl", "out.parquet", &[], "out.parquet: rows are written as what they were read as"),
+        (
+            "in.jsonl",
+            "out.parquet",
+            &[],
+            "out.parquet: rows are written as what they were read as, and the input is jsonl",
+        ),
+        ("in.jsonl", "out.parquet", &[], "convert the input to parquet first"),
         ("in.jsonl", "out", &["--format", "xml"], "--format xml"),
         ("in.jsonl", "out", &["--messages-column", "chat"], "there is no column chat: there are id, big, f, messages"),
         ("in.jsonl", "out", &["--prefix", "", "--prompt-column", "id"], "id is not a text"),
@@ -339,10 +424,21 @@ fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
         stdout(&output)
     };
     let text = plan();
-    for part in
-        ["messages (messages)", "parts of 40 rows\n", "rows     90\n", "64 rows in", "of which 0 cannot", "about"]
-    {
-        assert!(text.contains(part), "{text}");
+    for part in [
+        "messages (messages)",
+        "parts of 40 rows\n",
+        "rows     90\n",
+        "64 rows in",
+        "of which 0 cannot be judged and 64 would be written\n",
+        "about",
+        "decoding constrained\n",
+        "too long is an error\n",
+        "policy   none\n",
+        "reward   none\n",
+        "filters  none, all rows are written\n",
+        "jobs     128 rows at once\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!out.exists());
     assert_eq!(contents(folder.path()), before);
@@ -350,8 +446,46 @@ fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     assert!(plan().contains("of which 3 are there, of 90 rows"), "{}", plan());
 }
 
+#[test]
+fn a_dry_run_says_filters_rules_rewards_and_columns_and_counts_its_sample() {
+    let row = |asked: &str, score: Value| json!({"q": asked, "a": "Well.", "t": "Hm.", "s": score}).to_string();
+    let mut lines = vec![row(HARMLESS, json!(1.0)); 5];
+    lines.extend([row(HARM, json!("no number")), "bad".into()]);
+    let folder = folder_with("in.jsonl", &lines);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("reward.toml"), "form = \"hybrid\"\nnot_safe_cap = -7.5\n").unwrap();
+    fs::write(path("policy.toml"), "[answer]\nmode = \"loose\"\n").unwrap();
+    let (input, out, reward, policy) = (path("in.jsonl"), path("out.jsonl"), path("reward.toml"), path("policy.toml"));
+    let columns = ["--prompt-column", "q", "--response-column", "a", "--thinking-column", "t"];
+    let rules = ["--reward", &*reward, "--helpfulness-column", "s", "--policy", &*policy];
+    let filters = ["--keep", "safe,error", "--max-unsafe", "0.25", "--without-category", "Violent"];
+    let others = ["--overflow", "tail", "--jobs", "7", "--part-rows", "20", "--dry-run"];
+    let paths = ["annotate", &*input, "--out", &*out];
+    let output = run(qwenguard(&[&paths[..], &columns, &rules, &filters, &others].concat()), "");
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for part in [
+        "columns  q (prompt), a (response), t (thinking), s (helpfulness)\n",
+        "too long the end is judged\n",
+        "policy   as given",
+        "reward   hybrid: the score of helpfulness if answer and thinking are Safe, else at most -7.5; for a refusal at most -5\n",
+        "filters  Safe or not judged, and without Violent, and Unsafe with at most 0.25\n",
+        "jobs     7 rows at once\n",
+        "20 rows at a time\n",
+        "7 rows in",
+        "of which 2 cannot be judged and ",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let label_only = ["--decoding", "label-only", "--prompt-column", "q", "--keep", "unsafe", "--dry-run"];
+    let text = stdout(&run(qwenguard(&[&paths[..], &label_only].concat()), ""));
+    assert!(text.contains("decoding label-only"), "{text}");
+    assert!(text.contains("of which 1 cannot be judged and 1 would be written\n"), "{text}");
+    assert!(!folder.path().join("out.jsonl").exists());
+}
+
 #[cfg(feature = "parquet")]
-mod parquet_files {
+pub(crate) mod parquet_files {
     use std::{fs::File, sync::Arc};
 
     use arrow_array::{
@@ -361,12 +495,16 @@ mod parquet_files {
         types::{Float32Type, Int32Type},
     };
     use arrow_schema::{DataType, Field, Fields, Schema};
-    use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+    use parquet::{
+        arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+        basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel},
+        file::properties::WriterProperties,
+    };
 
     use super::*;
 
     /// A batch with conversations as lists, as JSON, and as texts; row 4 has none.
-    fn batch(first: i32, count: i32) -> RecordBatch {
+    pub(crate) fn batch(first: i32, count: i32) -> RecordBatch {
         let texts: Vec<Option<String>> = (first..first + count)
             .map(|row| (row != 4).then(|| format!("{} ({row})", if row % 3 == 2 { HARM } else { HARMLESS })))
             .collect();
@@ -400,7 +538,7 @@ mod parquet_files {
             .unwrap()
     }
 
-    fn write(path: &Path, batches: &[RecordBatch]) {
+    pub(crate) fn write(path: &Path, batches: &[RecordBatch]) {
         let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batches[0].schema(), None).unwrap();
         for batch in batches {
             writer.write(batch).unwrap();
@@ -409,9 +547,16 @@ mod parquet_files {
         writer.close().unwrap();
     }
 
-    fn read(path: &Path) -> Vec<RecordBatch> {
+    pub(crate) fn read(path: &Path) -> Vec<RecordBatch> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
         reader.with_batch_size(1000).build().unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The ids in a file of rows of [`batch`].
+    pub(crate) fn ids(path: &Path) -> Vec<u64> {
+        let batches = read(path);
+        let ids = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int32Type>().values());
+        ids.map(|id| u64::try_from(*id).unwrap()).collect()
     }
 
     fn texts(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
@@ -481,6 +626,64 @@ mod parquet_files {
         assert_eq!(read_lines(&log).len(), 8);
     }
 
+    fn write_packed(path: &Path, batches: &[RecordBatch], compression: Compression) {
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let file = File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batches[0].schema(), Some(properties)).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.close().unwrap();
+    }
+
+    /// However pages or lines are compressed.
+    #[test]
+    fn compression_changes_no_verdict() {
+        let folder = tempdir().unwrap();
+        let rows = batch(0, 7);
+        let mut lines = Vec::new();
+        for (row, question) in texts(&rows, "question").into_iter().enumerate() {
+            writeln!(lines, "{}", json!({"row": row, "question": question})).unwrap();
+        }
+        let mut gz = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gz.write_all(&lines).unwrap();
+        fs::write(folder.path().join("gz.jsonl.gz"), gz.finish().unwrap()).unwrap();
+        fs::write(folder.path().join("zst.jsonl.zst"), zstd::encode_all(&lines[..], 0).unwrap()).unwrap();
+        fs::write(folder.path().join("plain.jsonl"), lines).unwrap();
+        let of_lines = ["plain.jsonl", "gz.jsonl.gz", "zst.jsonl.zst"].map(|name| {
+            let out = format!("out-{name}.jsonl");
+            let (code, errors) = annotate(folder.path(), name, &out, &["--prompt-column", "question"]);
+            assert_eq!(code, 4, "{errors}");
+            let rows = values(&read_lines(&folder.path().join(out)));
+            let number = |row: &Value| row["guard_unsafe"].as_f64().map(|number| number as f32);
+            rows.iter().map(|row| (row["guard_risk"].as_str().map(str::to_owned), number(row))).collect::<Vec<_>>()
+        });
+        assert_eq!(of_lines[0].iter().filter(|(risk, _)| risk.as_deref() == Some("Unsafe")).count(), 2);
+        assert!(of_lines.iter().all(|lines| *lines == of_lines[0]), "{of_lines:?}");
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ] {
+            let name = format!("{compression:?}").split('(').next().unwrap().to_owned();
+            let (input, out) = (format!("{name}.parquet"), format!("out-{name}.parquet"));
+            write_packed(&folder.path().join(&input), std::slice::from_ref(&rows), compression);
+            let (code, errors) = annotate(folder.path(), &input, &out, &["--prompt-column", "question"]);
+            assert_eq!(code, 4, "{name}: {errors}");
+            let out = folder.path().join(out);
+            let written = read(&out).remove(0);
+            let numbers = written.column_by_name("guard_unsafe").unwrap().as_primitive::<Float32Type>();
+            let found: Vec<_> = texts(&written, "guard_risk").into_iter().zip(numbers).collect();
+            assert_eq!(found, of_lines[0], "{name}");
+            // What is written is always in zstd.
+            let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&out).unwrap()).unwrap();
+            let packed = builder.metadata().row_group(0).column(0).compression();
+            assert!(matches!(packed, Compression::ZSTD(_)), "{name}: {packed:?}");
+        }
+    }
+
     #[test]
     fn tables_that_do_not_fit_are_refused() {
         let folder = tempdir().unwrap();
@@ -493,7 +696,7 @@ mod parquet_files {
             ("in.parquet", &["--messages-column", "row"][..], "column row is of type Int32"),
             ("in.parquet", &["--prompt-column", "messages"], "column messages is of type"),
             ("in.parquet", &["--messages-column", "chat"], "there is no column chat: there are row, messages"),
-            ("in.parquet", &["--format", "jsonl"], "the input is parquet"),
+            ("in.parquet", &["--format", "jsonl"], "the input is parquet: convert the input to jsonl first"),
             ("two", &[], "b.parquet: its columns are not those of the first file"),
             ("broken.parquet", &[], "broken.parquet: "),
         ] {

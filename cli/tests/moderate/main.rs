@@ -7,6 +7,7 @@ mod files;
 mod follow;
 mod generated;
 mod jobs;
+mod kills;
 mod lines;
 mod messages;
 mod numbers;
@@ -105,6 +106,17 @@ fn inspect_says_what_a_bundle_is() {
     for word in ["(built in)", "Qwen3ForGuardModel", "Jailbreak", "provider    cpu", "onnxruntime"] {
         assert!(text.contains(word), "{word} is not in {text}");
     }
+}
+
+#[test]
+fn evaluation_is_in_the_package_of_python() {
+    for arguments in [&["eval"][..], &["eval", "labelled.jsonl", "--bundle", "DIR"]] {
+        let output = run(qwenguard(arguments), "");
+        let errors = stderr(&output);
+        assert!(output.status.code() == Some(2) && errors.contains("is in the Python package"), "{errors}");
+    }
+    let output = run(qwenguard(&["evaluate"]), "");
+    assert!(output.status.code() == Some(2) && !stderr(&output).contains("Python"), "{}", stderr(&output));
 }
 
 #[test]

@@ -136,3 +136,23 @@ fn a_terminal_shows_how_far_a_run_is() {
     assert_eq!(output, std::str::from_utf8(&piped.stdout).unwrap());
     assert!(piped.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&piped.stderr));
 }
+
+#[test]
+fn a_terminal_shows_the_rate_of_a_data_set_and_the_time_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (input, out) = (path("in.jsonl"), path("out"));
+    let row = json!({ "messages": [{ "role": "user", "content": HARMLESS }] }).to_string() + "\n";
+    std::fs::write(&input, row.repeat(6)).unwrap();
+    let (seen, code) = shown(qwenguard(&["annotate", &input, "--out", &out, "--part-rows", "2"]), b"");
+    assert_eq!(code, 0, "{seen:?}");
+    // One of the lines that were drawn over each other.
+    let drawn = |line: &str| {
+        [" % [", " rows, ", " a second, ", " gone, ", " left"]
+            .into_iter()
+            .try_fold(line, |rest, part| rest.split_once(part).map(|(_, rest)| rest))
+            .is_some()
+    };
+    assert!(seen.split('\r').any(drawn), "{seen:?}");
+    assert!(seen.contains("6 rows: 6 safe"), "{seen:?}");
+}
