@@ -241,7 +241,7 @@ impl Place {
             _ if folder.as_os_str().is_empty() => error,
             Ok(metadata) if !metadata.is_dir() => self.file_error(MANIFEST, "the bundle is a file, and not a folder"),
             Err(reason) if reason.kind() == io::ErrorKind::NotFound => {
-                self.file_error(MANIFEST, Reason::from("there is no such folder").with(reason))
+                self.file_error(MANIFEST, Reason::of(reason).after("there is no such folder"))
             }
             Ok(_) if folder.join("config.json").is_file() && !folder.join(MANIFEST).exists() => {
                 let reason =
