@@ -337,7 +337,7 @@ target/python/test/.installed:
 	$(PYTHON) -m venv target/python/test
 	target/python/test/$(scripts)/pip install -q "$$(echo $(wheels)/qwenguard-*.whl)[test]"
 
-# Ray, datasets, datatrove, NeMo Curator and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for an hour.
+# Ray, datasets, datatrove, NeMo Curator and Spark, on one machine; with QWENGUARD_RAY_KILLS=20 QWENGUARD_RAY_ROWS=20000 for a quarter of an hour.
 nemo_needs := loguru attrs cattrs jinja2 pulp tabulate obstore portpicker omegaconf hydra-core absl-py
 test-ray: python
 	rm -rf target/python/ray
