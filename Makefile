@@ -321,7 +321,7 @@ $(maturin):
 # Of that environment maturin finds zig by the path.
 python: $(maturin)
 	rm -f $(wheels)/qwenguard-*.whl
-	PATH=$(abspath $(dir $(maturin)))/$(scripts):$$PATH maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
+	PATH="$(CURDIR)/$(dir $(maturin))$(scripts):$$PATH" maturin build --locked --manifest-path bindings/python/Cargo.toml --profile $(python_profile) \
 		--out $(wheels) $(if $(manylinux),--zig --target x86_64-unknown-linux-gnu --compatibility manylinux_$(manylinux))
 
 # Installs the wheel into a fresh environment and runs the tests of bindings/python, its page, and mypy.

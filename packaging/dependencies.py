@@ -71,13 +71,13 @@ def compiled_in(graph: dict, roots: tuple[str, ...]) -> set[str]:
 
 @functools.cache
 def crates(*roots: str) -> dict[str, Crate]:
-    """What is compiled into packages of ours, by default the library and the program. By id, for all platforms together."""
+    """What is compiled into packages of ours, by default the library, the program and the wheel. By id, for all platforms together."""
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     checksums = {f"{package['name']}@{package['version']}": package.get("checksum", "") for package in lock}
     found: dict[str, Crate] = {}
     for platform in PLATFORMS:
         graph = metadata(platform.rust)
-        inside = compiled_in(graph, roots or ("qwenguard", "qwenguard-cli"))
+        inside = compiled_in(graph, roots or ("qwenguard", "qwenguard-cli", "qwenguard-python"))
         ids = {package["id"]: f"{package['name']}@{package['version']}" for package in graph["packages"]}
         for package in graph["packages"]:
             key = ids[package["id"]]
