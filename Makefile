@@ -273,8 +273,8 @@ $(webgpu)/.plugin-$(WEBGPU_PLUGIN_VERSION): | $(webgpu)/$(library)
 	touch $@
 
 # On a machine with an NVIDIA GPU, its driver, CUDA 13 and the GPU build of ONNX Runtime: CUDA_RUNTIME is the folder with
-# libonnxruntime.so and libonnxruntime_providers_cuda.so. Without CUDA graphs and with them. One vector of the second opinions,
-# and one of annotations, is a tie that bf16 decides the other way: these are left out.
+# libonnxruntime.so and libonnxruntime_providers_cuda.so. Without CUDA graphs and with them. A vector of the second opinions
+# was a tie that bf16 decided the other way: they are left out until such a machine has run their new texts.
 CUDA_RUNTIME ?= target/cuda/onnxruntime
 test-cuda: $(gpu_bundles)
 	for graphs in "" QWENGUARD_TEST_CUDA_GRAPHS=1; do \

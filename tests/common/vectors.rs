@@ -92,7 +92,7 @@ pub(crate) fn kept(tolerance: f64) -> f64 {
     if updating() && tolerance == TOLERANCE { 0.0 } else { tolerance }
 }
 
-/// Labels must not hang on less than the tolerance.
+/// Labels must not hang on less than the widest tolerance: a provider whose numbers differ would choose another one.
 pub(crate) fn far_from_ties(value: &Value, place: &str) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| far_from_ties(value, place)),
@@ -102,14 +102,14 @@ pub(crate) fn far_from_ties(value: &Value, place: &str) {
                 lists.push("category_probs");
             }
             if let Some(refusal) = fields.get("refusal_prob").and_then(Value::as_f64) {
-                assert!((refusal - 0.5).abs() > TOLERANCE, "{place}: the refusal is almost a tie: {fields:?}");
+                assert!((refusal - 0.5).abs() > OTHER_NUMBERS, "{place}: the refusal is almost a tie: {fields:?}");
             }
             for list in lists {
                 let Some(values) = fields.get(list).and_then(Value::as_array) else { continue };
                 let mut values: Vec<f64> = values.iter().map(|p| p.as_f64().unwrap()).collect();
                 values.sort_by(f64::total_cmp);
                 let gap = values[values.len() - 1] - values[values.len() - 2];
-                assert!(gap > 2.0 * TOLERANCE, "{place}: {list} is almost a tie, choose another text: {fields:?}");
+                assert!(gap > 2.0 * OTHER_NUMBERS, "{place}: {list} is almost a tie, choose another text: {fields:?}");
             }
             fields.values().for_each(|value| far_from_ties(value, place));
         }
