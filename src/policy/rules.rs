@@ -149,11 +149,16 @@ impl Debounce {
 
     pub(super) fn validate(self, rules: &str) -> Result<()> {
         let (hits, of) = self.window();
-        if hits == 0 || hits > of || of > MAX_WINDOW {
-            let reason = format!("{hits} of {of} is not 1 to {MAX_WINDOW} tokens");
-            return Err(Error::config(format!("{rules}.debounce"), reason));
-        }
-        Ok(())
+        let reason = if of == 0 || of > MAX_WINDOW {
+            format!("{of} is not 1 to {MAX_WINDOW} tokens")
+        } else if hits == 0 {
+            format!("0 of {of} tokens: at least 1 has to count")
+        } else if hits > of {
+            format!("{hits} of {of} tokens: no more can count than there are")
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(format!("{rules}.debounce"), reason))
     }
 }
 

@@ -275,7 +275,7 @@ impl Stream {
                 self.begin_prompt(size::copy(messages)?, notify, batch)
             }
             Call::NextTurn(messages) => {
-                let state = "before the end of the answer";
+                let state = "before the prompt";
                 let turn = self.turn.as_ref().ok_or(Error::WrongState { call: "next_turn", state })?;
                 self.begin_prompt(turn.with_next(&self.shared, messages)?, notify, batch)
             }

@@ -119,7 +119,12 @@ impl Turn {
         let own = &self.answer.tokens[..self.answer.tokens.len() - self.answer.end.map_or(0, |end| end.closing)];
         let kept = own.partition_point(|token| token.bytes.end <= bytes);
         if own[..kept].last().map_or(0, |last| last.bytes.end) != bytes {
-            return Err(Error::argument("bytes", format!("{bytes} is not the end of a token")));
+            let received = own.last().map_or(0, |last| last.bytes.end);
+            let reason = match bytes > received {
+                true => format!("{bytes} is more than the {received} bytes so far"),
+                false => format!("{bytes} is not the end of a token"),
+            };
+            return Err(Error::argument("bytes", reason));
         }
         Ok(Change { tokens: TokenEdit::keep(kept), input: InputChange::None, end: None })
     }

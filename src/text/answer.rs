@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{
     conversation::Frame,
-    delta::{DeltaTokenizer, Edit},
+    delta::{DeltaTokenizer, Edit, cut_error},
     markup::{self, Channel, Markup, Part, Parts},
     tokenizer::{TextToken, Tokenizer},
 };
@@ -193,8 +193,7 @@ impl AnswerText {
         let mut bytes = self.head.clone();
         bytes.extend(self.answer.iter().flat_map(|answer| answer.text().bytes()));
         if length > bytes.len() || bytes.get(length).is_some_and(|byte| is_continuation(*byte)) {
-            let reason = format!("{length} is not between characters of the {} bytes so far", bytes.len());
-            return Err(Error::argument("bytes", reason));
+            return Err(cut_error(length, bytes.len()));
         }
         let Range { start, end } = self.declared;
         let mut text = AnswerText::new(frame, self.most);

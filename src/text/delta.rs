@@ -170,9 +170,7 @@ impl DeltaTokenizer {
     /// [`Error::Argument`] if the text is shorter or that is within a character.
     pub(crate) fn truncate(&self, tokenizer: &Tokenizer, length: usize) -> Result<Edit> {
         if !self.text.is_char_boundary(length) {
-            let (at, end) = (self.offset + length, self.offset + self.text.len());
-            let reason = format!("{at} is not between characters of the {end} bytes so far");
-            return Err(Error::argument("bytes", reason));
+            return Err(cut_error(self.offset + length, self.offset + self.text.len()));
         }
         let cuts = self.cuts.partition_point(|cut| cut.known <= length);
         self.edit(tokenizer, cuts, length, String::new(), Vec::new(), false)
@@ -263,6 +261,15 @@ pub(crate) fn ids(tokenizer: &Tokenizer, text: &str, most: usize) -> Result<Resu
         window = if scan.cut.at > 0 { WINDOW } else { window.saturating_mul(8) };
     }
     Ok(if ids.len() > most { Err(ids.len()) } else { Ok(ids) })
+}
+
+/// Why a text of `received` bytes cannot be cut back to `length`.
+pub(super) fn cut_error(length: usize, received: usize) -> Error {
+    let reason = match length > received {
+        true => format!("{length} is more than the {received} bytes so far"),
+        false => format!("{length} is not between characters of the {received} bytes so far"),
+    };
+    Error::argument("bytes", reason)
 }
 
 /// Tokenizes a text that starts at a cut, and either ends or goes on. Looks at `tail` bytes at a time, so that the time
