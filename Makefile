@@ -384,7 +384,7 @@ dist: lib $(runtime)
 	sed '$(if $(system_libraries),s/^Libs.private:.*/Libs.private: $(system_libraries)/)' packaging/qwenguard.pc \
 		>$(dist)/lib/pkgconfig/qwenguard.pc
 	cp packaging/*.cmake $(dist)/share/cmake/qwenguard/
-	cp LICENSE README.md CHANGELOG.md $(runtime_folder)/onnxruntime-*.txt $(dist)/share/doc/qwenguard/
+	cp LICENSE README.md CHANGELOG.md docs/policy.md $(runtime_folder)/onnxruntime-*.txt $(dist)/share/doc/qwenguard/
 
 define install_shared
 cp $(built)/$(lastword $(shared)) $(dist)/lib/$(firstword $(shared))

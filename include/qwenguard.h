@@ -84,7 +84,7 @@
  * (qg_log_set, qg_log_open). Those callbacks are called by any thread, also by threads of the
  * library, which wait for them: they say what they may do.
  *
- * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
+ * PRIVACY. The library sends nothing and writes no file. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
  * starts; a guard refuses to open with one that would. A program that loads such a build itself must
  * set the variable.
@@ -1070,7 +1070,8 @@ qg_status qg_stream_finish(struct qg_stream *stream,
                            struct qg_error **error);
 
 /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them is
-/// forgotten. For a host that lets its model try again from there.
+/// forgotten. For a host that lets its model try again from there. Its last tokens are provisional again, so the horizon may
+/// be before `bytes`, even where more was shown.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
 /// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; those of the engine.

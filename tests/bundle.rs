@@ -50,6 +50,8 @@ fn a_good_copy_opens() {
 fn a_folder_that_is_not_there() {
     let error = open(Path::new("/nowhere/bundle")).err().unwrap().to_string();
     assert!(error.contains("/nowhere/bundle") && error.contains("guard.toml: there is no such folder"), "{error}");
+    let error = open(Path::new("")).err().unwrap().to_string();
+    assert_eq!(error, "argument bundle: it is empty, where the folder of a bundle is wanted");
     let folder = copy();
     let error = open(&folder.path().join("tokenizer.json")).err().unwrap().to_string();
     assert!(error.contains("guard.toml: the bundle is a file"), "{error}");

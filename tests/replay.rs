@@ -100,3 +100,34 @@ fn what_is_not_one_answer_is_an_error() {
     let nothing = Policy::strict().replay(&[]).unwrap();
     assert_eq!((nothing.horizon, nothing.violation), (0, None));
 }
+
+/// docs/policy.md: each example is one that a guard takes.
+#[test]
+fn the_policies_of_the_page_are_taken() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.md")).unwrap();
+    let guard = Guard::open(concat!(env!("CARGO_MANIFEST_DIR"), "/export/nano/bundle")).unwrap();
+    let examples: Vec<&str> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 3, "{page}");
+    for example in examples {
+        let policy = Policy::from_toml(example).unwrap_or_else(|error| panic!("{error}: {example}"));
+        guard.stream_with(policy).unwrap_or_else(|error| panic!("{error}: {example}"));
+    }
+}
+
+/// docs/policy.md: without a rule for Controversial, what is not Unsafe enough counts as Controversial.
+#[test]
+fn a_rule_that_is_left_out_is_as_in_strict_mode() {
+    let guard = Guard::open(bundle("grouped-bf16", "int8")).unwrap();
+    let counted = |policy: &str| {
+        let (tokens, _) =
+            judged(&guard, &Policy::from_toml("shadow = true").unwrap(), "Some answer, of some length, to it.");
+        let policy = Policy::from_toml(&format!("answer.debounce = {{ consecutive = 1 }}\n{policy}")).unwrap();
+        policy.replay(&tokens).unwrap().violation.map(|violation| violation.risk)
+    };
+    let strict = counted("answer.mode = 'strict'");
+    assert!(strict.is_some(), "the text has nothing that counts");
+    let one = counted("answer.mode.custom = { unsafe = { at = 1.0 } }");
+    assert_eq!(one, Some(qwenguard::Risk::Controversial));
+    let both = "answer.mode.custom = { unsafe = { at = 1.0 }, controversial = { action = 'ignore' } }";
+    assert_eq!(counted(both), None);
+}

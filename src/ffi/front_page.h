@@ -84,7 +84,7 @@
  * (qg_log_set, qg_log_open). Those callbacks are called by any thread, also by threads of the
  * library, which wait for them: they say what they may do.
  *
- * PRIVACY. Nothing is sent and nothing written. The builds of ONNX Runtime 1.29 and newer from its
+ * PRIVACY. The library sends nothing and writes no file. The builds of ONNX Runtime 1.29 and newer from its
  * maker report about their use unless ORT_DISABLE_TELEMETRY=1 is in the environment before the process
  * starts; a guard refuses to open with one that would. A program that loads such a build itself must
  * set the variable.

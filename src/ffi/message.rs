@@ -4,10 +4,7 @@ use std::ffi::c_char;
 
 use safer_ffi::derive_ReprC;
 
-use super::{
-    cast::{slice, text},
-    failure::Failure,
-};
+use super::{cast::slice, failure::Failure};
 use crate::{Error, Guard, Message, text::size};
 
 /// A message of a conversation.
@@ -41,15 +38,24 @@ pub(super) unsafe fn read_messages(
     let mut read = Vec::new();
     let bytes = size_of::<Message>() * count;
     read.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes, purpose: "messages" })?;
-    for message in messages {
+    for (index, message) in messages.iter().enumerate() {
         // SAFETY: the header wants texts in messages.
         let (role, content) = unsafe {
             (
-                text(message.role, message.role_length, "messages.role")?,
-                text(message.content, message.content_length, "messages.content")?,
+                text(message.role, message.role_length, "messages.role", index)?,
+                text(message.content, message.content_length, "messages.content", index)?,
             )
         };
         read.push(Message::new(size::copy_text(role)?, size::copy_text(content)?));
     }
     Ok(read)
+}
+
+unsafe fn text<'a>(data: *const c_char, length: usize, field: &'static str, index: usize) -> Result<&'a str, Failure> {
+    // SAFETY: as the caller's.
+    let bytes = unsafe { slice(data.cast::<u8>(), length, field) }?;
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        Failure::argument(field, format!("message {index} (counted from 0) is not UTF-8 at byte {at}"))
+    })
 }

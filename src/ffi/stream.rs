@@ -226,7 +226,8 @@ pub unsafe extern "C" fn qg_stream_finish(
 }
 
 /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them is
-/// forgotten. For a host that lets its model try again from there.
+/// forgotten. For a host that lets its model try again from there. Its last tokens are provisional again, so the horizon may
+/// be before `bytes`, even where more was shown.
 ///
 /// Errors: QG_ERROR_NULL; QG_ERROR_ARGUMENT if the answer is shorter, or that is inside a character or, for pushed tokens,
 /// inside a token; QG_ERROR_WRONG_STATE before the prompt; QG_ERROR_IN_USE; those of the engine.

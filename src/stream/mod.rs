@@ -193,8 +193,9 @@ impl Stream {
     }
 
     /// Cuts the answer back to its first `bytes` bytes, as if nothing after them had ever come; a violation after them
-    /// is forgotten. For a host that lets its model try again from there. Costs as much as a push of a few tokens, but
-    /// within or right after thinking its text is tokenized anew.
+    /// is forgotten. For a host that lets its model try again from there. Its last tokens are provisional again, so the horizon
+    /// may be before `bytes`, even where more was shown. Costs as much as a push of a few tokens, but within or right after
+    /// thinking its text is tokenized anew.
     ///
     /// # Errors
     /// [`Error::Argument`] if the answer is shorter, or that is inside a character or, for pushed tokens, inside a

@@ -170,7 +170,7 @@ static void failures_are_in_their_places(const qg_guard *guard) {
     qg_annotation_free(results[0].annotation);
     FAILED(results[1], QG_ERROR_CONVERSATION, "no message");
     FAILED(results[2], QG_ERROR_CONVERSATION, "wizard");
-    FAILED(results[3], QG_ERROR_ARGUMENT, "argument messages.content: not UTF-8 at byte 0");
+    FAILED(results[3], QG_ERROR_ARGUMENT, "argument messages.content: message 0 (counted from 0) is not UTF-8 at byte 0");
     FAILED(results[4], QG_ERROR_NULL, "argument messages.role");
     CHECK(results[1].annotation == NULL && results[2].annotation == NULL && results[3].annotation == NULL);
 }

@@ -290,7 +290,7 @@ static void errors_of_guards(const qg_guard *opened) {
     size_t count = 0;
     WORKS(qg_guard_options_init(&options, sizeof options, &error));
     FAILS(qg_guard_open("/nowhere", 8, &options, &guard, &error), QG_ERROR_BUNDLE_FILE, "/nowhere");
-    FAILS(qg_guard_open("", 0, &options, &guard, &error), QG_ERROR_BUNDLE_FILE, "guard.toml");
+    FAILS(qg_guard_open("", 0, &options, &guard, &error), QG_ERROR_ARGUMENT, "argument bundle: it is empty");
     FAILS(qg_guard_open(half, 2, &options, &guard, &error), QG_ERROR_ARGUMENT, "bundle: not UTF-8 at byte 0");
     options.runtime_library = "/nowhere";
     options.runtime_library_length = 8;
@@ -343,7 +343,7 @@ static void errors_of_streams(const qg_guard *guard) {
     FAILS(qg_stream_truncate(stream, 0, &update, &error), QG_ERROR_WRONG_STATE, "before the prompt");
     FAILS(qg_stream_truncate_tokens(stream, 0, &update, &error), QG_ERROR_WRONG_STATE, "before the prompt");
     CHECK(memcmp(&update, &again, sizeof update) == 0);
-    FAILS(qg_stream_prompt(stream, &bad, 1, &check, &error), QG_ERROR_ARGUMENT, "messages.content: not UTF-8 at byte 0");
+    FAILS(qg_stream_prompt(stream, &bad, 1, &check, &error), QG_ERROR_ARGUMENT, "messages.content: message 0 (counted from 0) is not UTF-8 at byte 0");
     long_user = user;
     long_user.content = words;
     long_user.content_length = 200000;

@@ -327,8 +327,8 @@ fn check_truncation(random: &mut StdRng, tokenizer: &'static Tokenizer, tail: us
 fn truncating_is_between_characters() {
     let mut checked = Checked::new(small(), TAIL);
     checked.push("aé".as_bytes());
-    for length in [2, 4] {
-        assert!(reason(checked.delta.truncate(small(), length).unwrap_err()).contains("between characters"));
+    for (length, said) in [(2, "not between characters of the 3 bytes"), (4, "4 is more than the 3 bytes")] {
+        assert!(reason(checked.delta.truncate(small(), length).unwrap_err()).contains(said));
     }
 }
 
