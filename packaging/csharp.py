@@ -48,8 +48,11 @@ def with_mono() -> dict[str, Path]:
     print("NOTICE: without dotnet the package has an assembly for .NET Framework 4.7.2 and Mono only")
     output = WORK / "net472"
     output.mkdir(parents=True)
+    # What dotnet makes of the project's version.
+    about = WORK / "AssemblyInfo.cs"
+    about.write_text((CSHARP / "build/AssemblyInfo.cs.in").read_text().replace("@VERSION@", VERSION))
     run("mcs", "-unsafe", "-langversion:7.2", "-warnaserror", "-optimize", "-debug", "-target:library", "-sdk:4.7.2-api",
-        f"-out:{output}/Qwenguard.dll", f"-doc:{output}/Qwenguard.xml", "-recurse:bindings/csharp/src/*.cs", cwd=ROOT)
+        f"-out:{output}/Qwenguard.dll", f"-doc:{output}/Qwenguard.xml", "-recurse:bindings/csharp/src/*.cs", about, cwd=ROOT)
     return {"net472": output}
 
 

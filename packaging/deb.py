@@ -79,7 +79,8 @@ def pack(platform: Platform) -> None:
         "description": "streaming moderation with Qwen3Guard-Stream\n"
         "The program qwenguard, the library libqwenguard with its headers and static library,\n"
         "and the ONNX Runtime that they use.",
-        "depends": [f"libc6 (>= {platform.glibc})", "libgcc-s1", "libstdc++6"],
+        # The second name is that of Debian 10 and Ubuntu 18.10.
+        "depends": [f"libc6 (>= {platform.glibc})", "libgcc-s1 | libgcc1", "libstdc++6"],
         "provides": [f"libqwenguard{INTERFACE}", "libqwenguard-dev"],
         "contents": entries,
         "deb": {"compression": "gzip", "triggers": {"activate_noawait": ["ldconfig"]}},

@@ -121,12 +121,21 @@ def by_key(key: str) -> Platform:
 def built(notice: bool = True) -> list[Platform]:
     """The platforms whose natives are there. The others are left out, and that is said."""
     there = [platform for platform in PLATFORMS if (platform.natives / ".complete").is_file()]
+    for platform in there:
+        check_version(platform)
     if not there:
         raise SystemExit("no natives are built: make natives-linux-x64")
     for platform in PLATFORMS if notice else []:
         if platform not in there:
             print(f"LEFT OUT: {platform.key}: {platform.natives.relative_to(ROOT)} is not built")
     return there
+
+
+def check_version(platform: Platform) -> None:
+    """Natives say of which version they are: see natives.py."""
+    version = (platform.natives / ".complete").read_text().split()[0]
+    if version != VERSION:
+        raise SystemExit(f"the natives of {platform.key} are of version {version}, not {VERSION}: make natives-{platform.key}")
 
 
 def epoch() -> int:

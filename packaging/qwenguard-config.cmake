@@ -4,6 +4,11 @@
 #
 #     install(IMPORTED_RUNTIME_ARTIFACTS qwenguard::qwenguard qwenguard::onnxruntime DESTINATION lib)   # CMake 3.21 and newer
 #     install(FILES ${qwenguard_RUNTIME_LIBRARIES} DESTINATION lib)
+#
+# One that is linked with qwenguard::static needs ONNX Runtime beside it, which this does for a target `program`:
+#
+#     add_custom_command(TARGET program POST_BUILD COMMAND ${CMAKE_COMMAND} -E copy_if_different
+#         $<TARGET_FILE:qwenguard::onnxruntime> $<TARGET_FILE_DIR:program>)
 
 get_filename_component(_qwenguard_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(_qwenguard_folders "${_qwenguard_prefix}/lib" "${_qwenguard_prefix}/lib64"

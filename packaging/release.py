@@ -3,6 +3,7 @@ builds all packages and runs their tests. It commits and publishes nothing: it s
 
     release.py --check     only says whether all places have the same version"""
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ NUMBER = r"\d+\.\d+\.\d+"
 WHOLE = [
     ("Cargo.toml", r'(?m)(?<=^version = ")§(?=")'),
     ("cli/Cargo.toml", r'(?<=path = "\.\.", version = ")§(?=")'),
+    ("cli/src/serve/openapi.json", r'(?m)(?<=^    "version": ")§(?=",$)'),
+    ("packaging/kubernetes.yaml", r"(?<=image: qwenguard:)§"),
     ("packaging/qwenguard.pc", r"(?<=Version: )§"),
     ("packaging/qwenguard-config-version.cmake", r'(?<=PACKAGE_VERSION ")§(?=")'),
     ("export/qwenguard_export/__init__.py", r'(?<=__version__ = ")§(?=")'),
@@ -30,8 +33,8 @@ WHOLE = [
     ("bindings/java/pom.xml", r"(?<=<artifactId>qwenguard</artifactId>\n  <version>)§(?=</version>)"),
     ("bindings/java/README.md", r"(?<=<version>)§(?=</version>)|(?<=qwenguard-)§"),
     ("docs/packages.md", "(?:" + "|".join(f"(?<={before})" for before in (
-        "qwenguard[-_:@]", r"Qwenguard\.", "uard --version ", "cli --version ", "dbgsym_", "bindings/go@v",
-        "<artifactId>qwenguard</artifactId>\n  <version>")) + ")§"),
+        "qwenguard[-_:@/]", r"Qwenguard\.", "qwenguard-cli-", "uard --version ", "cli --version ", "bindings/go@v", "prometheus@v",
+        "<artifactId>qwenguard</artifactId>\n      <version>")) + ")§"),
 ]
 # Where the part of it stands that the binary interface changes with: in the names of shared libraries, and for CMake.
 INTERFACE_FILES = ("Makefile", "packaging/*", "bindings/**/*", "tests/ffi/*.rs", "tests/c/**/*", "docs/*.md")
@@ -105,7 +108,7 @@ def close_changelog(root: Path, version: str, day: str) -> None:
 
 def check_number(root: Path, version: str) -> None:
     if not re.fullmatch(NUMBER, version):
-        raise SystemExit(f"VERSION={version}: a version has three numbers, such as 0.2.0")
+        raise SystemExit(f"VERSION={version}: a version is three numbers with points between them")
     parts, before = ([int(part) for part in text.split(".")] for text in (version, current(root)))
     if parts < before:
         raise SystemExit(f"VERSION={version} is older than {current(root)}")
@@ -135,7 +138,8 @@ def release(version: str) -> None:
     run("cargo", "update", "--workspace", cwd=ROOT)
     run("make", "raw", "abi-list", cwd=ROOT)
     shutil.rmtree(ROOT / "target/packages", ignore_errors=True)
-    run("make", "deny", "packages", "test-packages", cwd=ROOT)
+    # A release has the packages of all platforms, and leaves no test out.
+    run("make", "deny", "natives", "packages", "test-packages", cwd=ROOT, env=os.environ | {"QWENGUARD_REQUIRE_TOOLCHAINS": "1"})
     print(f"{version} is built and tested, in target/packages. What is left: git commit -am 'Version {version}' and "
           f"git tag v{version}; pushing the tag publishes it (.github/workflows/release.yml)")
 

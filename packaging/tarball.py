@@ -1,6 +1,7 @@
 """Packs each platform's natives as a folder that can be moved: a tar.gz, or a zip for Windows. What debuggers need is an archive
 of its own."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from archives import size, tar_gz, zip_folder
 from notices import notices
 from platforms import PACKAGES, ROOT, VERSION, Platform, built, by_key
 
-DOCUMENTS = ("LICENSE", "README.md", "CHANGELOG.md")
+DOCUMENTS = ("LICENSE", "README.md", "CHANGELOG.md", "docs/policy.md")
 
 
 def lay_out(platform: Platform, prefix: Path) -> None:
@@ -43,6 +44,11 @@ def pkg_config(platform: Platform, fixed: dict[str, str] = {}) -> str:
     return "\n".join(next((new for old, new in fixed.items() if line.startswith(old)), line) for line in lines) + "\n"
 
 
+def commands(page: bytes) -> list[str]:
+    """What the program's own manual page names pages of, in roff: qwenguard\\-serve(1)."""
+    return re.findall(r"^qwenguard\\-(\w+)\(1\)$", page.decode(), re.M)
+
+
 def add_manual(share: Path) -> None:
     """Manual pages and completions, which the program for this machine writes."""
     program = by_key("linux-x64").natives / "bin/qwenguard"
@@ -54,7 +60,7 @@ def add_manual(share: Path) -> None:
         return subprocess.run([program, *words], check=True, capture_output=True).stdout
 
     pages = {"qwenguard": said("man")}
-    pages |= {f"qwenguard-{command}": said("man", command) for command in ("moderate", "annotate", "inspect")}
+    pages |= {f"qwenguard-{command}": said("man", command) for command in commands(pages["qwenguard"])}
     for name, page in pages.items():
         file = share / f"man/man1/{name}.1"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,19 @@ import subprocess
 import tarfile
 import tempfile
 import unittest
-import zipfile
 from pathlib import Path
+from unittest import mock
 
 import abi
 import archives
 import csharp
 import natives
+import platforms
+import publish_go
 import release
-from platforms import PLATFORMS, ROOT, VERSION, by_key
+import tarball
+import tests
+from platforms import INTERFACE, PLATFORMS, ROOT, VERSION, by_key
 
 
 def tracked() -> list[str]:
@@ -82,11 +86,21 @@ class Interface(unittest.TestCase):
         self.assertIn("struct qg_update", listed)
 
 
+# Lines that keep an old version, as FILE:LINE, and why.
+KEPT = {
+    r"CHANGELOG\.md:": "each of its sections is of a version",
+    r"Cargo\.lock:": "cargo writes it, and crates of others have such versions too",
+    r"packaging/test_scripts\.py:": "examples",
+    r'.*such as "§"': "examples in comments",
+    r".*qwenguard-export.*§": "bundles say what wrote them",
+}
+
+
 class Release(Folder):
     def tree(self) -> Path:
-        """A copy of the files that a version may stand in."""
+        """A copy of all that is tracked."""
         for name in tracked():
-            if (ROOT / name).is_file() and not name.startswith(("export/nano", "tests/golden", "tests/vectors", "benches")):
+            if (ROOT / name).is_file():
                 target = self.folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target)
@@ -94,6 +108,12 @@ class Release(Folder):
 
     def contents(self, root: Path) -> dict[str, bytes]:
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def lines(self, root: Path, pattern: str) -> list[str]:
+        """Where a pattern is found, as FILE:LINE."""
+        texts = {name: content.decode(errors="replace") for name, content in self.contents(root).items()}
+        return [f"{name}:{line}" for name, text in texts.items() if re.search(pattern, text)
+                for line in text.splitlines() if re.search(pattern, line)]
 
     def test_every_place_has_the_version(self) -> None:
         self.assertEqual(release.disagreements(ROOT), [])
@@ -103,10 +123,10 @@ class Release(Folder):
         before = self.contents(root)
         release.set_version(root, "97.98.99")
         self.assertEqual(release.disagreements(root), [])
-        interface = VERSION.rsplit(".", 1)[0]
-        left = [name for name, text in self.contents(root).items()
-                if f"libqwenguard.so.{interface}".encode() in text or f"qwenguard-{VERSION}".encode() in text]
-        self.assertEqual(left, ["packaging/test_scripts.py"] if "packaging/test_scripts.py" in left else [])
+        version, interface = re.escape(VERSION), re.escape(INTERFACE)
+        left = self.lines(root, rf"(?<![\d.]){version}(?!\d|\.\d)|libqwenguard\.(so\.)?{interface}(?!\d|\.\d)")
+        kept = "|".join(KEPT).replace("§", version)
+        self.assertEqual([line for line in left if not re.match(kept, line)], [])
         release.set_version(root, VERSION)
         self.assertEqual(self.contents(root), before)
 
@@ -135,6 +155,88 @@ class Release(Folder):
             with self.assertRaises(SystemExit):
                 release.check_number(ROOT, version)
         release.check_number(ROOT, "99.0.0")
+
+
+class GoModules(Folder):
+    def proxy(self) -> Path:
+        """What golang.py makes, of one file each."""
+        for module in (publish_go.PATH, f"{publish_go.PATH}/natives/linux_amd64"):
+            archive = self.folder / "proxy" / module / f"@v/v{VERSION}.zip"
+            archives.write_zip(archive, [(f"{module}@v{VERSION}/go.mod", f"module {module}\n".encode(), 0o644)])
+        return self.folder / "proxy"
+
+    def git(self, *words: str, **options: object) -> str:
+        return subprocess.run(["git", *words], check=True, capture_output=True, text=True, **options).stdout
+
+    def test_a_repository_gets_a_tag_for_each_module_and_no_branch(self) -> None:
+        remote = str(self.folder / "remote.git")
+        self.git("init", "--quiet", "--bare", remote)
+        with mock.patch.object(publish_go, "PROXY", self.proxy()):
+            tags = publish_go.publish(remote)
+        folders = ["bindings/go", "bindings/go/natives/linux_amd64"]
+        self.assertEqual(tags, [f"{folder}/v{VERSION}" for folder in folders])
+        self.assertEqual(set(self.git("-C", remote, "for-each-ref", "--format=%(refname)").split()), {f"refs/tags/{tag}" for tag in tags})
+        for folder, tag in zip(folders, tags):
+            text = self.git("-C", remote, "show", f"{tag}:{folder}/go.mod")
+            self.assertTrue(text.endswith(folder.removeprefix("bindings/go") + "\n"), text)
+
+    def test_the_token_is_for_https_and_on_no_command_line(self) -> None:
+        secret = "a token's \\n $HOME"
+        with mock.patch.dict(os.environ, {publish_go.TOKEN: secret}):
+            words = publish_go.credentials("https://example.org/go.git")
+            said = self.git(*words, "credential", "fill", input="protocol=https\nhost=example.org\n\n")
+            self.assertIn(f"password={secret}\n", said)
+            self.assertNotIn(secret, " ".join(words))
+            self.assertEqual(publish_go.credentials("git@example.org:go.git"), [])
+        with mock.patch.dict(os.environ):
+            os.environ.pop(publish_go.TOKEN, None)
+            self.assertEqual(publish_go.credentials("https://example.org/go.git"), [])
+
+
+class Notices(Folder):
+    def packed(self, *names: str) -> bool:
+        archive = self.folder / "packed.zip"
+        archives.write_zip(archive, [(name, b"", 0o644) for name in names])
+        return tests.has_notices(archive)
+
+    def test_they_are_with_what_they_are_of(self) -> None:
+        own, theirs = "doc/THIRD-PARTY-NOTICES.txt", ("onnxruntime-LICENSE.txt", "onnxruntime-ThirdPartyNotices.txt")
+        self.assertFalse(self.packed("src/qwenguard.go", "lib/Qwenguard.dll"))
+        for library in ("lib/libqwenguard.so.0.1.0", "libqwenguard.0.1.dylib", "qwenguard.dll", "libqwenguard.a", "_native.abi3.so"):
+            self.assertTrue(self.packed(library, own))
+            with self.assertRaisesRegex(AssertionError, "lacks THIRD-PARTY-NOTICES.txt"):
+                self.packed(library)
+        self.assertTrue(self.packed("onnxruntime.dll", *theirs))
+        with self.assertRaisesRegex(AssertionError, "lacks onnxruntime-LICENSE.txt"):
+            self.packed("lib/libonnxruntime.so", theirs[1])
+
+
+class Manual(unittest.TestCase):
+    def test_its_page_names_those_of_commands(self) -> None:
+        page = b".SH SUBCOMMANDS\n.TP\nqwenguard\\-moderate(1)\nJudge, see qwenguard\\-man(1)\n.TP\nqwenguard\\-serve(1)\nServe\n"
+        self.assertEqual(tarball.commands(page), ["moderate", "serve"])
+
+
+class Natives(Folder):
+    def natives(self, version: str) -> list[str]:
+        complete = self.folder / "linux-x64/.complete"
+        complete.parent.mkdir(exist_ok=True)
+        complete.write_text(f"{version} digest\n")
+        with mock.patch.object(platforms, "NATIVES", self.folder):
+            return [platform.key for platform in platforms.built(notice=False)]
+
+    def test_those_of_another_version_are_refused(self) -> None:
+        self.assertEqual(self.natives(VERSION), ["linux-x64"])
+        with self.assertRaisesRegex(SystemExit, f"linux-x64 are of version 0.0.9, not {VERSION}: make natives-linux-x64"):
+            self.natives("0.0.9")
+
+
+class Workflow(unittest.TestCase):
+    def test_the_release_leaves_out_no_test_but_those_of_arm(self) -> None:
+        """As CONTRIBUTING.md says."""
+        text = (ROOT / ".github/workflows/release.yml").read_text()
+        named = " ".join(re.findall(r'ecosystems="?((?<=")[^"]+|\w+)', text)).split()
+        self.assertEqual(sorted([*named, "arm", "go_arm"]), sorted(tests.TESTS))
 
 
 class Flags(unittest.TestCase):

@@ -4,18 +4,21 @@
 
 What is for other systems runs in emulators, or is looked at, where its natives are built."""
 
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tarball
 from platforms import ORT_VERSION, PACKAGES, PLATFORMS, ROOT, VERSION, Platform, by_key
 
 PLATFORM = by_key("linux-x64")
@@ -115,7 +118,7 @@ def linux() -> None:
     # The page's folder has no spaces; CMake's and the program's may have them.
     plain = empty("tar", "cut.c", "cut.cpp", "CMakeLists.txt")
     said = shell(plain, "\n".join(commands))
-    cuts(said, 4)
+    cuts(said, 5)
     assert f"qwenguard {VERSION}" in said, said
     shutil.move(plain / f"qwenguard-{VERSION}-{PLATFORM.key}", folder)
     cuts(shell(folder, "set -- \"$PWD\"/qwenguard-*\n"
@@ -123,6 +126,7 @@ def linux() -> None:
     moderates(folder, f"qwenguard-{VERSION}-{PLATFORM.key}/bin/qwenguard")
     loaded_runtime(folder, f"qwenguard-{VERSION}-{PLATFORM.key}")
     stripped(folder / f"qwenguard-{VERSION}-{PLATFORM.key}")
+    manual(folder / f"qwenguard-{VERSION}-{PLATFORM.key}")
 
 
 def moderates(folder: Path, *program: str | Path) -> None:
@@ -140,6 +144,14 @@ def loaded_runtime(folder: Path, prefix: str) -> None:
                  "./loaded ./libonnxruntime.so.1.28.0")
     one_runtime(said, "libonnxruntime.so.1.28.0")
     one_runtime(shell(folder, "./loaded"), f"{prefix}/lib/libonnxruntime.so")
+
+
+def manual(prefix: Path) -> None:
+    """The pages that the program's own page names are there."""
+    pages = prefix / "share/man/man1"
+    named = tarball.commands((pages / "qwenguard.1").read_bytes())
+    assert {"moderate", "serve", "providers"} <= set(named), named
+    assert {file.name for file in pages.iterdir()} == {"qwenguard.1", *(f"qwenguard-{command}.1" for command in named)}
 
 
 def stripped(prefix: Path) -> None:
@@ -177,12 +189,12 @@ mount -t tmpfs none /mnt/root/tmp
 mkdir -p "/mnt/root{ROOT}" && mount --bind "{ROOT}" "/mnt/root{ROOT}"
 exec chroot /mnt/root sh -eu -c 'cd "{WORK}/deb"; {commands}
 qwenguard moderate "{ROOT}/export/nano/demo.jsonl" || test $? -eq 3
-man -w qwenguard-moderate
-cmake -S . -B build >/dev/null && cmake --build build >/dev/null && build/cut-cpp
+man -w qwenguard-serve
+cmake -S . -B build >/dev/null && cmake --build build >/dev/null && build/cut-cpp && build/cut-static
 dpkg --remove qwenguard
 test ! -e /usr/bin/qwenguard'"""
     said = shell(WORK, "unshare --mount sh -eu -c \"$SCRIPT\"", SCRIPT=script, DEBIAN_FRONTEND="noninteractive")
-    cuts(said, 2)
+    cuts(said, 3)
     assert f"qwenguard {VERSION}" in said and "clear up to byte 153" in said, said
 
 
@@ -228,9 +240,10 @@ def arm() -> None:
     need("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "pkg-config", "cmake")
     folder = empty("arm", "cut.c", "cut.cpp", "CMakeLists.txt")
     program = f"qwenguard-{VERSION}-{ARM.key}/bin/qwenguard"
-    commands = on_arm("\n".join(blocks("tar.gz", "sh")), "./cut", "./cut-cpp", "build/cut-c", "build/cut-cpp", program.replace(ARM.key, PLATFORM.key))
+    commands = on_arm("\n".join(blocks("tar.gz", "sh")), "./cut", "./cut-cpp", "build/cut-c", "build/cut-cpp", "build/cut-static",
+                      program.replace(ARM.key, PLATFORM.key))
     said = shell(folder, commands, QEMU_LD_PREFIX=ARM_LIBRARIES)
-    cuts(said, 4)
+    cuts(said, 5)
     assert f"qwenguard {VERSION}\n" in said, said
     moderates(folder, QEMU, program)
     # Debian's own tool reads the package; apt would install it on ARM alone.
@@ -342,14 +355,14 @@ def java_folder(name: str, *samples: str) -> Path:
     return folder
 
 
-def maven_project(name: str, jdk: str, dependencies: str, *samples: str) -> Path:
+def maven_project(name: str, jdk: str, dependencies: str, *samples: str, plugins: str = PLUGINS) -> Path:
     """The page's project, whose program has run; `dependencies` replaces those of its pom.xml."""
     need("mvn")
     folder = java_folder(name, *samples)
     pom = blocks("Maven", "xml")[0]
     if dependencies:
         pom = re.sub(r"  <dependencies>.*</dependencies>\n", lambda _: dependencies, pom, flags=re.S)
-    (folder / "pom.xml").write_text(pom.replace("</project>", PLUGINS + "</project>"))
+    (folder / "pom.xml").write_text(pom.replace("</project>", plugins + "</project>"))
     # Of an earlier run's natives nothing may be left.
     shutil.rmtree(Path.home() / ".m2/repository/io/github/libqwenguard", ignore_errors=True)
     cuts(shell(folder, blocks("Maven", "sh")[0], **java_variables(folder, jdk)))
@@ -371,6 +384,8 @@ def java_runs(folder: Path, java: str, provider: str, paths: str, main: str = "c
 @test
 def java() -> None:
     new, old = jdks()
+    # With the plugins that Maven takes by itself, which may be old.
+    maven_project("maven-plain", old, "", "Cut.java", plugins="")
     folder = maven_project("maven", new, "", "Cut.java")
     for java, provider in ((old, "jni"), (new, "jni"), (new, "ffm")):
         cuts(java_runs(folder, java, provider, "-cp 'target/classes:target/dependency/*'"))
@@ -441,19 +456,29 @@ def java_class_path() -> None:
 def csharp() -> None:
     """Mono runs what NuGet would put beside the program: see Qwenguard.targets."""
     need("mcs", "mono", "unzip")
-    folder = empty("csharp", "Cut.cs")
+    folder = empty("csharp", "Cut.cs", "Loaded.cs")
     with zipfile.ZipFile(PACKAGES / f"Qwenguard.{VERSION}.nupkg") as package:
         package.extractall(folder / "package")
     opc(folder / "package")
     shutil.rmtree(folder / "package")
     # All in the program's folder, as for .NET Framework and after publishing for a platform.
     cuts(shell(folder, "\n".join(blocks("Mono", "sh"))))
+    csharp_with_loaded_runtime(folder)
     # As NuGet leaves it otherwise, with what the package Microsoft.ML.OnnxRuntime has in the same folder.
     native = folder / "runtimes" / PLATFORM.key / "native"
     native.mkdir(parents=True)
     for library in (PLATFORM.plain, Path(PLATFORM.runtime).name):
         shutil.move(folder / library, native)
     cuts(shell(folder, "mono Cut.exe"))
+
+
+def csharp_with_loaded_runtime(folder: Path) -> None:
+    """A program that has loaded ONNX Runtime gets no second copy, as in C."""
+    other = f"libonnxruntime.so.{ORT_VERSION}"
+    shutil.copy(folder / Path(PLATFORM.runtime).name, folder / other)
+    shell(folder, "mcs -r:Qwenguard.dll -r:Facades/netstandard.dll Loaded.cs")
+    one_runtime(shell(folder, f"mono Loaded.exe ./{other}"), other)
+    one_runtime(shell(folder, "mono Loaded.exe"), "csharp/libonnxruntime.so")
 
 
 def opc(folder: Path) -> None:
@@ -517,6 +542,15 @@ def go_with_pkg_config() -> None:
     assert "libqwenguard.so" in shell(folder, "readelf -d cut"), "it is not linked with the shared library"
 
 
+@test
+def go_collector() -> None:
+    """The module for Prometheus' client library alone is asked for: it brings the rest."""
+    need("go", "cc")
+    folder = empty("go-collector", "collector.go")
+    said = shell(folder, blocks("Go, with a collector for Prometheus", "sh")[0], **go_folders(folder))
+    assert "\nqwenguard_tokens_total\n" in said, said
+
+
 # --- Rust
 
 
@@ -576,9 +610,45 @@ def python() -> None:
 @test
 def sums() -> None:
     shell(PACKAGES, "sha256sum --quiet --check SHA256SUMS")
-    for archive in (*PACKAGES.glob("*.nupkg"), *PACKAGES.glob("python/*.whl")):
-        with zipfile.ZipFile(archive) as package:
-            assert any(Path(name).name == "THIRD-PARTY-NOTICES.txt" for name in package.namelist()), archive
+    listed = [PACKAGES / line.split("  ", 1)[1] for line in (PACKAGES / "SHA256SUMS").read_text().splitlines()]
+    kinds = {archive.suffix for archive in listed if archive.suffix in READERS and has_notices(archive)}
+    assert kinds == set(READERS), f"no natives in packages of the kinds {set(READERS) - kinds}"
+
+
+def has_notices(archive: Path) -> bool:
+    """Whether a package has natives. With them are the notices of what is compiled into them."""
+    files = {Path(name).name for name in READERS[archive.suffix](archive)}
+    wanted = [notices for native, notices in NOTICES.items() if any(re.search(native, file) for file in files)]
+    lacking = set().union(*wanted) - files
+    assert not lacking, f"{archive} lacks {', '.join(lacking)}"
+    return bool(wanted)
+
+
+def of_zip(archive: Path) -> list[str]:
+    with zipfile.ZipFile(archive) as package:
+        return package.namelist()
+
+
+def of_tar(archive: Path) -> list[str]:
+    with tarfile.open(archive) as package:
+        return package.getnames()
+
+
+def of_deb(archive: Path) -> list[str]:
+    """Members of ar have a head of 60 bytes, and even lengths. The last has the files."""
+    content, start, length = archive.read_bytes(), 8, -60
+    while not content.startswith(b"data.tar", start := start + 60 + length + length % 2):
+        length = int(content[start + 48:start + 58])
+    with tarfile.open(fileobj=io.BytesIO(content[start + 60:])) as package:
+        return package.getnames()
+
+
+READERS = {".gz": of_tar, ".deb": of_deb, ".zip": of_zip, ".jar": of_zip, ".nupkg": of_zip, ".whl": of_zip}
+# Natives, and what has to be with them.
+NOTICES = {
+    r"(qwenguard|_native)[\w.]*\.(so|dll|dylib|a)(\.[\d.]+)?$": {"THIRD-PARTY-NOTICES.txt"},
+    r"onnxruntime\.(so|dll|dylib)$": {"onnxruntime-LICENSE.txt", "onnxruntime-ThirdPartyNotices.txt"},
+}
 
 
 def main() -> None:

@@ -10,12 +10,15 @@ here=bindings/csharp
 out=target/csharp
 mkdir -p $out/spans
 
+version=$(sed -n 's:.*<Version>\(.*\)</Version>.*:\1:p' $here/src/Qwenguard.csproj)
+sed "s/@VERSION@/$version/" $here/build/AssemblyInfo.cs.in >$out/AssemblyInfo.cs
+
 # library OUTPUT FLAG...
 library() {
     output=$1
     shift
     mcs -unsafe -langversion:7.2 -warnaserror -optimize -target:library "-out:$output/Qwenguard.dll" \
-        "-doc:$output/Qwenguard.xml" "-recurse:$here/src/*.cs" "$@"
+        "-doc:$output/Qwenguard.xml" "-recurse:$here/src/*.cs" $out/AssemblyInfo.cs "$@"
 }
 
 # program LIBRARY OUTPUT SOURCE FLAG...

@@ -4,6 +4,12 @@ set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p target/platforms
 
+# The file is compiled alone here; the crate has to have it for every target.
+awk '$0 == "mod unsupported;" { found = before !~ /^#/ } { before = $0 } END { exit !found }' src/lib.rs || {
+    echo "src/lib.rs lacks the line: mod unsupported;, or has a condition on it" >&2
+    exit 1
+}
+
 compiles() {
     rustc --edition 2024 --crate-type lib --emit metadata --target "$1" -o target/platforms/unsupported.rmeta src/unsupported.rs \
         2>target/platforms/unsupported.txt

@@ -22,5 +22,8 @@ namespace Qwenguard
                 overflow = (uint)options.Overflow,
             };
         }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Decoding + ", " + Overflow;
     }
 }

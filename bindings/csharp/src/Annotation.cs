@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System;
 using System.Collections.Generic;
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -88,7 +89,7 @@ namespace Qwenguard
         public unsafe float? GetProbability(Risk risk)
         {
             if (risk < Risk.Safe || risk > Risk.Unsafe)
-                throw new ArgumentOutOfRangeException(nameof(risk));
+                throw new ArgumentOutOfRangeException(nameof(risk), risk, "there is no such level");
             qg_annotation_info copy = info;
             return copy.has_risk_probabilities == 0 ? (float?)null : copy.risk_probabilities[(int)risk];
         }
@@ -158,6 +159,9 @@ namespace Qwenguard
                 probabilities[index] = new KeyValuePair<string, float>(names[index], raw.category_probabilities[index]);
             return probabilities;
         }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Mode + " " + Risk + " [" + string.Join(", ", Categories) + "]";
     }
 
     /// <summary>What a policy makes of an annotation.</summary>
@@ -175,6 +179,9 @@ namespace Qwenguard
         /// <summary>What the policy found; null if no rule applies.</summary>
         [MaybeNull]
         public AnnotationFinding Finding { get; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Finding == null ? Decision.ToString() : Decision + ", " + Finding;
     }
 
     /// <summary>What a policy found in an annotation.</summary>
@@ -204,5 +211,8 @@ namespace Qwenguard
 
         /// <summary>The rule that applies, by the names of its settings, such as "answer.strict".</summary>
         public string Rule { get; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Action} {Risk} {Probability}, {Rule}");
     }
 }

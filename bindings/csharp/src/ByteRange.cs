@@ -1,3 +1,4 @@
+using static System.FormattableString;
 namespace Qwenguard
 {
     /// <summary>A part of a text, in bytes of its UTF-8.</summary>
@@ -17,5 +18,8 @@ namespace Qwenguard
 
         /// <summary>How many bytes it has.</summary>
         public long Length => End - Start;
+
+        /// <summary>Such as "3..17".</summary>
+        public override string ToString() => Invariant($"{Start}..{End}");
     }
 }

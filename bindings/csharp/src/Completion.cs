@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -21,5 +22,8 @@ namespace Qwenguard
 
         /// <summary>What the call answers.</summary>
         public Reply Reply { get; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Tag}: {Reply}");
     }
 }

@@ -61,6 +61,7 @@ namespace Qwenguard
         /// gives it back its stream is in use, and lives, even if it is disposed of.</summary>
         /// <exception cref="QwenguardException">InUse: another call of the stream is going on. All other errors are in the
         /// reply.</exception>
+        /// <exception cref="ArgumentOutOfRangeException">The timeout is negative and not Timeout.InfiniteTimeSpan.</exception>
         public unsafe void Submit(StreamCall call, ulong tag, TimeSpan timeout)
         {
             if (call == null)
@@ -99,6 +100,7 @@ namespace Qwenguard
 
         /// <summary>Begins to annotate a conversation, and cancels it with Status DeadlineExceeded if it is not done in time.
         /// The guard may be disposed of meanwhile.</summary>
+        /// <exception cref="ArgumentOutOfRangeException">The timeout is negative and not Timeout.InfiniteTimeSpan.</exception>
         public void Annotate(
             Guard guard, IEnumerable<Message> messages, ulong tag, AnnotateOptions options, TimeSpan timeout)
         {
@@ -117,10 +119,12 @@ namespace Qwenguard
         /// <summary>Waits for a call that is done, then takes all that are, as many as capacity allows. None if the time
         /// passed; a timeout of zero only looks.</summary>
         /// <exception cref="ObjectDisposedException">The queue was disposed of, before or meanwhile.</exception>
+        /// <exception cref="ArgumentOutOfRangeException">The timeout is negative and not Timeout.InfiniteTimeSpan, or the
+        /// capacity is not positive.</exception>
         public IReadOnlyList<Completion> Wait(TimeSpan timeout, int capacity = 64)
         {
             if (capacity <= 0)
-                throw new ArgumentOutOfRangeException(nameof(capacity));
+                throw new ArgumentOutOfRangeException(nameof(capacity), capacity, "capacity leaves no room for a call");
             ulong milliseconds = Milliseconds(timeout);
             var raw = new qg_completion[capacity];
             Stopwatch waited = Stopwatch.StartNew();
@@ -164,7 +168,8 @@ namespace Qwenguard
             if (timeout == Timeout.InfiniteTimeSpan)
                 return NativeMethods.QG_NO_TIMEOUT;
             if (timeout < TimeSpan.Zero)
-                throw new ArgumentOutOfRangeException(nameof(timeout));
+                throw new ArgumentOutOfRangeException(
+                    nameof(timeout), timeout, "timeout is negative and not Timeout.InfiniteTimeSpan");
             return (ulong)Math.Ceiling(timeout.TotalMilliseconds);
         }
 

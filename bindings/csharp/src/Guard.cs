@@ -96,7 +96,7 @@ namespace Qwenguard
             {
                 case Heads.Prompt: return promptCategories;
                 case Heads.Answer: return answerCategories;
-                default: throw new ArgumentOutOfRangeException(nameof(heads));
+                default: throw new ArgumentOutOfRangeException(nameof(heads), heads, "there are no such heads");
             }
         }
 
@@ -199,18 +199,20 @@ namespace Qwenguard
         {
             options = options ?? new GuardOptions();
             if (options.Threads < 0)
-                throw new ArgumentOutOfRangeException(nameof(options), "Threads is negative");
+                throw new ArgumentOutOfRangeException(nameof(options), options.Threads, "Threads is negative");
             if (options.CacheMib < 0)
-                throw new ArgumentOutOfRangeException(nameof(options), "CacheMib is negative");
+                throw new ArgumentOutOfRangeException(nameof(options), options.CacheMib, "CacheMib is negative");
             byte[] config = Utf8.Encode(options.ConfigToml ?? "", nameof(options.ConfigToml));
             byte[] runtime = Utf8.Encode(options.RuntimeLibrary ?? "", nameof(options.RuntimeLibrary));
+            byte[] path = bundle != null && bundle.Length == 0 ? new byte[1] : bundle;
             qg_guard_options raw;
             IntPtr made, error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_guard_options_init(&raw, (uint)sizeof(qg_guard_options), out error), error);
             raw.threads = (uint)options.Threads;
             raw.cache_mib = (ulong)options.CacheMib;
-            fixed (byte* bundleBytes = bundle, configBytes = config, runtimeBytes = runtime)
+            // Of an array without elements fixed makes NULL.
+            fixed (byte* bundleBytes = path, configBytes = config, runtimeBytes = runtime)
             {
                 raw.config_toml = configBytes;
                 raw.config_toml_length = (UIntPtr)config.Length;

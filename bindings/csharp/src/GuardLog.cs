@@ -61,7 +61,7 @@ namespace Qwenguard
             if (sink == null)
                 throw new ArgumentNullException(nameof(sink));
             if (level < GuardLogLevel.Off || level > GuardLogLevel.Trace)
-                throw new ArgumentOutOfRangeException(nameof(level));
+                throw new ArgumentOutOfRangeException(nameof(level), level, "there is no such level");
             LibraryLoader.EnsureLoaded();
             var log = new GuardLog(OpenNative(level), sink);
             log.thread.Start();

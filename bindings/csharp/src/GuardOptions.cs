@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -18,5 +19,10 @@ namespace Qwenguard
         /// <summary>Path of the ONNX Runtime library or of its folder.</summary>
         [AllowNull, MaybeNull]
         public string RuntimeLibrary { get; set; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() =>
+            Invariant($"GuardOptions[Threads={Threads}, CacheMib={CacheMib}, ConfigToml={ConfigToml}, ")
+            + Invariant($"RuntimeLibrary={RuntimeLibrary}]");
     }
 }

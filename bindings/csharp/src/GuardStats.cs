@@ -1,5 +1,6 @@
 using System;
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -77,5 +78,16 @@ namespace Qwenguard
 
         /// <summary>Time of all second opinions, each from when it was asked for.</summary>
         public TimeSpan OpinionTime => TimeSpan.FromTicks((long)(raw.opinion_seconds * TimeSpan.TicksPerSecond));
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() =>
+            Invariant($"GuardStats[OpenStreams={OpenStreams}, WaitingStreams={WaitingStreams}")
+            + Invariant($", QueuedTokens={QueuedTokens}, OldestWait={OldestWait}, Steps={Steps}, FailedSteps={FailedSteps}")
+            + Invariant($", StepTime={StepTime}, Tokens={Tokens}, RecomputedTokens={RecomputedTokens}")
+            + Invariant($", PrefixHitTokens={PrefixHitTokens}, Evictions={Evictions}, ExpiredStreams={ExpiredStreams}")
+            + Invariant($", CacheBytes={CacheBytes}, CacheUsedBytes={CacheUsedBytes}, CacheUnusedBytes={CacheUnusedBytes}")
+            + Invariant($", Opinions={Opinions}, ConfirmedOpinions={ConfirmedOpinions}, LiftedOpinions={LiftedOpinions}")
+            + Invariant($", ReportedOpinions={ReportedOpinions}, FailedOpinions={FailedOpinions}")
+            + Invariant($", OpinionTime={OpinionTime}]");
     }
 }

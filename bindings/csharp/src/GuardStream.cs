@@ -220,8 +220,7 @@ namespace Qwenguard
         /// for which it could not.</exception>
         public Annotation GetOpinionAnnotation(int opinion)
         {
-            if (opinion < 0)
-                throw new ArgumentOutOfRangeException(nameof(opinion));
+            NotNegative(opinion, nameof(opinion));
             IntPtr annotation, error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_stream_opinion_annotation(Handle, (UIntPtr)(uint)opinion, out annotation, out error), error);
@@ -242,8 +241,7 @@ namespace Qwenguard
         /// <exception cref="QwenguardException">Argument: there is no such flag.</exception>
         public string GetFlagRule(int flag)
         {
-            if (flag < 0)
-                throw new ArgumentOutOfRangeException(nameof(flag));
+            NotNegative(flag, nameof(flag));
             IntPtr rule, error;
             QwenguardException.ThrowIfFailed(
                 NativeMethods.qg_stream_flag_rule(Handle, (UIntPtr)(uint)flag, out rule, out error), error);
@@ -305,7 +303,7 @@ namespace Qwenguard
         internal static long NotNegative(long value, string argument)
         {
             if (value < 0)
-                throw new ArgumentOutOfRangeException(argument);
+                throw new ArgumentOutOfRangeException(argument, value, argument + " is negative");
             return value;
         }
 

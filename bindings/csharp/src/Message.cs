@@ -26,5 +26,8 @@ namespace Qwenguard
 
         /// <summary>A message of the model.</summary>
         public static Message Assistant(string content) => new Message("assistant", content);
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Role + ": " + Content;
     }
 }

@@ -1,4 +1,5 @@
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -40,5 +41,8 @@ namespace Qwenguard
 
         /// <summary>The last one, at which it was asked for.</summary>
         public long ConfirmingToken => (long)raw.confirming_token;
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Trigger} {Outcome} in bytes {Bytes}");
     }
 }

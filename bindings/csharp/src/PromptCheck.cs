@@ -1,4 +1,5 @@
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -20,6 +21,9 @@ namespace Qwenguard
 
         /// <summary>What the model says about the message that is judged, in the light of all before it.</summary>
         public Verdict Verdict => new Verdict(raw.verdict);
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Decision + ", " + (Finding.HasValue ? Finding.ToString() : Verdict.ToString());
     }
 
     /// <summary>What a policy found in a prompt.</summary>
@@ -44,5 +48,8 @@ namespace Qwenguard
 
         /// <summary>Probability of the level, 0 to 1.</summary>
         public float Probability { get; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Action} {Risk} {Probability}");
     }
 }

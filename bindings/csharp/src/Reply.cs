@@ -68,5 +68,10 @@ namespace Qwenguard
             if (!hasThis)
                 throw new QwenguardException(Status.WrongState, "the call has another kind of answer");
         }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() =>
+            Status != Status.Ok ? Status + ": " + Message : annotation != null ? annotation.ToString()
+                : isCheck ? check.ToString() : update.ToString();
     }
 }

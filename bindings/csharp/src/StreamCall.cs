@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -120,5 +121,8 @@ namespace Qwenguard
                 raw.data = (byte*)MessageTexts.Pin(data, pins) + offset;
             return raw;
         }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Kind} of {length}");
     }
 }

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -25,5 +26,8 @@ namespace Qwenguard
 
         /// <summary>The bytes of the text that it stands for.</summary>
         public ByteRange Bytes { get; }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Id} in bytes {Bytes}");
     }
 }

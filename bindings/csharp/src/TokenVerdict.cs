@@ -1,4 +1,5 @@
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -31,5 +32,8 @@ namespace Qwenguard
         /// <summary>What the model says about the answer up to here. Categories are those of
         /// <see cref="Heads.Answer"/>.</summary>
         public Verdict Verdict => new Verdict(raw.verdict);
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Index}: {Id} in bytes {Bytes}, {Verdict}");
     }
 }

@@ -1,4 +1,5 @@
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -48,5 +49,9 @@ namespace Qwenguard
 
         /// <summary>How many second opinions were asked for: <see cref="GuardStream.GetOpinions"/> has them.</summary>
         public int OpinionCount => (int)raw.opinion_count;
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() =>
+            Invariant($"{Decision}, {Horizon} of {Received} bytes") + (Violation.HasValue ? ", " + Violation : "");
     }
 }

@@ -1,5 +1,6 @@
 using System;
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -24,7 +25,7 @@ namespace Qwenguard
         public unsafe float GetProbability(Risk risk)
         {
             if (risk < Risk.Safe || risk > Risk.Unsafe)
-                throw new ArgumentOutOfRangeException(nameof(risk));
+                throw new ArgumentOutOfRangeException(nameof(risk), risk, "there is no such level");
             qg_verdict copy = raw;
             return copy.risk_probabilities[(int)risk];
         }
@@ -39,5 +40,9 @@ namespace Qwenguard
                 probabilities[index] = copy.category_probabilities[index];
             return probabilities;
         }
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() =>
+            Risk < Risk.Safe || Risk > Risk.Unsafe ? Risk.ToString() : Invariant($"{Risk} {GetProbability(Risk)}");
     }
 }

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -49,6 +50,13 @@ namespace Qwenguard
 
         /// <summary>What was reported and let the answer go on, and in shadow mode what would have stopped.</summary>
         public long Flags => (long)raw.flags;
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString()
+        {
+            string of = Category.HasValue ? " " + Category : "";
+            return Invariant($"{Channel} {Risk}{of}: {Verdicts} verdicts, {Stops} stops, {Flags} flags");
+        }
     }
 
     public sealed partial class Guard

@@ -1,4 +1,5 @@
 using Qwenguard.Native;
+using static System.FormattableString;
 
 namespace Qwenguard
 {
@@ -36,5 +37,8 @@ namespace Qwenguard
         /// <summary>The token that confirmed it. Level, category and probability are those of its verdict, or of
         /// what a second opinion confirmed at it.</summary>
         public long ConfirmingToken => (long)raw.confirming_token;
+
+        /// <summary>For logs: its form may change.</summary>
+        public override string ToString() => Invariant($"{Action} {Risk} {Probability} in bytes {Bytes}");
     }
 }

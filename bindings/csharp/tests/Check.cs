@@ -53,6 +53,14 @@ namespace Qwenguard.Tests
             throw new CheckFailed("it did not throw " + typeof(T).Name + " " + part);
         }
 
+        /// <summary>The exception says why and which value.</summary>
+        internal static void OutOfRange(object value, string reason, Action call)
+        {
+            var error = Throws<ArgumentOutOfRangeException>(call, reason);
+            Check.Equal(value, error.ActualValue, "value");
+            Contains(value.ToString(), error.Message);
+        }
+
         internal static void Fails(Status status, Action call, string part = "")
         {
             Equal(status, Throws<QwenguardException>(call, part).Status, "status");

@@ -13,7 +13,7 @@ namespace Qwenguard.Tests
                 Check.Contains("\"provider\":\"cpu\"", guard.GetInfo());
                 Check.Equal(9, guard.GetCategories(Heads.Prompt).Count, "categories");
                 Check.Equal("Violent", guard.GetCategories(Heads.Answer)[0], "category");
-                Check.Throws<ArgumentOutOfRangeException>(() => guard.GetCategories((Heads)7), "heads");
+                Check.OutOfRange((Heads)7, "there are no such heads", () => guard.GetCategories((Heads)7));
             }
         }
 
@@ -80,8 +80,8 @@ namespace Qwenguard.Tests
             Check.Fails(
                 Status.RuntimeNotFound, () => Guard.OpenNano(new GuardOptions { RuntimeLibrary = "/nowhere" }), "/nowhere");
             Check.Fails(Status.Config, () => Guard.OpenNano(new GuardOptions { ConfigToml = "threads = 2" }), "threads");
-            Check.Throws<ArgumentOutOfRangeException>(() => Guard.OpenNano(new GuardOptions { Threads = -1 }), "Threads");
-            Check.Throws<ArgumentOutOfRangeException>(() => Guard.OpenNano(new GuardOptions { CacheMib = -1 }), "CacheMib");
+            Check.OutOfRange(-1, "Threads is negative", () => Guard.OpenNano(new GuardOptions { Threads = -1 }));
+            Check.OutOfRange(-1L, "CacheMib is negative", () => Guard.OpenNano(new GuardOptions { CacheMib = -1 }));
         }
 
         public static void BundlesAreOpened()
@@ -91,6 +91,7 @@ namespace Qwenguard.Tests
                 Check.Equal(Decision.Stop, stream.PushText(Samples.Harmful).Decision, "decision");
             Check.Fails(Status.BundleFile, () => Guard.Open("/nowhere/bündel"), "/nowhere/bündel");
             Check.Throws<ArgumentNullException>(() => Guard.Open(null), "bundle");
+            Check.Fails(Status.Argument, () => Guard.Open(""), "argument bundle: it is empty");
         }
 
         public static void PoliciesAreTheStreams()

@@ -100,8 +100,9 @@ namespace Qwenguard.Tests
                 Stopwatch waited = Stopwatch.StartNew();
                 Check.Equal(0, queue.Wait(TimeSpan.FromMilliseconds(600)).Count, "done");
                 Check.That(waited.ElapsedMilliseconds >= 590, "not shorter");
-                Check.Throws<ArgumentOutOfRangeException>(() => queue.Wait(TimeSpan.FromSeconds(-5)), "timeout");
-                Check.Throws<ArgumentOutOfRangeException>(() => queue.Wait(TimeSpan.Zero, 0), "capacity");
+                TimeSpan before = TimeSpan.FromSeconds(-5);
+                Check.OutOfRange(before, "timeout is negative and not", () => queue.Wait(before));
+                Check.OutOfRange(0, "capacity leaves no room for a call", () => queue.Wait(TimeSpan.Zero, 0));
                 Check.Throws<ArgumentNullException>(() => queue.Submit(null, 1), "call");
             }
         }

@@ -16,7 +16,7 @@ namespace Qwenguard.Tests
                 Check.That(check.Finding == null && check.Verdict.Category == null, "nothing is found");
                 Check.Equal(9, check.Verdict.GetCategoryProbabilities().Length, "categories");
                 Check.That(Math.Abs(check.Verdict.GetCategoryProbabilities().Sum() - 1) < 1e-3, "they sum to 1");
-                Check.Throws<ArgumentOutOfRangeException>(() => check.Verdict.GetProbability((Risk)3), "risk");
+                Check.OutOfRange((Risk)3, "there is no such level", () => check.Verdict.GetProbability((Risk)3));
                 Check.Equal(0, stream.GetTokens().Length, "tokens");
                 Check.Fails(Status.WrongState, () => stream.GetRule());
 
@@ -88,11 +88,12 @@ namespace Qwenguard.Tests
                 Check.Throws<ArgumentNullException>(() => StreamCall.Finish(null), "stream");
                 Check.Throws<ArgumentNullException>(() => GuardStream.CallAll(null), "calls");
                 Check.Throws<ArgumentNullException>(() => GuardStream.CallAll(new StreamCall[1]), "call");
-                Check.Throws<ArgumentOutOfRangeException>(() => stream.Truncate(-1), "bytes");
-                Check.Throws<ArgumentOutOfRangeException>(() => stream.TruncateTokens(-1), "tokens");
-                Check.Throws<ArgumentOutOfRangeException>(() => StreamCall.Truncate(stream, -1), "bytes");
-                Check.Throws<ArgumentOutOfRangeException>(() => stream.TruncateTokensAsync(-1), "tokens");
-                Check.Throws<ArgumentOutOfRangeException>(() => stream.GetFlagRule(-1), "flag");
+                Check.OutOfRange(-1L, "bytes is negative", () => stream.Truncate(-1));
+                Check.OutOfRange(-1L, "tokens is negative", () => stream.TruncateTokens(-1));
+                Check.OutOfRange(-1L, "bytes is negative", () => StreamCall.Truncate(stream, -1));
+                Check.OutOfRange(-1L, "tokens is negative", () => stream.TruncateTokensAsync(-1));
+                Check.OutOfRange(-1L, "flag is negative", () => stream.GetFlagRule(-1));
+                Check.OutOfRange(-1L, "opinion is negative", () => stream.GetOpinionAnnotation(-1));
                 Check.Fails(Status.Argument, () => stream.Truncate(1000));
                 Check.Equal(0L, stream.PushText(default(ArraySegment<byte>)).Received, "received");
                 Check.Equal(2L, stream.PushText("ok").Received, "received");

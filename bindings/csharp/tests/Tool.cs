@@ -1,6 +1,8 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.IO;
+using System.Linq;
 
 namespace Qwenguard.Tests
 {
@@ -13,6 +15,17 @@ namespace Qwenguard.Tests
         {
             internal int Code;
             internal string Output, Error;
+        }
+
+        /// <summary>Whether there is a program. If not the test is skipped, which fails with QWENGUARD_REQUIRE_TOOLCHAINS=1.</summary>
+        internal static bool Has(string program)
+        {
+            bool found = Environment.GetEnvironmentVariable("PATH").Split(Path.PathSeparator)
+                .Any(folder => File.Exists(Path.Combine(folder, program)));
+            if (!found)
+                Console.WriteLine("SKIPPED: " + program + " is missing");
+            Check.That(found || Environment.GetEnvironmentVariable("QWENGUARD_REQUIRE_TOOLCHAINS") != "1", program + " is there");
+            return found;
         }
 
         /// <summary>Runs a program that must succeed and gives what it writes.</summary>

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyString},
 };
-use qwenguard::{Call, Message};
+use qwenguard::{Call, Error, Message};
+
+use crate::errors::Failure;
 
 /// A call that owns its texts.
 #[derive(Debug)]
@@ -29,10 +31,10 @@ impl OwnedCall {
             "next_turn" => OwnedCall::NextTurn(messages(value)?),
             "push_text" => OwnedCall::Text(bytes(value)?),
             "push_thinking" => OwnedCall::Thinking(bytes(value)?),
-            "push_tokens" => OwnedCall::Tokens(value.extract()?),
+            "push_tokens" => OwnedCall::Tokens(tokens(value)?),
             "finish" => OwnedCall::Finish,
-            "truncate" => OwnedCall::Truncate(value.extract()?),
-            "truncate_tokens" => OwnedCall::TruncateTokens(value.extract()?),
+            "truncate" => OwnedCall::Truncate(number("bytes", value)?),
+            "truncate_tokens" => OwnedCall::TruncateTokens(number("tokens", value)?),
             _ => return Err(PyValueError::new_err(format!("{kind:?} is no call"))),
         })
     }
@@ -55,6 +57,34 @@ impl OwnedCall {
 pub(crate) fn messages(value: &Bound<'_, PyAny>) -> PyResult<Vec<Message>> {
     let pairs: Vec<(String, String)> = value.extract()?;
     Ok(pairs.into_iter().map(|(role, content)| Message::new(role, content)).collect())
+}
+
+/// A whole number that is never negative. One out of range is an argument that could never be right, as any other.
+fn number(argument: &'static str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let wrong = |error: PyErr| match error.is_instance_of::<PyOverflowError>(value.py()) {
+        true => {
+            let reason = if value.lt(0).unwrap_or(false) { "negative" } else { "too large" };
+            Failure::from(Error::Argument { argument, reason: format!("{value} is {reason}"), source: None }).into()
+        }
+        false => error,
+    };
+    value.extract().map_err(wrong)
+}
+
+/// The id of a token.
+pub(crate) fn token(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let wrong = |error: PyErr| match error.is_instance_of::<PyOverflowError>(value.py()) {
+        true => {
+            let reason = format!("there is no token {value}");
+            Failure::from(Error::Argument { argument: "token id", reason, source: None }).into()
+        }
+        false => error,
+    };
+    value.extract().map_err(wrong)
+}
+
+fn tokens(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    value.try_iter()?.map(|id| token(&id?)).collect()
 }
 
 /// The UTF-8 of a string, or bytes as they are.

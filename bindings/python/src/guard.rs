@@ -90,6 +90,12 @@ impl Guard {
         opened.map(Guard::new).ok_or_else(|| PyValueError::new_err(format!("{kind:?} is no kind of guard")))
     }
 
+    /// Fails if the guard is closed.
+    fn check(&self) -> PyResult<()> {
+        self.guard()?;
+        Ok(())
+    }
+
     /// The same guard, to be closed on its own.
     fn share(&self) -> PyResult<Self> {
         Ok(Guard::new(self.guard()?))
@@ -146,8 +152,8 @@ impl Guard {
         Ok(tokens.into_iter().map(|token| (token.id, token.bytes.start, token.bytes.end)).collect())
     }
 
-    fn token_bytes<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, self.guard()?.token_bytes(id).map_err(Failure::from)?))
+    fn token_bytes<'py>(&self, py: Python<'py>, id: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, self.guard()?.token_bytes(calls::token(id)?).map_err(Failure::from)?))
     }
 
     fn categories(&self, prompts: bool) -> PyResult<Vec<String>> {

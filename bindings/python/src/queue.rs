@@ -5,7 +5,7 @@ use std::{
     process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,6 +33,7 @@ pub(crate) struct Queue {
     process: u32,
     queue: CompletionQueue,
     next: AtomicU64,
+    closed: AtomicBool,
     entries: Mutex<HashMap<u64, Entry>>,
 }
 
@@ -86,7 +87,8 @@ impl Queue {
     #[new]
     fn new() -> Self {
         let queue = CompletionQueue::new();
-        Queue { process: process::id(), queue, next: AtomicU64::new(0), entries: Mutex::default() }
+        let (next, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Queue { process: process::id(), queue, next, closed, entries: Mutex::default() }
     }
 
     /// Begins a call of a stream and gives its ticket. `timeout` is in seconds.
@@ -127,12 +129,16 @@ impl Queue {
         Ok(ticket)
     }
 
-    /// Waits for a call that is done, for so many seconds at most.
-    #[pyo3(signature = (timeout=None))]
-    fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Done<'py>>> {
+    /// Waits for a call that is done, for so many seconds at most, and no longer than until the queue is closed. `draining` is
+    /// for who closes it.
+    #[pyo3(signature = (timeout=None, draining=false))]
+    fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>, draining: bool) -> PyResult<Option<Done<'py>>> {
         self.check()?;
         let until = deadline(timeout)?;
         loop {
+            if !draining && self.closed.load(Ordering::Relaxed) {
+                return Err(Failure::Closed("queue").into());
+            }
             let left = until.map_or(SLICE, |until| until.saturating_duration_since(Instant::now()).min(SLICE));
             if let Some(completion) = py.detach(|| self.queue.wait(left)) {
                 return self.settle(py, completion).map(Some);
@@ -142,6 +148,11 @@ impl Queue {
             }
             py.check_signals()?;
         }
+    }
+
+    /// Has all waits end, those that go on as well.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Cancels a call that is not done. Whether it was so.

@@ -48,6 +48,15 @@ impl Slot {
         }
     }
 
+    /// Whether the stream may be used, by whoever has it now.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &*self.lock()? {
+            State::Closed | State::Lent { closed: true } => Err(Failure::Closed("stream")),
+            State::Broken => Err(Failure::Broken),
+            State::Free(_) | State::Lent { closed: false } => Ok(()),
+        }
+    }
+
     pub(crate) fn lend(self: &Arc<Self>) -> Result<Lent, Failure> {
         let mut state = self.lock()?;
         match std::mem::replace(&mut *state, State::Lent { closed: false }) {

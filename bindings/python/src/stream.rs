@@ -50,6 +50,11 @@ impl Stream {
         Ok(Stream { slot: Slot::new(forked) })
     }
 
+    /// Fails if the stream is closed.
+    fn check(&self) -> PyResult<()> {
+        Ok(self.slot.check()?)
+    }
+
     fn context_used(&self) -> PyResult<usize> {
         Ok(self.slot.lend()?.stream().context_used())
     }

@@ -254,6 +254,9 @@ def test_closing_does_not_hold_up_the_loop() -> None:
             self.entered.set()
             self.closed = self.wanted.wait(60)
 
+        def _check(self) -> None:
+            pass
+
     async def main(cancel: bool) -> Slow:
         slow = Slow()
 

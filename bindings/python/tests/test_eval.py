@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -679,7 +680,12 @@ def test_other_commands_are_those_of_the_program_in_rust(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run("moderate").returncode == 2
     assert run("--version").stdout == f"qwenguard {qwenguard.__version__}\n"
+    for words in (["--help"], ["-h"], ["help"]):
+        told = run(*words)
+        assert told.returncode == 0 and "qwenguard eval" in told.stdout and "which is not on the path" in told.stdout
+        assert not told.stderr
     other = tmp_path / "qwenguard"
     other.symlink_to("/bin/echo")
     assert run("moderate", "--json").stdout == "moderate --json\n"
+    assert re.fullmatch("Usage: qwenguard eval.*program in Rust:\n\n-h\n", run("-h").stdout, re.DOTALL)
     assert REPOSITORY.is_dir()

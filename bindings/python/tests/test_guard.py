@@ -1,5 +1,6 @@
 """Guards and streams: what the vectors do not show."""
 
+import asyncio
 import gc
 import pickle
 import re
@@ -11,6 +12,7 @@ import types
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 from conftest import ANSWER, QUESTION, REPOSITORY, SMALL
 
 import qwenguard
-from qwenguard import Call, CompletionQueue, Decision, Guard, Status, Stopped, _errors
+from qwenguard import Call, CompletionQueue, Decision, Guard, Status, Stopped, _errors, call_all
 from qwenguard._guard import BATCH
 from qwenguard.ray import Annotator, _cpus, _in_lines, with_threads
 
@@ -62,8 +64,6 @@ def test_errors_have_classes_and_name_what_is_wrong(guard: Guard, tmp_path: Path
     with pytest.raises(qwenguard.ConfigError, match="runtime.thread") as wrong:
         Guard.nano(config="runtime.thread = 1")
     assert isinstance(wrong.value, ValueError) and wrong.value.status is Status.CONFIG
-    with pytest.raises(qwenguard.ConfigError, match="unknown field `thread`"):
-        Guard.nano(config={"runtime": {"thread": 1}})
     with pytest.raises(qwenguard.ConfigError, match="engine.step_tokens"):
         Guard.nano(config={"engine": {"step_tokens": 0}})
     with pytest.raises(qwenguard.BundleFileError, match="guard.toml"):
@@ -78,6 +78,74 @@ def test_errors_have_classes_and_name_what_is_wrong(guard: Guard, tmp_path: Path
         stream.push_text(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="decoding|hasty"):
         guard.annotate("Hello", decoding="hasty")
+
+
+# What is wrong in a dictionary has no line: the names on the way to it tell where.
+WRONG_SETTINGS: list[tuple[str, dict[str, Any], str]] = [
+    ("config", {"runtime": {"thread": 1}}, "runtime.thread: unknown field `thread`, expected one of `provider`"),
+    ("config", {"runtime": {"threads": "x"}}, 'runtime.threads: invalid type: string "x"'),
+    ("config", {"policy": {"answer": {"mode": "hard"}}}, "policy.answer.mode: unknown variant `hard`"),
+    ("config", {"runtimes": {}}, "runtimes: unknown field `runtimes`"),
+    ("policy", {"answer": {"categories": {"Violent": {"at": float("nan")}}}}, "the dictionary cannot be read: .* float"),
+    ("policy", {"answer": {"mode": "hard"}}, "policy.answer.mode: unknown variant `hard`"),
+    ("policy", {"answer": {"categories": {"Violent": {"at": []}}}}, "policy.answer.categories.Violent.at: invalid type"),
+    ("reward", {"safe": "x"}, 'reward.safe: invalid type: string "x"'),
+    ("reward", {"save": 1}, "reward.save: unknown field `save`"),
+]
+
+
+@pytest.mark.parametrize("kind, settings, said", WRONG_SETTINGS)
+def test_errors_of_dictionaries_name_the_setting(guard: Guard, gen: Guard, kind: str, settings: Any, said: str) -> None:
+    with pytest.raises(qwenguard.ConfigError, match=f"^configuration: {said}") as wrong:
+        if kind == "config":
+            Guard.nano(config=settings)
+        elif kind == "policy":
+            guard.stream(settings)
+        else:
+            gen.annotate([("user", "Hello"), ("assistant", "Hi!")]).reward(settings)
+    assert "line" not in str(wrong.value)
+
+
+def test_numbers_out_of_range_are_arguments(guard: Guard) -> None:
+    with guard.stream() as stream:
+        stream.prompt("Hello")
+        stream.push_text("Hi")
+        calls: list[tuple[Callable[[], object], str]] = [
+            (lambda: stream.truncate(-1), "argument bytes: -1 is negative"),
+            (lambda: stream.truncate(2**64), f"argument bytes: {2**64} is too large"),
+            (lambda: stream.truncate_tokens(-2), "argument tokens: -2 is negative"),
+            (lambda: stream.push_tokens([1, -1]), "argument token id: there is no token -1"),
+            (lambda: stream.push_tokens([2**32]), f"argument token id: there is no token {2**32}"),
+            (lambda: guard.token_bytes(-1), "argument token id: there is no token -1"),
+            (lambda: call_all([Call.truncate(stream, -1)]), "argument bytes: -1 is negative"),
+        ]
+        for call, said in calls:
+            with pytest.raises(qwenguard.ArgumentError) as wrong:
+                call()
+            assert str(wrong.value) == said and isinstance(wrong.value, ValueError)
+        # What is of another type is named as well.
+        others: list[tuple[Callable[[], object], str]] = [
+            (lambda: stream.prompt(None), "a conversation is .*, not NoneType"),  # type: ignore[arg-type]
+            (lambda: stream.push_tokens(None), "tokens must be .*, not NoneType"),  # type: ignore[arg-type]
+            (lambda: stream.push_text(None), "text must be .*, not NoneType"),  # type: ignore[arg-type]
+        ]
+        for call, said in others:
+            with pytest.raises(TypeError, match=said):
+                call()
+        assert stream.truncate(2).received == 2
+
+
+def test_what_carries_no_text_is_let_through_in_messages(guard: Guard) -> None:
+    labels = {"name": "bob", "tool_call_id": "1", "id": "m", "status": "done", "type": "message"}
+    harmless: list[Any] = [1, 1.5, True, None, "", [], {}]
+    fine: list[dict[str, Any]] = [labels, *({"notes": value} for value in harmless)]
+    plain = guard.annotate("Hello").risk_probabilities
+    for more in fine:
+        assert guard.annotate([{"role": "user", "content": "Hello", **more}]).risk_probabilities == plain
+    texts: list[Any] = ["text", ["text"], {"a": "text"}, b"text"]
+    for value in texts:
+        with pytest.raises(qwenguard.ConversationError, match=r'the field "messages\[0\].notes" is not read'):
+            guard.annotate([{"role": "user", "content": "Hello", "notes": value}])
 
 
 def test_a_timeout_changes_nothing(guard: Guard) -> None:
@@ -106,8 +174,39 @@ def test_what_is_closed_says_so() -> None:
         stream.push_text("x")
     with CompletionQueue() as queue:
         pass
-    with pytest.raises(qwenguard.ClosedError):
-        queue.submit(Call.finish(stream))
+    with qwenguard.log_to_logging() as log:
+        pass
+    calls: list[Callable[[], object]] = [
+        lambda: queue.submit(Call.finish(stream)), queue.poll, queue.wait, lambda: queue.wait(1),
+        lambda: queue.annotate(guard, "Hello"),
+    ]
+    for call in calls:
+        with pytest.raises(qwenguard.ClosedError, match="the queue is closed"):
+            call()
+    assert list(queue) == [] and len(queue) == 0
+    closed: list[Any] = [guard, stream, queue, log]
+    for one in closed:
+        with pytest.raises(qwenguard.ClosedError, match="is closed"), one:
+            pass
+
+        async def enter() -> None:
+            async with one:
+                pass
+
+        with pytest.raises(qwenguard.ClosedError, match="is closed"):
+            asyncio.run(enter())
+
+
+@pytest.mark.parametrize("take", [lambda queue: queue.wait(), lambda queue: queue.wait(60)])
+def test_closing_a_queue_ends_waits(take: Callable[[CompletionQueue], object]) -> None:
+    queue = CompletionQueue()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(take, queue)
+        with pytest.raises(FutureTimeoutError):
+            waiting.result(0.05)
+        queue.close()
+        with pytest.raises(qwenguard.ClosedError, match="the queue is closed"):
+            waiting.result(30)
 
 
 def test_a_stream_has_one_user_at_a_time(guard: Guard) -> None:
@@ -268,14 +367,21 @@ def run(program: str, *, environment: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-JUDGE = "print(qwenguard.Guard.nano().annotate('Hello').risk)"
+JUDGE = "guard = qwenguard.Guard.nano(); print(guard.annotate('Hello').risk)"
+# The file of every copy of the library that is mapped.
+MAPPED = """
+from pathlib import Path
+files = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libonnxruntime.so" in line}
+assert files == {guard.info()["runtime"]}, files
+"""
 
 
 @pytest.mark.parametrize("order", ["", "import onnxruntime\n", "after"])
 def test_onnxruntime_of_the_program_may_come_before_and_after(order: str) -> None:
     after = "import onnxruntime; print(len(onnxruntime.get_available_providers()) > 0)" if order == "after" else ""
     before = "" if order == "after" else order
-    assert run(f"{before}import qwenguard\n{JUDGE}\n{after}").split() == ["Safe"] + (["True"] if after else [])
+    mapped = MAPPED if sys.platform == "linux" else ""
+    assert run(f"{before}import qwenguard\n{JUDGE}\n{after}\n{mapped}").split() == ["Safe"] + (["True"] if after else [])
 
 
 def test_nothing_is_sent_and_the_library_is_that_of_the_package() -> None:

@@ -6,6 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+HELP = """\
+Usage: qwenguard eval [OPTIONS] [DATA]...
+
+eval measures a guard on labelled conversations: qwenguard eval --help. It is the wheel's; all other commands are those of the
+program in Rust"""
+
 
 def main() -> int:
     """Runs a command."""
@@ -20,8 +26,13 @@ def main() -> int:
 
             print("qwenguard", __version__)
             return 0
+        if sys.argv[1:2] in (["--help"], ["-h"], ["help"]):
+            print(HELP + ", which is not on the path.")
+            return 0
         print("qwenguard: of its commands the wheel has eval; the others need the program in Rust on the path", file=sys.stderr)
         return 2
+    if sys.argv[1:] in (["--help"], ["-h"], ["help"]):
+        print(HELP + ":\n", flush=True)
     os.execv(other, [other, *sys.argv[1:]])
 
 

@@ -16,7 +16,12 @@ class Closing:
     def close(self) -> None:
         raise NotImplementedError
 
+    def _check(self) -> None:
+        """Raises :class:`ClosedError` if it is closed: a block that cannot use it is not to begin."""
+        raise NotImplementedError
+
     def __enter__(self) -> Self:
+        self._check()
         return self
 
     def __exit__(
@@ -25,6 +30,7 @@ class Closing:
         self.close()
 
     async def __aenter__(self) -> Self:
+        self._check()
         return self
 
     async def __aexit__(

@@ -30,7 +30,7 @@ class Status(IntEnum):
     IN_USE = 102
     PANIC = 103
     CLOSED = -1
-    """Of Python alone: the guard, stream or queue is closed."""
+    """Of Python alone: the guard, stream, queue or log is closed."""
 
 
 class GuardError(Exception):
@@ -169,7 +169,7 @@ class PanicError(GuardError):
 
 
 class ClosedError(GuardError):
-    """The guard, stream or queue is closed."""
+    """The guard, stream, queue or log is closed."""
 
     status = Status.CLOSED
 

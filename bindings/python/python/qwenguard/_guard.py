@@ -116,6 +116,9 @@ class Guard(Closing):
         """Frees the guard, if it was not. Its streams keep what they need."""
         self._handle.close()
 
+    def _check(self) -> None:
+        self._handle.check()
+
     def with_second_opinion(self, second: Guard) -> Self:
         """This guard, of the variant stream, with another one of the variant gen behind it, which several guards may share.
 

@@ -9,6 +9,7 @@ import threading
 
 from . import _native
 from ._closing import Closing
+from ._errors import ClosedError
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG, 5: 5}
 
@@ -36,6 +37,10 @@ class Log(Closing):
             logger.log(_LEVELS[level], "%s", text)
         if lost:
             logging.getLogger("qwenguard").warning("%d messages were lost", lost)
+
+    def _check(self) -> None:
+        if self._ended.is_set():
+            raise ClosedError("the log is closed")
 
     def close(self) -> None:
         """Ends it, when the messages so far are handed on."""

@@ -87,8 +87,13 @@ class CompletionQueue(Closing):
             self._calls[ticket] = tag, None
 
     def wait(self, timeout: float | None = None) -> Completion | None:
-        """Waits for a call that is done, for so many seconds at most; even while the queue is empty, for what others submit."""
-        done = self._handle.wait(timeout)
+        """Waits for a call that is done, for so many seconds at most; even while the queue is empty, for what others submit.
+
+        :raises ClosedError: if the queue is closed, before or meanwhile.
+        """
+        return self._take(self._handle.wait(timeout))
+
+    def _take(self, done: tuple[int, PromptCheck | Update | Annotation | GuardError] | None) -> Completion | None:
         if done is None:
             return None
         ticket, answer = done
@@ -103,7 +108,7 @@ class CompletionQueue(Closing):
         return Completion(tag, stream, answer, None)
 
     def poll(self) -> Completion | None:
-        """A call that is done, if there is one."""
+        """A call that is done, if there is one. Raises :class:`ClosedError` if the queue is closed."""
         return self.wait(0)
 
     def cancel(self, tag: Any) -> int:
@@ -118,9 +123,12 @@ class CompletionQueue(Closing):
         return len(self._handle)
 
     def __iter__(self) -> Iterator[Completion]:
-        """All calls, as they are done, until there are none."""
+        """All calls, as they are done, until there are none or the queue is closed."""
         while len(self):
-            completion = self.wait(1)
+            try:
+                completion = self.wait(1)
+            except ClosedError:
+                return
             if completion is not None:
                 yield completion
 
@@ -130,25 +138,29 @@ class CompletionQueue(Closing):
                 self._waiters = Waiters(self._handle)
             waiters = self._waiters
         while len(self):
-            completion = self.poll()
-            if completion is None:
-                with waiters.waiter() as woken:
-                    # What came before is not told of.
-                    completion = self.poll()
-                    if completion is None and len(self):
-                        await woken
+            try:
+                completion = self.poll()
+                if completion is None:
+                    with waiters.waiter() as woken:
+                        # What came before is not told of.
+                        completion = self.poll()
+                        if completion is None and len(self):
+                            await woken
+            except ClosedError:
+                return
             if completion is not None:
                 yield completion
 
     def close(self) -> None:
-        """Gives up the calls in the queue; their streams can be used again."""
+        """Gives up the calls in the queue; their streams can be used again. Whoever waits for one gets :class:`ClosedError`."""
         with self._lock:
             self._closed = True
             tickets = list(self._calls)
+        self._handle.close()
         for ticket in tickets:
             self._handle.cancel(ticket)
         while len(self):
-            self.wait(0.1)
+            self._take(self._handle.wait(0.1, draining=True))
 
     def _check(self) -> None:
         if self._closed:

@@ -63,11 +63,14 @@ class Stream(Closing):
         """Frees the stream, or does so when the call that goes on is done."""
         self._handle.close()
 
+    def _check(self) -> None:
+        self._handle.check()
+
     def prompt(self, conversation: Conversation, *, timeout: float | None = None) -> PromptCheck:
         """Gives the conversation and judges its last message of the user. A text is a prompt of the user. A last message of the
         assistant is the beginning of the answer.
 
-        :param timeout: in seconds; as with all calls.
+        :param timeout: in seconds, and not negative; as with all calls.
         :raises ConversationError: if there is nothing to judge, or the template refuses or leaves out a message.
         :raises ContextFullError: if it is longer than the model's context.
         :raises DeadlineExceededError: if it is not done within the timeout. Nothing was added.
@@ -97,7 +100,7 @@ class Stream(Closing):
     def push_tokens(self, tokens: Iterable[int | TextToken], *, timeout: float | None = None) -> Update:
         """Gives the next tokens of the answer, by the guard's own tokenizer (:meth:`Guard.encode`).
 
-        :raises ArgumentError: if one is no token.
+        :raises ArgumentError: if one is no token, as no negative number is.
         :raises WrongStateError: before the prompt, after text or after the end of the answer.
         """
         return cast(Update, self._handle.call("push_tokens", _ids(tokens), timeout))
@@ -109,7 +112,7 @@ class Stream(Closing):
     def truncate(self, bytes: int, *, timeout: float | None = None) -> Update:
         """Cuts the answer back to so many bytes, as if nothing after them had ever come.
 
-        :raises ArgumentError: if the answer is shorter, or that is inside a character or a token.
+        :raises ArgumentError: if that is negative, the answer is shorter, or that is inside a character or a token.
         """
         return cast(Update, self._handle.call("truncate", bytes, timeout))
 
@@ -203,6 +206,8 @@ class Stream(Closing):
 
 
 def _ids(tokens: Iterable[int | TextToken]) -> list[int]:
+    if not isinstance(tokens, Iterable):
+        raise TypeError(f"tokens must be an iterable of ids, not {type(tokens).__name__}")
     return [token.id if isinstance(token, TextToken) else token for token in tokens]
 
 
