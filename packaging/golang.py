@@ -50,11 +50,18 @@ def natives(platform: Platform, folder: Path) -> None:
     }
     # Not named after the system: the constraint in the file says for which it is.
     templates = {"natives": "natives", "place": "place", "system": "system_windows" if platform.windows else "system_unix"}
+    if not platform.windows:
+        templates["loaded"] = "loaded_darwin" if platform.macos else "loaded_linux"
     for name, template in templates.items():
         source = (ROOT / f"packaging/go/{template}.go.in").read_text()
         for place, text in texts.items():
             source = source.replace(f"@{place}@", text)
         (folder / f"{name}.go").write_text(source)
+
+
+def needs(platforms: list[Platform], comment: str = "") -> str:
+    """The lines of a go.mod for the natives."""
+    return "".join(f"\t{PATH}/natives/{platform.go} v{VERSION}{comment}\n" for platform in platforms)
 
 
 def package(platforms: list[Platform], folder: Path) -> None:
@@ -79,17 +86,16 @@ def package(platforms: list[Platform], folder: Path) -> None:
     for platform in platforms:
         (folder / f"link_{platform.go}.go").write_text(
             f'//go:build !{TAG}\n\n{name}\nimport natives "{PATH}/natives/{platform.go}"\n\n'
-            "func init() { bundledRuntime = natives.LoadRuntime }\n")
+            "func init() { bundledRuntime, ownRuntime = natives.LoadRuntime, natives.LoadOwnRuntime }\n")
     others = " && ".join(f"!({constraint(platform)})" for platform in platforms)
     (folder / "link_none.go").write_text(
         f"//go:build !{TAG} && {others}\n\n{name}\n"
         f"// There are no natives for this platform: build with -tags {TAG}, for which the README says what it needs.\n"
         f"var _ = no_natives_for_this_platform__build_with_the_tag_{TAG}\n")
-    needs = "".join(f"\t{PATH}/natives/{platform.go} v{VERSION}\n" for platform in platforms)
-    (folder / "go.mod").write_text(f"{GO_MOD.rstrip()}\n\nrequire (\n{needs})\n")
+    (folder / "go.mod").write_text(f"{GO_MOD.rstrip()}\n\nrequire (\n{needs(platforms)})\n")
 
 
-def collector(folder: Path) -> None:
+def collector(platforms: list[Platform], folder: Path) -> None:
     """The module for Prometheus' client, which is as it is in the repository."""
     folder.mkdir(parents=True)
     source = GO / "qwenguardprometheus"
@@ -97,9 +103,9 @@ def collector(folder: Path) -> None:
         if not file.name.endswith("_test.go"):
             shutil.copy(file, folder)
     shutil.copy(ROOT / "LICENSE", folder)
-    # What its tests need in a checkout.
-    lines = (source / "go.mod").read_text().splitlines(keepends=True)
-    (folder / "go.mod").write_text("".join(line for line in lines if not line.startswith("replace ")))
+    # Without what finds the package in a checkout, and with what that needs as it is released: Go wants all of it listed here too.
+    lines = [line for line in (source / "go.mod").read_text().splitlines() if not line.startswith("replace ")]
+    (folder / "go.mod").write_text("\n".join(lines).rstrip() + f"\n\nrequire (\n{needs(platforms, ' // indirect')})\n")
 
 
 def publish(module: str, folder: Path) -> None:
@@ -126,7 +132,7 @@ def main() -> None:
         publish(f"{PATH}/natives/{platform.go}", folder)
     package(platforms, SOURCES / "qwenguard")
     publish(PATH, SOURCES / "qwenguard")
-    collector(SOURCES / "qwenguardprometheus")
+    collector(platforms, SOURCES / "qwenguardprometheus")
     publish(f"{PATH}/qwenguardprometheus", SOURCES / "qwenguardprometheus")
 
 

@@ -429,6 +429,9 @@ def java_with_official_runtime() -> None:
                 said = java_runs(folder, java, provider, f"-cp {path}", f"cut.Both {order}")
                 cuts(said)
                 one_runtime(said, "libonnxruntime.so")
+    # As modules: that of its maker is in the graph because the natives require it.
+    next(folder.glob("src/main/java/**/Both.java")).unlink()
+    java_modules(folder, new, old)
 
 
 @test
@@ -439,7 +442,14 @@ def gradle() -> None:
     (folder / "build.gradle").write_text(blocks("Gradle", "groovy")[0])
     # Without a daemon that outlives the test, and without a network.
     commands = blocks("Gradle", "sh")[0].replace("gradle ", "gradle --offline --no-daemon ")
-    cuts(shell(folder, commands, GRADLE_USER_HOME=str(folder / "home"), **java_variables(folder, old)))
+    variables = {"GRADLE_USER_HOME": str(folder / "home"), **java_variables(folder, old)}
+    cuts(shell(folder, commands, **variables))
+    # All that it resolved, on both paths. This Gradle makes no module of the program.
+    shell(folder, "gradle --offline --no-daemon -q installDist", **variables)
+    jars = "build/install/gradle/lib"
+    for java, provider in ((old, "jni"), (new, "jni"), (new, "ffm")):
+        cuts(java_runs(folder, java, provider, f"-cp '{jars}/*'"))
+        cuts(java_runs(folder, java, provider, f"-p {jars} --add-modules io.github.libqwenguard -m", "gradle/cut.Cut"))
 
 
 @test

@@ -115,7 +115,10 @@ func (e *Error) Is(target error) bool {
 func (e *Error) Unwrap() error { return e.cause }
 
 // ended is the error of a call whose context has ended.
-func ended(ctx context.Context) error {
+func ended(ctx context.Context) error { return endedAnd(ctx, "nothing was added") }
+
+// endedAnd is an error because a context has ended, with what follows from that.
+func endedAnd(ctx context.Context, consequence string) error {
 	failure := &Error{ErrCancelled, "the context was cancelled", context.Cause(ctx)}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		failure.Status, failure.Message = ErrDeadlineExceeded, "the context's deadline passed"
@@ -123,6 +126,6 @@ func ended(ctx context.Context) error {
 	if failure.cause != ctx.Err() {
 		failure.Message += ", " + failure.cause.Error()
 	}
-	failure.Message += "; nothing was added"
+	failure.Message += "; " + consequence
 	return failure
 }

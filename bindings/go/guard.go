@@ -175,8 +175,8 @@ func (g *Guard) Stats() (Stats, error) {
 	return guardStats(g.handle.raw)
 }
 
-// Metrics gives the same in the text format of Prometheus, version 0.0.4, with histograms of times and batch sizes. All names
-// start with "qwenguard_".
+// Metrics gives what [Guard.Stats] and [Guard.VerdictCounts] do in the text format of Prometheus, version 0.0.4, with histograms of
+// times and batch sizes. All names start with "qwenguard_".
 func (g *Guard) Metrics() (string, error) {
 	if err := g.acquire(); err != nil {
 		return "", err

@@ -2,7 +2,12 @@ package qwenguard
 
 // From what Go has to what the functions in raw.go take, and back.
 
-// #include <qwenguard.h>
+/*
+#include <qwenguard.h>
+#if defined(__linux__) && !defined(__GLIBC__)
+#error "musl is not supported: build with glibc, for example in debian:stable-slim instead of Alpine"
+#endif
+*/
 import "C"
 
 import (
@@ -134,7 +139,11 @@ func withOptions[T any](options *Options, call func(*C.qg_guard_options) (T, err
 		var none T
 		return none, err
 	}
-	return call(raw)
+	result, err := call(raw)
+	if loadOwnRuntime(options, err) {
+		return call(raw)
+	}
+	return result, err
 }
 
 // promptRaw makes a call that takes messages.

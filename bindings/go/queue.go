@@ -62,7 +62,8 @@ func (q *Queue) Close() error {
 // Submit begins a call. It is done when the queue gives it back, with an error of its own if it has one; until then all methods
 // of its stream but Close fail with ErrInUse. The tag is yours, to know the call by.
 //
-// A call that is not done within the timeout is cancelled with ErrDeadlineExceeded; NoTimeout gives it the time it takes.
+// A call that is not done within the timeout is cancelled with ErrDeadlineExceeded; NoTimeout gives it the time it takes. A
+// timeout of 0 or less has passed already, and the call comes back with that error.
 //
 // Submit fails with ErrArgument if a text of a message is not UTF-8; ErrInUse; ErrClosed. Everything else is the error of the
 // call.
@@ -85,7 +86,7 @@ func (q *Queue) Wait(ctx context.Context, limit int) ([]Completion, error) {
 		case <-q.inbox.arrived:
 		case <-q.inbox.closed:
 		case <-ctx.Done():
-			return nil, ended(ctx)
+			return nil, endedAnd(ctx, "calls in the queue go on")
 		}
 	}
 }

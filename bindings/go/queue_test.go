@@ -66,7 +66,11 @@ func TestQueue(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err = queue.Wait(ctx, 1)
-	fails(t, err, context.DeadlineExceeded, "")
+	fails(t, err, context.DeadlineExceeded, "passed; calls in the queue go on")
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(errors.New("the host leaves"))
+	_, err = queue.Wait(ctx, 1)
+	fails(t, err, ErrCancelled, "cancelled, the host leaves; calls in the queue go on")
 }
 
 func TestQueueGivesCallsUp(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	qwenguard "github.com/libqwenguard/libqwenguard/bindings/go"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -21,6 +22,9 @@ import (
 type Source interface {
 	Metrics() (string, error)
 }
+
+// The import also makes `go get` of this module alone record what a program with a guard needs.
+var _ Source = (*qwenguard.Guard)(nil)
 
 // Collector is a [prometheus.Collector] for any number of goroutines at once. It says beforehand nothing of what it collects,
 // so that it has whatever the library that is loaded has.

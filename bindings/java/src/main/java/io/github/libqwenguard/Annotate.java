@@ -7,10 +7,6 @@ import java.util.Objects;
 
 /** Conversations as the library takes them: of one, options and then messages. */
 final class Annotate {
-    static Message[] array(Collection<Message> messages) {
-        return Objects.requireNonNull(messages, "messages").toArray(new Message[0]);
-    }
-
     static long size(Message[] messages) {
         return Layout.AnnotateOptions.SIZE + Message.size(messages);
     }
@@ -28,7 +24,7 @@ final class Annotate {
         List<Message[]> all = new ArrayList<>();
         long size = Layout.AnnotateOptions.SIZE;
         for (Collection<Message> messages : Objects.requireNonNull(conversations, "conversations")) {
-            Message[] conversation = array(messages);
+            Message[] conversation = Message.array(messages);
             all.add(conversation);
             size += Layout.Conversation.SIZE + Layout.AnnotationResult.SIZE + aligned(Message.size(conversation));
         }

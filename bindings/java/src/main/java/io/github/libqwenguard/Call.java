@@ -1,5 +1,6 @@
 package io.github.libqwenguard;
 
+import java.util.Collection;
 import java.util.List;
 import java.util.Objects;
 
@@ -56,9 +57,19 @@ public final class Call {
         return new Call(stream, Kind.PROMPT, NO_TEXT, NO_TOKENS, messages);
     }
 
+    /** See {@link GuardStream#prompt(Collection)}. */
+    public static Call prompt(GuardStream stream, Collection<Message> messages) {
+        return prompt(stream, Message.array(messages));
+    }
+
     /** See {@link GuardStream#nextTurn(Message...)}. */
     public static Call nextTurn(GuardStream stream, Message... messages) {
         return new Call(stream, Kind.NEXT_TURN, NO_TEXT, NO_TOKENS, messages);
+    }
+
+    /** See {@link GuardStream#nextTurn(Collection)}. */
+    public static Call nextTurn(GuardStream stream, Collection<Message> messages) {
+        return nextTurn(stream, Message.array(messages));
     }
 
     /** See {@link GuardStream#pushText(String)}. */

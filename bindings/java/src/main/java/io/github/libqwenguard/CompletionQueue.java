@@ -80,6 +80,7 @@ public final class CompletionQueue implements AutoCloseable {
      * time is cancelled with DEADLINE_EXCEEDED.
      *
      * @param tag to know the call by
+     * @param timeout 0 or a negative one has passed already, and the call comes back with that error
      * @throws QwenguardException IN_USE. Everything else is the error of the call.
      */
     public void submit(Call call, long tag, Duration timeout) {
@@ -120,7 +121,7 @@ public final class CompletionQueue implements AutoCloseable {
     private void annotate(
             Guard guard, Collection<Message> messages, AnnotateOptions options, long tag, long millis) {
         Handle judge = Objects.requireNonNull(guard, "guard").handle();
-        Message[] conversation = Annotate.array(messages);
+        Message[] conversation = Message.array(messages);
         try (Frame frame = handle.enter(this, Annotate.size(conversation))) {
             long place = Annotate.write(frame, conversation, options);
             judge.acquire();
@@ -145,7 +146,7 @@ public final class CompletionQueue implements AutoCloseable {
         return await(limit, FOREVER);
     }
 
-    /** As {@link #await(int)}, but gives an empty list if the time passes. */
+    /** As {@link #await(int)}, but gives an empty list if the time passes. With 0 or a negative one it does not wait. */
     public List<Completion> await(int limit, Duration timeout) throws InterruptedException {
         long left = millis(timeout);
         while (true) {

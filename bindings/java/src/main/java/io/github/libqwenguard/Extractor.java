@@ -24,42 +24,70 @@ final class Extractor {
 
     private final Function<String, String> property;
     private final Function<String, InputStream> resource;
+    private final List<String> index;
+    private final String platform;
+    /** Whether what is in the user's cache was given. */
+    private boolean fromCache;
 
-    Extractor(Function<String, String> property, Function<String, InputStream> resource) {
+    /**
+     * @param index lines of SHA-256, length and name
+     */
+    Extractor(
+            Function<String, String> property,
+            Function<String, InputStream> resource,
+            List<String> index,
+            String platform) {
         this.property = property;
         this.resource = resource;
+        this.index = index;
+        this.platform = platform;
     }
 
     /**
      * Makes sure that the files are there: in the folder that was chosen, else in the user's cache, else in a new temporary
      * folder, which goes when the process ends.
      *
-     * @param index lines of SHA-256, length and name
      * @return the folder they are in
      */
-    Path extract(List<String> index, String platform) throws IOException {
+    Path extract() throws IOException {
         String chosen = property.apply(CACHE);
-        if (chosen != null) {
-            return extract(index, Paths.get(chosen));
+        if (chosen != null && !chosen.isEmpty()) {
+            return extract(Paths.get(chosen));
         }
-        Path cache = userCache(platform);
+        Path cache = userCache();
         IOException first = null;
         if (cache != null) {
             try {
-                return extract(index, cache);
+                Path folder = extract(cache);
+                fromCache = true;
+                return folder;
             } catch (IOException failure) {
                 first = failure;
             }
         }
         try {
-            return temporary(index);
+            return temporary();
         } catch (IOException failure) {
             throw first == null ? failure : new IOException(first + ", then " + failure);
         }
     }
 
+    /**
+     * Another folder, where what is in the user's cache cannot be loaded, as from a file system that is mounted noexec: a
+     * temporary one, once.
+     *
+     * @return null if there is none
+     */
+    Path elsewhere() throws IOException {
+        if (!fromCache) {
+            return null;
+        }
+        fromCache = false;
+        return temporary();
+    }
+
     /** Of the user alone, because who can write there can run code. Null if the user has no home. */
-    private Path userCache(String platform) {
+    private Path userCache() {
         String home = property.apply("user.home");
         // Java says "?" where it does not know.
         if (home == null || home.equals("?") || !Paths.get(home).isAbsolute() || !Files.isDirectory(Paths.get(home))) {
@@ -70,19 +98,19 @@ final class Extractor {
         return Paths.get(home).resolve(cache);
     }
 
-    private Path temporary(List<String> index) throws IOException {
+    private Path temporary() throws IOException {
         Path cache = Files.createTempDirectory(Paths.get(property.apply("java.io.tmpdir")), "qwenguard-");
         cache.toFile().deleteOnExit();
-        Path folder = cache.resolve(digest(index));
+        Path folder = cache.resolve(digest());
         folder.toFile().deleteOnExit();
         for (String line : index) {
             folder.resolve(new Entry(line).name).toFile().deleteOnExit();
         }
-        return extract(index, cache);
+        return extract(cache);
     }
 
-    private Path extract(List<String> index, Path cache) throws IOException {
-        Path folder = Files.createDirectories(cache.resolve(digest(index)));
+    private Path extract(Path cache) throws IOException {
+        Path folder = Files.createDirectories(cache.resolve(digest()));
         for (String line : index) {
             Entry entry = new Entry(line);
             Path file = folder.resolve(entry.name);
@@ -109,7 +137,7 @@ final class Extractor {
         }
     }
 
-    private static String digest(List<String> index) {
+    private String digest() {
         byte[] text = String.join("\n", index).getBytes(StandardCharsets.UTF_8);
         return hex(sha256().digest(text)).substring(0, 16);
     }

@@ -153,6 +153,11 @@ public final class Guard implements AutoCloseable {
         return annotate(Arrays.asList(Objects.requireNonNull(messages, "messages")), new AnnotateOptions());
     }
 
+    /** Judges a whole conversation: see {@link #annotate(Collection, AnnotateOptions)}. */
+    public Annotation annotate(Collection<Message> messages) {
+        return annotate(messages, new AnnotateOptions());
+    }
+
     /**
      * Judges a whole conversation: what is asked, if the last message is the user's, else what is answered. For texts that are
      * there already; what is being written a {@link GuardStream} judges.
@@ -162,7 +167,7 @@ public final class Guard implements AutoCloseable {
      *     not fit the model's context; BUSY; OUT_OF_MEMORY; INFERENCE; ENGINE_STOPPED
      */
     public Annotation annotate(Collection<Message> messages, AnnotateOptions options) {
-        Message[] conversation = Annotate.array(messages);
+        Message[] conversation = Message.array(messages);
         try (Frame frame = handle.enter(this, Annotate.size(conversation))) {
             long place = Annotate.write(frame, conversation, options);
             frame.check(Native.get().guardAnnotate(
@@ -174,6 +179,11 @@ public final class Guard implements AutoCloseable {
     /** As {@link #annotate(Message...)}, without waiting: see {@link #annotateAsync(Collection, AnnotateOptions)}. */
     public CompletableFuture<Annotation> annotateAsync(Message... messages) {
         return annotateAsync(Arrays.asList(messages.clone()), new AnnotateOptions());
+    }
+
+    /** As {@link #annotate(Collection)}, without waiting: see {@link #annotateAsync(Collection, AnnotateOptions)}. */
+    public CompletableFuture<Annotation> annotateAsync(Collection<Message> messages) {
+        return annotateAsync(messages, new AnnotateOptions());
     }
 
     /**
@@ -284,7 +294,7 @@ public final class Guard implements AutoCloseable {
     }
 
     /**
-     * The bytes that a token stands for: often not whole characters.
+     * The bytes that a token stands for: often not whole characters. Errors name an id without its sign: -1 is 4294967295.
      *
      * @throws QwenguardException ARGUMENT if there is no such token
      */
@@ -312,7 +322,7 @@ public final class Guard implements AutoCloseable {
         return VerdictCount.of(this);
     }
 
-    /** The same with histograms, in the text format of Prometheus, version 0.0.4. */
+    /** What {@link #stats()} and {@link #verdictCounts()} have, and histograms, in the text format of Prometheus, version 0.0.4. */
     public String metrics() {
         try (Frame frame = handle.enter(this, 0)) {
             return frame.outText(Native.get().guardMetrics(frame.raw(), frame.out(), frame.error()));

@@ -59,7 +59,7 @@ public final class GuardStream implements AutoCloseable {
 
     /** As {@link #prompt(Message...)}. */
     public PromptCheck prompt(Collection<Message> messages) {
-        return prompt(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+        return prompt(Message.array(messages));
     }
 
     /**
@@ -79,7 +79,7 @@ public final class GuardStream implements AutoCloseable {
 
     /** As {@link #nextTurn(Message...)}. */
     public PromptCheck nextTurn(Collection<Message> messages) {
-        return nextTurn(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+        return nextTurn(Message.array(messages));
     }
 
     /**
@@ -136,7 +136,8 @@ public final class GuardStream implements AutoCloseable {
     }
 
     /**
-     * Gives the next tokens of the answer, from a model with the guard's own vocabulary, and judges each of them.
+     * Gives the next tokens of the answer, from a model with the guard's own vocabulary, and judges each of them. Errors name an
+     * id without its sign: -1 is 4294967295.
      *
      * @throws QwenguardException ARGUMENT for an id that is no token; WRONG_STATE before the prompt, after text or after the
      *     end of the answer; CONTEXT_FULL; IN_USE
@@ -312,7 +313,7 @@ public final class GuardStream implements AutoCloseable {
 
     /** As {@link #prompt(Collection)}, without waiting. */
     public CompletableFuture<PromptCheck> promptAsync(Collection<Message> messages) {
-        return promptAsync(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+        return promptAsync(Message.array(messages));
     }
 
     /** As {@link #nextTurn(Message...)}, without waiting. */
@@ -322,7 +323,7 @@ public final class GuardStream implements AutoCloseable {
 
     /** As {@link #nextTurn(Collection)}, without waiting. */
     public CompletableFuture<PromptCheck> nextTurnAsync(Collection<Message> messages) {
-        return nextTurnAsync(Objects.requireNonNull(messages, "messages").toArray(new Message[0]));
+        return nextTurnAsync(Message.array(messages));
     }
 
     /** As {@link #pushText(String)}, without waiting. */

@@ -1,13 +1,19 @@
 package io.github.libqwenguard;
 
 import java.nio.ByteBuffer;
+import java.nio.file.Path;
 
 /** By JNI, for every Java: src/main/native. */
 final class JniNative extends JniFunctions {
     JniNative() {
         LibraryFinder finder = LibraryFinder.ofProcess();
-        System.load(finder.find("qwenguard").toString());
-        System.load(finder.find("qwenguard_jni").toString());
+        finder.load("qwenguard", JniNative::loaded);
+        finder.load("qwenguard_jni", JniNative::loaded);
+    }
+
+    private static Path loaded(Path library) {
+        System.load(library.toString());
+        return library;
     }
 
     @Override

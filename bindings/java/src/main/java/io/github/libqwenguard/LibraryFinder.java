@@ -26,7 +26,8 @@ final class LibraryFinder {
     private final Function<String, InputStream> resource;
     private final String platform;
     private final List<String> tried = new ArrayList<>();
-    /** Where the files of the jar are, once they are. */
+    /** What copies the files of the jar, and where they are, once they are. */
+    private Extractor extractor;
     private Path extracted;
 
     LibraryFinder(Function<String, String> property, Function<String, InputStream> resource) {
@@ -54,6 +55,43 @@ final class LibraryFinder {
             }
         }
         return found;
+    }
+
+    /**
+     * Finds a library and loads it. From the user's cache that may be forbidden: then it comes from a temporary folder.
+     *
+     * @param loading throws an {@link UnsatisfiedLinkError} or {@link IllegalArgumentException} with the words of the
+     *     system's loader
+     */
+    <T> T load(String name, Function<Path, T> loading) {
+        try {
+            return loading.apply(find(name));
+        } catch (UnsatisfiedLinkError | IllegalArgumentException failure) {
+            if (Musl.isHere()) {
+                throw new UnsatisfiedLinkError(Musl.REFUSAL + " (" + failure.getMessage() + ")");
+            }
+            // Another class loader of the process has it: a second copy of the library would be no help.
+            if (String.valueOf(failure.getMessage()).contains("already loaded") || !moved()) {
+                throw failure;
+            }
+            try {
+                return loading.apply(find(name));
+            } catch (UnsatisfiedLinkError | IllegalArgumentException second) {
+                throw new UnsatisfiedLinkError(failure.getMessage() + ", then " + second.getMessage() + ". Set "
+                        + Extractor.CACHE + " to a folder that libraries can be loaded from.");
+            }
+        }
+    }
+
+    /** Copies the files of the jar to another folder. */
+    private boolean moved() {
+        try {
+            Path elsewhere = extractor == null ? null : extractor.elsewhere();
+            extracted = elsewhere == null ? extracted : elsewhere;
+            return elsewhere != null;
+        } catch (IOException failure) {
+            return false; // the failure before it says more
+        }
     }
 
     /** The absolute path of a library, given its name without prefix and suffix. */
@@ -92,8 +130,9 @@ final class LibraryFinder {
         String folder = "/io/github/libqwenguard/native/" + platform;
         try (InputStream index = extracted != null ? null : resource.apply(folder + "/index")) {
             if (index != null) {
-                Extractor extractor = new Extractor(property, file -> resource.apply(folder + "/" + file));
-                extracted = extractor.extract(lines(index), platform);
+                extractor = new Extractor(
+                        property, file -> resource.apply(folder + "/" + file), lines(index), platform);
+                extracted = extractor.extract();
             }
         } catch (IOException failure) {
             throw new UnsatisfiedLinkError("cannot copy the native libraries out of the jar: " + failure

@@ -1,6 +1,7 @@
 package io.github.libqwenguard;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Collection;
 import java.util.Objects;
 
 /** A message of a conversation. Special tokens in it, such as {@code <|im_end|>}, are text. */
@@ -41,6 +42,10 @@ public final class Message {
 
     public String content() {
         return new String(content, StandardCharsets.UTF_8);
+    }
+
+    static Message[] array(Collection<Message> messages) {
+        return Objects.requireNonNull(messages, "messages").toArray(new Message[0]);
     }
 
     /** How many bytes {@link #write} needs. */

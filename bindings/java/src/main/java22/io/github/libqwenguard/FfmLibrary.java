@@ -11,7 +11,7 @@ import java.lang.invoke.MethodHandle;
 /** The functions of the library as method handles. */
 final class FfmLibrary {
     private static final SymbolLookup LIBRARY =
-            SymbolLookup.libraryLookup(LibraryFinder.ofProcess().find("qwenguard"), Arena.global());
+            LibraryFinder.ofProcess().load("qwenguard", library -> SymbolLookup.libraryLookup(library, Arena.global()));
 
     static MethodHandle find(String name, MemoryLayout result, MemoryLayout... arguments) {
         FunctionDescriptor type =

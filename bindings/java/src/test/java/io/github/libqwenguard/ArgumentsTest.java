@@ -80,6 +80,9 @@ class ArgumentsTest {
             isNull("text", () -> Call.pushText(stream, (byte[]) null));
             isNull("ids", () -> Call.pushTokens(stream, (int[]) null));
             isNull("messages", () -> Call.prompt(stream, (Message) null));
+            isNull("messages", () -> Call.prompt(stream, (List<Message>) null));
+            isNull("messages", () -> Call.nextTurn(stream, (List<Message>) null));
+            isNull("messages", () -> guard.annotate((List<Message>) null));
             isNull("call", () -> queue.submit(null, 1));
             isNull("timeout", () -> queue.submit(Call.finish(stream), 1, null));
             isNull("timeout", () -> queue.await(1, null));

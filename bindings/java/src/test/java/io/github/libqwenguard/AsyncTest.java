@@ -135,6 +135,8 @@ class AsyncTest {
         Message[] messages = {Message.user("Hello"), Message.assistant("Hi.")};
         String waits = guard.annotate(messages).toString();
         assertEquals(waits, guard.annotateAsync(messages).get(30, TimeUnit.SECONDS).toString());
+        assertEquals(waits, guard.annotate(List.of(messages)).toString());
+        assertEquals(waits, guard.annotateAsync(List.of(messages)).get(30, TimeUnit.SECONDS).toString());
         assertEquals(Status.CONVERSATION, failure(guard.annotateAsync()).status());
         CompletableFuture<Annotation> cancelled = guard.annotateAsync(messages);
         assertTrue(cancelled.cancel(false) ? cancelled.isCancelled() : cancelled.isDone());

@@ -43,11 +43,15 @@ class LibraryFinderTest {
         properties.put("java.library.path", "");
     }
 
-    private Path find(String name) {
+    private LibraryFinder finder() {
         return new LibraryFinder(properties::get, path -> {
             String text = resources.get(path);
             return text == null ? null : new ByteArrayInputStream(text.getBytes(StandardCharsets.UTF_8));
-        }).find(name);
+        });
+    }
+
+    private Path find(String name) {
+        return finder().find(name);
     }
 
     /** A jar of some version, with its index. */
@@ -160,6 +164,66 @@ class LibraryFinderTest {
         properties.put("java.io.tmpdir", folder.resolve("none").toString());
         String message = failure("qwenguard");
         assertTrue(message.contains("occupied") && message.contains("none"), message);
+    }
+
+    @Test
+    void anEmptyCacheIsNotChosen() throws Exception {
+        packed("1", "libqwenguard.so.0.1");
+        properties.put(Extractor.CACHE, "");
+        assertTrue(find("qwenguard").startsWith(folder.resolve("home/.cache/qwenguard")));
+    }
+
+    /** As from a folder that is mounted noexec. */
+    @Test
+    void whatCannotBeLoadedComesFromATemporaryFolder() throws Exception {
+        packed("1", "libqwenguard.so.0.1", "libqwenguard_jni.so");
+        Path home = folder.resolve("home");
+        List<Path> tried = new ArrayList<>();
+        for (Throwable words : List.of(new UnsatisfiedLinkError("not permitted"), new IllegalArgumentException("no"))) {
+            tried.clear();
+            LibraryFinder finder = finder();
+            for (String name : List.of("qwenguard", "qwenguard_jni")) {
+                assertTrue(finder.load(name, path -> loading(path, home, words, tried)).startsWith(folder.resolve("tmp")));
+            }
+            assertEquals(3, tried.size(), tried::toString);
+        }
+        tried.clear();
+        Throwable no = new UnsatisfiedLinkError("not permitted");
+        UnsatisfiedLinkError twice = assertThrows(
+                UnsatisfiedLinkError.class, () -> finder().load("qwenguard", path -> loading(path, folder, no, tried)));
+        assertTrue(twice.getMessage().matches("not permitted, then not permitted. Set qwenguard.cache to .*"), twice.getMessage());
+        assertEquals(2, tried.size());
+        // No other copy of what another class loader has, and nothing in place of what was chosen.
+        Throwable loaded = new UnsatisfiedLinkError("Native Library x already loaded in another classloader");
+        properties.put("user.home", home.toString());
+        assertEquals(loaded, assertThrows(
+                UnsatisfiedLinkError.class, () -> finder().load("qwenguard", path -> loading(path, home, loaded, tried))));
+        properties.put(Extractor.CACHE, folder.resolve("chosen").toString());
+        assertEquals(no, assertThrows(
+                UnsatisfiedLinkError.class, () -> finder().load("qwenguard", path -> loading(path, folder, no, tried))));
+    }
+
+    /** Fails below a folder. */
+    private static Path loading(Path path, Path where, Throwable words, List<Path> tried) {
+        tried.add(path);
+        if (path.startsWith(where)) {
+            if (words instanceof Error error) {
+                throw error;
+            }
+            throw (RuntimeException) words;
+        }
+        return path;
+    }
+
+    @Test
+    void musl() throws Exception {
+        assertFalse(Musl.isHere());
+        assertFalse(Musl.isIn(folder.resolve("none")));
+        Path maps = folder.resolve("maps");
+        Files.writeString(maps, "7f00-7f01 r-xp 00000000 00:00 1    /lib/x86_64-linux-gnu/ld-linux-x86-64.so.2\n");
+        assertFalse(Musl.isIn(maps));
+        Files.writeString(maps, "7f00-7f01 r-xp 00000000 00:00 1    /lib/ld-musl-x86_64.so.1\n");
+        assertTrue(Musl.isIn(maps));
     }
 
     @Test

@@ -17,6 +17,7 @@ final class Program {
     static final String NATIVES = System.getProperty("test.natives");
 
     private final List<String> options = new ArrayList<>(List.of("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8"));
+    private final List<String> starter = new ArrayList<>();
     private final Path source;
 
     Program(Path source) {
@@ -44,9 +45,15 @@ final class Program {
         return this;
     }
 
+    /** Starts it by another command, which begins with these words. */
+    Program by(String... words) {
+        starter.addAll(List.of(words));
+        return this;
+    }
+
     /** What it prints. It must end with this code. */
     String run(int code, String... classPath) throws IOException, InterruptedException {
-        List<String> command = new ArrayList<>();
+        List<String> command = new ArrayList<>(starter);
         command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         command.addAll(options);
         command.addAll(List.of("-cp", String.join(File.pathSeparator, classPath), source.toString()));
@@ -67,7 +74,7 @@ final class Program {
         Path java = Path.of(System.getProperty("java.home"), "bin");
         run(List.of(java.resolve("javac").toString(), "-p", jars, "-d", folder.resolve("out").toString(),
                 module.toString(), packaged.toString()), 0);
-        List<String> command = new ArrayList<>();
+        List<String> command = new ArrayList<>(starter);
         command.add(java.resolve("java").toString());
         for (String option : options) {
             command.add(option.replace("ALL-UNNAMED", "io.github.libqwenguard"));

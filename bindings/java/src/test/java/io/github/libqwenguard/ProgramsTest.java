@@ -3,17 +3,21 @@ package io.github.libqwenguard;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** The programs that people see first, and what they see if something is missing. */
 class ProgramsTest {
@@ -113,6 +117,47 @@ class ProgramsTest {
         assertTrue(output.contains("on the class and module path: add the jar with the classifier"), output);
     }
 
+    /** Natives without ONNX Runtime need the module of its maker, and nobody has to ask for it. */
+    @Test
+    void onTheModulePathWithTheOfficialRuntime(@TempDir Path work) throws Exception {
+        Path natives = work.resolve("natives");
+        Path libraries;
+        try (JarFile jar = new JarFile(Program.NATIVES)) {
+            List<JarEntry> entries = jar.stream().filter(entry -> entry.getName().matches(".*/libqwenguard[^/]*")).toList();
+            libraries = natives.resolve(entries.get(0).getName()).getParent();
+            Files.createDirectories(libraries);
+            for (JarEntry entry : entries) {
+                Files.copy(jar.getInputStream(entry), natives.resolve(entry.getName()));
+            }
+        }
+        Path official = Files.createDirectories(work.resolve("official/ai/onnxruntime"));
+        Path source = Files.writeString(official.resolve("OrtEnvironment.java"), """
+                package ai.onnxruntime;
+                public class OrtEnvironment { static { System.out.println("theirs"); } }
+                """);
+        Path manifest = Files.writeString(work.resolve("manifest"), "Automatic-Module-Name: com.microsoft.onnxruntime\n");
+        String bin = Path.of(System.getProperty("java.home"), "bin").toString();
+        String commands = String.join("\n",
+                "PATH=$0:$PATH",
+                "sh bindings/java/src/main/native/pack.sh \"${0%/bin}\" " + libraries.getFileName() + " \"$1/natives\"",
+                "jar --create --file \"$1/slim.jar\" -C \"$1/natives\" .",
+                "javac \"$2\"",
+                "jar --create --file \"$1/onnxruntime.jar\" --manifest \"$3\" -C \"$1/official\" .");
+        Process process = new ProcessBuilder(
+                        "sh", "-euc", commands, bin, work.toString(), source.toString(), manifest.toString())
+                .directory(Fixtures.ROOT.toFile()).inheritIO().start();
+        assertEquals(0, process.waitFor());
+        Program program = Program.of("Version", VERSION);
+        String slim = work.resolve("slim.jar").toString();
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        assertEquals("theirs\n" + version,
+                program.runAsModule(0, "Version", Program.JAR, slim, work.resolve("onnxruntime.jar").toString()));
+        String output = program.runAsModule(1, "Version", Program.JAR, slim);
+        assertTrue(output.contains("Module com.microsoft.onnxruntime not found"), output);
+        assertEquals("theirs\n" + version, program.run(0, Program.JAR, slim, work.resolve("onnxruntime.jar").toString()));
+        assertEquals(version, program.run(0, Program.JAR, slim));
+    }
+
     /** One jar with everything in it, as maven-shade makes it: its manifest says nothing of releases. */
     @Test
     void shaded() throws Exception {
@@ -144,6 +189,33 @@ class ProgramsTest {
             assertEquals(List.of(), left.toList());
         }
         Files.delete(work);
+    }
+
+    /** A home from which nothing can be loaded, in a file system of the program's own. */
+    @Test
+    void aHomeThatIsMountedNoexec(@TempDir Path work) throws Exception {
+        Path home = Files.createDirectory(work.resolve("home"));
+        Path temporary = Files.createDirectory(work.resolve("temporary"));
+        List<String> unshare = List.of("unshare", "-rm", "sh", "-euc", "mount -t tmpfs -o noexec none \"$0\"; exec \"$@\"");
+        List<String> trial = new ArrayList<>(unshare);
+        trial.addAll(List.of(home.toString(), "true"));
+        assumeTrue(new ProcessBuilder(trial).start().waitFor() == 0, "SKIPPED: no file system can be mounted here");
+        String[] mounted = Stream.concat(unshare.stream(), Stream.of(home.toString())).toArray(String[]::new);
+        Program program = Program.of("Version", VERSION)
+                .by(mounted)
+                .option("user.home", home.toString())
+                .option("java.io.tmpdir", temporary.toString());
+        String version = Qwenguard.provider() + " " + Qwenguard.version() + "\n";
+        for (Program asked : List.of(program.without("qwenguard.cache"), program.option("qwenguard.cache", ""))) {
+            assertEquals(version, asked.run(0, Program.JAR, Program.NATIVES));
+        }
+        String output = program.without("qwenguard.cache")
+                .option("qwenguard.cache", home.toString())
+                .run(1, Program.JAR, Program.NATIVES);
+        assertTrue(output.contains("cannot load libqwenguard: ") && output.contains(home.toString()), output);
+        try (Stream<Path> left = Files.list(temporary)) {
+            assertEquals(List.of(), left.toList());
+        }
     }
 
     @Test

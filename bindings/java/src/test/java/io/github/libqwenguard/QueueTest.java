@@ -45,6 +45,11 @@ class QueueTest {
             fails(Status.WRONG_STATE, "another kind", () -> done.reply().update());
             assertEquals(0, queue.size());
             assertEquals(0, queue.cancel(-7));
+            queue.submit(Call.prompt(stream, List.of(Message.user("Hello"))), 7);
+            assertEquals(Decision.CONTINUE, queue.await(5).get(0).reply().check().decision());
+            stream.finish();
+            queue.submit(Call.nextTurn(stream, List.of(Message.user("And now?"))), 7);
+            assertEquals(Decision.CONTINUE, queue.await(5).get(0).reply().check().decision());
             queue.submit(Call.prompt(stream), 8, Duration.ofMinutes(1));
             Reply failed = queue.await(5, Duration.ofSeconds(30)).get(0).reply();
             assertEquals(Status.CONVERSATION, failed.status());
@@ -61,7 +66,7 @@ class QueueTest {
             assertEquals(5, queue.await(1).get(0).reply().update().received());
             queue.submit(Call.truncate(stream, 6), 2);
             Reply failed = queue.await(1).get(0).reply();
-            fails(Status.ARGUMENT, "6 is not between characters", failed::update);
+            fails(Status.ARGUMENT, "6 is more than the 5 bytes so far", failed::update);
             assertEquals(0, GuardStream.callAll(List.of(Call.truncateTokens(stream, 0))).get(0).update().received());
             queue.submit(Call.pushText(stream, Fixtures.LONG), 3);
             assertEquals(3, queue.await(1).get(0).tag());
